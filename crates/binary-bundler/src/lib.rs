@@ -1,0 +1,1 @@
+//! Makes relocatable bundles of executables and proves where they run

@@ -1,0 +1,2 @@
+//! The guest agent's entry point.
+fn main() {}

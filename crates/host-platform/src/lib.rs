@@ -1,0 +1,1 @@
+//! The operating system, native architecture and wheel platform tag of this host

@@ -1,0 +1,1 @@
+//! Bakes kernel, initrd and qcow2 images from recipes

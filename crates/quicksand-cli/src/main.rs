@@ -1,0 +1,2 @@
+//! The quicksand command's entry point.
+fn main() {}

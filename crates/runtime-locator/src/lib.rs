@@ -1,0 +1,1 @@
+//! Finds QEMU and images on this host and probes its accelerators

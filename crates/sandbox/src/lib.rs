@@ -1,0 +1,1 @@
+//! Launches virtual machines for untrusted work

@@ -1,0 +1,1 @@
+//! Reads, writes, verifies, retags and merges Python wheels

@@ -1,0 +1,131 @@
+//! The build cache: `$QUICKSAND_CACHE`, else `$XDG_CACHE_HOME/quicksand-build`, else
+//! `~/.cache/quicksand-build`. An entry is a folder named by the hash of all of its inputs; it is
+//! filled beside its place and renamed, so that it is whole or absent.
+
+use anyhow::{Context as _, Result};
+use fs_err as fs;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// The build cache's root.
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Opens (and makes) the cache folder.
+    pub fn open() -> Result<Self> {
+        let root = match (std::env::var_os("QUICKSAND_CACHE"), std::env::var_os("XDG_CACHE_HOME")) {
+            (Some(path), _) => PathBuf::from(path),
+            (None, Some(path)) => PathBuf::from(path).join("quicksand-build"),
+            (None, None) => std::env::home_dir()
+                .context("No home folder is known; set QUICKSAND_CACHE to a folder")?
+                .join(".cache/quicksand-build"),
+        };
+        fs::create_dir_all(root.join("logs"))?;
+        Ok(Self { root })
+    }
+
+    /// A folder of the cache that lives on between builds (downloads, tools, target folders).
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// Where the logs of steps are kept.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The entry `kind/key`, made by `fill` in a folder beside it when it is absent.
+    pub fn entry(
+        &self,
+        kind: &str,
+        key: &Key,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let parent = self.folder(kind)?;
+        let place = parent.join(key.digest());
+        if place.is_dir() {
+            return Ok(place);
+        }
+        let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&parent)?;
+        fill(beside.path())?;
+        let beside = beside.keep();
+        // tempfile makes the folder private; entries are as readable as anything else of ours.
+        make_listable(&beside)?;
+        match fs::rename(&beside, &place) {
+            Ok(()) => Ok(place),
+            // Another run finished the same entry first: what it made is as good as ours.
+            Err(_) if place.is_dir() => {
+                fs::remove_dir_all(&beside)?;
+                Ok(place)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The entry `kind/key` if it is there already.
+    pub fn find(&self, kind: &str, key: &Key) -> Option<PathBuf> {
+        Some(self.root.join(kind).join(key.digest())).filter(|place| place.is_dir())
+    }
+}
+
+#[cfg(unix)]
+fn make_listable(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_listable(_path: &Path) -> Result<()> {
+    Ok(())
+}
+
+/// The hash of everything that went into an entry.
+#[derive(Clone)]
+pub struct Key(Sha256);
+
+impl Key {
+    /// Starts with the name of what is built.
+    pub fn new(what: &str) -> Self {
+        let mut key = Self(Sha256::new());
+        key.add("what", what.as_bytes());
+        key
+    }
+
+    /// Adds one named input.
+    pub fn add(&mut self, name: &str, value: &[u8]) {
+        for part in [name.as_bytes(), value] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// Adds the contents of one file.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.add(&name, &fs::read(path)?);
+        Ok(())
+    }
+
+    /// Adds every file below a folder, by relative name, in sorted order.
+    pub fn add_tree(&mut self, root: &Path) -> Result<()> {
+        for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+            let entry = entry?;
+            if entry.file_type().is_file() {
+                let name = entry.path().strip_prefix(root)?.to_string_lossy().into_owned();
+                self.add(&name, &fs::read(entry.path())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The key in hexadecimal, shortened to 32 digits.
+    pub fn digest(&self) -> String {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}

@@ -1,0 +1,77 @@
+//! `cargo xtask`: one file per task, each a thin plan that composes the crates.
+//!
+//! Results go to stdout, progress to stderr. Exit codes: 0 all went well, 1 a task failed, 2 the
+//! command line was wrong.
+
+mod bake;
+mod bench;
+mod build_qemu;
+mod cache;
+mod check;
+mod context;
+mod demo;
+mod dist;
+mod setup;
+mod test;
+mod ui;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, bakes, packs, tests and measures quicksand.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    /// Use only what the caches already hold; never ask a registry.
+    #[arg(long, global = true)]
+    offline: bool,
+
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set everything up, make all wheels, install them in a new environment and run the quick start.
+    Demo(demo::Args),
+    /// Set everything up and run the tests: unit, it, vm, python (all without an argument).
+    Test(test::Args),
+    /// Format, clippy, licences and sources, tidy and layering.
+    Check(check::Args),
+    /// Build QEMU from pinned source and pack its wheel.
+    BuildQemu(build_qemu::Args),
+    /// Bake an image from its recipe and pack its wheel.
+    Bake(bake::Args),
+    /// Make every wheel that this host can make, into dist/.
+    Dist(dist::Args),
+    /// Measure, and print figures beside their references.
+    Bench(bench::Args),
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let context = match context::Context::new(cli.offline) {
+        Ok(context) => context,
+        Err(error) => return ui::report(&error),
+    };
+    let outcome = match cli.task {
+        Task::Demo(args) => demo::run(&context, &args),
+        Task::Test(args) => test::run(&context, &args),
+        Task::Check(args) => check::run(&context, &args),
+        Task::BuildQemu(args) => build_qemu::run(&context, &args).map(|wheels| {
+            for wheel in wheels {
+                println!("{}", wheel.display());
+            }
+        }),
+        Task::Bake(args) => bake::run(&context, &args).map(|wheel| println!("{}", wheel.display())),
+        Task::Dist(args) => dist::run(&context, &args).map(|wheels| {
+            for wheel in wheels {
+                println!("{}", wheel.display());
+            }
+        }),
+        Task::Bench(args) => bench::run(&context, &args),
+    };
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => ui::report(&error),
+    }
+}

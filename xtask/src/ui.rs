@@ -1,0 +1,211 @@
+//! Progress and failures of tasks, on stderr: a spinner or bar with a line for what is being done
+//! on a terminal, one line at the start and end of a step elsewhere. Commands write to a log.
+
+use anyhow::{Context as _, Result};
+use fs_err as fs;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::{
+    io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Draws steps.
+pub struct Ui {
+    bars: MultiProgress,
+    is_terminal: bool,
+    logs: PathBuf,
+}
+
+/// One step of a task while it runs.
+pub struct Step {
+    bar: ProgressBar,
+    log: PathBuf,
+}
+
+/// A step that failed: names the step, the log and its last lines, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("Failed at the step `{step}`{tail}")]
+struct StepFailed {
+    step: String,
+    tail: String,
+    hint: String,
+    #[source]
+    source: anyhow::Error,
+}
+
+/// What to do about an error, printed apart from it as a `hint:` line.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Hinted {
+    /// What went wrong.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+/// An error with a hint.
+pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into() }.into()
+}
+
+impl Ui {
+    /// Logs of steps go below `logs`.
+    pub fn new(logs: PathBuf) -> Self {
+        Self { bars: MultiProgress::new(), is_terminal: std::io::stderr().is_terminal(), logs }
+    }
+
+    /// Runs one step. What its commands print goes to `LOGS/<title>.log`.
+    pub fn step<T>(&self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
+        let name: String = title
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
+        let log = self.logs.join(format!("{name}.log"));
+        fs::write(&log, "")?;
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")?;
+        bar.set_style(style);
+        bar.set_prefix(title.to_owned());
+        if self.is_terminal {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        } else {
+            eprintln!("==> {title}");
+        }
+        let start = Instant::now();
+        let step = Step { bar, log };
+        let outcome = work(&step);
+        step.bar.finish_and_clear();
+        let seconds = start.elapsed().as_secs_f64();
+        match outcome {
+            Ok(value) => {
+                self.line(&format!("    {title}: done in {seconds:.1} s"));
+                Ok(value)
+            }
+            // A step inside a step has told its story already.
+            Err(error) if error.is::<StepFailed>() => Err(error),
+            Err(error) => {
+                let tail = tail(&step.log);
+                let hint = hint(&error).unwrap_or_else(|| {
+                    format!("mend what the log names and run the same command again; log: {}", step.log.display())
+                });
+                Err(StepFailed { step: title.to_owned(), tail, hint, source: error }.into())
+            }
+        }
+    }
+
+    /// One line of news, above the bars.
+    pub fn line(&self, text: &str) {
+        if self.is_terminal {
+            let _ = self.bars.println(text);
+        } else {
+            eprintln!("{text}");
+        }
+    }
+}
+
+impl Step {
+    /// Says what is being done now.
+    pub fn say(&self, what: impl Into<String>) {
+        self.bar.set_message(what.into());
+    }
+
+    /// Shows a bar for `n_total` units of work instead of the spinner.
+    pub fn expect(&self, n_total: u64) {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{spinner} {prefix} [{elapsed}] {bar:24} {pos}/{len} {wide_msg:.dim}",
+        ) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_length(n_total);
+    }
+
+    /// Moves the bar to `n_done` units.
+    pub fn reach(&self, n_done: u64) {
+        self.bar.set_position(n_done);
+    }
+
+    /// Where this step's commands log to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Runs a command: its output goes to the log and its newest line is shown. ninja's `[n/m]`
+    /// moves the bar.
+    pub fn run(&self, command: duct::Expression) -> Result<()> {
+        let mut log = fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
+        writeln!(log, "$ {command:?}")?;
+        let reader = command.stdin_null().stderr_to_stdout().reader()?;
+        let mut lines = BufReader::new(&reader);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).context("The command failed; its last lines are above")? > 0 {
+            log.write_all(&line)?;
+            let text = String::from_utf8_lossy(&line);
+            if let Some((n_done, n_total)) = ninja_progress(&text) {
+                self.expect(n_total);
+                self.reach(n_done);
+            }
+            self.say(text.trim_end().to_owned());
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+fn ninja_progress(line: &str) -> Option<(u64, u64)> {
+    let (n_done, n_total) = line.strip_prefix('[')?.split_once(']')?.0.split_once('/')?;
+    Some((n_done.parse().ok()?, n_total.parse().ok()?))
+}
+
+/// The last lines of a log, indented, for an error.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(15)).map(|line| format!("\n    | {line}")).collect()
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        cause
+            .downcast_ref::<Hinted>()
+            .map(|hinted| hinted.hint.clone())
+            .or_else(|| cause.downcast_ref::<StepFailed>().map(|failed| failed.hint.clone()))
+    })
+}
+
+/// Prints an error, its causes and its hint, and gives the exit code of a failed task.
+pub fn report(error: &anyhow::Error) -> std::process::ExitCode {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    if let Some(hint) = hint(error) {
+        eprintln!("hint: {hint}");
+    }
+    std::process::ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ninja_lines_move_the_bar() {
+        assert_eq!(ninja_progress("[3/120] Compiling C object"), Some((3, 120)));
+        assert_eq!(ninja_progress("[info] hello"), None);
+        assert_eq!(ninja_progress("plain"), None);
+    }
+
+    #[test]
+    fn a_failed_step_names_step_log_and_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let ui = Ui::new(folder.path().to_path_buf());
+        let error = ui
+            .step("Count sheep", |step| step.run(duct::cmd!("sh", "-c", "echo woolly; exit 3")))
+            .unwrap_err();
+        assert!(error.to_string().contains("`Count sheep`"), "{error}");
+        assert!(error.to_string().contains("woolly"), "{error}");
+        assert!(hint(&error).unwrap().contains("count-sheep.log"));
+    }
+}
