@@ -87,7 +87,10 @@ impl Ui {
             Err(error) => {
                 let tail = tail(&step.log);
                 let hint = hint(&error).unwrap_or_else(|| {
-                    format!("mend what the log names and run the same command again; log: {}", step.log.display())
+                    format!(
+                        "mend what the log names and run the same command again; log: {}",
+                        step.log.display()
+                    )
                 });
                 Err(StepFailed { step: title.to_owned(), tail, hint, source: error }.into())
             }
@@ -138,7 +141,11 @@ impl Step {
         let reader = command.stdin_null().stderr_to_stdout().reader()?;
         let mut lines = BufReader::new(&reader);
         let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).context("The command failed; its last lines are above")? > 0 {
+        while lines
+            .read_until(b'\n', &mut line)
+            .context("The command failed; its last lines are above")?
+            > 0
+        {
             log.write_all(&line)?;
             let text = String::from_utf8_lossy(&line);
             if let Some((n_done, n_total)) = ninja_progress(&text) {
@@ -162,7 +169,11 @@ fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines.iter().skip(lines.len().saturating_sub(15)).map(|line| format!("\n    | {line}")).collect()
+    lines
+        .iter()
+        .skip(lines.len().saturating_sub(15))
+        .map(|line| format!("\n    | {line}"))
+        .collect()
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

@@ -1,0 +1,91 @@
+//! `cargo xtask check`: everything about the tree that needs no machine to be judged.
+//!
+//! Each rule is a pure function from data to findings; this file gathers the data and prints.
+
+mod layering;
+mod licences;
+mod tidy;
+
+use crate::{context::Context, ui::hinted};
+use anyhow::{Context as _, Result};
+use duct::cmd;
+
+/// Which checks to run; all without an argument.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Checks to run; all without an argument.
+    #[arg(value_enum)]
+    pub checks: Vec<Check>,
+}
+
+/// One check.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Check {
+    /// rustfmt finds nothing to change.
+    Fmt,
+    /// clippy finds nothing to say.
+    Clippy,
+    /// Licences and sources of dependencies are on the list of deny.toml; advisories where reachable.
+    Licences,
+    /// Rules of the house: module docs, file sizes, the map, names that must not occur.
+    Tidy,
+    /// Who may depend on whom.
+    Layering,
+}
+
+const ALL: [Check; 5] = [Check::Fmt, Check::Tidy, Check::Layering, Check::Licences, Check::Clippy];
+
+/// Runs the checks and fails when any of them found something.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let checks = if args.checks.is_empty() { &ALL[..] } else { &args.checks[..] };
+    for check in checks {
+        match check {
+            Check::Fmt => context.ui.step("Check formatting", |step| {
+                step.run(cmd!("cargo", "fmt", "--all", "--check").dir(&context.root))
+            })?,
+            Check::Clippy => context.ui.step("Check with clippy", |step| {
+                let clippy = cmd!(
+                    "cargo",
+                    "clippy",
+                    "--workspace",
+                    "--all-targets",
+                    "--quiet",
+                    "--",
+                    "-D",
+                    "warnings"
+                );
+                step.run(clippy.dir(&context.root))
+            })?,
+            Check::Licences => context.ui.step("Check licences and sources", |step| {
+                let policy = licences::Policy::read(&context.root.join("deny.toml"))?;
+                conclude(licences::findings(&metadata(context)?, &policy))?;
+                licences::advisories(context, step)
+            })?,
+            Check::Tidy => {
+                context.ui.step("Check tidiness", |_| conclude(tidy::findings(&context.root)?))?;
+            }
+            Check::Layering => context
+                .ui
+                .step("Check layering", |_| conclude(layering::findings(&metadata(context)?)))?,
+        }
+    }
+    Ok(())
+}
+
+fn metadata(context: &Context) -> Result<cargo_metadata::Metadata> {
+    let mut command = cargo_metadata::MetadataCommand::new();
+    command.manifest_path(context.root.join("Cargo.toml"));
+    command.other_options(vec!["--locked".to_owned()]);
+    command.exec().context("Failed to read cargo's metadata")
+}
+
+fn conclude(findings: Vec<String>) -> Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let list: String = findings.iter().map(|finding| format!("\n    - {finding}")).collect();
+    Err(hinted(
+        format!("{} finding(s):{list}", findings.len()),
+        "the rules and their reasons are in CONTRIBUTING.md",
+    ))
+}
