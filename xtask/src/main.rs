@@ -12,6 +12,7 @@ mod context;
 mod demo;
 mod dist;
 mod environment;
+mod runtime_wheel;
 mod setup;
 mod test;
 mod ui;
