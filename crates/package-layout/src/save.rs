@@ -1,0 +1,88 @@
+//! Names of saves: `.quicksand/sandboxes/NAME/{manifest.json, overlays/N.qcow2}`, below the
+//! working folder or the home folder. The overlays' names are those of [`crate::image`].
+
+use crate::Error;
+
+/// The folder of all saves, below the working folder or the home folder.
+pub const SANDBOXES_DIR: &str = ".quicksand/sandboxes";
+
+pub use crate::image::{MANIFEST_FILE, OVERLAYS_DIR, overlay_file, overlay_number};
+
+/// Checks that a save's name is the name of one folder, on every system that it may be carried
+/// to. Absolute paths, which the Python interface allows too, are not names: whether they point
+/// at home, at the root or at something that is not a save is for the runtime to see.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    let error = |reason| Err(Error::SaveName { name: name.to_owned(), reason });
+    if name.is_empty() {
+        return error("it is empty");
+    }
+    if name == "." || name == ".." {
+        return error("it names a folder that is not a save");
+    }
+    if name.len() > 255 {
+        return error("it is longer than 255 bytes");
+    }
+    if name.chars().any(|c| matches!(c, '/' | '\\')) {
+        return error("a separator of folders is part of it");
+    }
+    if name.chars().any(|c| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|'))
+    {
+        return error("a character is part of it that file names cannot hold everywhere");
+    }
+    if name.ends_with([' ', '.']) || name.starts_with(' ') {
+        return error("it starts or ends with a space, or ends with a dot, which Windows drops");
+    }
+    if is_windows_device(name) {
+        return error("Windows keeps that name for a device");
+    }
+    Ok(())
+}
+
+/// The device names of Windows stay reserved with any extension: `nul.txt` is `NUL`.
+fn is_windows_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let numbered = |prefix: &str| {
+        stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
+    };
+    ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_folder_with_a_portable_name_is_allowed() {
+        for good in
+            ["my-env", "my-env-v2", "a", "v1.2", ".hidden", "été", "a b", "console", "com10"]
+        {
+            check_name(good).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let bad = [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/etc",
+            "../x",
+            "a\\b",
+            "C:x",
+            "a\0b",
+            "a\nb",
+            "x.",
+            "x ",
+            " x",
+            "nul",
+            "NUL.txt",
+            "Com1",
+            "lpt9.save",
+            "a|b",
+        ];
+        for name in bad {
+            let error = check_name(name).unwrap_err();
+            assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+            assert!(error.hint().is_some());
+        }
+        assert!(check_name(&"x".repeat(256)).is_err());
+    }
+}
