@@ -1,1 +1,20 @@
-//! Makes relocatable bundles of executables and proves where they run
+//! Makes relocatable bundles of executables and proves where they run.
+//!
+//! Owns what is read out of binaries and linker maps (the glibc floor, the libraries linked in) and
+//! what a bundle says about itself (components, licence expression, SOURCES, SBOM). Must not know
+//! how a bundle is built, nor what a wheel looks like inside. `goblin` is used here and nowhere else.
+
+mod audit;
+mod component;
+mod elf;
+mod error;
+mod link_map;
+mod sbom;
+mod spdx;
+
+pub use audit::{POLICY_FLOOR, audit_folder, wheel_platforms};
+pub use component::{Component, How, license_expression, sources_text};
+pub use elf::{Bound, ElfFloor, LibcVersion, Linkage, audit_elf, audit_elf_bytes};
+pub use error::Error;
+pub use link_map::linked_files;
+pub use sbom::{Subject, cyclonedx};

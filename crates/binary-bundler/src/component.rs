@@ -1,0 +1,152 @@
+//! What a bundle is made of: one record for each component, and what is told of them to people.
+
+use crate::{error::Error, spdx};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// How a component came into the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Its own files are in the bundle, built here from its source.
+    Built,
+    /// Its own files are in the bundle as another distributor built them.
+    Bundled,
+    /// Parts of its archives were linked into an executable of the bundle.
+    StaticallyLinked,
+}
+
+impl How {
+    fn words(self) -> &'static str {
+        match self {
+            How::Built => "built from source",
+            How::Bundled => "bundled as distributed",
+            How::StaticallyLinked => "statically linked",
+        }
+    }
+}
+
+/// One component of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Component {
+    /// The source's name, for example `glib2.0`.
+    pub name: String,
+    /// The source's version, as its distributor writes it.
+    pub version: String,
+    /// How it came in.
+    pub how: How,
+    /// The SPDX expression of what is in the bundle of it.
+    pub license: String,
+    /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`, or
+    /// none for upstream's own.
+    pub distributor: Option<String>,
+    /// The files that hold or gave it: names of the bundle, or `package: archive` for a linked one.
+    pub files: Vec<String>,
+    /// What its source consists of: (file name, sha256 in hexadecimal).
+    pub sources: Vec<(String, String)>,
+    /// Changes that were made to the source, by file name of the patch, with sha256.
+    pub patches: Vec<(String, String)>,
+}
+
+impl Component {
+    /// The package URL (<https://github.com/package-url/purl-spec>).
+    pub fn purl(&self) -> String {
+        match &self.distributor {
+            Some(vendor) => {
+                let version = percent(&self.version);
+                format!("pkg:deb/{vendor}/{}@{version}?arch=source", percent(&self.name))
+            }
+            None => format!("pkg:generic/{}@{}", percent(&self.name), percent(&self.version)),
+        }
+    }
+}
+
+/// Percent-encodes what a package URL does not allow as it is.
+fn percent(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The SPDX expression of the whole bundle: all components' licences at once.
+///
+/// # Errors
+/// When a component's licence is not an SPDX expression: none may be unknown.
+pub fn license_expression(components: &[Component]) -> Result<String, Error> {
+    for component in components {
+        if !spdx::is_expression(&component.license) {
+            return Err(Error::License {
+                component: component.name.clone(),
+                license: component.license.clone(),
+            });
+        }
+    }
+    Ok(spdx::join(components.iter().map(|component| component.license.as_str())))
+}
+
+/// The SOURCES text: where the corresponding source of every component is, under `heading`.
+pub fn sources_text(heading: &str, components: &[Component]) -> String {
+    let mut text = format!("{}\n", heading.trim_end());
+    for component in components {
+        let Component { name, version, how, license, .. } = component;
+        let _ = write!(text, "\n{name} {version}\n  {}\n  licence: {license}\n", how.words());
+        let distributor = component.distributor.as_deref().unwrap_or("upstream");
+        let _ = writeln!(text, "  source package: {name} {version} ({distributor})");
+        for (what, list) in [("source", &component.sources), ("patch", &component.patches)] {
+            for (file, sha256) in list {
+                let _ = writeln!(text, "  {what}: {file}\n    sha256:{sha256}");
+            }
+        }
+        for file in &component.files {
+            let _ = writeln!(text, "  file: {file}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn zlib() -> Component {
+        Component {
+            name: "zlib".to_owned(),
+            version: "1:1.2.13.dfsg-1".to_owned(),
+            how: How::StaticallyLinked,
+            license: "Zlib".to_owned(),
+            distributor: Some("debian".to_owned()),
+            files: vec!["zlib1g-dev: libz.a".to_owned()],
+            sources: vec![("zlib_1.2.13.dfsg-1.dsc".to_owned(), "ab".repeat(32))],
+            patches: vec![],
+        }
+    }
+
+    #[test]
+    fn a_version_is_percent_encoded_in_the_package_url() {
+        assert_eq!(zlib().purl(), "pkg:deb/debian/zlib@1%3A1.2.13.dfsg-1?arch=source");
+    }
+
+    #[test]
+    fn an_unknown_licence_is_refused_by_name() {
+        let odd = Component { license: "see the file".to_owned(), ..zlib() };
+        assert_eq!(
+            license_expression(&[zlib(), odd]).unwrap_err().to_string(),
+            "The component `zlib` has the licence `see the file`, which is no SPDX expression"
+        );
+        assert_eq!(license_expression(&[zlib(), zlib()]).unwrap(), "Zlib");
+    }
+
+    #[test]
+    fn sources_name_version_licence_package_and_hash() {
+        let text = sources_text("Sources of the bundle.", &[zlib()]);
+        assert!(text.starts_with("Sources of the bundle.\n\nzlib 1:1.2.13.dfsg-1\n"), "{text}");
+        assert!(text.contains("  source: zlib_1.2.13.dfsg-1.dsc\n    sha256:abab"), "{text}");
+        assert!(text.contains("  file: zlib1g-dev: libz.a\n"), "{text}");
+    }
+}
