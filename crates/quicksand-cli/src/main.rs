@@ -1,2 +1,39 @@
-//! The quicksand command's entry point.
-fn main() {}
+//! The `quicksand` command.
+//!
+//! Owns the command line, the standard streams and the exit code; what a sandbox is, and where QEMU
+//! and images are, is the business of the crates below.
+
+mod args;
+mod list;
+mod places;
+mod qemu;
+mod report;
+mod run;
+mod signals;
+mod streams;
+mod terminal;
+
+use args::{Cli, Task};
+use clap::Parser as _;
+
+fn main() {
+    let cli = Cli::parse();
+    start_log(cli.log_level);
+    let outcome = match &cli.task {
+        Task::Run(args) => run::run(args),
+        Task::List(args) => list::run(args).map(|()| 0),
+        Task::Qemu(args) => qemu::run(args).map(|()| 0),
+    };
+    let code = outcome.unwrap_or_else(|failure| failure.print());
+    // The thread that reads stdin may wait for a key for ever; ending the process ends it too.
+    std::process::exit(code);
+}
+
+fn start_log(level: args::LogLevel) {
+    let filter = tracing_subscriber::EnvFilter::new(level.directive());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,1 +1,25 @@
-//! The native module of the quicksand Python package
+//! The native module of the quicksand Python package: thin glue over the `sandbox` crate.
+//!
+//! Owns the passage between Python and Rust, in both directions; must not know QEMU, images or the
+//! agent. `python/quicksand/_native.pyi` is its interface.
+
+mod background;
+mod errors;
+mod host;
+mod machine;
+mod operation;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::{
+        host::{check_config, detect_accelerator, find_qemu, host, machine_type},
+        machine::{Machine, shutdown},
+        operation::Operation,
+    };
+
+    #[pymodule_export(name = "__version__")]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+}

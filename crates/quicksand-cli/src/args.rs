@@ -1,0 +1,314 @@
+//! The command line: its words, their meaning in configurations, and what `--help` says.
+//!
+//! Pure data; what the commands do is in the modules named after them.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all went well; 1 something failed; 2 the command line was wrong.
+`run` gives the command's own exit code, and beside it: 124 the command's --timeout was over; \
+125 the sandbox itself failed; 126 and 127 the guest's shell could not run or find the command; \
+128+N the command was ended by signal N; 130 Ctrl-C.";
+
+/// Virtual machines for untrusted work.
+#[derive(Debug, Parser)]
+#[command(name = "quicksand", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How much to tell on stderr about what happens inside
+    #[arg(long, global = true, value_enum, default_value = "warn", value_name = "LEVEL")]
+    pub log_level: LogLevel,
+
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Task {
+    /// Start a sandbox and run a command in it, or an interactive shell
+    Run(Box<RunArgs>),
+    /// List the installed images
+    List(ListArgs),
+    /// Say which QEMU is used, where it was found and why, and how fast it can be
+    Qemu(QemuArgs),
+}
+
+/// The options of `quicksand run`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct RunArgs {
+    /// The name of an installed image, or the path of one
+    pub image: String,
+
+    /// The command and its arguments, passed on as they are; an interactive shell without one
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Seconds until the command and its children are killed [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<f64>,
+
+    /// The folder of the guest to run in
+    #[arg(short = 'w', long, value_name = "FOLDER")]
+    pub cwd: Option<String>,
+
+    /// The user of the guest to run as [default: root]
+    #[arg(short = 'u', long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// A variable for the command; without a value, this process's own
+    #[arg(short = 'e', long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+
+    /// The shell that runs the command [default: /bin/sh; for an interactive one /bin/bash]
+    #[arg(long, value_name = "PATH")]
+    pub shell: Option<String>,
+
+    /// Give the command a terminal, as an interactive shell has
+    #[arg(short = 't', long)]
+    pub tty: bool,
+}
+
+/// The options that describe a machine; they are those of `Sandbox(...)` in Python.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// The guest's architecture: amd64 or arm64 [default: the host's]
+    #[arg(long)]
+    pub arch: Option<String>,
+
+    /// Memory, such as 512M or 2G; a bare number is in MiB [default: 512M]
+    #[arg(short = 'm', long, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    /// Number of virtual processors [default: 1]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u64>,
+
+    /// What the guest may reach [default: mounts-only]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub network: Option<Network>,
+
+    /// Lead a TCP port of the host into the guest
+    #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
+    pub publish: Vec<Value>,
+
+    /// Seconds until a start is given up [default: 60; software emulation 600]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub boot_timeout: Option<f64>,
+
+    /// What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]
+    #[arg(long)]
+    pub accel: Option<String>,
+
+    /// How the agent is reached: auto, socket or tcp [default: auto]
+    #[arg(long)]
+    pub transport: Option<String>,
+
+    /// What a start waits for: the agent's first answer, or the end of the guest's boot
+    /// [default: agent]
+    #[arg(long, value_name = "EVENT")]
+    pub wait_for: Option<String>,
+
+    /// A word to append to QEMU's command line
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub extra_args: Vec<String>,
+}
+
+/// The options of `quicksand list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `quicksand qemu`.
+#[derive(Debug, Args)]
+pub struct QemuArgs {
+    /// Whose emulator: amd64 or arm64 [default: the host's]
+    #[arg(long)]
+    pub arch: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Levels of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What the guest may reach.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Network {
+    /// No network at all
+    None,
+    /// Shares and published ports alone
+    MountsOnly,
+    /// The internet
+    Full,
+}
+
+impl MachineArgs {
+    /// The options as the object that `SandboxConfig::from_value` reads; what was not given is
+    /// left out.
+    pub fn to_options(&self, image: &str) -> Value {
+        let mut options = Map::new();
+        options.insert("image".into(), json!(image));
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                options.insert(name.into(), value);
+            }
+        };
+        put("arch", json!(self.arch));
+        put("memory", json!(self.memory));
+        put("cpus", json!(self.cpus));
+        put("network_mode", json!(self.network.map(Network::option)));
+        put("port_forwards", json!(self.publish));
+        put("boot_timeout", json!(self.boot_timeout));
+        put("accel", json!(self.accel));
+        put("transport", json!(self.transport));
+        put("wait_for", json!(self.wait_for));
+        put("extra_qemu_args", json!(self.extra_args));
+        Value::Object(options)
+    }
+}
+
+impl Network {
+    fn option(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::MountsOnly => "mounts_only",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl LogLevel {
+    /// The name that tracing's filters know.
+    pub fn directive(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0)
+        .ok_or_else(|| "allowed is a number of seconds above 0".into())
+}
+
+/// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
+fn forward(text: &str) -> Result<Value, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_port = |part: &str| part.parse::<u16>().is_ok_and(|port| port > 0);
+    let side = |address: Option<&str>, port: &str| match (address, port.parse::<u16>()) {
+        (None, Ok(port)) => json!(port),
+        (Some(address), Ok(port)) => json!({"address": address, "port": port}),
+        (_, Err(_)) => Value::Null,
+    };
+    let (host, guest) = match *parts.as_slice() {
+        [host, guest] => ((None, host), (None, guest)),
+        [address, host, guest] if is_port(host) => ((Some(address), host), (None, guest)),
+        [host, address, guest] => ((None, host), (Some(address), guest)),
+        [address, host, inner, guest] => ((Some(address), host), (Some(inner), guest)),
+        _ => return Err("allowed is [ADDR:]HOST:[ADDR:]GUEST, for example 8080:80".into()),
+    };
+    if !is_port(host.1) || !is_port(guest.1) {
+        return Err("ports are numbers from 1 to 65535, for example 8080:80".into());
+    }
+    Ok(json!({"host": side(host.0, host.1), "guest": side(guest.0, guest.1)}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn published_ports_in_all_forms() {
+        for (text, expect) in [
+            ("8080:80", json!({"host": 8080, "guest": 80})),
+            (
+                "0.0.0.0:8080:80",
+                json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80}),
+            ),
+            (
+                "8080:10.0.2.15:80",
+                json!({"host": 8080, "guest": {"address": "10.0.2.15", "port": 80}}),
+            ),
+            (
+                "127.0.0.2:8080:10.0.2.15:80",
+                json!({"host": {"address": "127.0.0.2", "port": 8080},
+                       "guest": {"address": "10.0.2.15", "port": 80}}),
+            ),
+        ] {
+            assert_eq!(forward(text).unwrap(), expect, "{text}");
+        }
+        for text in ["", "80", "0:80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
+            forward(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn options_that_were_not_given_are_left_out() {
+        let cli = Cli::try_parse_from(["quicksand", "run", "minimal", "--memory", "1G"]).unwrap();
+        let Task::Run(args) = cli.task else { panic!("run was parsed as something else") };
+        assert_eq!(
+            args.machine.to_options("minimal"),
+            json!({"image": "minimal", "memory": "1G", "port_forwards": [], "extra_qemu_args": []})
+        );
+    }
+
+    #[test]
+    fn everything_after_the_dashes_belongs_to_the_command() {
+        let line = ["quicksand", "run", "minimal", "--", "ls", "--json", "-p", "x y"];
+        let Task::Run(args) = Cli::try_parse_from(line).unwrap().task else { panic!() };
+        assert_eq!(args.command, ["ls", "--json", "-p", "x y"]);
+    }
+
+    #[test]
+    fn a_misspelt_option_names_the_nearest() {
+        let error = Cli::try_parse_from(["quicksand", "run", "minimal", "--memroy", "1G"]);
+        assert!(error.unwrap_err().to_string().contains("--memory"));
+        let error = Cli::try_parse_from(["quicksand", "rnu", "minimal"]).unwrap_err();
+        assert!(error.to_string().contains("run"), "{error}");
+    }
+
+    #[test]
+    fn help_is_as_recorded() {
+        let mut cli = Cli::command();
+        cli.build();
+        let names = ["run", "list", "qemu"];
+        let help: String = names
+            .iter()
+            .filter_map(|name| cli.find_subcommand_mut(name))
+            .map(|command| format!("{}\n----\n", command.render_help()))
+            .collect();
+        insta::assert_snapshot!(format!("{}\n----\n{help}", Cli::command().render_help()));
+    }
+}

@@ -1,0 +1,63 @@
+//! Failures as people read them: `error:` and `hint:` lines on stderr, and an exit code.
+
+use std::error::Error as StdError;
+
+/// The command line was wrong.
+pub const USAGE: i32 = 2;
+/// Something failed.
+pub const FAILURE: i32 = 1;
+/// The command's time was over.
+pub const TIMED_OUT: i32 = 124;
+/// The sandbox failed, not the command in it.
+pub const SANDBOX: i32 = 125;
+/// Ctrl-C.
+pub const INTERRUPTED: i32 = 130;
+
+/// Why the process ends with an exit code of its own.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    code: i32,
+}
+
+impl Failure {
+    /// A failure in our own words.
+    pub fn new(code: i32, message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self { message: message.into(), hint: hint.map(str::to_owned), code }
+    }
+
+    /// A failed sandbox. A wrong option is a wrong command line.
+    pub fn sandbox(error: &sandbox::Error) -> Self {
+        let code = match error.kind() {
+            sandbox::ErrorKind::Value => USAGE,
+            sandbox::ErrorKind::State | sandbox::ErrorKind::Runtime => SANDBOX,
+        };
+        Self { message: chain(error), hint: error.hint(), code }
+    }
+
+    /// A failed search for QEMU or images.
+    pub fn locate(error: &runtime_locator::Error) -> Self {
+        Self { message: chain(error), hint: error.hint(), code: FAILURE }
+    }
+
+    /// Prints it and gives the exit code.
+    pub fn print(&self) -> i32 {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+        self.code
+    }
+}
+
+/// `Display` of an error leaves its source out; people want both.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        message.push_str(&format!("\n  caused by: {error}"));
+        source = error.source();
+    }
+    message
+}

@@ -1,0 +1,267 @@
+//! `quicksand run`: a sandbox for one command, or for a person at a terminal.
+//!
+//! Streams pass byte for byte, and so does the exit code. Invariant: the sandbox is stopped before
+//! this returns, whatever ended the run.
+
+use crate::{
+    args::RunArgs,
+    places,
+    report::{Failure, INTERRUPTED, SANDBOX, TIMED_OUT, USAGE},
+    signals::{Signal, Signals},
+    streams::{self, Writer},
+    terminal::{self, RawMode, Status},
+};
+use sandbox::{
+    ExecuteRequest, Pty, Sandbox, SandboxConfig, SessionEvent, SessionInput, SessionOutput,
+};
+use std::{sync::Arc, time::Duration};
+
+/// How long a command may take to end after Ctrl-C was passed on to it.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// No limit: longer than any run, and short enough for every clock's arithmetic.
+const NO_LIMIT: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// The number of SIGINT, in the guest as everywhere.
+const SIGINT: i32 = 2;
+
+/// The exit code of a program that wrote to a closed pipe (128 plus SIGPIPE).
+const BROKEN_PIPE: i32 = 141;
+
+/// A shell for a person: the first of these that the image has.
+const SHELLS: &str = "for s in /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\"";
+
+/// Runs it, and gives the exit code.
+pub fn run(args: &RunArgs) -> Result<i32, Failure> {
+    let request = request(args, terminal::is_interactive())?;
+    let config = SandboxConfig::from_value(args.machine.to_options(&args.image))
+        .map_err(|error| Failure::sandbox(&error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None))?;
+    runtime.block_on(async {
+        let signals = Signals::listen()
+            .map_err(|error| Failure::new(SANDBOX, format!("Failed to take signals: {error}"), None))?;
+        let status = Arc::new(Status::new());
+        let shown = status.clone();
+        let sandbox = Sandbox::new(config)
+            .with_locator(places::search())
+            .on_progress(move |stage, _, _| shown.show(&format!("quicksand: {stage}")));
+        let outcome = drive(&sandbox, request, &status, signals).await;
+        status.clear();
+        let stopped = sandbox.stop().await;
+        let code = outcome?;
+        stopped.map_err(|error| Failure::sandbox(&error))?;
+        Ok(code)
+    })
+}
+
+/// What to run, and in which terminal.
+struct Job {
+    request: ExecuteRequest,
+    has_pty: bool,
+}
+
+fn request(args: &RunArgs, is_interactive: bool) -> Result<Job, Failure> {
+    let wants_shell = args.command.is_empty();
+    let has_pty = args.tty || (wants_shell && is_interactive);
+    let command = match (wants_shell, &args.shell) {
+        (false, _) => quote(&args.command)?,
+        (true, Some(shell)) => format!("exec {}", quote(std::slice::from_ref(shell))?),
+        // A login shell reads the profile, which a person expects and a script does not.
+        (true, None) if has_pty => format!("{SHELLS} -l; done"),
+        (true, None) => format!("{SHELLS}; done"),
+    };
+    let mut request = ExecuteRequest::new(command).timeout(limit(args.timeout));
+    request.cwd = args.cwd.clone();
+    request.user = args.user.clone();
+    if let (false, Some(shell)) = (wants_shell, &args.shell) {
+        request = request.shell(shell);
+    }
+    for entry in &args.env {
+        let (name, value) = match entry.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => (entry.as_str(), std::env::var(entry).unwrap_or_default()),
+        };
+        request = request.env(name, value);
+    }
+    Ok(Job { request, has_pty })
+}
+
+fn quote(words: &[String]) -> Result<String, Failure> {
+    shlex::try_join(words.iter().map(String::as_str)).map_err(|_| {
+        let message = "A word of the command has a NUL character in it";
+        Failure::new(USAGE, message, Some("no program can be given such an argument"))
+    })
+}
+
+/// Seconds as a duration; no limit when none is given.
+fn limit(seconds: Option<f64>) -> Duration {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(NO_LIMIT)
+}
+
+async fn drive(
+    sandbox: &Sandbox,
+    job: Job,
+    status: &Status,
+    mut signals: Signals,
+) -> Result<i32, Failure> {
+    let start = sandbox.start();
+    tokio::pin!(start);
+    loop {
+        tokio::select! {
+            outcome = &mut start => break outcome.map_err(|error| Failure::sandbox(&error))?,
+            signal = signals.next() => match signal {
+                Signal::Interrupt => return Ok(INTERRUPTED),
+                Signal::End(code) => return Ok(code),
+                Signal::Resize => {}
+            },
+        }
+    }
+    status.clear();
+    let (rows, cols) = terminal::size();
+    let pty = job.has_pty.then(|| Pty { rows, cols, term: terminal::kind() });
+    let (input, output) = sandbox
+        .session(job.request, pty)
+        .await
+        .map_err(|error| Failure::sandbox(&error))?;
+    let _raw = match job.has_pty && terminal::is_interactive() {
+        true => Some(RawMode::enter().map_err(|error| {
+            Failure::new(SANDBOX, format!("Failed to set the terminal up: {error}"), None)
+        })?),
+        false => None,
+    };
+    attend(input, output, signals).await
+}
+
+/// Passes everything on in both directions until the command ends or a signal ends it.
+async fn attend(
+    input: SessionInput,
+    output: SessionOutput,
+    mut signals: Signals,
+) -> Result<i32, Failure> {
+    // Tasks of their own, because a command that does not read its input, or a reader that does not
+    // read ours, may hold them up for ever while signals must still be heard.
+    let pump = tokio::spawn(feed(input.clone()));
+    let mut relay = tokio::spawn(relay(output));
+    let mut was_interrupted = false;
+    let grace = tokio::time::sleep(NO_LIMIT);
+    tokio::pin!(grace);
+    let outcome = loop {
+        tokio::select! {
+            ended = &mut relay => break ended.unwrap_or_else(|error| {
+                Err(Failure::new(SANDBOX, format!("The relay of output failed: {error}"), None))
+            }),
+            signal = signals.next() => match signal {
+                Signal::Interrupt if was_interrupted => break Ok(INTERRUPTED),
+                Signal::Interrupt => {
+                    was_interrupted = true;
+                    grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                    let input = input.clone();
+                    tokio::spawn(async move { input.signal(SIGINT).await });
+                }
+                Signal::End(code) => break Ok(code),
+                Signal::Resize => {
+                    let (rows, cols) = terminal::size();
+                    let input = input.clone();
+                    tokio::spawn(async move { input.resize(rows, cols).await });
+                }
+            },
+            () = &mut grace, if was_interrupted => break Ok(INTERRUPTED),
+        }
+    };
+    // With both ends of the session gone, the guest kills what still runs.
+    pump.abort();
+    relay.abort();
+    outcome.map(|code| if was_interrupted { INTERRUPTED } else { code })
+}
+
+/// The command's output to our own, until it ends; gives the exit code.
+async fn relay(mut output: SessionOutput) -> Result<i32, Failure> {
+    let (stdout, stderr) = (Writer::stdout(), Writer::stderr());
+    let code = loop {
+        match output.next().await.map_err(|error| Failure::sandbox(&error))? {
+            Some(SessionEvent::Stdout(data)) if stdout.write(data.clone()).await => {}
+            Some(SessionEvent::Stderr(data)) if stderr.write(data.clone()).await => {}
+            Some(SessionEvent::Stdout(_) | SessionEvent::Stderr(_)) => break BROKEN_PIPE,
+            Some(SessionEvent::Exit { timed_out: true, .. }) => break TIMED_OUT,
+            Some(SessionEvent::Exit { exit_code, .. }) => break exit_code,
+            None => return Err(Failure::new(SANDBOX, "The guest ended the session", None)),
+        }
+    };
+    for writer in [stdout, stderr] {
+        match writer.finish().await {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(BROKEN_PIPE),
+            Err(error) => {
+                return Err(Failure::new(SANDBOX, format!("Failed to write output: {error}"), None));
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Standard input to the command, and its end.
+async fn feed(input: SessionInput) {
+    let mut stdin = streams::read_stdin();
+    while let Some(chunk) = stdin.recv().await {
+        if input.write(chunk).await.is_err() {
+            return;
+        }
+    }
+    let _ = input.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Task};
+    use clap::Parser as _;
+
+    fn job(line: &[&str], is_interactive: bool) -> Job {
+        let line = ["quicksand", "run", "minimal"].iter().chain(line);
+        let Task::Run(args) = Cli::try_parse_from(line).unwrap().task else { panic!() };
+        request(&args, is_interactive).unwrap()
+    }
+
+    #[test]
+    fn the_guests_shell_sees_the_words_as_they_were_given() {
+        for (words, expect) in [
+            (&["uname", "-a"][..], "uname -a"),
+            (&["echo", "a b", "$HOME"], "echo 'a b' '$HOME'"),
+            (&["echo", "it's"], "echo \"it's\""),
+            (&["echo", ""], "echo ''"),
+        ] {
+            let line: Vec<&str> = ["--"].iter().chain(words).copied().collect();
+            assert_eq!(job(&line, true).request.command, expect);
+        }
+    }
+
+    #[test]
+    fn only_a_person_gets_a_terminal() {
+        for (line, is_interactive, expect) in [
+            (&["--", "ls"][..], true, false),
+            (&["--tty", "--", "ls"], false, true),
+            (&[], true, true),
+            (&[], false, false),
+        ] {
+            assert_eq!(job(line, is_interactive).has_pty, expect, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_has_no_time_limit_unless_told() {
+        assert_eq!(job(&["--", "ls"], false).request.timeout, NO_LIMIT);
+        let limited = job(&["--timeout", "1.5", "--", "ls"], false);
+        assert_eq!(limited.request.timeout, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn variables_with_and_without_a_value() {
+        let job = job(&["-e", "A=b=c", "-e", "QUICKSAND_TEST_UNSET", "--", "env"], false);
+        assert_eq!(job.request.env["A"], "b=c");
+        assert_eq!(job.request.env["QUICKSAND_TEST_UNSET"], "");
+    }
+}

@@ -1,0 +1,88 @@
+//! The threads behind the module: tokio's, which do the work, and the waker, which alone calls
+//! into Python from outside of it.
+//!
+//! Must not know what an operation does. Invariant: no thread of tokio ever waits for the
+//! interpreter's lock, so a busy Python program cannot stall the connection to a guest.
+
+use pyo3::prelude::*;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+};
+
+/// Something that can be told, with the interpreter's lock held, that there is news.
+pub trait Wake: Send + Sync {
+    /// Tells it.
+    fn wake(&self, py: Python<'_>);
+}
+
+struct Background {
+    /// A fork copies memory but no threads: the child sees its parent's number here and makes
+    /// threads of its own.
+    process: u32,
+    runtime: tokio::runtime::Runtime,
+    waker: mpsc::Sender<Arc<dyn Wake>>,
+}
+
+static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+
+/// Starts work on tokio's threads.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> PyResult<()> {
+    with(|background| {
+        background.runtime.spawn(work);
+    })
+}
+
+/// Runs work on tokio's threads and waits for it. The caller must not hold the interpreter's lock.
+pub fn wait_for(work: impl Future<Output = ()> + Send + 'static) -> PyResult<()> {
+    let (sender, receiver) = mpsc::channel();
+    spawn(async move {
+        work.await;
+        let _ = sender.send(());
+    })?;
+    // The sender can only go away unused when the work panicked; that is no reason to hang.
+    let _ = receiver.recv();
+    Ok(())
+}
+
+/// Has `target` woken soon.
+pub fn wake(target: Arc<dyn Wake>) {
+    // Errors mean that the interpreter is on its way out; nobody is left to be woken.
+    let _ = with(|background| {
+        let _ = background.waker.send(target);
+    });
+}
+
+fn with<T>(action: impl FnOnce(&Background) -> T) -> PyResult<T> {
+    let mut place = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    if place.as_ref().is_none_or(|background| background.process != process) {
+        let fresh = Background::new(process)?;
+        // Threads of a parent process cannot be joined from here: forget their handles.
+        if let Some(parents) = place.replace(fresh) {
+            std::mem::forget(parents);
+        }
+    }
+    match place.as_ref() {
+        Some(background) => Ok(action(background)),
+        None => unreachable!("it was put there above"),
+    }
+}
+
+impl Background {
+    fn new(process: u32) -> PyResult<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("quicksand")
+            .enable_all()
+            .build()?;
+        let (waker, targets) = mpsc::channel::<Arc<dyn Wake>>();
+        std::thread::Builder::new().name("quicksand-waker".into()).spawn(move || {
+            for target in targets {
+                // None while the interpreter is being torn down: then waking is pointless.
+                Python::try_attach(|py| target.wake(py));
+            }
+        })?;
+        Ok(Self { process, runtime, waker })
+    }
+}

@@ -1,0 +1,209 @@
+//! One machine for Python: turns calls into operations of the `sandbox` crate.
+//!
+//! Owns nothing but the machine's life in this process; what a machine is, is `sandbox`'s business.
+
+use crate::{
+    background, errors, host,
+    operation::{Channel, Operation, Value},
+};
+use bytes::Bytes;
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
+use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
+use std::{
+    collections::BTreeMap,
+    mem::ManuallyDrop,
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    time::Duration,
+};
+
+/// Machines that may run, each with the process that made it, for the end of the interpreter.
+static LIVE: Mutex<Vec<(u32, Weak<Sandbox>)>> = Mutex::new(Vec::new());
+
+/// No limit: longer than any run, and short enough for every clock's arithmetic.
+const NO_LIMIT: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Where the progress of the start that is under way goes.
+type Listener = Arc<RwLock<Weak<Channel>>>;
+
+/// One machine and its life.
+#[pyclass(frozen, module = "quicksand._native")]
+pub struct Machine {
+    /// A fork copies the value but not the machine: only the process that made it may drop it.
+    sandbox: ManuallyDrop<Arc<Sandbox>>,
+    process: u32,
+    listener: Listener,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            // SAFETY: `drop` runs once and nothing uses the field after it.
+            let sandbox = unsafe { ManuallyDrop::take(&mut self.sandbox) };
+            // Ending a machine takes a moment; the interpreter's lock is not held for it.
+            Python::attach(|py| py.detach(|| drop(sandbox)));
+        }
+    }
+}
+
+#[pymethods]
+impl Machine {
+    #[new]
+    fn new(config: &str, search: &str) -> PyResult<Self> {
+        let config = SandboxConfig::from_json(config).map_err(|error| errors::raise(&error))?;
+        let listener = Listener::default();
+        let listens = listener.clone();
+        let sandbox = Sandbox::new(config).with_locator(host::search(search)?).on_progress(
+            move |stage, current, total| {
+                let channel = listens.read().unwrap_or_else(PoisonError::into_inner).upgrade();
+                if let Some(channel) = channel {
+                    channel.progress(stage, current, total);
+                }
+            },
+        );
+        let sandbox = ManuallyDrop::new(Arc::new(sandbox));
+        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|(_, known)| known.strong_count() > 0);
+        let process = std::process::id();
+        live.push((process, Arc::downgrade(&sandbox)));
+        Ok(Self { sandbox, process, listener })
+    }
+
+    #[getter]
+    fn is_running(&self) -> bool {
+        self.is_ours() && self.sandbox.is_running()
+    }
+
+    #[getter]
+    fn accelerator(&self) -> Option<&'static str> {
+        self.sandbox.accelerator().map(|accelerator| accelerator.name())
+    }
+
+    #[getter]
+    fn boot_timeout(&self) -> f64 {
+        self.sandbox.boot_timeout().as_secs_f64()
+    }
+
+    #[getter]
+    fn vnc_port(&self) -> Option<u16> {
+        self.sandbox.vnc_port()
+    }
+
+    #[getter]
+    fn qemu_command(&self) -> PyResult<Vec<String>> {
+        self.sandbox.qemu_command().map_err(|error| errors::raise(&error))
+    }
+
+    #[getter]
+    fn boot_timing<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(timing) = self.sandbox.boot_timing() else { return Ok(None) };
+        Ok(Some(PyDict::new(py)))
+    }
+
+    fn start(&self, wake: Py<PyAny>) -> PyResult<Operation> {
+        self.check_process("start")?;
+        let sandbox = Arc::clone(&self.sandbox);
+        let tidied = Arc::clone(&self.sandbox);
+        let listener = self.listener.clone();
+        Operation::begin(
+            wake,
+            |channel| async move {
+                *listener.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&channel);
+                sandbox.start().await.map(|()| Value::Nothing)
+            },
+            async move {
+                // Dropping the start has ended QEMU already; this waits until it is gone.
+                let _ = tidied.stop().await;
+            },
+        )
+    }
+
+    fn stop(&self, wake: Py<PyAny>) -> PyResult<Operation> {
+        self.check_process("stop")?;
+        let sandbox = Arc::clone(&self.sandbox);
+        let work = |_| async move { sandbox.stop().await.map(|()| Value::Nothing) };
+        Operation::begin(wake, work, async {})
+    }
+
+    #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, env, streaming))]
+    #[expect(clippy::too_many_arguments, reason = "the options of execute() in the Python API")]
+    fn execute(
+        &self,
+        wake: Py<PyAny>,
+        command: &str,
+        timeout: Option<f64>,
+        cwd: Option<String>,
+        shell: &str,
+        exclusive: bool,
+        user: Option<String>,
+        stdin: Option<Bound<'_, PyBytes>>,
+        env: Option<BTreeMap<String, String>>,
+        streaming: bool,
+    ) -> PyResult<Operation> {
+        self.check_process("execute")?;
+        let mut request = ExecuteRequest::new(command).shell(shell).exclusive(exclusive);
+        request.timeout = limit(timeout);
+        request.cwd = cwd;
+        request.user = user;
+        request.env = env.unwrap_or_default();
+        if let Some(stdin) = stdin {
+            request.stdin = Bytes::copy_from_slice(stdin.as_bytes());
+        }
+        let sandbox = Arc::clone(&self.sandbox);
+        Operation::begin(
+            wake,
+            move |channel| async move {
+                let result = if streaming {
+                    let sink = move |stream, data| {
+                        let channel = channel.clone();
+                        async move { channel.output(stream, data).await }
+                    };
+                    sandbox.stream(request, sink).await
+                } else {
+                    sandbox.execute(request).await
+                };
+                result.map(Value::Command)
+            },
+            async {},
+        )
+    }
+}
+
+impl Machine {
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn check_process(&self, action: &'static str) -> PyResult<()> {
+        if self.is_ours() { Ok(()) } else { Err(errors::foreign(action)) }
+    }
+}
+
+/// Seconds as a duration; what no clock can count to is no limit.
+fn limit(seconds: Option<f64>) -> Duration {
+    let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.map_or(NO_LIMIT, |seconds| seconds.min(NO_LIMIT))
+}
+
+/// Ends every machine that still runs: called when the interpreter ends.
+#[pyfunction]
+pub fn shutdown(py: Python<'_>) -> PyResult<()> {
+    let live: Vec<Arc<Sandbox>> = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner))
+        .iter()
+        .filter(|(process, _)| *process == std::process::id())
+        .filter_map(|(_, sandbox)| sandbox.upgrade())
+        .filter(|sandbox| sandbox.is_running())
+        .collect();
+    if live.is_empty() {
+        return Ok(());
+    }
+    py.detach(|| {
+        background::wait_for(async move {
+            for sandbox in live {
+                let _ = sandbox.stop().await;
+            }
+        })
+    })
+}

@@ -1,0 +1,108 @@
+"""Virtual machines for untrusted work, from Python.
+
+Example:
+    >>> import asyncio
+    >>> from quicksand import Sandbox
+    >>> async def main():
+    ...     async with Sandbox(image="minimal", memory="256M") as sb:
+    ...         result = await sb.execute("echo $((6 * 7))")
+    ...         print(result.stdout, end="")
+    >>> asyncio.run(main())
+    42
+
+``quicksand.sync`` has the same without ``async``.
+"""
+
+from __future__ import annotations
+
+from ._config import (
+    Forward,
+    Guest,
+    Host,
+    Mount,
+    PortForward,
+    SandboxConfig,
+    SandboxConfigParams,
+)
+from ._enums import OS, Accelerator, Architecture, MachineType, MountType, NetworkMode
+from ._errors import (
+    AgentConnectionError,
+    AlreadyRunningError,
+    ConfigError,
+    ImageNotFoundError,
+    NotAvailableError,
+    NotRunningError,
+    QemuNotFoundError,
+    SandboxError,
+    StartError,
+    UnknownOptionError,
+)
+from ._machine import BootTiming, ExecuteResult
+from ._native import __version__
+from ._runtime import (
+    AcceleratorStatus,
+    PlatformConfig,
+    RuntimeInfo,
+    detect_accelerator,
+    ensure_runtime,
+    get_accelerator,
+    get_machine_type,
+    get_platform_config,
+    get_runtime,
+    is_runtime_available,
+)
+from ._sandbox import (
+    AlpineDesktopSandbox,
+    AlpineSandbox,
+    DebianDesktopSandbox,
+    DebianSandbox,
+    Sandbox,
+    UbuntuDesktopSandbox,
+    UbuntuSandbox,
+)
+
+__all__ = [
+    "OS",
+    "Accelerator",
+    "AcceleratorStatus",
+    "AgentConnectionError",
+    "AlpineDesktopSandbox",
+    "AlpineSandbox",
+    "AlreadyRunningError",
+    "Architecture",
+    "BootTiming",
+    "ConfigError",
+    "DebianDesktopSandbox",
+    "DebianSandbox",
+    "ExecuteResult",
+    "Forward",
+    "Guest",
+    "Host",
+    "ImageNotFoundError",
+    "MachineType",
+    "Mount",
+    "MountType",
+    "NetworkMode",
+    "NotAvailableError",
+    "NotRunningError",
+    "PlatformConfig",
+    "PortForward",
+    "QemuNotFoundError",
+    "RuntimeInfo",
+    "Sandbox",
+    "SandboxConfig",
+    "SandboxConfigParams",
+    "SandboxError",
+    "StartError",
+    "UbuntuDesktopSandbox",
+    "UbuntuSandbox",
+    "UnknownOptionError",
+    "__version__",
+    "detect_accelerator",
+    "ensure_runtime",
+    "get_accelerator",
+    "get_machine_type",
+    "get_platform_config",
+    "get_runtime",
+    "is_runtime_available",
+]

@@ -1,0 +1,345 @@
+"""The options of a sandbox: an immutable, checked value that goes to and from JSON.
+
+This module looks at shapes (is it a string, a number, a sequence); what the values mean is known
+to the native module alone, so that Python, Rust and the command line accept the same things.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import Any, Literal, TypedDict, Union
+
+from . import _native
+from ._enums import Accelerator, Architecture, MountType, NetworkMode
+from ._errors import ConfigError
+
+__all__ = [
+    "Forward",
+    "Guest",
+    "Host",
+    "Mount",
+    "PortForward",
+    "SandboxConfig",
+    "SandboxConfigParams",
+    "check_options",
+]
+
+
+class _Untouched(float):
+    """A default that remembers that nobody chose it: such a boot timeout grows under TCG."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Untouched, (float(self),))
+
+
+_BOOT_TIMEOUT = _Untouched(60.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """An end of a forwarding on the host.
+
+    Args:
+        port: 1 to 65535.
+        address: the host's address to listen on; 127.0.0.1 when ``None``.
+    """
+
+    port: int
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_port("Host.port", self.port)
+
+
+@dataclasses.dataclass(frozen=True)
+class Guest:
+    """An end of a forwarding in the guest.
+
+    Args:
+        port: 1 to 65535.
+        address: the guest's address; its only one when ``None``.
+    """
+
+    port: int
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_port("Guest.port", self.port)
+
+
+@dataclasses.dataclass(frozen=True)
+class PortForward:
+    """Connections to 127.0.0.1:``host`` on the host reach ``guest`` in the guest.
+
+    Example:
+        >>> PortForward(host=8080, guest=80)
+        PortForward(host=8080, guest=80)
+    """
+
+    host: int
+    guest: int
+
+    def __post_init__(self) -> None:
+        _check_port("PortForward.host", self.host)
+        _check_port("PortForward.guest", self.guest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """Connections to ``src`` reach ``dst``: one is a ``Host``, the other a ``Guest``.
+
+    Example:
+        >>> Forward(Host(8080, "127.0.0.1"), Guest(80)).dst
+        Guest(port=80, address=None)
+    """
+
+    src: Host | Guest
+    dst: Host | Guest
+
+    def __post_init__(self) -> None:
+        if {type(self.src), type(self.dst)} != {Host, Guest}:
+            raise ConfigError(
+                f"Invalid value for `Forward`: {self.src!r} to {self.dst!r}",
+                "one end is a Host(...), the other a Guest(...)",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """A folder of the host that is shared with the guest.
+
+    Args:
+        host: the folder on the host.
+        guest: where the guest sees it.
+        readonly: the guest may not change it.
+        type: ``"cifs"`` or ``"9p"``.
+    """
+
+    host: str
+    guest: str
+    readonly: bool = False
+    type: MountType = MountType.CIFS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "host", os.fspath(self.host))
+        try:
+            object.__setattr__(self, "type", MountType(self.type))
+        except ValueError:
+            raise ConfigError(
+                f"Invalid value for `Mount.type`: {self.type!r}", 'allowed: "cifs", "9p"'
+            ) from None
+
+
+class SandboxConfigParams(TypedDict, total=False):
+    """The options of ``Sandbox(...)``, for type checkers; see ``SandboxConfig``."""
+
+    arch: str | Architecture | None
+    memory: str | int
+    cpus: int
+    mounts: Sequence[Mount]
+    port_forwards: Sequence[PortForward | Forward]
+    network_mode: NetworkMode | str
+    extra_qemu_args: Sequence[str]
+    boot_timeout: float
+    accel: Accelerator | str | None
+    disk_size: str | int | None
+    enable_display: bool
+    transport: Literal["auto", "socket", "tcp"]
+    wait_for: Literal["agent", "boot"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SandboxConfig:
+    """Everything that describes a sandbox; checked when it is made, and immutable.
+
+    Args:
+        image: name of an installed image, or the path of one.
+        arch: ``"amd64"`` or ``"arm64"`` (``None``: the host's). Another one than the host's is
+            emulated in software.
+        memory: ``"512M"``, ``"2G"``, ``"1GiB"``; a bare number is in MiB.
+        cpus: number of virtual processors.
+        mounts: folders of the host to share.
+        port_forwards: ports of the host that lead into the guest.
+        network_mode: what the guest may reach.
+        extra_qemu_args: appended to QEMU's arguments as they are.
+        boot_timeout: seconds until a start is given up. A default that was not touched becomes
+            600 under TCG and 120 under WHPX.
+        accel: ``"auto"``, an ``Accelerator`` or its name; ``None`` means TCG.
+        disk_size: grow the disk to this size; forms as for ``memory``.
+        enable_display: give the machine a screen, a keyboard and a mouse.
+        transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
+        wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
+
+    Raises:
+        ConfigError: a value is not allowed (a ``ValueError``).
+        NotAvailableError: this version does not have the feature (a ``NotImplementedError``).
+
+    Example:
+        >>> config = SandboxConfig(image="debian", memory="2G", cpus=1)
+        >>> config.network_mode
+        <NetworkMode.MOUNTS_ONLY: 'mounts_only'>
+        >>> SandboxConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    image: str
+    arch: str | None = None
+    memory: str | int = "512M"
+    cpus: int = 1
+    mounts: tuple[Mount, ...] = ()
+    port_forwards: tuple[PortForward | Forward, ...] = ()
+    network_mode: NetworkMode = NetworkMode.MOUNTS_ONLY
+    extra_qemu_args: tuple[str, ...] = ()
+    boot_timeout: float = _BOOT_TIMEOUT
+    accel: Union[Accelerator, Literal["auto"], None] = "auto"
+    disk_size: str | int | None = None
+    enable_display: bool = False
+    transport: str = "auto"
+    wait_for: str = "agent"
+
+    def __post_init__(self) -> None:
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        if isinstance(self.image, os.PathLike):
+            put("image", os.fspath(self.image))
+        put("mounts", _items("mounts", self.mounts, (Mount,)))
+        put("port_forwards", _items("port_forwards", self.port_forwards, (PortForward, Forward)))
+        put("extra_qemu_args", _items("extra_qemu_args", self.extra_qemu_args, (str,)))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, tuple):
+                _check_scalar(field.name, value)
+        checked = json.loads(_native.check_config(self.to_json()))
+        put("arch", checked["arch"])
+        put("network_mode", NetworkMode(checked["network_mode"]))
+        if self.accel not in (None, "auto"):
+            put("accel", Accelerator(checked["accel"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as values that JSON knows. A boot timeout nobody touched is left out."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "boot_timeout" and isinstance(value, _Untouched):
+                continue
+            values[field.name] = _plain(value)
+        return values
+
+    def to_json(self) -> str:
+        """The options as one JSON object."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SandboxConfig:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            ConfigError: an option is unknown, missing or has a value that it cannot have.
+        """
+        check_options(values)
+        names = [field.name for field in dataclasses.fields(cls)]
+        # None is the default of every option but `accel`, and not a value of all of them.
+        known = {
+            name: values[name]
+            for name in names
+            if name in values and (name == "accel" or values[name] is not None)
+        }
+        for name, read in (("mounts", _read_mount), ("port_forwards", _read_forward)):
+            if name in known:
+                known[name] = [read(item) for item in known[name]]
+        return cls(**known)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> SandboxConfig:
+        """The inverse of ``to_json``.
+
+        Raises:
+            ConfigError: the text is not a JSON object of options.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"The configuration is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError("The configuration is not a JSON object")
+        return cls.from_dict(values)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Has the native module look at options that are JSON already.
+
+    Raises:
+        ConfigError: an option is unknown (the hint offers the nearest name), or has a value that
+            it cannot have.
+    """
+    try:
+        text = json.dumps(dict(options), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"The options cannot be written as JSON: {error}") from None
+    _native.check_config(text)
+
+
+def _invalid(option: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(f"Invalid value for `{option}`: {value!r}", f"allowed: {allowed}")
+
+
+def _check_port(option: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise _invalid(option, value, "a port from 1 to 65535")
+
+
+def _check_scalar(option: str, value: object) -> None:
+    """Refuses what JSON cannot carry; everything else is for the native module to judge."""
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if value is not None and not (isinstance(value, (str, int, float)) and is_finite):
+        raise _invalid(option, value, "text, a number, True, False or None")
+
+
+def _items(option: str, value: object, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    names = " or ".join(kind.__name__ for kind in kinds)
+    # A string is a sequence of strings too, and never what was meant.
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise _invalid(option, value, f"a list of {names}")
+    items = tuple(value)
+    for item in items:
+        if not isinstance(item, kinds):
+            raise _invalid(option, item, f"a list of {names}")
+    return items
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Forward):
+        return _plain_forward(value)
+    if isinstance(value, (PortForward, Mount)):
+        return {key: _plain(item) for key, item in vars(value).items()}
+    return value.value if isinstance(value, Enum) else value
+
+
+def _plain_forward(forward: Forward) -> dict[str, Any]:
+    ends = {
+        type(end).__name__.lower(): {"port": end.port, "address": end.address}
+        for end in (forward.src, forward.dst)
+    }
+    if isinstance(forward.src, Guest):
+        return {**ends, "direction": "guest_to_host"}
+    return ends
+
+
+def _read_forward(value: Mapping[str, Any]) -> PortForward | Forward:
+    host, guest = value["host"], value["guest"]
+    if isinstance(host, int) and isinstance(guest, int):
+        return PortForward(host, guest)
+    return Forward(
+        Host(host) if isinstance(host, int) else Host(**host),
+        Guest(guest) if isinstance(guest, int) else Guest(**guest),
+    )
+
+
+def _read_mount(value: Mapping[str, Any]) -> Mount:
+    return Mount(**value)

@@ -1,0 +1,75 @@
+"""The exceptions of quicksand.
+
+Every one of them carries ``hint``: what to do next, or ``None``. ``str(error)`` is the message,
+followed by the hint on a line of its own. The native module raises these classes by name.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentConnectionError",
+    "AlreadyRunningError",
+    "ConfigError",
+    "ImageNotFoundError",
+    "NotAvailableError",
+    "NotRunningError",
+    "QemuNotFoundError",
+    "SandboxError",
+    "StartError",
+    "UnknownOptionError",
+]
+
+
+class _Hinted(Exception):
+    """A message and a hint. ``args`` keeps both, so that the exceptions can be pickled."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class SandboxError(_Hinted, RuntimeError):
+    """Something about a sandbox failed; the base of every error that is not about bad input."""
+
+
+class StartError(SandboxError):
+    """The machine did not start."""
+
+
+class ImageNotFoundError(StartError):
+    """No image of that name is installed: ``Image not found: '<name>'``."""
+
+
+class QemuNotFoundError(StartError):
+    """No QEMU for this architecture was found."""
+
+
+class AgentConnectionError(SandboxError):
+    """The agent in the guest did not answer, or the connection to it was lost."""
+
+
+class AlreadyRunningError(SandboxError):
+    """A sandbox was started a second time."""
+
+
+class NotRunningError(SandboxError):
+    """A sandbox was used before its start or after its stop."""
+
+
+class NotAvailableError(SandboxError, NotImplementedError, AttributeError):
+    """This version of quicksand does not have the feature that was asked for.
+
+    It is an ``AttributeError`` too, so that ``hasattr(sandbox, "checkpoint")`` tells the truth.
+    """
+
+
+class ConfigError(_Hinted, ValueError):
+    """An option has a value that it cannot have; raised before anything starts."""
+
+
+class UnknownOptionError(ConfigError, TypeError):
+    """There is no option of that name; the hint offers the nearest one."""

@@ -1,0 +1,269 @@
+"""What the asynchronous and the synchronous sandbox share: everything but the waiting."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import inspect
+import math
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import _native
+from ._bridge import Begin, Event
+from ._config import SandboxConfig, check_options
+from ._enums import Accelerator
+from ._errors import ConfigError, NotAvailableError
+from ._locate import search
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._config import SandboxConfigParams
+
+__all__ = ["BaseSandbox", "BootTiming", "Command", "ExecuteResult"]
+
+Output = Callable[[str], object]
+ProgressCallback = Callable[[str, int, int], object]
+
+_LATER = {
+    "checkpoint": "checkpoints",
+    "create_user": "users",
+    "delete_user": "users",
+    "mount": "shared folders",
+    "mouse_click": "control of the desktop",
+    "mouse_move": "control of the desktop",
+    "press_key": "control of the desktop",
+    "query_display_size": "control of the desktop",
+    "query_mouse_position": "control of the desktop",
+    "revert": "checkpoints",
+    "save": "saves",
+    "screenshot": "control of the desktop",
+    "type_text": "control of the desktop",
+    "unmount": "shared folders",
+    "validate_save": "saves",
+}
+"""Members that a later version will have, each with the name of its feature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExecuteResult:
+    """What a command left.
+
+    Attributes:
+        stdout: standard output as text. Bytes that are not UTF-8 become lone surrogates (PEP
+            383's ``surrogateescape``), so that encoding the text the same way restores them.
+        stderr: standard error, in the same form.
+        exit_code: the command's own; 128 + N when signal N ended it; -1 after a timeout.
+        stdout_bytes: standard output as it was.
+        stderr_bytes: standard error as it was.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    stdout_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
+    stderr_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
+
+
+class Command:
+    """One command while it runs: hands its output to the callbacks."""
+
+    def __init__(self, on_stdout: Output | None, on_stderr: Output | None) -> None:
+        self._sinks = {
+            name: (codecs.getincrementaldecoder("utf-8")("surrogateescape"), callback)
+            for name, callback in (("stdout", on_stdout), ("stderr", on_stderr))
+            if callback is not None
+        }
+
+    def on_event(self, event: Event) -> None:
+        """Takes one event of the native module."""
+        name, data = event[0], event[1]
+        sink = self._sinks.get(name)
+        if sink is not None:
+            decoder, callback = sink
+            self._call(callback, decoder.decode(data))
+
+    def finish(self, value: tuple[bytes, bytes, int]) -> ExecuteResult:
+        """Flushes characters that were cut short and makes the result."""
+        for decoder, callback in self._sinks.values():
+            self._call(callback, decoder.decode(b"", final=True))
+        stdout, stderr, exit_code = value
+        return ExecuteResult(
+            stdout.decode("utf-8", "surrogateescape"),
+            stderr.decode("utf-8", "surrogateescape"),
+            exit_code,
+            stdout,
+            stderr,
+        )
+
+    @staticmethod
+    def _call(callback: Output, text: str) -> None:
+        if text:
+            callback(text)
+
+
+class BaseSandbox:
+    """Configuration, properties and the checking of arguments."""
+
+    _preset: ClassVar[str | None] = None
+    """The image of a subclass such as ``DebianSandbox``, unless the caller names another."""
+
+    def __init__(
+        self,
+        *,
+        image: str | os.PathLike[str] | None = None,
+        progress_callback: ProgressCallback | None = None,
+        save: str | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        **options: Unpack[SandboxConfigParams],
+    ) -> None:
+        self._machine = None
+        image = self._preset if image is None else image
+        if image is None:
+            raise TypeError(f"{type(self).__name__}() needs an image, such as image=\"debian\"")
+        _check_callback("progress_callback", progress_callback)
+        check_options({"image": "-", "save": save, "workspace": _text(workspace)})
+        check_options({"image": "-", **dict.fromkeys(options)})
+        self._progress_callback = progress_callback
+        self._config = SandboxConfig(image=os.fspath(image), **options)  # type: ignore[arg-type]
+        self._machine = _native.Machine(self._config.to_json(), search())
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            feature = _LATER.get(name)
+            if feature is not None:
+                raise NotAvailableError(f"This version of quicksand has no {feature} (`{name}`)")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "not running"
+        return f"<{type(self).__name__} {self._config.image!r}, {state}>"
+
+    def __del__(self) -> None:
+        machine = self.__dict__.get("_machine")
+        if machine is not None and machine.is_running:
+            # The machine is ended by its own destructor; the warning says where tidiness is due.
+            warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
+
+    @property
+    def config(self) -> SandboxConfig:
+        """The configuration that this sandbox was made with."""
+        return self._config
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine runs and answers."""
+        return self._machine.is_running
+
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """What executes the guest's instructions; ``None`` before the start."""
+        name = self._machine.accelerator
+        return None if name is None else Accelerator(name)
+
+    @property
+    def boot_timeout(self) -> float:
+        """Seconds until a start is given up, with the accelerator taken into account."""
+        return self._machine.boot_timeout
+
+    @property
+    def vnc_port(self) -> int | None:
+        """The VNC server's port on 127.0.0.1, when the machine has a display and runs."""
+        return self._machine.vnc_port
+
+    @property
+    def qemu_command(self) -> list[str]:
+        """QEMU's program and arguments; empty before the start."""
+        return self._machine.qemu_command
+
+    @property
+    def boot_timing(self) -> BootTiming | None:
+        """Where the time of the last start went; ``None`` before the first one."""
+        marks = self._machine.boot_timing
+        return None if marks is None else BootTiming(**marks)
+
+    @property
+    def active_mounts(self) -> list[object]:
+        """The folders that are shared now: none, as this version cannot share any."""
+        return []
+
+    def _begin_start(self) -> Begin:
+        return lambda wake: self._machine.start(wake)
+
+    def _begin_stop(self) -> Begin:
+        return lambda wake: self._machine.stop(wake)
+
+    def _on_progress(self, event: Event) -> None:
+        if self._progress_callback is not None:
+            _, stage, current, total = event
+            self._progress_callback(stage, current, total)
+
+    def _begin_execute(
+        self,
+        command: str,
+        *,
+        timeout: float | None,
+        cwd: str | os.PathLike[str] | None,
+        shell: str,
+        on_stdout: Output | None,
+        on_stderr: Output | None,
+        exclusive: bool,
+        user: str | None,
+        stdin: bytes | str | None,
+        env: dict[str, str] | None,
+    ) -> tuple[Begin, Command]:
+        if not isinstance(command, str):
+            raise TypeError(
+                f"command is a string for the shell, not {type(command).__name__}; "
+                "for a list of arguments: shlex.join(arguments)"
+            )
+        if timeout is not None:
+            _check_timeout(timeout)
+        if isinstance(stdin, str):
+            stdin = stdin.encode("utf-8", "surrogateescape")
+        _check_callback("on_stdout", on_stdout)
+        _check_callback("on_stderr", on_stderr)
+        begin: Begin = lambda wake: self._machine.execute(  # noqa: E731
+            wake,
+            command,
+            timeout=timeout,
+            cwd=_text(cwd),
+            shell=shell,
+            exclusive=exclusive,
+            user=user,
+            stdin=stdin,
+            env=env,
+            streaming=on_stdout is not None or on_stderr is not None,
+        )
+        return begin, Command(on_stdout, on_stderr)
+
+
+@dataclasses.dataclass(frozen=True)
+class BootTiming:
+    """Where the time of a start went, in seconds since the call of ``start()``."""
+
+
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _check_timeout(value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or math.isnan(value) or value <= 0:  # type: ignore[arg-type,operator]
+        raise ConfigError(
+            f"Invalid value for `timeout`: {value!r}",
+            "allowed: a number of seconds above 0, or None for no limit",
+        )
+
+
+def _check_callback(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not callable(value):
+        raise TypeError(f"{name} is a function, not {type(value).__name__}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is a plain function: nothing would await a coroutine")

@@ -1,0 +1,75 @@
+"""The native module: crates/quicksand-python."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+__version__: str
+
+def check_config(config: str) -> str:
+    """Reads a configuration (JSON), and gives it back with names in their normal spelling.
+
+    Raises:
+        ConfigError: a value is not allowed.
+        UnknownOptionError: an option is unknown.
+    """
+
+def find_qemu(arch: str | None, search: str) -> str:
+    """Finds QEMU. The answer is JSON: the fields of ``RuntimeInfo``.
+
+    Raises:
+        QemuNotFoundError: there is none.
+    """
+
+def detect_accelerator() -> str:
+    """What ``auto`` chooses, and why. The answer is JSON: the fields of ``AcceleratorStatus``."""
+
+def machine_type(arch: str | None) -> str:
+    """QEMU's machine for an architecture.
+
+    Raises:
+        ConfigError: the architecture is unknown.
+    """
+
+def host() -> str:
+    """The operating system and native architecture. The answer is JSON: ``os`` and ``arch``."""
+
+@final
+class Operation:
+    """Work in the background; see ``quicksand._bridge``."""
+
+    def poll(self) -> list[tuple[Any, ...]]: ...
+    def cancel(self) -> None: ...
+
+@final
+class Machine:
+    """One machine and its life."""
+
+    def __init__(self, config: str, search: str) -> None: ...
+    @property
+    def is_running(self) -> bool: ...
+    @property
+    def accelerator(self) -> str | None: ...
+    @property
+    def boot_timeout(self) -> float: ...
+    @property
+    def vnc_port(self) -> int | None: ...
+    @property
+    def qemu_command(self) -> list[str]: ...
+    @property
+    def boot_timing(self) -> dict[str, Any] | None: ...
+    def start(self, wake: Callable[[], None]) -> Operation: ...
+    def stop(self, wake: Callable[[], None]) -> Operation: ...
+    def execute(
+        self,
+        wake: Callable[[], None],
+        command: str,
+        *,
+        timeout: float | None,
+        cwd: str | None,
+        shell: str,
+        exclusive: bool,
+        user: str | None,
+        stdin: bytes | None,
+        env: dict[str, str] | None,
+        streaming: bool,
+    ) -> Operation: ...

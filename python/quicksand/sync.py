@@ -1,0 +1,123 @@
+"""The same sandbox without ``async``: each call blocks the calling thread, and only it.
+
+Example:
+    >>> from quicksand.sync import Sandbox
+    >>> with Sandbox(image="minimal") as sb:
+    ...     print(sb.execute("echo hello").stdout, end="")
+    hello
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ._bridge import run_sync
+from ._machine import BaseSandbox, ExecuteResult, Output
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "AlpineDesktopSandbox",
+    "AlpineSandbox",
+    "DebianDesktopSandbox",
+    "DebianSandbox",
+    "Sandbox",
+    "UbuntuDesktopSandbox",
+    "UbuntuSandbox",
+]
+
+
+class Sandbox(BaseSandbox):
+    """``quicksand.Sandbox`` with blocking methods, for ``with`` and for threads.
+
+    Options, errors and results are those of ``quicksand.Sandbox``; callbacks are called in the
+    thread that made the call. Ctrl-C during a call cancels it and leaves nothing behind.
+    """
+
+    def start(self) -> None:
+        """See ``quicksand.Sandbox.start``."""
+        run_sync(self._begin_start(), self._on_progress)
+
+    def stop(self) -> None:
+        """See ``quicksand.Sandbox.stop``."""
+        run_sync(self._begin_stop(), cancellable=False)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def execute(
+        self,
+        command: str,
+        timeout: float | None = 30.0,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: str = "/bin/sh",
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+        exclusive: bool = False,
+        user: str | None = None,
+        *,
+        stdin: bytes | str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> ExecuteResult:
+        """See ``quicksand.Sandbox.execute``."""
+        begin, running = self._begin_execute(
+            command,
+            timeout=timeout,
+            cwd=cwd,
+            shell=shell,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+            exclusive=exclusive,
+            user=user,
+            stdin=stdin,
+            env=env,
+        )
+        return running.finish(run_sync(begin, running.on_event))
+
+
+class AlpineSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``alpine`` unless another is named."""
+
+    _preset = "alpine"
+
+
+class AlpineDesktopSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``alpine-desktop`` unless another is named."""
+
+    _preset = "alpine-desktop"
+
+
+class DebianSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``debian`` unless another is named."""
+
+    _preset = "debian"
+
+
+class DebianDesktopSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``debian-desktop`` unless another is named."""
+
+    _preset = "debian-desktop"
+
+
+class UbuntuSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``ubuntu`` unless another is named."""
+
+    _preset = "ubuntu"
+
+
+class UbuntuDesktopSandbox(Sandbox):
+    """A ``Sandbox`` with the image ``ubuntu-desktop`` unless another is named."""
+
+    _preset = "ubuntu-desktop"

@@ -1,0 +1,221 @@
+"""The `quicksand` command, as a script calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import quicksand
+
+RUN = ["run", "minimal", "--memory", "256M"]
+
+
+@pytest.fixture
+def cli(command: str):
+    def call(*arguments: str, **options) -> subprocess.CompletedProcess[bytes]:
+        options.setdefault("stdin", None if "input" in options else subprocess.DEVNULL)
+        if options["stdin"] is None:
+            del options["stdin"]
+        return subprocess.run(
+            [command, *arguments], capture_output=True, timeout=120, check=False, **options
+        )
+
+    return call
+
+
+def test_streams_and_exit_code_pass_through(cli) -> None:
+    done = cli(*RUN, "--", "sh", "-c", r"printf 'out\377'; printf 'err\376' >&2; exit 42")
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\xff", b"err\xfe", 42)
+
+
+def test_stdin_passes_byte_for_byte(cli) -> None:
+    data = bytes(range(256)) * 8192
+    done = cli(*RUN, "--", "cat", input=data)
+    assert done.stdout == data
+    assert done.returncode == 0
+
+
+def test_arguments_arrive_as_they_are(cli) -> None:
+    words = ["a b", "$HOME", "it's", "", "*", 'q"q', "-x", "back\\slash", "new\nline"]
+    done = cli(*RUN, "--", "printf", "[%s]\n", *words)
+    assert done.stdout.decode() == "".join(f"[{word}]\n" for word in words)
+
+
+def test_options_reach_the_command(cli) -> None:
+    done = cli(*RUN, "--cwd", "/tmp", "-e", "A=b c", "--", "sh", "-c", "pwd; echo $A")
+    assert done.stdout == b"/tmp\nb c\n"
+
+
+def test_a_script_on_stdin_runs_in_a_shell_without_a_terminal(cli) -> None:
+    done = cli(*RUN, input=b"echo hello\ntest -t 0 || echo no terminal\nexit 5\n")
+    assert done.stdout == b"hello\nno terminal\n"
+    assert done.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("kill -9 $$", 137), ("no-such-command", 127), ("exit 255", 255)]
+)
+def test_exit_codes_of_commands(cli, script: str, code: int) -> None:
+    assert cli(*RUN, "--", "sh", "-c", script).returncode == code
+
+
+def test_a_timeout_is_124(cli) -> None:
+    start = time.monotonic()
+    done = cli(*RUN, "--timeout", "1", "--", "sh", "-c", "echo begun; sleep 60")
+    assert done.returncode == 124
+    assert done.stdout == b"begun\n"
+    assert b"timed out" in done.stderr
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expect"),
+    [
+        (["run", "minimal", "--memroy", "1G"], "--memory"),
+        (["rnu", "minimal"], "run"),
+        (["run"], "IMAGE"),
+        (["run", "minimal", "--memory", "lots", "--", "true"], "lots"),
+        (["run", "minimal", "--cpus", "0", "--", "true"], "cpus"),
+        (["run", "minimal", "--accel", "warp", "--", "true"], "warp"),
+        (["run", "minimal", "-p", "http", "--", "true"], "8080:80"),
+        (["run", "minimal", "--network", "some", "--", "true"], "mounts-only"),
+        (["run", "minimal", "--timeout", "-1", "--", "true"], "timeout"),
+        (["run", "minimal", "--arch", "mips", "--", "true"], "arch"),
+    ],
+)
+def test_a_wrong_command_line_is_2(cli, arguments: list[str], expect: str) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert expect in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_an_unknown_image_is_125_and_names_the_nearest(cli) -> None:
+    done = cli("run", "minimall", "--", "true")
+    assert done.returncode == 125
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "error: Image not found: 'minimall'"
+    assert lines[-1].startswith("hint: ") and "minimal" in lines[-1]
+
+
+def test_ctrl_c_kills_the_command(command: str) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "--", "sh", "-c", "echo up; exec sleep 99"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert time.monotonic() - start < 10
+
+
+def test_ctrl_c_kills_a_command_that_ignores_it(command: str) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "--", "sh", "-c", "trap '' INT; echo up; sleep 99"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_signal_leaves_anything_behind(command: str, number: int, tmp_path, is_gone) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "--", "sh", "-c", "echo up; sleep 99"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    machines = [int(row.split()[0]) for row in listing if "qemu-system" in row]
+    assert machines
+    ours = [pid for pid in machines if descends(pid, process.pid)]
+    assert ours
+    process.send_signal(number)
+    code = process.wait(20)
+    assert code in (128 + number, -number)
+    time.sleep(2)
+    assert all(is_gone(pid) for pid in ours)
+    assert list(tmp_path.iterdir()) == []
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            pid = int(file.read().rsplit(")", 1)[1].split()[1])
+    return False
+
+
+def test_a_reader_that_leaves_ends_the_run(command: str) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "--", "sh", "-c", "yes"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(4) == b"y\ny\n"
+    process.stdout.close()
+    assert process.wait(20) == 141
+
+
+def test_qemu_says_which_where_and_why(cli) -> None:
+    done = cli("qemu")
+    assert done.returncode == 0
+    text = done.stdout.decode()
+    runtime = quicksand.get_runtime()
+    assert str(runtime.qemu_binary) in text
+    assert runtime.version in text
+    data = json.loads(cli("qemu", "--json").stdout)
+    assert data["qemu_binary"] == str(runtime.qemu_binary)
+    assert data["version"] == runtime.version
+    assert data["source"]
+    assert isinstance(data["tried"], list)
+    status = quicksand.detect_accelerator()
+    assert data["accelerator"] == status.accelerator
+    assert data["accelerator_reason"]
+
+
+def test_qemu_that_is_missing(command: str, tmp_path) -> None:
+    copy = tmp_path / "quicksand"
+    copy.write_bytes(open(command, "rb").read())
+    copy.chmod(0o755)
+    done = subprocess.run(
+        [copy, "qemu"], capture_output=True, text=True, check=False,
+        env={"PATH": "/nonexistent", "HOME": str(tmp_path)}, cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "hint: " in done.stderr
+
+
+def test_list_names_the_installed_images(cli) -> None:
+    done = cli("list")
+    assert done.returncode == 0
+    first_words = [line.split()[0] for line in done.stdout.decode().splitlines() if line.strip()]
+    assert {"debian", "minimal"} <= set(first_words)
+    data = json.loads(cli("list", "--json").stdout)
+    assert {"debian", "minimal"} <= {image["name"] for image in data}
+
+
+def test_version_and_help(cli) -> None:
+    assert cli("--version").stdout.decode().split() == ["quicksand", quicksand.__version__]
+    text = cli("run", "--help").stdout.decode()
+    for option in ("--arch", "--memory", "--cpus", "--network", "--boot-timeout", "--accel",
+                   "--extra-args", "--log-level", "125", "130"):
+        assert option in text
+
+
+def test_the_log_tells_more_when_asked(cli) -> None:
+    quiet = cli(*RUN, "--", "true").stderr
+    loud = cli("--log-level", "debug", *RUN, "--", "true").stderr
+    assert len(loud) > len(quiet)

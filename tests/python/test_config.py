@@ -1,0 +1,247 @@
+"""Options: accepted, refused with the nearest name, immutable, to and from JSON, pickled."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+
+from quicksand import (
+    Accelerator,
+    ConfigError,
+    Forward,
+    Guest,
+    Host,
+    Mount,
+    NetworkMode,
+    NotAvailableError,
+    PortForward,
+    Sandbox,
+    SandboxConfig,
+    UnknownOptionError,
+)
+
+FULL = {
+    "image": "minimal",
+    "arch": "amd64",
+    "memory": "1G",
+    "cpus": 2,
+    "port_forwards": [PortForward(8080, 80), Forward(Host(9090, "127.0.0.2"), Guest(90))],
+    "network_mode": NetworkMode.FULL,
+    "extra_qemu_args": ["-device", "virtio-rng-pci"],
+    "boot_timeout": 12.5,
+    "accel": Accelerator.TCG,
+    "transport": "tcp",
+    "wait_for": "boot",
+}
+
+
+def test_defaults() -> None:
+    config = Sandbox(image="minimal").config
+    assert config == SandboxConfig(image="minimal")
+    assert (config.memory, config.cpus, config.boot_timeout) == ("512M", 1, 60.0)
+    assert config.network_mode is NetworkMode.MOUNTS_ONLY
+    assert (config.accel, config.transport, config.wait_for) == ("auto", "auto", "agent")
+    assert (config.arch, config.disk_size, config.enable_display) == (None, None, False)
+
+
+@pytest.mark.parametrize("memory", ["512M", "2G", "1GiB", "1024MB", "1.5G", "65536K", 256, "256"])
+def test_memory_in_all_usual_forms(memory: str | int) -> None:
+    assert SandboxConfig(image="minimal", memory=memory).memory == memory
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("memory", "lots"),
+        ("memory", 0),
+        ("memory", -512),
+        ("memory", "0"),
+        ("memory", None.__class__),
+        ("memory", True),
+        ("memory", b"512M"),
+        ("memory", "1" * 40 + "G"),
+        ("cpus", 0),
+        ("cpus", -1),
+        ("cpus", 256),
+        ("cpus", 1.5),
+        ("cpus", "two"),
+        ("cpus", True),
+        ("arch", "mips"),
+        ("arch", 64),
+        ("image", ""),
+        ("image", 7),
+        ("image", "mini\0mal"),
+        ("network_mode", "everything"),
+        ("network_mode", 1),
+        ("accel", "warp"),
+        ("boot_timeout", 0),
+        ("boot_timeout", -1.0),
+        ("boot_timeout", float("nan")),
+        ("boot_timeout", float("inf")),
+        ("boot_timeout", "soon"),
+        ("transport", "pigeon"),
+        ("wait_for", "godot"),
+        ("extra_qemu_args", "-device x"),
+        ("extra_qemu_args", [1]),
+        ("port_forwards", [(8080, 80)]),
+        ("port_forwards", "8080:80"),
+        ("enable_display", "yes"),
+        ("disk_size", object()),
+        ("mounts", "/tmp:/mnt"),
+    ],
+)
+def test_bad_values_are_refused_at_construction(option: str, value: object) -> None:
+    options = {"image": "minimal", option: value}
+    with pytest.raises((ConfigError, NotAvailableError)) as caught:
+        Sandbox(**options)
+    assert option in str(caught.value)
+    if option not in ("disk_size", "enable_display"):
+        assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("memroy", "memory"),
+        ("cpu", "cpus"),
+        ("network", "network_mode"),
+        ("port_forward", "port_forwards"),
+        ("extra_args", "extra_qemu_args"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownOptionError) as caught:
+        Sandbox(image="minimal", **{name: 1})
+    error = caught.value
+    assert isinstance(error, TypeError) and isinstance(error, ValueError)
+    assert f"`{name}`" in str(error) and f"`{nearest}`" in str(error)
+    assert error.hint is not None and nearest in error.hint
+
+
+def test_a_name_like_no_other_is_refused_too() -> None:
+    with pytest.raises(UnknownOptionError, match="`zzz`"):
+        Sandbox(image="minimal", zzz=1)  # type: ignore[call-arg]
+
+
+def test_an_image_is_needed() -> None:
+    with pytest.raises(TypeError, match="image"):
+        Sandbox()
+
+
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [
+        (lambda: PortForward(0, 80), "PortForward.host"),
+        (lambda: PortForward(80, 65536), "PortForward.guest"),
+        (lambda: PortForward("80", 80), "PortForward.host"),
+        (lambda: Host(-1), "Host.port"),
+        (lambda: Guest(70000), "Guest.port"),
+        (lambda: Forward(Host(1), Host(2)), "Forward"),
+        (lambda: Forward(Guest(1), Guest(2)), "Forward"),
+    ],
+)
+def test_bad_forwards(build, names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        build()
+
+
+def test_forwards_that_collide_or_lead_nowhere() -> None:
+    twice = [PortForward(8080, 80), PortForward(8080, 81)]
+    with pytest.raises(ConfigError, match="8080"):
+        SandboxConfig(image="minimal", port_forwards=twice)
+    with pytest.raises(ConfigError, match="port_forwards"):
+        SandboxConfig(
+            image="minimal", network_mode="none", port_forwards=[PortForward(8080, 80)]
+        )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mounts": [Mount("/tmp", "/mnt")]},
+        {"disk_size": "10G"},
+        {"enable_display": True},
+        {"save": "my-env"},
+        {"workspace": "/tmp"},
+        {"port_forwards": [Forward(Guest(80), Host(8080))]},
+    ],
+)
+def test_what_a_later_version_brings_is_refused_clearly(options: dict) -> None:
+    with pytest.raises(NotImplementedError, match="This version") as caught:
+        Sandbox(image="minimal", **options)
+    assert isinstance(caught.value, RuntimeError)
+
+
+def test_methods_of_later_versions_are_not_there() -> None:
+    sandbox = Sandbox(image="minimal")
+    for name in ("checkpoint", "revert", "save", "screenshot", "mount", "create_user"):
+        assert not hasattr(sandbox, name)
+        with pytest.raises(NotImplementedError, match=name):
+            getattr(sandbox, name)
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        sandbox.no_such_thing  # noqa: B018
+
+
+def test_a_config_is_immutable_and_has_a_value() -> None:
+    config = SandboxConfig(**FULL)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.memory = "2G"  # type: ignore[misc]
+    assert config == SandboxConfig(**FULL)
+    assert hash(config) == hash(SandboxConfig(**FULL))
+    assert config != dataclasses.replace(config, cpus=3)
+
+
+@pytest.mark.parametrize("options", [{"image": "minimal"}, FULL])
+def test_a_config_survives_json_and_pickle(options: dict) -> None:
+    config = SandboxConfig(**options)
+    for twin in (
+        SandboxConfig.from_json(config.to_json()),
+        SandboxConfig.from_dict(config.to_dict()),
+        pickle.loads(pickle.dumps(config)),
+        copy.deepcopy(config),
+    ):
+        assert twin == config
+        assert Sandbox(**vars(twin)).boot_timeout == Sandbox(**options).boot_timeout
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "7", "{", '{"memory": "1G"}', '{"image": "minimal", "memroy": 1}']
+)
+def test_json_that_is_no_config(text: str) -> None:
+    with pytest.raises(ConfigError):
+        SandboxConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "forwards", [[1], [{"host": 1}], [{"host": "a", "guest": 1}], {"host": 1}, [{}], [None]]
+)
+def test_json_with_bad_forwards(forwards: object) -> None:
+    with pytest.raises(ConfigError, match="port_forwards"):
+        SandboxConfig.from_dict({"image": "minimal", "port_forwards": forwards})
+
+
+def test_a_boot_timeout_that_was_chosen_is_kept() -> None:
+    chosen = Sandbox(image="minimal", accel="tcg", boot_timeout=60.0)
+    assert chosen.boot_timeout == 60.0
+    untouched = Sandbox(image="minimal", accel="tcg")
+    assert untouched.config.boot_timeout == 60.0
+    assert untouched.boot_timeout == 600.0
+
+
+def test_accel_none_means_software() -> None:
+    assert Sandbox(image="minimal", accel=None).boot_timeout == 600.0
+
+
+def test_paths_and_subclasses_are_images_too() -> None:
+    class Mine(Sandbox):
+        """A subclass that presets its image, as users write them."""
+
+        def __init__(self, **options: object) -> None:
+            super().__init__(image="minimal", **options)  # type: ignore[arg-type]
+
+    assert Mine(memory="1G").config.image == "minimal"
+    assert Sandbox(image=Path("/images/minimal")).config.image == "/images/minimal"

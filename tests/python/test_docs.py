@@ -1,0 +1,92 @@
+"""The examples of the docstrings run, the stubs are true, and type checkers agree."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import quicksand
+from quicksand import _native
+
+MODULES = ["quicksand"] + [
+    f"quicksand.{module.name}" for module in pkgutil.iter_modules(quicksand.__path__)
+]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "quicksand._native"])
+def test_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, extraglobs=vars(quicksand).copy())
+    assert failed == 0
+
+
+def test_there_are_examples() -> None:
+    for thing in (quicksand, quicksand.Sandbox, quicksand.Sandbox.execute, quicksand.SandboxConfig):
+        assert ">>>" in (thing.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", quicksand.__all__)
+def test_every_export_is_there_and_documented(name: str) -> None:
+    thing = getattr(quicksand, name)
+    if not isinstance(thing, str):
+        assert inspect.getdoc(thing)
+
+
+def test_the_stub_names_what_the_native_module_has() -> None:
+    stub = ast.parse((Path(quicksand.__file__).parent / "_native.pyi").read_text())
+    declared = {
+        node.name if not isinstance(node, ast.AnnAssign) else node.target.id  # type: ignore[union-attr]
+        for node in stub.body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AnnAssign))
+    }
+    actual = {name for name in vars(_native) if not name.startswith("__")} | {"__version__"}
+    assert declared == actual
+    for node in stub.body:
+        if isinstance(node, ast.ClassDef):
+            members = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+            public = {name for name in vars(getattr(_native, node.name)) if not name.startswith("__")}
+            assert members - {"__init__"} == public
+
+
+def test_mypy_accepts_the_package() -> None:
+    run_mypy(["--strict", "-p", "quicksand"])
+
+
+def test_mypy_accepts_a_users_script_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    good = tmp_path / "good.py"
+    good.write_text(
+        "from quicksand import ExecuteResult, NetworkMode, Sandbox\n"
+        "async def main() -> str:\n"
+        "    async with Sandbox(image='debian', memory='2G', cpus=4,\n"
+        "                       network_mode=NetworkMode.FULL) as sb:\n"
+        "        result: ExecuteResult = await sb.execute('ls', on_stdout=print)\n"
+        "        return result.stdout\n"
+    )
+    run_mypy(["--strict", str(good)])
+    bad = tmp_path / "bad.py"
+    bad.write_text("from quicksand import Sandbox\nSandbox(image='debian', memroy='2G')\n")
+    done = mypy(["--strict", str(bad)])
+    assert done.returncode == 1
+    assert "memroy" in done.stdout
+
+
+def run_mypy(arguments: list[str]) -> None:
+    done = mypy(arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def mypy(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-incremental", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
