@@ -19,6 +19,17 @@ pub const OVERLAYS_DIR: &str = "overlays";
 pub const PACKAGE_PREFIX: &str = "quicksand_";
 /// What the file name of a disk ends with.
 pub const DISK_SUFFIX: &str = ".qcow2";
+/// The images that are published, so that a name can be offered before it is installed.
+pub const PUBLISHED: [&str; 8] = [
+    "alpine",
+    "alpine-desktop",
+    "debian",
+    "debian-agent",
+    "debian-desktop",
+    "minimal",
+    "ubuntu",
+    "ubuntu-desktop",
+];
 /// The architectures that image file names know.
 pub const ARCHES: [&str; 2] = ["amd64", "arm64"];
 

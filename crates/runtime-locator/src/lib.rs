@@ -1,1 +1,29 @@
-//! Finds QEMU and images on this host and probes its accelerators
+//! Finds QEMU and images on this host and probes its accelerators.
+//!
+//! Owns the order in which places are looked at (override, wheel, data folder, PATH), and tells
+//! for each find where it came from and what was tried before. Must not know how a machine is
+//! configured or started: that is `sandbox`'s.
+//!
+//! What is read of the environment is read once, by [`Search::of_process`]; everything after it
+//! works on that value, so that tests play any host with folders of their own.
+
+mod accelerator;
+mod entry_points;
+mod error;
+mod image;
+mod image_folder;
+mod list;
+mod qemu;
+mod report;
+mod search;
+
+pub use accelerator::{
+    Accelerator, AcceleratorRequest, Choice, ParseAcceleratorError, Verdict, choose_accelerator,
+    is_hyperv_guest, probe, whpx_needs_irqchip_off,
+};
+pub use error::Error;
+pub use image::{ImageFind, find_image};
+pub use list::{ImageKind, ImageListing, list_images};
+pub use qemu::{QemuFind, find_qemu};
+pub use report::{Attempt, Source};
+pub use search::Search;

@@ -1,0 +1,182 @@
+//! Every image that can be started by name, and the names that are nearest to a misspelt one.
+
+use crate::{
+    Search, Source, entry_points::image_entry_points, image::read_manifest,
+    image_folder::ImageFolder, search::IMAGE_PATH_VARIABLE,
+};
+use package_layout::{
+    image::{IMAGES_DIR, PACKAGE_PREFIX, PUBLISHED},
+    save::SANDBOXES_DIR,
+    user_data,
+};
+use serde::Serialize;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+/// What kind of image it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageKind {
+    /// Kernel, initrd and disk.
+    Base,
+    /// Disks on top of a base, from a package or folder.
+    Overlay,
+    /// Disks on top of a base, saved from a sandbox.
+    Save,
+}
+
+/// One image of one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageListing {
+    /// The name to start it by.
+    pub name: String,
+    /// What kind of image it is.
+    pub kind: ImageKind,
+    /// The version of a base.
+    pub version: Option<String>,
+    /// The architecture as in image names; `None` where the manifest does not tell.
+    pub arch: Option<String>,
+    /// The image that an overlay or save lies on.
+    pub base: Option<String>,
+    /// The folder.
+    pub folder: PathBuf,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// All images, in the order of looking and sorted by name within one place. A name can be there
+/// more than once: the first one is what [`crate::find_image`] takes.
+pub fn list_images(search: &Search) -> Vec<ImageListing> {
+    let mut list = Vec::new();
+    let mut saves = |parent: &Path, source: &Source| {
+        for (name, folder) in sub_folders(&parent.join(SANDBOXES_DIR)) {
+            list_folder(&mut list, &folder, Some(&name), ImageKind::Save, source);
+        }
+    };
+    saves(&search.working_dir, &Source::WorkingFolder);
+    if let Some(home) = search.home.as_ref().filter(|home| **home != search.working_dir) {
+        saves(home, &Source::HomeFolder);
+    }
+    for folder in &search.image_path {
+        list_shared(&mut list, folder, &Source::Environment(IMAGE_PATH_VARIABLE));
+    }
+    let mut packages = BTreeSet::new();
+    for site_packages in &search.site_packages {
+        for entry in image_entry_points(site_packages) {
+            if packages.insert(entry.images_dir.clone()) {
+                let source = Source::Wheel(entry.distribution);
+                let (dir, name) = (&entry.images_dir, entry.name.as_str());
+                list_folder(&mut list, dir, Some(name), ImageKind::Overlay, &source);
+            }
+        }
+        for (package, folder) in sub_folders(site_packages) {
+            let images = folder.join(IMAGES_DIR);
+            let Some(name) = package.strip_prefix(PACKAGE_PREFIX) else { continue };
+            if images.is_dir() && packages.insert(images.clone()) {
+                let name = name.replace('_', "-");
+                let source = Source::Wheel(format!("quicksand-{name}"));
+                list_folder(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
+            }
+        }
+    }
+    if let Some(data) = &search.data_dir {
+        list_shared(&mut list, &data.join(user_data::IMAGES_DIR), &Source::DataFolder);
+    }
+    list
+}
+
+/// A folder with images of many names: their files, and one folder for each overlay.
+fn list_shared(list: &mut Vec<ImageListing>, folder: &Path, source: &Source) {
+    list_folder(list, folder, None, ImageKind::Base, source);
+    for (name, sub_folder) in sub_folders(folder) {
+        list_folder(list, &sub_folder, Some(&name), ImageKind::Overlay, source);
+    }
+}
+
+/// Lists what a folder holds. `name` is the image's when the folder is its own; `layers` is what
+/// overlays in it are called.
+fn list_folder(
+    list: &mut Vec<ImageListing>,
+    folder: &Path,
+    name: Option<&str>,
+    layers: ImageKind,
+    source: &Source,
+) {
+    let Some(held) = ImageFolder::read(folder) else { return };
+    if let Some(name) = name.filter(|_| held.overlay_chain().is_ok()) {
+        let Ok(manifest) = read_manifest(folder) else { return };
+        let arch = manifest.arch.as_deref().and_then(|arch| arch.parse().ok());
+        list.push(ImageListing {
+            name: name.to_owned(),
+            kind: layers,
+            version: None,
+            arch: arch.map(|arch: host_platform::Arch| arch.to_string()),
+            base: manifest.base_image().map(str::to_owned),
+            folder: folder.to_owned(),
+            source: source.clone(),
+        });
+        return;
+    }
+    for (file_name, version, arch) in held.complete_bases() {
+        list.push(ImageListing {
+            name: name.unwrap_or(file_name).to_owned(),
+            kind: ImageKind::Base,
+            version: Some(version.to_owned()),
+            arch: Some(arch.to_owned()),
+            base: None,
+            folder: folder.to_owned(),
+            source: source.clone(),
+        });
+    }
+}
+
+fn sub_folders(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<(String, PathBuf)> = entries
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .filter(|(_, path)| path.is_dir())
+        .collect();
+    found.sort();
+    found
+}
+
+/// At most three names that a misspelt one may have meant, best first: of what is there and of
+/// what is published.
+pub(crate) fn nearest_names(search: &Search, name: &str) -> Vec<String> {
+    let mut known: BTreeSet<String> =
+        list_images(search).into_iter().map(|listing| listing.name).collect();
+    known.extend(PUBLISHED.map(str::to_owned));
+    nearest(name, known)
+}
+
+fn nearest(name: &str, known: BTreeSet<String>) -> Vec<String> {
+    // Below this the names have little in common; `debain` and `debian` have 0.94.
+    const ALIKE: f64 = 0.8;
+    let lower = name.to_lowercase();
+    let mut scored: Vec<(f64, String)> = known
+        .into_iter()
+        .filter(|candidate| candidate != name)
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(score, _)| *score >= ALIKE)
+        .collect();
+    scored.sort_by(|(a, name_a), (b, name_b)| b.total_cmp(a).then_with(|| name_a.cmp(name_b)));
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_names_come_first() {
+        let known = || PUBLISHED.map(str::to_owned).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(nearest("debain", known())[0], "debian");
+        assert_eq!(nearest("Ubuntu", known())[0], "ubuntu");
+        assert_eq!(nearest("debian-dekstop", known())[0], "debian-desktop");
+        assert_eq!(nearest("minmal", known()), ["minimal"]);
+        assert_eq!(nearest("zzz", known()), Vec::<String>::new());
+        assert_eq!(nearest("", known()), Vec::<String>::new());
+    }
+}
