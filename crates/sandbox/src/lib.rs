@@ -1,1 +1,50 @@
-//! Launches virtual machines for untrusted work
+//! Launches virtual machines for untrusted work, and talks to the agent inside them.
+//!
+//! The road from a wish to a machine: `config` (what the user wants, checked) → `located` (what
+//! this host has) → `plan` (one machine as data) → `qemu_args` (QEMU's command line, pure) →
+//! `launch` (the one wrapper of processes). `boot` walks it and waits for the first answer,
+//! `lifecycle` says who may start and stop when, `agent_client` and `qmp` speak to the two ends.
+//!
+//! Must not know how images or QEMU are made, nor who calls: Python and the command line are
+//! built on this crate's public names.
+//!
+//! Invariant: the guest is hostile. Whatever it sends is bounded, and nothing that it sends chooses
+//! what the host opens, runs or writes.
+
+mod agent_client;
+mod boot;
+mod config;
+mod console;
+mod error;
+mod execute;
+mod kernel_cmdline;
+mod launch;
+mod lifecycle;
+mod located;
+mod machine;
+mod network;
+mod overlay;
+mod plan;
+mod qcow2;
+mod qemu_args;
+mod qmp;
+mod running;
+mod sandbox;
+mod size;
+mod timing;
+
+pub use agent_client::SessionInput;
+pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, WaitFor};
+pub use error::{Error, ErrorKind, Result};
+pub use execute::{
+    DEFAULT_MAX_OUTPUT, ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent,
+};
+pub use host_platform::Arch;
+pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, native_accelerator};
+pub use network::{Forward, NetworkMode};
+pub use plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, FdSet, MachinePlan, QmpPlan};
+pub use qemu_args::qemu_args;
+pub use runtime_locator::{Accelerator, Search};
+pub use sandbox::{Sandbox, Session as SessionOutput};
+pub use size::Size;
+pub use timing::{BootTiming, DONE, STAGES};

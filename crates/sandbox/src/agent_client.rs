@@ -1,0 +1,267 @@
+//! The client of the guest's agent: one API over two wires.
+//!
+//! Owns HTTP and its limits; knows neither QEMU nor the life cycle. Over the virtio-serial stream
+//! it is HTTP/2 with prior knowledge, so that requests run side by side on the one stream; over
+//! TCP it is HTTP/1.1 with a connection for each request. Every byte that comes back is the
+//! guest's: headers, frames, events and error texts are bounded.
+
+mod session;
+
+use crate::error::{Error, Result};
+use agent_protocol::{ErrorResponse, limits, paths};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+pub use session::{SessionInput, SessionOutput};
+
+/// The longest error text of the agent that is read.
+const MAX_ERROR: usize = 64 << 10;
+/// Portions of a request body that wait for the wire.
+const QUEUE: usize = 4;
+
+/// A client for one machine's agent. Clones share the wire.
+#[derive(Clone)]
+pub(crate) struct AgentClient {
+    wire: Wire,
+    authorization: Arc<str>,
+    /// Whether this agent was made elsewhere and has no sessions.
+    has_no_sessions: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+enum Wire {
+    Stream(http2::SendRequest<RequestBody>),
+    Tcp(u16),
+}
+
+impl AgentClient {
+    /// Speaks HTTP/2 on a stream. Nothing is waited for: requests are answered once the guest's
+    /// agent has opened its end.
+    pub(crate) async fn on_stream<S>(stream: S, token: &str) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(limits::STREAM_WINDOW)
+            .initial_connection_window_size(limits::CONNECTION_WINDOW)
+            .max_frame_size(limits::MAX_HTTP2_FRAME)
+            .max_header_list_size(limits::MAX_HEADERS as u32)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the agent's connection ended");
+            }
+        });
+        Ok(Self::new(Wire::Stream(sender), token))
+    }
+
+    /// Speaks HTTP/1.1 to a loopback port.
+    pub(crate) fn on_port(port: u16, token: &str) -> Self {
+        Self::new(Wire::Tcp(port), token)
+    }
+
+    fn new(wire: Wire, token: &str) -> Self {
+        Self {
+            wire,
+            authorization: format!("Bearer {token}").into(),
+            has_no_sessions: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Waits for the agent's answer to a ping.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        let response = self.send(Method::GET, paths::PING, RequestBody::empty()).await?;
+        let response = accept(response).await?;
+        read_bounded(response.into_body(), MAX_ERROR).await?;
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>> {
+        let request = Request::builder()
+            .method(method)
+            .header(header::AUTHORIZATION, &*self.authorization)
+            .header(header::CONTENT_TYPE, body.content_type);
+        match &self.wire {
+            Wire::Stream(sender) => {
+                let mut sender = sender.clone();
+                let request = request.uri(format!("http://agent{path}"));
+                let request = request.body(body).map_err(broken)?;
+                sender.ready().await.map_err(broken)?;
+                sender.send_request(request).await.map_err(broken)
+            }
+            Wire::Tcp(port) => {
+                let stream =
+                    TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).await.map_err(broken)?;
+                stream.set_nodelay(true).map_err(broken)?;
+                let (mut sender, connection) = http1::Builder::new()
+                    .max_buf_size(limits::MAX_HEADERS)
+                    .handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(broken)?;
+                // Ends with the response, or as soon as whoever reads the response gives up.
+                tokio::spawn(connection);
+                let request = request.uri(path).header(header::HOST, "agent");
+                let request = request.body(body).map_err(broken)?;
+                sender.send_request(request).await.map_err(broken)
+            }
+        }
+    }
+
+    fn has_sessions(&self) -> bool {
+        !self.has_no_sessions.load(Ordering::Relaxed)
+    }
+
+    fn note_no_sessions(&self) {
+        self.has_no_sessions.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits until the agent behind a loopback port answers.
+///
+/// SLIRP accepts a connection at once and repeats the guest's side on a slow timer, so that a
+/// connection made too early waits for seconds after the agent is there. Therefore each attempt is
+/// short, and one starts the moment the console says `ready`.
+pub(crate) async fn wait_on_port(
+    client: &AgentClient,
+    ready: impl Future<Output = ()>,
+) -> Result<()> {
+    const ATTEMPT: Duration = Duration::from_millis(1500);
+    let mut ready = std::pin::pin!(ready);
+    let mut is_ready = false;
+    loop {
+        tokio::select! {
+            answer = tokio::time::timeout(ATTEMPT, client.ping()) => match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error @ Error::AgentRefused { .. })) => return Err(error),
+                Ok(Err(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(_) => {}
+            },
+            () = &mut ready, if !is_ready => is_ready = true,
+        }
+    }
+}
+
+/// Turns an answer that is no success into an error with the agent's words.
+async fn accept(response: Response<Incoming>) -> Result<Response<Incoming>> {
+    let status = response.status();
+    if status == StatusCode::OK {
+        return Ok(response);
+    }
+    let body = read_bounded(response.into_body(), MAX_ERROR).await.unwrap_or_default();
+    let answer = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorResponse {
+        error: String::from_utf8_lossy(&body).into_owned(),
+        hint: None,
+    });
+    Err(refused(status.as_u16(), answer))
+}
+
+/// The agent's words as an error, without what could steer a terminal.
+fn refused(status: u16, answer: ErrorResponse) -> Error {
+    let clean =
+        |text: String| -> String { text.chars().filter(|c| !c.is_control()).take(2000).collect() };
+    Error::AgentRefused { status, message: clean(answer.error), hint: answer.hint.map(clean) }
+}
+
+async fn read_bounded(mut body: Incoming, limit: usize) -> Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            if bytes.len() + data.len() > limit {
+                return Err(Error::AgentBroken {
+                    reason: format!("the answer is longer than {limit} bytes"),
+                });
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// Any error of the wire, with all its causes in one line.
+fn broken(error: impl std::error::Error) -> Error {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason.push_str(": ");
+        reason.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Error::AgentBroken { reason }
+}
+
+/// A request body: what is known at once, then what a queue brings until its senders are gone.
+struct RequestBody {
+    first: Option<Bytes>,
+    rest: Option<mpsc::Receiver<Bytes>>,
+    content_type: &'static str,
+}
+
+impl RequestBody {
+    fn empty() -> Self {
+        Self { first: None, rest: None, content_type: "application/json" }
+    }
+
+    fn json(bytes: Vec<u8>) -> Self {
+        Self { first: Some(bytes.into()), rest: None, content_type: "application/json" }
+    }
+
+    fn frames(first: Bytes) -> (Self, mpsc::Sender<Bytes>) {
+        let (sender, rest) = mpsc::channel(QUEUE);
+        let content_type = "application/octet-stream";
+        (Self { first: Some(first), rest: Some(rest), content_type }, sender)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        match &mut self.rest {
+            Some(rest) => {
+                rest.poll_recv(context).map(|data| data.map(|data| Ok(Frame::data(data))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        match (&self.first, &self.rest) {
+            (first, None) => hyper::body::SizeHint::with_exact(
+                first.as_ref().map_or(0, |first| first.len() as u64),
+            ),
+            _ => hyper::body::SizeHint::default(),
+        }
+    }
+}

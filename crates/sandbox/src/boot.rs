@@ -1,0 +1,254 @@
+//! From a configuration to a machine that answers: the stages of a start, in their order.
+//!
+//! Composes the other modules and owns nothing but the order and the waiting. Dropping the future
+//! at any point ends QEMU and removes everything.
+
+mod assembly;
+
+pub(crate) use assembly::preview;
+
+use crate::agent_client::{AgentClient, wait_on_port};
+use crate::config::{AccelChoice, SandboxConfig, WaitFor};
+use crate::error::{Error, Result};
+use crate::execute::ExecuteRequest;
+use crate::located::{Located, locate};
+use crate::machine::default_boot_timeout_s;
+use crate::qmp::Qmp;
+use crate::running::{Hull, Machine};
+use crate::sandbox::run_to_end;
+use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
+use assembly::Wires;
+use runtime_locator::{Accelerator, Search};
+use std::time::Duration;
+
+/// Under an accelerator the guest's first words come within a second or two. One that has said
+/// nothing for this long, on however busy a host, runs on an accelerator that does not work.
+const NO_PROGRESS: Duration = Duration::from_secs(20);
+
+/// What a start needs to know.
+pub(crate) struct Start<'a> {
+    pub config: &'a SandboxConfig,
+    pub search: &'a Search,
+    /// Stands in for the probe's verdict (tests of the fallback).
+    pub assumed: Option<Accelerator>,
+    pub progress: &'a (dyn Fn(&str, usize, usize) + Send + Sync),
+}
+
+/// The timeout of a start under an accelerator.
+pub(crate) fn boot_timeout(config: &SandboxConfig, accelerator: Option<Accelerator>) -> Duration {
+    config
+        .boot_timeout()
+        .unwrap_or_else(|| Duration::from_secs(default_boot_timeout_s(accelerator)))
+}
+
+/// Starts a machine and waits for its first answer.
+pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
+    let mut watch = Stopwatch::start();
+    let mut timing = BootTiming::default();
+    start.stage(0);
+    let mut located = {
+        let (config, search) = (start.config.clone(), start.search.clone());
+        let assumed = start.assumed;
+        blocking(move || locate(&config, &search, assumed)).await?
+    };
+    timing.locate = watch.lap();
+    tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
+    let machine = match attempt(&start, &located, &mut watch, &mut timing).await {
+        Ok(machine) => machine,
+        Err(Failure { error, may_be_accelerator: true }) => {
+            let given_up = located.accelerator.name();
+            tracing::warn!(%error, "the guest made no progress under {given_up}; using tcg");
+            located.accelerator = Accelerator::Tcg;
+            located.reason = format!("the guest made no progress under {given_up}");
+            attempt(&start, &located, &mut watch, &mut timing).await.map_err(|fail| fail.error)?
+        }
+        Err(failure) => return Err(failure.error),
+    };
+    (start.progress)(DONE, STAGES.len(), STAGES.len());
+    Ok(machine)
+}
+
+impl Start<'_> {
+    fn stage(&self, index: usize) {
+        (self.progress)(STAGES[index], index, STAGES.len());
+    }
+}
+
+/// Why an attempt failed, and whether another accelerator could do better.
+struct Failure {
+    error: Error,
+    may_be_accelerator: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, may_be_accelerator: false }
+    }
+}
+
+async fn attempt(
+    start: &Start<'_>,
+    located: &Located,
+    watch: &mut Stopwatch,
+    timing: &mut BootTiming,
+) -> std::result::Result<Machine, Failure> {
+    start.stage(1);
+    let (config, finds) = (start.config.clone(), located.clone());
+    let prepared = blocking(move || assembly::prepare(&config, &finds)).await?;
+    timing.prepare = watch.lap();
+    start.stage(2);
+    let (hull, wires) = prepared.launch()?;
+    let is_on_trial =
+        located.accelerator != Accelerator::Tcg && start.config.accel() == AccelChoice::Auto;
+    let limit = boot_timeout(start.config, Some(located.accelerator));
+    let answered = first_answer(start, &hull, wires, watch, timing);
+    let no_progress = async {
+        tokio::time::sleep(NO_PROGRESS).await;
+        if !is_on_trial || hull.console.told().alive {
+            std::future::pending::<()>().await;
+        }
+    };
+    let result = tokio::select! {
+        biased;
+        answered = answered => answered,
+        error = hull.death() => Err(meant(error)),
+        told = hull.console.wait_for(|told| told.panic.is_some()) => Err(Error::BootFailed {
+            reason: told.panic.unwrap_or_default(),
+            console: hull.console.tail(),
+        }),
+        () = no_progress => Err(timed_out(&hull, NO_PROGRESS)),
+        () = tokio::time::sleep(limit) => Err(timed_out(&hull, limit)),
+    };
+    match result {
+        Ok((qmp, agent)) => {
+            timing.boot = watch.lap();
+            timing.total = watch.total();
+            timing.guest_marks = hull.console.told().marks;
+            let accelerator = (located.accelerator, located.reason.clone());
+            Ok(Machine::new(hull, qmp, agent, accelerator, timing.clone()))
+        }
+        Err(error) => {
+            // A machine that was still being tried is gone before the next one starts.
+            hull.process.kill_and_wait().await;
+            let may_be_accelerator = is_on_trial
+                && hull.console.told().marks.is_empty()
+                && !matches!(error, Error::PortInUse { .. });
+            Err(Failure { error, may_be_accelerator })
+        }
+    }
+}
+
+/// Waits for QEMU's greeting and the agent's first answer.
+async fn first_answer(
+    start: &Start<'_>,
+    hull: &Hull,
+    wires: Wires,
+    watch: &mut Stopwatch,
+    timing: &mut BootTiming,
+) -> Result<(Qmp, AgentClient)> {
+    let (qmp, agent) = match wires {
+        #[cfg(unix)]
+        Wires::Socket { qmp, agent, token } => {
+            // The request waits in the socket until the guest opens its end, so that the answer
+            // comes the moment the agent is there.
+            let agent = AgentClient::on_stream(agent, &token).await?;
+            let greeting = async {
+                let qmp = Qmp::connect(qmp).await?;
+                timing.launch = watch.lap();
+                start.stage(3);
+                Ok(qmp)
+            };
+            let (qmp, ()) = tokio::try_join!(greeting, agent.ping())?;
+            (qmp, agent)
+        }
+        Wires::Tcp { qmp, forwards, token, guest_port } => {
+            let qmp = qmp.connect().await?;
+            timing.launch = watch.lap();
+            start.stage(3);
+            let port = assembly::agent_port(&qmp, &forwards, guest_port).await?;
+            let agent = AgentClient::on_port(port, &token);
+            let ready = async {
+                hull.console.wait_for(|told| told.ready).await;
+            };
+            wait_on_port(&agent, ready).await?;
+            (qmp, agent)
+        }
+    };
+    if start.config.wait_for() == WaitFor::Boot {
+        wait_for_init(&agent).await?;
+    }
+    Ok((qmp, agent))
+}
+
+/// Waits until systemd has started everything; other inits have no such moment.
+async fn wait_for_init(agent: &AgentClient) -> Result<()> {
+    const SCRIPT: &str = "case $(readlink -f /sbin/init) in *systemd*) ;; *) exit 0 ;; esac
+        while :; do
+            case $(systemctl is-system-running --wait 2>/dev/null) in
+                running|degraded|maintenance|stopping) exit 0 ;;
+            esac
+            sleep 0.2
+        done";
+    // The boot's own timeout ends this, so that the command needs none.
+    let request = ExecuteRequest::new(SCRIPT).timeout(Duration::MAX).cwd("/");
+    let mut ignore = crate::sandbox::Discard;
+    run_to_end(agent, &request, &mut ignore).await?;
+    Ok(())
+}
+
+fn timed_out(hull: &Hull, timeout: Duration) -> Error {
+    Error::BootTimeout { timeout, stderr: hull.stderr.tail(), console: hull.console.tail() }
+}
+
+/// Finds the causes that a user can do something about in QEMU's last words.
+fn meant(error: Error) -> Error {
+    let Error::QemuExited { stderr, .. } = &error else { return error };
+    // "Could not set up host forwarding rule 'tcp:127.0.0.1:8080-:80'"
+    let rule = stderr
+        .split_once("host forwarding rule '")
+        .and_then(|(_, rest)| rest.split_once('\''))
+        .and_then(|(rule, _)| rule.strip_prefix("tcp:"))
+        .and_then(|rule| rule.split_once('-'))
+        .and_then(|(host, _)| host.rsplit_once(':'));
+    match rule.and_then(|(address, port)| Some((address, port.parse().ok()?))) {
+        Some((address, port)) => Error::PortInUse { port, address: address.to_owned() },
+        None => error,
+    }
+}
+
+/// Runs something that blocks where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::System {
+            action: "run a part of the start",
+            source: std::io::Error::other(error.to_string()),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_recognised_in_qemus_words() {
+        let error = |stderr: &str| {
+            meant(Error::QemuExited {
+                status: "exit code 1".into(),
+                stderr: stderr.into(),
+                console: String::new(),
+                command: String::new(),
+            })
+        };
+        let taken = error(
+            "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule \
+             'tcp:127.0.0.1:8080-:80'",
+        );
+        assert!(matches!(taken, Error::PortInUse { port: 8080, .. }), "{taken}");
+        assert!(matches!(error("Could not set up host forwarding rule"), Error::QemuExited { .. }));
+        assert!(matches!(error("no such device"), Error::QemuExited { .. }));
+    }
+}

@@ -1,0 +1,341 @@
+//! Puts one machine together: files, sockets, secrets and the command line that names them.
+//!
+//! Blocking, short, and without any waiting for QEMU: that is `boot`'s.
+
+use crate::config::{SandboxConfig, Transport};
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::kernel_cmdline;
+use crate::launch::{Inherited, Launch, launch};
+use crate::located::{Ends, Located};
+use crate::machine::MachineType;
+use crate::network::Forward;
+use crate::overlay::Overlay;
+use crate::plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, MachinePlan, QmpPlan};
+use crate::qemu_args::{qemu_args, shown_args};
+use crate::qmp::Qmp;
+use crate::running::Hull;
+use serde_json::json;
+use std::net::TcpListener;
+
+#[cfg(unix)]
+use crate::overlay::{descriptor_path, secret_file};
+#[cfg(unix)]
+use crate::plan::FdSet;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+/// The agent's port in the guest with the `tcp` transport, as in the documents.
+const GUEST_PORT: u16 = 8080;
+
+/// Everything that a launch needs.
+pub(crate) struct Prepared {
+    launch: Launch,
+    shown: Vec<String>,
+    wires: WireEnds,
+    #[cfg(not(unix))]
+    overlay: Overlay,
+}
+
+/// Our ends of the connections, before they belong to a runtime.
+enum WireEnds {
+    #[cfg(unix)]
+    Socket {
+        qmp: std::os::unix::net::UnixStream,
+        agent: std::os::unix::net::UnixStream,
+        token: String,
+    },
+    Tcp {
+        qmp: QmpEnd,
+        forwards: Vec<Forward>,
+        token: String,
+    },
+}
+
+enum QmpEnd {
+    #[cfg(unix)]
+    Socket(std::os::unix::net::UnixStream),
+    #[cfg(not(unix))]
+    Port(u16),
+}
+
+/// Our ends of the connections.
+pub(crate) enum Wires {
+    /// Two sockets that QEMU has inherited the other ends of.
+    #[cfg(unix)]
+    Socket { qmp: UnixStream, agent: UnixStream, token: String },
+    /// A forwarded port, to be asked for.
+    Tcp { qmp: QmpWire, forwards: Vec<Forward>, token: String, guest_port: u16 },
+}
+
+/// A QMP connection to be made.
+pub(crate) enum QmpWire {
+    #[cfg(unix)]
+    Socket(UnixStream),
+    #[cfg(not(unix))]
+    Port(u16),
+}
+
+impl QmpWire {
+    pub(crate) async fn connect(self) -> Result<Qmp> {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(stream) => Qmp::connect(stream).await,
+            #[cfg(not(unix))]
+            Self::Port(port) => loop {
+                // QEMU listens a moment after its start; its end ends this loop from outside.
+                match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+                    Ok(stream) => return Qmp::connect(stream).await,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                }
+            },
+        }
+    }
+}
+
+/// Makes everything that the machine needs.
+pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepared> {
+    check_ports(config.port_forwards())?;
+    let token = make_token()?;
+    let base = &located.image.chain[0];
+    let is_socket = located.transport(config)? == Transport::Socket;
+    prepare_platform(config, located, base, token, is_socket)
+}
+
+#[cfg(unix)]
+fn prepare_platform(
+    config: &SandboxConfig,
+    located: &Located,
+    base: &std::path::Path,
+    token: String,
+    is_socket: bool,
+) -> Result<Prepared> {
+    let failed = |source| Error::System { action: "make a socket", source };
+    let inherited = |fd| Inherited::new(fd).map_err(failed);
+    let files = Overlay::create(base, Some("/dev/fdset/1"))?.files;
+    let (qmp, their_qmp) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+    let mut inherit = vec![
+        inherited(files.read_write)?,
+        inherited(files.read_only)?,
+        inherited(files.base)?,
+        inherited(their_qmp.into())?,
+    ];
+    let fd_sets = [(0, 0), (1, 0), (2, 1)]
+        .map(|(index, set): (usize, u32)| FdSet { fd: inherit[index].number(), set })
+        .to_vec();
+    let qmp_plan = QmpPlan::Fd { fd: inherit[3].number() };
+    let (control, wires) = if is_socket {
+        let (agent, their_agent) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        let secret = inherited(secret_file(token.as_bytes())?)?;
+        let their_agent = inherited(their_agent.into())?;
+        let control = ControlPlan::Socket {
+            agent_fd: their_agent.number(),
+            token_file: descriptor_path(secret.number()),
+        };
+        inherit.extend([secret, their_agent]);
+        (control, WireEnds::Socket { qmp, agent, token })
+    } else {
+        // A command line can be read by every process of the host: the token goes by a file.
+        let line = kernel_cmdline::tcp(MachineType::of(located.image.arch), &token, GUEST_PORT);
+        let file = format!("[machine]\n  append = \"{line}\"\n");
+        let secret = inherited(secret_file(file.as_bytes())?)?;
+        let path = descriptor_path(secret.number());
+        inherit.push(secret);
+        let control = tcp_control(AppendPlan::File { path });
+        let forwards = config.port_forwards().to_vec();
+        (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, token })
+    };
+    let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
+    let plan = located.plan(config, Ends { control, qmp: qmp_plan, disk, fd_sets });
+    Ok(Prepared { shown: shown(located, &plan), launch: to_launch(located, &plan, inherit), wires })
+}
+
+#[cfg(not(unix))]
+fn prepare_platform(
+    config: &SandboxConfig,
+    located: &Located,
+    base: &std::path::Path,
+    token: String,
+    _is_socket: bool,
+) -> Result<Prepared> {
+    let overlay = Overlay::create(base, None)?;
+    let port = free_port()?;
+    let control = tcp_control(AppendPlan::Argument { token: token.clone() });
+    let disk =
+        DiskPlan { file: overlay.path.to_string_lossy().into_owned(), cache: DiskCache::Unsafe };
+    let qmp = QmpPlan::Tcp { port };
+    let plan = located.plan(config, Ends { control, qmp, disk, fd_sets: Vec::new() });
+    let forwards = config.port_forwards().to_vec();
+    let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, token };
+    let launch = to_launch(located, &plan, Vec::new());
+    Ok(Prepared { shown: shown(located, &plan), launch, wires, overlay })
+}
+
+/// The host's port is QEMU's choice, so that no two machines can ever want the same.
+fn tcp_control(append: AppendPlan) -> ControlPlan {
+    ControlPlan::Tcp { host_port: 0, guest_port: GUEST_PORT, append }
+}
+
+fn to_launch(located: &Located, plan: &MachinePlan, inherit: Vec<Inherited>) -> Launch {
+    Launch { program: located.qemu.system.clone(), args: qemu_args(plan), inherit }
+}
+
+fn shown(located: &Located, plan: &MachinePlan) -> Vec<String> {
+    let mut command = vec![located.qemu.system.to_string_lossy().into_owned()];
+    command.extend(shown_args(plan));
+    command
+}
+
+/// The command line that a start would use, with descriptor numbers of no meaning.
+pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<String>> {
+    let is_socket = located.transport(config)? == Transport::Socket;
+    let control = if is_socket {
+        ControlPlan::Socket { agent_fd: 15, token_file: "/proc/self/fd/14".into() }
+    } else {
+        tcp_control(AppendPlan::Argument { token: String::new() })
+    };
+    let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
+    let ends = Ends { control, qmp: QmpPlan::Fd { fd: 13 }, disk, fd_sets: Vec::new() };
+    Ok(shown(located, &located.plan(config, ends)))
+}
+
+impl Prepared {
+    /// Starts QEMU. Must be called in a runtime.
+    pub(crate) fn launch(self) -> Result<(Hull, Wires)> {
+        let wires = self.wires.into_runtime()?;
+        let (process, output) = launch(self.launch)?;
+        tracing::debug!(pid = process.pid(), command = ?self.shown, "QEMU runs");
+        let hull = Hull {
+            process,
+            console: Console::follow(output.stdout),
+            stderr: Console::follow(output.stderr),
+            command: self.shown,
+            #[cfg(not(unix))]
+            _overlay: self.overlay,
+        };
+        Ok((hull, wires))
+    }
+}
+
+impl WireEnds {
+    fn into_runtime(self) -> Result<Wires> {
+        match self {
+            #[cfg(unix)]
+            Self::Socket { qmp, agent, token } => {
+                Ok(Wires::Socket { qmp: adopt(qmp)?, agent: adopt(agent)?, token })
+            }
+            Self::Tcp { qmp, forwards, token } => {
+                let qmp = match qmp {
+                    #[cfg(unix)]
+                    QmpEnd::Socket(stream) => QmpWire::Socket(adopt(stream)?),
+                    #[cfg(not(unix))]
+                    QmpEnd::Port(port) => QmpWire::Port(port),
+                };
+                Ok(Wires::Tcp { qmp, forwards, token, guest_port: GUEST_PORT })
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn adopt(stream: std::os::unix::net::UnixStream) -> Result<UnixStream> {
+    stream
+        .set_nonblocking(true)
+        .and_then(|()| UnixStream::from_std(stream))
+        .map_err(|source| Error::System { action: "use a socket", source })
+}
+
+/// Asks QEMU which host port it chose for the agent.
+pub(crate) async fn agent_port(qmp: &Qmp, forwards: &[Forward], guest_port: u16) -> Result<u16> {
+    let command = "human-monitor-command";
+    let table = qmp.execute(command, json!({"command-line": "info usernet"})).await?;
+    let table = table.as_str().unwrap_or_default();
+    find_agent_port(table, forwards, guest_port).ok_or_else(|| Error::Qmp {
+        command: command.into(),
+        reason: "the agent's forwarded port is not in its answer".into(),
+    })
+}
+
+/// Finds the forward to the agent that is none of the user's own. Lines look like
+/// `TCP[HOST_FORWARD]  21       127.0.0.1 40875       10.0.2.15  8080     0     0`.
+fn find_agent_port(table: &str, forwards: &[Forward], guest_port: u16) -> Option<u16> {
+    table
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [kind, _fd, _address, host, _guest, guest, ..] = words[..] else { return None };
+            let is_agent = kind == "TCP[HOST_FORWARD]" && guest.parse() == Ok(guest_port);
+            if is_agent { host.parse().ok() } else { None }
+        })
+        .find(|port| forwards.iter().all(|forward| forward.host_port != *port))
+}
+
+/// Refuses ports that are taken now, so that the error names them. QEMU's own answer is
+/// understood too, for those that are taken a moment later.
+fn check_ports(forwards: &[Forward]) -> Result<()> {
+    for forward in forwards {
+        let (address, port) = (forward.host_address, forward.host_port);
+        if let Err(source) = TcpListener::bind((address, port)) {
+            return Err(match source.kind() {
+                std::io::ErrorKind::AddrInUse => {
+                    Error::PortInUse { port, address: address.to_string() }
+                }
+                std::io::ErrorKind::PermissionDenied => Error::InvalidValue {
+                    option: "port_forwards",
+                    value: port.to_string(),
+                    allowed: "host ports that this user may listen on".into(),
+                    hint: Some("Use a host port of 1024 or more".into()),
+                },
+                _ => Error::InvalidValue {
+                    option: "port_forwards",
+                    value: format!("{address}:{port}"),
+                    allowed: "addresses of this host".into(),
+                    hint: Some("Leave the address out for 127.0.0.1".into()),
+                },
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn free_port() -> Result<u16> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| Error::System { action: "find a free port", source })
+}
+
+/// A secret of 256 bits that the agent compares and nobody else ever sees.
+fn make_token() -> Result<String> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Error::System {
+        action: "draw a random token",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_port_is_told_from_the_users() {
+        let table = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+             TCP[HOST_FORWARD]  22       127.0.0.1  9000       10.0.2.15  8080     0     0\r\n  \
+             TCP[ESTABLISHED]   23       127.0.0.1  9999       10.0.2.15  8080     0     0\r\n  \
+             TCP[HOST_FORWARD]  21       127.0.0.1 40875       10.0.2.15  8080     0     0\r\n";
+        let own = [Forward::new(9000, 8080)];
+        assert_eq!(find_agent_port(table, &own, 8080), Some(40875));
+        assert_eq!(find_agent_port(table, &[], 8081), None);
+        assert_eq!(find_agent_port("", &[], 8080), None);
+    }
+
+    #[test]
+    fn tokens_are_long_and_never_the_same() {
+        let (one, two) = (make_token().unwrap(), make_token().unwrap());
+        assert_eq!(one.len(), 64);
+        assert_ne!(one, two);
+    }
+}

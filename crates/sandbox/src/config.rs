@@ -1,0 +1,269 @@
+//! The configuration of a sandbox: every option with its default, checked when it is made.
+//!
+//! Owns the names and meanings of options; knows neither QEMU's flags nor where images are. There
+//! is one way in: options arrive as a JSON object (the builder makes one too), so Rust, Python and
+//! a file of JSON get the same checks and the same messages.
+
+mod options;
+
+use crate::error::{Error, Result};
+use crate::network::{Forward, NetworkMode};
+use crate::size::Size;
+use host_platform::Arch;
+use runtime_locator::Accelerator;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// Which accelerator a machine uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AccelChoice {
+    /// The best one that the probe proves to work.
+    #[default]
+    Auto,
+    /// This one, or an error.
+    Fixed(Accelerator),
+}
+
+/// How host and guest talk (the two columns of the design's table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// `Socket` where the host and the image can do it, otherwise `Tcp`.
+    #[default]
+    Auto,
+    /// Inherited sockets and a virtio-serial port; no listening TCP port.
+    Socket,
+    /// HTTP through a loopback port forward; works with any image of the layout.
+    Tcp,
+}
+
+/// What `start` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitFor {
+    /// The first answer of the guest agent; the guest's services may still be starting.
+    #[default]
+    Agent,
+    /// The end of the guest's own boot.
+    Boot,
+}
+
+/// A checked, immutable configuration.
+///
+/// ```
+/// use sandbox::{NetworkMode, SandboxConfig};
+///
+/// let config = SandboxConfig::builder("debian")
+///     .memory("2G")
+///     .network_mode(NetworkMode::Full)
+///     .build()?;
+/// assert_eq!(config.memory().bytes(), 2 << 30);
+/// assert_eq!(SandboxConfig::from_json(&config.to_json())?, config);
+/// # Ok::<(), sandbox::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct SandboxConfig {
+    image: String,
+    arch: Option<Arch>,
+    memory: Size,
+    cpus: u16,
+    port_forwards: Vec<Forward>,
+    network_mode: NetworkMode,
+    extra_qemu_args: Vec<String>,
+    boot_timeout: Option<Duration>,
+    accel: AccelChoice,
+    transport: Transport,
+    wait_for: WaitFor,
+}
+
+impl SandboxConfig {
+    /// Starts a configuration for the image of this name or path.
+    pub fn builder(image: impl Into<String>) -> SandboxConfigBuilder {
+        let mut options = Map::new();
+        options.insert("image".into(), Value::String(image.into()));
+        SandboxConfigBuilder { options }
+    }
+
+    /// Reads and checks a JSON object of options.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let value = serde_json::from_str(text)
+            .map_err(|source| Error::NotAnObject { source: Some(source) })?;
+        Self::from_value(value)
+    }
+
+    /// Checks an object of options. Options that are left out have their defaults; `null` means
+    /// the default too, but for `accel`, where it means `tcg`.
+    pub fn from_value(value: Value) -> Result<Self> {
+        let Value::Object(options) = value else {
+            return Err(Error::NotAnObject { source: None });
+        };
+        options::read(options)
+    }
+
+    /// All options as a JSON object that [`Self::from_value`] reads back.
+    pub fn to_value(&self) -> Value {
+        options::write(self)
+    }
+
+    /// All options as JSON text.
+    pub fn to_json(&self) -> String {
+        self.to_value().to_string()
+    }
+
+    /// The image's name or path.
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The guest's architecture; the host's when it is `None`.
+    pub fn arch(&self) -> Option<Arch> {
+        self.arch
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> &Size {
+        &self.memory
+    }
+
+    /// The number of virtual CPUs.
+    pub fn cpus(&self) -> u16 {
+        self.cpus
+    }
+
+    /// Ports that lead from the host into the guest.
+    pub fn port_forwards(&self) -> &[Forward] {
+        &self.port_forwards
+    }
+
+    /// What the guest can reach.
+    pub fn network_mode(&self) -> NetworkMode {
+        self.network_mode
+    }
+
+    /// Arguments that are appended to QEMU's command line.
+    pub fn extra_qemu_args(&self) -> &[String] {
+        &self.extra_qemu_args
+    }
+
+    /// The boot timeout as the user set it; `None` lets the accelerator decide.
+    pub fn boot_timeout(&self) -> Option<Duration> {
+        self.boot_timeout
+    }
+
+    /// The accelerator.
+    pub fn accel(&self) -> AccelChoice {
+        self.accel
+    }
+
+    /// The control transport.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What `start` waits for.
+    pub fn wait_for(&self) -> WaitFor {
+        self.wait_for
+    }
+}
+
+impl Serialize for SandboxConfig {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SandboxConfig {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Self::from_value(value).map_err(|error| {
+            let hint = error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+            serde::de::Error::custom(format!("{error}{hint}"))
+        })
+    }
+}
+
+/// Collects options; [`Self::build`] checks them.
+#[derive(Clone, Debug)]
+pub struct SandboxConfigBuilder {
+    options: Map<String, Value>,
+}
+
+impl SandboxConfigBuilder {
+    /// Sets any option by its name, as in the JSON form.
+    pub fn option(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.options.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Sets the guest's architecture.
+    pub fn arch(self, arch: Arch) -> Self {
+        self.option("arch", arch.image_name())
+    }
+
+    /// Sets the memory, in any form that [`Size::parse`] reads.
+    pub fn memory(self, memory: &str) -> Self {
+        self.option("memory", memory)
+    }
+
+    /// Sets the number of virtual CPUs.
+    pub fn cpus(self, cpus: u16) -> Self {
+        self.option("cpus", cpus)
+    }
+
+    /// Adds a port that leads from the host into the guest.
+    pub fn port_forward(mut self, forward: Forward) -> Self {
+        let value = forward.to_value();
+        match self.options.get_mut("port_forwards") {
+            Some(Value::Array(list)) => list.push(value),
+            _ => {
+                self.options.insert("port_forwards".into(), Value::Array(vec![value]));
+            }
+        }
+        self
+    }
+
+    /// Sets what the guest can reach.
+    pub fn network_mode(self, mode: NetworkMode) -> Self {
+        self.option("network_mode", mode.name())
+    }
+
+    /// Sets arguments that are appended to QEMU's command line.
+    pub fn extra_qemu_args<I: IntoIterator<Item = S>, S: Into<String>>(self, args: I) -> Self {
+        let args = args.into_iter().map(|arg| Value::String(arg.into())).collect();
+        self.option("extra_qemu_args", Value::Array(args))
+    }
+
+    /// Sets how long the guest may take to its first answer.
+    pub fn boot_timeout(self, timeout: Duration) -> Self {
+        self.option("boot_timeout", timeout.as_secs_f64())
+    }
+
+    /// Sets the accelerator.
+    pub fn accel(self, accel: AccelChoice) -> Self {
+        self.option("accel", options::accel_name(accel))
+    }
+
+    /// Sets the control transport.
+    pub fn transport(self, transport: Transport) -> Self {
+        self.option("transport", options::enum_value(&transport))
+    }
+
+    /// Sets what `start` waits for.
+    pub fn wait_for(self, wait_for: WaitFor) -> Self {
+        self.option("wait_for", options::enum_value(&wait_for))
+    }
+
+    /// Checks everything.
+    pub fn build(self) -> Result<SandboxConfig> {
+        SandboxConfig::from_value(Value::Object(self.options))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Every option: what is read, what is refused and in which words.
+
+use super::*;
+use serde_json::json;
+
+fn refused(value: Value) -> Error {
+    SandboxConfig::from_value(value).unwrap_err()
+}
+
+#[test]
+fn defaults_are_those_of_the_documents() {
+    let config = SandboxConfig::builder("ubuntu").build().unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap(), @r#"
+    {
+      "accel": "auto",
+      "arch": null,
+      "boot_timeout": null,
+      "cpus": 1,
+      "disk_size": null,
+      "enable_display": false,
+      "extra_qemu_args": [],
+      "image": "ubuntu",
+      "memory": "512M",
+      "mounts": [],
+      "network_mode": "mounts_only",
+      "port_forwards": [],
+      "transport": "auto",
+      "wait_for": "agent"
+    }
+    "#);
+}
+
+#[test]
+fn everything_survives_json() {
+    let config = SandboxConfig::builder("debian")
+        .arch(Arch::Arm64)
+        .memory("1.5GiB")
+        .cpus(4)
+        .port_forward(Forward::new(8080, 80))
+        .port_forward(Forward::new(2222, 22))
+        .network_mode(NetworkMode::Full)
+        .extra_qemu_args(["-name", "a b"])
+        .boot_timeout(Duration::from_millis(1500))
+        .accel(AccelChoice::Fixed(Accelerator::Tcg))
+        .transport(Transport::Tcp)
+        .wait_for(WaitFor::Boot)
+        .build()
+        .unwrap();
+    assert_eq!(SandboxConfig::from_json(&config.to_json()).unwrap(), config);
+    let through_serde: SandboxConfig =
+        serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+    assert_eq!(through_serde, config);
+    assert_eq!(config.memory().as_str(), "1.5GiB");
+    assert_eq!(config.port_forwards().len(), 2);
+}
+
+#[test]
+fn forms_that_scripts_use_are_read() {
+    let read = |value| SandboxConfig::from_value(value).unwrap();
+    assert_eq!(read(json!({"image": "x", "memory": 2048})).memory().bytes(), 2 << 30);
+    assert_eq!(
+        read(json!({"image": "x", "accel": null})).accel(),
+        AccelChoice::Fixed(Accelerator::Tcg)
+    );
+    assert_eq!(read(json!({"image": "x", "arch": "aarch64"})).arch(), Some(Arch::Arm64));
+    assert_eq!(
+        read(json!({"image": "x", "boot_timeout": 60})).boot_timeout(),
+        Some(Duration::from_secs(60))
+    );
+    let forward = json!([{"host": {"address": "0.0.0.0", "port": 80}, "guest": 80}]);
+    let config = read(json!({"image": "x", "port_forwards": forward}));
+    assert_eq!(config.port_forwards()[0].host_address, std::net::Ipv4Addr::UNSPECIFIED);
+    assert_eq!(config.to_value()["port_forwards"], forward);
+    // What a configuration of a later version writes for options that are not used.
+    read(
+        json!({"image": "x", "mounts": [], "disk_size": null, "enable_display": false, "save": null}),
+    );
+}
+
+#[test]
+fn bad_values_are_named_with_what_is_allowed() {
+    let cases = [
+        (json!({"memory": "lots"}), "`lots` for `memory`"),
+        (json!({"memory": "16M"}), "at least 32M"),
+        (json!({"memory": true}), "`true` for `memory`"),
+        (json!({"cpus": 0}), "`0` for `cpus`"),
+        (json!({"cpus": 256}), "from 1 to 255"),
+        (json!({"cpus": 1.5}), "`1.5` for `cpus`"),
+        (json!({"cpus": -1}), "`-1` for `cpus`"),
+        (json!({"cpus": "two"}), "`two` for `cpus`"),
+        (json!({"arch": "mips"}), "`mips` for `arch`"),
+        (json!({"accel": "xen"}), "kvm, hvf, whpx, tcg"),
+        (json!({"network_mode": "ful"}), "none, mounts_only, full"),
+        (json!({"boot_timeout": 0}), "`0` for `boot_timeout`"),
+        (json!({"boot_timeout": -5}), "`-5`"),
+        (json!({"boot_timeout": 1e9}), "86400"),
+        (json!({"transport": "udp"}), "auto, socket, tcp"),
+        (json!({"wait_for": "ever"}), "agent, boot"),
+        (json!({"extra_qemu_args": "-s -S"}), "a list of strings"),
+        (json!({"extra_qemu_args": ["a\u{0}"]}), "a list of strings"),
+        (json!({"image": ""}), "`image`"),
+        (json!({"image": 7}), "`7` for `image`"),
+        (json!({"port_forwards": [{"host": 0, "guest": 80}]}), "1 to 65535"),
+        (json!({"port_forwards": [{"host": 80, "guest": 65536}]}), "1 to 65535"),
+        (json!({"port_forwards": [{"host": 80}]}), "1 to 65535"),
+        (json!({"port_forwards": [{"host": 80, "guest": 80, "x": 1}]}), "1 to 65535"),
+        (json!({"port_forwards": 80}), "1 to 65535"),
+        (
+            json!({"port_forwards": [{"host": 80, "guest": 1}, {"host": 80, "guest": 2}]}),
+            "each host port once",
+        ),
+        (
+            json!({"network_mode": "none", "port_forwards": [{"host": 80, "guest": 1}]}),
+            "network_mode=\"none\"",
+        ),
+    ];
+    for (mut options, expect) in cases {
+        let object = options.as_object_mut().unwrap();
+        object.entry("image").or_insert(json!("debian"));
+        let error = refused(options.clone());
+        let message = error.to_string();
+        assert!(message.contains(expect), "{options}: {message}");
+        assert_eq!(error.kind(), crate::error::ErrorKind::Value);
+        assert!(error.hint().is_some(), "{options}");
+    }
+}
+
+#[test]
+fn unknown_options_offer_the_nearest() {
+    for (name, nearest) in [
+        ("memmory", Some("memory")),
+        ("cpu", Some("cpus")),
+        ("port_forward", Some("port_forwards")),
+        ("networkmode", Some("network_mode")),
+        ("zzz", None),
+    ] {
+        let error = refused(json!({"image": "x", name: 1}));
+        let Error::UnknownOption { option, nearest: found } = &error else { panic!("{error}") };
+        assert_eq!((option.as_str(), found.as_deref()), (name, nearest));
+    }
+}
+
+#[test]
+fn options_of_later_versions_say_so() {
+    for (name, value) in [
+        ("mounts", json!([{"host": "/a", "guest": "/b"}])),
+        ("disk_size", json!("10G")),
+        ("enable_display", json!(true)),
+        ("save", json!("x")),
+        ("workspace", json!("/tmp")),
+    ] {
+        let error = refused(json!({"image": "x", name: value}));
+        assert!(matches!(error, Error::NotYet { option } if option == name), "{error}");
+    }
+    assert!(matches!(refused(json!([1])), Error::NotAnObject { .. }));
+    assert!(matches!(SandboxConfig::from_json("{"), Err(Error::NotAnObject { .. })));
+}
+
+#[test]
+fn listeners_on_all_addresses_collide_with_single_ones() {
+    let all = json!({"host": {"address": "0.0.0.0", "port": 80}, "guest": 1});
+    let one = json!({"host": 80, "guest": 2});
+    for pair in [json!([all, one]), json!([one, all])] {
+        refused(json!({"image": "x", "port_forwards": pair}));
+    }
+    let other = json!({"host": {"address": "127.0.0.2", "port": 80}, "guest": 1});
+    let both = json!({"image": "x", "port_forwards": [one, other]});
+    assert_eq!(SandboxConfig::from_value(both).unwrap().port_forwards().len(), 2);
+}

@@ -1,0 +1,217 @@
+//! What comes out of the machine before the agent speaks: the serial console and QEMU's stderr.
+//!
+//! Owns bounded memory of both, the agent's time marks, and the recognition of a kernel that gave
+//! up. Every byte is the guest's word: it is bounded here and cleaned before a person sees it.
+
+use agent_protocol::{MARK_PREFIX, READY_LINE};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+
+/// Bytes of each source that are remembered.
+const KEPT: usize = 64 << 10;
+/// The longest line that is looked at.
+const MAX_LINE: usize = 4 << 10;
+/// Time marks that are remembered; the agent makes three.
+const MAX_MARKS: usize = 16;
+/// Lines that an error message shows.
+const SHOWN_LINES: usize = 20;
+/// Characters of each line that an error message shows.
+const SHOWN_CHARS: usize = 300;
+/// The words of a kernel that gives up, which it prints even when told to be quiet.
+const PANIC: &str = "Kernel panic - not syncing";
+
+/// What the console has told so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    /// Whether anything was printed at all.
+    pub alive: bool,
+    /// Whether the agent says that it answers.
+    pub ready: bool,
+    /// The agent's marks: name and seconds since the kernel's start.
+    pub marks: Vec<(String, f64)>,
+    /// The line with which the kernel gave up.
+    pub panic: Option<String>,
+}
+
+/// A source of text with a bounded memory.
+#[derive(Clone)]
+pub(crate) struct Console {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    told: watch::Receiver<Told>,
+}
+
+impl Console {
+    /// Reads the source to its end in a task of its own.
+    pub(crate) fn follow(mut source: Box<dyn AsyncRead + Send + Unpin>) -> Self {
+        let kept = Arc::new(Mutex::new(VecDeque::new()));
+        let (sender, told) = watch::channel(Told::default());
+        let console = Self { kept: Arc::clone(&kept), told };
+        tokio::spawn(async move {
+            let mut scanner = Scanner::default();
+            let mut buffer = vec![0; 16 << 10];
+            while let Ok(n_read @ 1..) = source.read(&mut buffer).await {
+                let bytes = &buffer[..n_read];
+                remember(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), bytes);
+                sender.send_if_modified(|told| scanner.scan(bytes, told));
+            }
+        });
+        console
+    }
+
+    /// Everything that is remembered, cleaned.
+    pub(crate) fn text(&self) -> String {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        clean(&kept.iter().copied().collect::<Vec<u8>>())
+    }
+
+    /// The last lines, for an error message.
+    pub(crate) fn tail(&self) -> String {
+        let text = self.text();
+        let lines: Vec<String> = text
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| line.chars().take(SHOWN_CHARS).collect())
+            .collect();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
+    /// What was told so far.
+    pub(crate) fn told(&self) -> Told {
+        self.told.borrow().clone()
+    }
+
+    /// Waits until what was told fulfils the condition; for ever when the source ends before.
+    pub(crate) async fn wait_for(&self, condition: impl FnMut(&Told) -> bool) -> Told {
+        let mut told = self.told.clone();
+        match told.wait_for(condition).await {
+            Ok(told) => return told.clone(),
+            Err(_) => std::future::pending::<()>().await,
+        }
+        self.told()
+    }
+
+    /// Waits until the source has ended, so that its last words are in [`Self::tail`].
+    pub(crate) async fn ended(&self) {
+        let mut told = self.told.clone();
+        while told.changed().await.is_ok() {}
+    }
+}
+
+fn remember(kept: &mut VecDeque<u8>, bytes: &[u8]) {
+    let bytes = &bytes[bytes.len().saturating_sub(KEPT)..];
+    let excess = (kept.len() + bytes.len()).saturating_sub(KEPT);
+    kept.drain(..excess);
+    kept.extend(bytes);
+}
+
+/// Finds whole lines in portions of any size.
+#[derive(Default)]
+struct Scanner {
+    line: Vec<u8>,
+}
+
+impl Scanner {
+    /// Takes a portion in and says whether it told anything new.
+    fn scan(&mut self, bytes: &[u8], told: &mut Told) -> bool {
+        let before = told.clone();
+        told.alive = true;
+        for &byte in bytes {
+            if byte == b'\n' {
+                Self::judge(&clean(&self.line), told);
+                self.line.clear();
+            } else if self.line.len() < MAX_LINE {
+                self.line.push(byte);
+            }
+        }
+        *told != before
+    }
+
+    fn judge(line: &str, told: &mut Told) {
+        // Other writers to the console may leave the start of a line behind.
+        if let Some((_, mark)) = line.split_once(MARK_PREFIX) {
+            let mut words = mark.split_whitespace();
+            if let (Some(name), Some(seconds)) = (words.next(), words.next())
+                && let Ok(seconds) = seconds.parse::<f64>()
+                && seconds.is_finite()
+                && told.marks.len() < MAX_MARKS
+            {
+                told.marks.push((name.to_owned(), seconds));
+            }
+        } else if line.contains(READY_LINE) {
+            told.ready = true;
+        } else if line.contains(PANIC) && told.panic.is_none() {
+            told.panic = Some(line.trim().chars().take(SHOWN_CHARS).collect());
+        }
+    }
+}
+
+/// Text that cannot steer the terminal of whoever reads it.
+fn clean(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| *c == '\n' || *c == '\t' || !c.is_control())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(portions: &[&[u8]]) -> Told {
+        let mut told = Told::default();
+        let mut scanner = Scanner::default();
+        for portion in portions {
+            scanner.scan(portion, &mut told);
+        }
+        told
+    }
+
+    #[test]
+    fn marks_are_found_in_any_portions() {
+        let text = b"noise\r\nquicksand-agent: mark init 1.25\r\n\
+            login: quicksand-agent: mark root 1.5\nquicksand-agent: ready\r\n";
+        let expect = Told {
+            alive: true,
+            ready: true,
+            marks: vec![("init".into(), 1.25), ("root".into(), 1.5)],
+            panic: None,
+        };
+        assert_eq!(scan(&[text]), expect);
+        let bytewise: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(scan(&bytewise), expect);
+    }
+
+    #[test]
+    fn a_panic_is_its_first_line() {
+        let told = scan(&[
+            b"[ 1.0] Kernel panic - not syncing: VFS\n[ 1.1] Kernel panic - not syncing: x\n",
+        ]);
+        assert_eq!(told.panic.as_deref(), Some("[ 1.0] Kernel panic - not syncing: VFS"));
+    }
+
+    #[test]
+    fn a_hostile_guest_is_bounded() {
+        let told = scan(&[&vec![b'x'; 10 << 20], b"\nquicksand-agent: ready\n"]);
+        assert!(told.ready);
+        let marks = "quicksand-agent: mark a 1\n".repeat(1000);
+        assert_eq!(scan(&[marks.as_bytes()]).marks.len(), MAX_MARKS);
+        for nonsense in ["", " a", " a b", " a nan", " a inf"] {
+            let line = format!("quicksand-agent: mark{nonsense}\n");
+            assert!(scan(&[line.as_bytes()]).marks.is_empty(), "{nonsense}");
+        }
+        let mut kept = VecDeque::new();
+        for _ in 0..10 {
+            remember(&mut kept, &vec![b'x'; KEPT / 3]);
+        }
+        remember(&mut kept, &vec![b'y'; KEPT * 2]);
+        assert_eq!(kept.len(), KEPT);
+        assert!(kept.iter().all(|byte| *byte == b'y'));
+    }
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(clean(b"a\x1b[2Jb\x07\nc\xff"), "a[2Jb\nc\u{fffd}");
+    }
+}

@@ -1,0 +1,295 @@
+//! The errors of this crate, with a hint for each that a person can act on.
+//!
+//! Invariant: `Display` of an error never repeats its source; text from the guest is bounded and
+//! has its control characters removed before it gets here.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, as a caller in another language would sort it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// An option or argument that the caller gave is wrong (`ValueError` in Python).
+    Value,
+    /// The sandbox is in the wrong state for the call (`RuntimeError` in Python).
+    State,
+    /// Something failed while running (`RuntimeError` in Python).
+    Runtime,
+}
+
+/// An error of the sandbox.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option has a value that cannot be used.
+    #[error("Invalid value `{value}` for `{option}`: allowed is {allowed}")]
+    InvalidValue {
+        /// The option's name.
+        option: &'static str,
+        /// The offending value as it was given.
+        value: String,
+        /// What would have been allowed.
+        allowed: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// An option of this name does not exist.
+    #[error("Unknown option `{option}`")]
+    UnknownOption {
+        /// The name as it was given.
+        option: String,
+        /// The existing name that is nearest to it.
+        nearest: Option<String>,
+    },
+    /// The configuration is not a JSON object.
+    #[error("The configuration is not a JSON object of options")]
+    NotAnObject {
+        /// The parser's complaint, when it was no JSON at all.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    /// An option that belongs to the interface but that this version cannot honour.
+    #[error("This version does not have `{option}` yet")]
+    NotYet {
+        /// The option's or method's name.
+        option: &'static str,
+    },
+    /// QEMU or the image was not found.
+    #[error(transparent)]
+    Locate(#[from] runtime_locator::Error),
+    /// An accelerator was asked for by name and does not work on this host.
+    #[error("The accelerator `{accelerator}` does not work here: {reason}")]
+    AcceleratorUnusable {
+        /// The accelerator's name.
+        accelerator: String,
+        /// Why it was refused.
+        reason: String,
+    },
+    /// `start` was called on a sandbox that runs.
+    #[error("The sandbox is already running")]
+    AlreadyRunning,
+    /// A call needs a running machine.
+    #[error("Cannot {action} on a non-running sandbox: the machine is not running")]
+    NotRunning {
+        /// What was asked for.
+        action: &'static str,
+    },
+    /// The sandbox was stopped while the call was under way.
+    #[error("The sandbox was stopped during {action}")]
+    Stopped {
+        /// What was under way.
+        action: &'static str,
+    },
+    /// An image file cannot be used as a disk.
+    #[error("The disk image `{path}` is damaged or not a qcow2 file: {reason}")]
+    BadImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file or descriptor that a machine needs could not be made.
+    #[error("Failed to {action} `{path}`")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A system call that has no file failed.
+    #[error("Failed to {action}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// QEMU could not be executed.
+    #[error("Failed to run `{program}`")]
+    Spawn {
+        /// The emulator.
+        program: PathBuf,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A host port of a forward is taken.
+    #[error("Host port {port} is already in use")]
+    PortInUse {
+        /// The TCP port.
+        port: u16,
+        /// The host address of the forward.
+        address: String,
+    },
+    /// QEMU ended by itself.
+    #[error(
+        "QEMU exited ({status}){}{}{}",
+        section("QEMU said", stderr),
+        section("the console's last lines", console),
+        section("the command was", command)
+    )]
+    QemuExited {
+        /// The exit code or signal in words.
+        status: String,
+        /// The end of QEMU's standard error.
+        stderr: String,
+        /// The end of the serial console.
+        console: String,
+        /// The command line, without the token.
+        command: String,
+    },
+    /// The guest's agent did not answer in time.
+    #[error(
+        "Failed to connect to guest agent: no answer within {} s{}{}",
+        timeout.as_secs_f64(),
+        section("QEMU said", stderr),
+        section("the console's last lines", console)
+    )]
+    BootTimeout {
+        /// The effective boot timeout.
+        timeout: Duration,
+        /// The end of QEMU's standard error.
+        stderr: String,
+        /// The end of the serial console.
+        console: String,
+    },
+    /// The guest's kernel or agent gave up while booting.
+    #[error(
+        "Failed to connect to guest agent: {reason}{}",
+        section("the console's last lines", console)
+    )]
+    BootFailed {
+        /// The line that told it.
+        reason: String,
+        /// The end of the serial console.
+        console: String,
+    },
+    /// The agent refused a request.
+    #[error("The guest agent refused the request ({status}): {message}")]
+    AgentRefused {
+        /// The HTTP status.
+        status: u16,
+        /// The agent's words.
+        message: String,
+        /// The agent's hint.
+        hint: Option<String>,
+    },
+    /// A command's options cannot be used.
+    #[error("Invalid command: {message}")]
+    InvalidRequest {
+        /// The option, its value and what is allowed.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// The connection to the agent broke or carried nonsense.
+    #[error("The connection to the guest agent failed: {reason}")]
+    AgentBroken {
+        /// What happened.
+        reason: String,
+    },
+    /// The guest did not answer a command in time, not even with the news of a timeout.
+    #[error("The guest did not answer within {} s", timeout.as_secs_f64())]
+    GuestSilent {
+        /// The command's timeout plus the grace that the guest gets.
+        timeout: Duration,
+    },
+    /// The host's disk is full: the machine stands still at a write that cannot be done.
+    #[error("The machine is paused: no space left on the host's disk for its overlay")]
+    HostDiskFull,
+    /// The receiver of output asked to end.
+    #[error("The receiver of the command's output ended the command")]
+    OutputRefused,
+    /// QEMU's control connection failed or refused a command.
+    #[error("QEMU's control connection failed at `{command}`: {reason}")]
+    Qmp {
+        /// The QMP command.
+        command: String,
+        /// QEMU's words, or what broke.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// What to do next, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::InvalidValue { hint, .. }
+            | Self::AgentRefused { hint, .. }
+            | Self::InvalidRequest { hint, .. } => hint.clone(),
+            Self::UnknownOption { nearest, .. } => {
+                nearest.as_ref().map(|nearest| format!("Did you mean `{nearest}`?"))
+            }
+            Self::NotYet { option } => Some(format!("Leave `{option}` out")),
+            Self::Locate(error) => error.hint(),
+            Self::AcceleratorUnusable { .. } => {
+                Some("Use accel=\"auto\", which takes the best that works".into())
+            }
+            Self::AlreadyRunning => Some("Stop it first, or make a second sandbox".into()),
+            Self::NotRunning { .. } => Some("Call start() first, or use it as a context".into()),
+            Self::BadImage { .. } => Some("Install or bake the image again".into()),
+            Self::File { .. } => Some(
+                "See that the folder for temporary files has space; TMPDIR names another one"
+                    .into(),
+            ),
+            Self::PortInUse { .. } => {
+                Some("Choose another host port, or stop the program that listens there".into())
+            }
+            Self::BootTimeout { .. } => Some(
+                "Raise boot_timeout, or look at the console lines for what the guest waits for"
+                    .into(),
+            ),
+            Self::HostDiskFull => Some(
+                "Free space in the folder for temporary files, then start a new sandbox".into(),
+            ),
+            Self::GuestSilent { .. } => {
+                Some("The guest may hang or lack memory: stop the sandbox and start it anew".into())
+            }
+            Self::QemuExited { .. }
+            | Self::NotAnObject { .. }
+            | Self::Stopped { .. }
+            | Self::System { .. }
+            | Self::Spawn { .. }
+            | Self::BootFailed { .. }
+            | Self::AgentBroken { .. }
+            | Self::OutputRefused
+            | Self::Qmp { .. } => None,
+        }
+    }
+
+    /// How a caller in another language sorts this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidValue { .. }
+            | Self::InvalidRequest { .. }
+            | Self::UnknownOption { .. }
+            | Self::NotAnObject { .. }
+            | Self::NotYet { .. } => ErrorKind::Value,
+            Self::AlreadyRunning | Self::NotRunning { .. } | Self::Stopped { .. } => {
+                ErrorKind::State
+            }
+            _ => ErrorKind::Runtime,
+        }
+    }
+}
+
+/// A labelled block for the multi-line errors; empty when there is nothing to show.
+fn section(label: &str, text: &str) -> String {
+    if text.trim().is_empty() {
+        return String::new();
+    }
+    let mut block = format!("\n{label}:");
+    for line in text.trim_end().lines() {
+        block.push_str("\n  ");
+        block.push_str(line);
+    }
+    block
+}

@@ -1,0 +1,130 @@
+//! Runs QEMU as a child that cannot outlive this process: the only wrapper of processes here.
+//!
+//! Owns spawning, the exit status, killing, and the reading end of the child's output; knows
+//! nothing of what QEMU's arguments mean.
+//!
+//! Invariant: whatever ends this process, SIGKILL included, ends QEMU.
+//! - Linux: `PR_SET_PDEATHSIG`. The kernel ties it to the *thread* that forked, so that one thread,
+//!   which lives as long as the process, forks all machines.
+//! - macOS: a watcher process that sees both others end (not yet run on real hardware).
+//! - Windows: a job object that is closed with this process (not yet run on real hardware).
+
+#[cfg(unix)]
+#[path = "launch/unix.rs"]
+mod platform;
+#[cfg(windows)]
+#[path = "launch/windows.rs"]
+mod platform;
+
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncRead;
+use tokio::sync::watch;
+
+pub(crate) use platform::Inherited;
+
+/// What to run.
+pub(crate) struct Launch {
+    /// The emulator.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Descriptors that it keeps under their own numbers.
+    pub inherit: Vec<Inherited>,
+}
+
+/// A running or ended QEMU.
+pub(crate) struct Process {
+    child: Arc<Mutex<Child>>,
+    pid: u32,
+    /// The process that started it: a forked copy of this one must not kill its parent's machine.
+    owner: u32,
+    exited: watch::Receiver<Option<String>>,
+}
+
+/// The reading ends of a child's output.
+pub(crate) struct Output {
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+/// Starts the child. The descriptors in `inherit` are closed here once it has them.
+pub(crate) fn launch(launch: Launch) -> Result<(Process, Output)> {
+    let program = launch.program.clone();
+    let mut child = platform::spawn(launch).map_err(|source| Error::Spawn { program, source })?;
+    let output = platform::output(&mut child)
+        .map_err(|source| Error::System { action: "read the output of QEMU", source })?;
+    let pid = child.id();
+    let child = Arc::new(Mutex::new(child));
+    let (sender, exited) = watch::channel(None);
+    let waiter = Arc::clone(&child);
+    std::thread::Builder::new()
+        .name("quicksand-wait".into())
+        .spawn(move || {
+            let status = platform::wait(pid, &waiter);
+            // Nobody listens any more when the sandbox has been dropped.
+            sender.send_replace(Some(status));
+        })
+        .map_err(|source| Error::System { action: "start a thread", source })?;
+    Ok((Process { child, pid, owner: std::process::id(), exited }, output))
+}
+
+impl Process {
+    /// The process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How it ended, in words, when it has.
+    pub(crate) fn exit_status(&self) -> Option<String> {
+        self.exited.borrow().clone()
+    }
+
+    /// Waits for the end and says how it came.
+    pub(crate) async fn exited(&self) -> String {
+        let mut exited = self.exited.clone();
+        match exited.wait_for(Option::is_some).await {
+            Ok(status) => status.clone().unwrap_or_default(),
+            Err(_) => "unknown".into(),
+        }
+    }
+
+    /// Ends it at once. The machine's disk is thrown away, so that there is nothing to put in order.
+    pub(crate) fn kill(&self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        // The only error is that it has ended already: the waiter reaps under the same lock, so
+        // that the number cannot belong to another process by now.
+        let _ = child.kill();
+    }
+
+    /// Ends it and waits until it is gone.
+    pub(crate) async fn kill_and_wait(&self) {
+        self.kill();
+        // A process in an uninterruptible system call ends later; nothing more can be done here.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.exited()).await;
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An exit status in words.
+fn describe(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return format!("signal {signal}");
+    }
+    match status.code() {
+        Some(code) => format!("exit code {code}"),
+        None => status.to_string(),
+    }
+}

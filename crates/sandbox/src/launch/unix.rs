@@ -1,0 +1,171 @@
+//! Spawning on Linux and macOS: inherited descriptors and death with the parent.
+
+use super::{Launch, Output, describe};
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
+use tokio::net::unix::pipe;
+
+/// A descriptor that the child gets under the number that it has here.
+pub(crate) struct Inherited(OwnedFd);
+
+impl Inherited {
+    /// Takes a descriptor over, out of the range of the standard streams, which the child replaces.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(rustix::io::fcntl_dupfd_cloexec(&fd, 10)?))
+    }
+
+    /// The number, here and in the child.
+    pub(crate) fn number(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+type Job = (Launch, mpsc::Sender<io::Result<Child>>);
+
+/// The thread that forks, with the process that it belongs to: a forked copy of this process has
+/// the variable but not the thread.
+static LAUNCHER: Mutex<Option<(u32, mpsc::Sender<Job>)>> = Mutex::new(None);
+
+pub(super) fn spawn(launch: Launch) -> io::Result<Child> {
+    let (reply, answer) = mpsc::channel();
+    launcher()?
+        .send((launch, reply))
+        .map_err(|_| io::Error::other("the thread that launches machines has ended"))?;
+    answer.recv().map_err(|_| io::Error::other("the thread that launches machines has ended"))?
+}
+
+fn launcher() -> io::Result<mpsc::Sender<Job>> {
+    let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    if let Some((owner, sender)) = &*launcher
+        && *owner == process
+    {
+        return Ok(sender.clone());
+    }
+    let (sender, jobs) = mpsc::channel::<Job>();
+    std::thread::Builder::new().name("quicksand-launch".into()).spawn(move || {
+        // The thread must never end: its end would kill every machine. The static variable keeps
+        // a sender, so that `recv` does not fail.
+        while let Ok((launch, reply)) = jobs.recv() {
+            // A start that was given up drops the child's handle here; it must not go on alone.
+            if let Err(mpsc::SendError(Ok(mut child))) = reply.send(spawn_here(launch)) {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    })?;
+    *launcher = Some((process, sender.clone()));
+    Ok(sender)
+}
+
+fn spawn_here(launch: Launch) -> io::Result<Child> {
+    let numbers: Vec<RawFd> = launch.inherit.iter().map(Inherited::number).collect();
+    let parent = rustix::process::getpid();
+    // This is the one wrapper of processes in this crate.
+    #[allow(clippy::disallowed_methods)]
+    let mut command = Command::new(&launch.program);
+    command
+        .args(&launch.args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Ctrl-C in a terminal is for the host program, which decides what becomes of the machine.
+        .process_group(0);
+    // SAFETY: between fork and exec only async-signal-safe calls are made; nothing is allocated
+    // and no lock is taken.
+    unsafe {
+        command.pre_exec(move || {
+            die_with(parent)?;
+            for number in &numbers {
+                keep_across_exec(*number)?;
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+fn keep_across_exec(number: RawFd) -> io::Result<()> {
+    // SAFETY: the parent keeps the descriptor open until `spawn` has returned.
+    let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // The parent may have ended before the call above, which then waits for another's end.
+    if rustix::process::getppid() != Some(parent) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+/// Forks a watcher that kills this process, which becomes QEMU, when the host process ends.
+#[cfg(not(target_os = "linux"))]
+fn die_with(parent: Pid) -> io::Result<()> {
+    let (host, qemu) = (parent.as_raw_nonzero().get(), std::process::id() as i32);
+    // SAFETY: the child makes only async-signal-safe system calls and leaves with `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => watch_forever(host, qemu),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn watch_forever(host: i32, qemu: i32) -> ! {
+    // SAFETY: plain system calls on memory of this frame; the process has one thread.
+    unsafe {
+        // The watcher must not hold QEMU's sockets and pipes open.
+        for number in 0..1024 {
+            libc::close(number);
+        }
+        libc::setsid();
+        let queue = libc::kqueue();
+        let ended = |pid: i32| {
+            let mut change: libc::kevent = std::mem::zeroed();
+            change.ident = pid as libc::uintptr_t;
+            change.filter = libc::EVFILT_PROC;
+            change.flags = libc::EV_ADD | libc::EV_ONESHOT;
+            change.fflags = libc::NOTE_EXIT;
+            change
+        };
+        let changes = [ended(host), ended(qemu)];
+        let mut event: libc::kevent = std::mem::zeroed();
+        let n_events = libc::kevent(queue, changes.as_ptr(), 2, &mut event, 1, std::ptr::null());
+        // Any answer but QEMU's own end, errors included, means that the host is gone.
+        if n_events != 1 || event.ident != qemu as libc::uintptr_t {
+            libc::kill(qemu, libc::SIGKILL);
+        }
+        libc::_exit(0)
+    }
+}
+
+/// Waits without reaping, then reaps under the lock that `kill` takes too.
+pub(super) fn wait(pid: u32, child: &Mutex<Child>) -> String {
+    let waited = Pid::from_raw(pid as i32);
+    if let Some(waited) = waited {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(rustix::io::Errno::INTR) =
+            rustix::process::waitid(WaitId::Pid(waited), options)
+        {}
+    }
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+    child.wait().map(describe).unwrap_or_else(|_| "reaped by another".into())
+}
+
+pub(super) fn output(child: &mut Child) -> io::Result<Output> {
+    let missing = || io::Error::other("QEMU has no output pipe");
+    let stdout = OwnedFd::from(child.stdout.take().ok_or_else(missing)?);
+    let stderr = OwnedFd::from(child.stderr.take().ok_or_else(missing)?);
+    Ok(Output {
+        stdout: Box::new(pipe::Receiver::from_owned_fd(stdout)?),
+        stderr: Box::new(pipe::Receiver::from_owned_fd(stderr)?),
+    })
+}

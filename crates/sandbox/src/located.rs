@@ -1,0 +1,108 @@
+//! What a configuration finds on this host: emulator, image, accelerator.
+//!
+//! Asks `runtime_locator` and turns its answers into the part of the plan that does not change
+//! from start to start. Blocking; knows nothing of processes.
+
+use crate::config::{AccelChoice, SandboxConfig, Transport};
+use crate::error::{Error, Result};
+use crate::machine::MachineType;
+use crate::plan::{ControlPlan, DiskPlan, FdSet, MachinePlan, QmpPlan};
+use host_platform::{Arch, Os};
+use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
+
+/// The finds of one start.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    pub qemu: QemuFind,
+    pub image: ImageFind,
+    pub accelerator: Accelerator,
+    /// Why it is this accelerator.
+    pub reason: String,
+    pub os: Os,
+}
+
+/// The part of a plan that is made anew for each start.
+pub(crate) struct Ends {
+    pub control: ControlPlan,
+    pub qmp: QmpPlan,
+    pub disk: DiskPlan,
+    pub fd_sets: Vec<FdSet>,
+}
+
+/// Finds everything. `assumed` stands in for the probe's verdict.
+pub(crate) fn locate(
+    config: &SandboxConfig,
+    search: &Search,
+    assumed: Option<Accelerator>,
+) -> Result<Located> {
+    let image = runtime_locator::find_image(search, config.image(), config.arch())?;
+    if image.chain.len() > 1 {
+        return Err(Error::NotYet { option: "images that are overlays of others" });
+    }
+    let qemu = runtime_locator::find_qemu(search, image.arch)?;
+    let (accelerator, reason) = match (assumed, config.accel()) {
+        (Some(assumed), AccelChoice::Auto) => (assumed, "assumed by the caller".to_owned()),
+        (_, choice) => choose(search, choice, image.arch)?,
+    };
+    Ok(Located { qemu, image, accelerator, reason, os: search.host.os })
+}
+
+fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
+    let request = match choice {
+        AccelChoice::Auto => AcceleratorRequest::Auto,
+        AccelChoice::Fixed(accelerator) => AcceleratorRequest::Exactly(accelerator),
+    };
+    let choice = runtime_locator::choose_accelerator(search, request, arch);
+    if let (AcceleratorRequest::Exactly(wanted), Some(verdict)) = (request, &choice.verdict)
+        && !verdict.usable
+    {
+        return Err(Error::AcceleratorUnusable {
+            accelerator: wanted.name().to_owned(),
+            reason: verdict.reason.clone(),
+        });
+    }
+    Ok((choice.accelerator, choice.reason))
+}
+
+impl Located {
+    /// The transport that this host and the configuration give.
+    pub(crate) fn transport(&self, config: &SandboxConfig) -> Result<Transport> {
+        match config.transport() {
+            Transport::Auto if cfg!(unix) => Ok(Transport::Socket),
+            Transport::Auto => Ok(Transport::Tcp),
+            Transport::Socket if !cfg!(unix) => Err(Error::InvalidValue {
+                option: "transport",
+                value: "socket".into(),
+                allowed: "tcp or auto on this platform".into(),
+                hint: Some("Leave it out".into()),
+            }),
+            chosen => Ok(chosen),
+        }
+    }
+
+    /// The whole plan of a start.
+    pub(crate) fn plan(&self, config: &SandboxConfig, ends: Ends) -> MachinePlan {
+        let arch = self.image.arch;
+        MachinePlan {
+            arch,
+            machine: MachineType::of(arch),
+            memory: config.memory().qemu(),
+            cpus: config.cpus(),
+            firmware: self.qemu.firmware_dir.clone(),
+            accelerator: self.accelerator,
+            nested_hyperv: runtime_locator::is_hyperv_guest(),
+            kernel: self.image.kernel.clone(),
+            initrd: self.image.initrd.clone(),
+            disk: ends.disk,
+            control: ends.control,
+            qmp: ends.qmp,
+            network_mode: config.network_mode(),
+            forwards: config.port_forwards().to_vec(),
+            smb_server: None,
+            vnc_display: None,
+            fd_sets: ends.fd_sets,
+            seccomp: self.os == Os::Linux,
+            extra_args: config.extra_qemu_args().to_vec(),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a guest can reach, and which ports lead into it.
+//!
+//! Owns the meaning and the checks of network options; how they become QEMU's `-netdev` is
+//! `qemu_args`' business.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+/// What the guest can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// No network; only the agent's own channel.
+    None,
+    /// Nothing but the host's shares and forwarded ports.
+    #[default]
+    MountsOnly,
+    /// The Internet through the host.
+    Full,
+}
+
+impl NetworkMode {
+    /// The name in configurations: `none`, `mounts_only` or `full`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::MountsOnly => "mounts_only",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// A TCP port of the host that leads to a TCP port of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Forward {
+    /// The host's address to listen on (loopback).
+    pub host_address: Ipv4Addr,
+    /// The host's port.
+    pub host_port: u16,
+    /// The guest's address; its only one when it is `None`.
+    pub guest_address: Option<Ipv4Addr>,
+    /// The guest's port.
+    pub guest_port: u16,
+}
+
+impl Forward {
+    /// A forward from the host's loopback to the guest.
+    pub fn new(host_port: u16, guest_port: u16) -> Self {
+        Self { host_address: Ipv4Addr::LOCALHOST, host_port, guest_address: None, guest_port }
+    }
+
+    /// The JSON form: `{"host": 8080, "guest": 80}`, where each side may also be
+    /// `{"address": "127.0.0.1", "port": 8080}`.
+    pub fn to_value(&self) -> Value {
+        let host = if self.host_address == Ipv4Addr::LOCALHOST {
+            json!(self.host_port)
+        } else {
+            json!({"address": self.host_address, "port": self.host_port})
+        };
+        let guest = match self.guest_address {
+            None => json!(self.guest_port),
+            Some(address) => json!({"address": address, "port": self.guest_port}),
+        };
+        json!({"host": host, "guest": guest})
+    }
+
+    /// Reads a list of forwards in their JSON form.
+    pub(crate) fn list_from_value(value: Value) -> Result<Vec<Self>> {
+        match value {
+            Value::Array(list) => list.into_iter().map(Self::from_value).collect(),
+            other => Err(refuse(&other.to_string())),
+        }
+    }
+
+    fn from_value(value: Value) -> Result<Self> {
+        let given = value.to_string();
+        let raw: RawForward = serde_json::from_value(value).map_err(|_| refuse(&given))?;
+        if raw.direction.as_deref().is_some_and(|direction| direction != "host_to_guest") {
+            return Err(Error::NotYet { option: "port_forwards from the guest to the host" });
+        }
+        let (host_address, host_port) = raw.host.parts();
+        let (guest_address, guest_port) = raw.guest.parts();
+        let port = |port: u64| {
+            u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| refuse(&given))
+        };
+        Ok(Self {
+            host_address: host_address.unwrap_or(Ipv4Addr::LOCALHOST),
+            host_port: port(host_port)?,
+            guest_address,
+            guest_port: port(guest_port)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawForward {
+    host: RawEndpoint,
+    guest: RawEndpoint,
+    direction: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawEndpoint {
+    Port(u64),
+    Full(FullEndpoint),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullEndpoint {
+    address: Option<Ipv4Addr>,
+    port: u64,
+}
+
+impl RawEndpoint {
+    fn parts(self) -> (Option<Ipv4Addr>, u64) {
+        match self {
+            Self::Port(port) => (None, port),
+            Self::Full(FullEndpoint { address, port }) => (address, port),
+        }
+    }
+}
+
+fn refuse(given: &str) -> Error {
+    Error::InvalidValue {
+        option: "port_forwards",
+        value: given.to_owned(),
+        allowed: "a list of forwards with a host and a guest port from 1 to 65535".into(),
+        hint: Some("Write for example PortForward(host=8080, guest=80)".into()),
+    }
+}
+
+/// Refuses forwards that can never work together or in this network mode.
+pub(crate) fn check_forwards(mode: NetworkMode, forwards: &[Forward]) -> Result<()> {
+    if mode == NetworkMode::None && !forwards.is_empty() {
+        return Err(Error::InvalidValue {
+            option: "port_forwards",
+            value: forwards[0].to_value().to_string(),
+            allowed: "none at all with network_mode=\"none\"".into(),
+            hint: Some(
+                "Use network_mode=\"mounts_only\", which has forwards but no Internet".into(),
+            ),
+        });
+    }
+    let mut taken = BTreeSet::new();
+    for forward in forwards {
+        // A listener on all addresses collides with one on any single address.
+        let everywhere = (Ipv4Addr::UNSPECIFIED, forward.host_port);
+        let here = (forward.host_address, forward.host_port);
+        let collides = taken.contains(&everywhere)
+            || taken.contains(&here)
+            || (here == everywhere && taken.iter().any(|(_, port)| *port == forward.host_port));
+        if collides {
+            return Err(Error::InvalidValue {
+                option: "port_forwards",
+                value: forward.host_port.to_string(),
+                allowed: "each host port once".into(),
+                hint: Some("Give each forward a host port of its own".into()),
+            });
+        }
+        taken.insert(here);
+    }
+    Ok(())
+}

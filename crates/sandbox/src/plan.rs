@@ -1,0 +1,143 @@
+//! The plan of one machine: everything that QEMU's command line says, as data.
+//!
+//! Sits between the configuration (what a user wants) and the command line (what QEMU reads).
+//! Descriptors appear as numbers and files as paths; nothing here opens them.
+
+use crate::machine::MachineType;
+use crate::network::{Forward, NetworkMode};
+use host_platform::Arch;
+use runtime_locator::Accelerator;
+use std::path::PathBuf;
+
+/// What takes the place of a secret where a command line is shown.
+pub(crate) const REDACTED: &str = "<redacted>";
+
+/// A machine that can be turned into arguments without further decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MachinePlan {
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// The machine type.
+    pub machine: MachineType,
+    /// The value of `-m`.
+    pub memory: String,
+    /// The number of virtual CPUs.
+    pub cpus: u16,
+    /// QEMU's folder of firmware for `-L`; its own default when it is `None`.
+    pub firmware: Option<PathBuf>,
+    /// The accelerator.
+    pub accelerator: Accelerator,
+    /// Whether the host is itself a Hyper-V guest.
+    pub nested_hyperv: bool,
+    /// The kernel to boot.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// The copy-on-write disk.
+    pub disk: DiskPlan,
+    /// How host and guest talk.
+    pub control: ControlPlan,
+    /// Where QMP is served.
+    pub qmp: QmpPlan,
+    /// What the guest can reach.
+    pub network_mode: NetworkMode,
+    /// Ports from the host into the guest.
+    pub forwards: Vec<Forward>,
+    /// The command that serves shares through `guestfwd`, when there are any.
+    pub smb_server: Option<String>,
+    /// A screen, served by VNC at `127.0.0.1:5900 + display`.
+    pub vnc_display: Option<u16>,
+    /// Descriptors handed to QEMU as sets, in the order of their numbers.
+    pub fd_sets: Vec<FdSet>,
+    /// Whether QEMU confines itself with seccomp, which only Linux has.
+    pub seccomp: bool,
+    /// The user's own arguments, last.
+    pub extra_args: Vec<String>,
+}
+
+/// The copy-on-write disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// A path, or `/dev/fdset/N` for a descriptor that was handed over.
+    pub file: String,
+    /// How writes are cached.
+    pub cache: DiskCache,
+}
+
+/// How the host caches the guest's writes (QEMU's `cache=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskCache {
+    /// A completed write is on the host's disk: for disks that are kept.
+    Writethrough,
+    /// Nothing is ever flushed: for disks that nobody sees after the machine's end.
+    Unsafe,
+}
+
+impl DiskCache {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Writethrough => "writethrough",
+            Self::Unsafe => "unsafe",
+        }
+    }
+}
+
+/// The control transport with its ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlPlan {
+    /// HTTP through a forwarded loopback port; the kernel's command line carries the secret.
+    Tcp {
+        /// The host's loopback port.
+        host_port: u16,
+        /// The agent's port in the guest.
+        guest_port: u16,
+        /// Where the kernel's command line comes from.
+        append: AppendPlan,
+    },
+    /// HTTP/2 on a virtio-serial port; fw_cfg carries the secret.
+    Socket {
+        /// QEMU's end of the agent's socket.
+        agent_fd: i32,
+        /// A file that holds the token, readable by QEMU alone.
+        token_file: String,
+    },
+}
+
+/// Where QEMU reads the kernel's command line of the `tcp` transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendPlan {
+    /// From `-append`, with this token. Every process of the host can read it there.
+    Argument {
+        /// The agent's token.
+        token: String,
+    },
+    /// From a configuration file that only QEMU can read.
+    File {
+        /// Its path, for `-readconfig`.
+        path: String,
+    },
+}
+
+/// Where QMP is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QmpPlan {
+    /// On a loopback port: the only way where sockets cannot be inherited.
+    Tcp {
+        /// The port.
+        port: u16,
+    },
+    /// On an inherited, connected socket: no other process can ever speak on it.
+    Fd {
+        /// QEMU's end.
+        fd: i32,
+    },
+}
+
+/// An open file that QEMU reaches as `/dev/fdset/SET`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdSet {
+    /// The descriptor.
+    pub fd: i32,
+    /// The set's number.
+    pub set: u32,
+}

@@ -1,0 +1,287 @@
+//! The head of a qcow2 file: checks a base image's, and writes an empty overlay's.
+//!
+//! Pure functions on bytes and readers. The format:
+//! <https://www.qemu.org/docs/master/interop/qcow2.html>. QEMU does the real work; this is here so
+//! that an overlay needs no second process and no name in the file system, and so that a damaged
+//! image is refused by name before a machine boots from it.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+/// The first bytes of every qcow2 file.
+const MAGIC: [u8; 4] = *b"QFI\xfb";
+/// Bytes of the header's fixed part that are read.
+const HEADER: usize = 104;
+/// Bytes of a cluster of the overlays that we write: QEMU's default.
+const CLUSTER_BITS: u32 = 16;
+const CLUSTER: u64 = 1 << CLUSTER_BITS;
+/// The header extension that names the format of the backing file.
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Incompatible features that an image may have: dirty (1) and compression type (8).
+const KNOWN_FEATURES: u64 = 0b1001;
+/// The feature bit that QEMU sets when it found the image inconsistent.
+const CORRUPT: u64 = 0b10;
+/// The bits of an L1 or L2 entry that hold an offset.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// The largest L1 table that QEMU itself accepts, in entries.
+const MAX_L1_ENTRIES: u32 = (32 << 20) / 8;
+
+/// Why a file cannot be used, in words that finish "is damaged or not a qcow2 file: …".
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It is not what it must be.
+    Bad(String),
+    /// It cannot be read.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Bad("it ends too early".into()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+fn bad<T>(reason: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault::Bad(reason.into()))
+}
+
+/// Checks a base image and gives its virtual size in bytes.
+///
+/// All tables that lead to data are followed, so that a file that was cut short is found here and
+/// not by the guest. A base that names further files is refused: an image must not make the host
+/// open files of its choice.
+pub(crate) fn virtual_size(file: &mut (impl Read + Seek)) -> Result<u64, Fault> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut header = [0; HEADER];
+    file.read_exact(&mut header[..72])?;
+    if header[..4] != MAGIC {
+        return bad("it does not start with qcow2's magic bytes");
+    }
+    let version = u32_at(&header, 4);
+    match version {
+        2 => {}
+        3 => {
+            file.read_exact(&mut header[72..])?;
+            let features = u64_at(&header, 72);
+            if features & CORRUPT != 0 {
+                return bad("QEMU has marked it as corrupt");
+            }
+            if features & !KNOWN_FEATURES != 0 {
+                return bad("it has features that cannot be used here");
+            }
+        }
+        other => return bad(format!("its version is {other}, not 2 or 3")),
+    }
+    if u64_at(&header, 8) != 0 {
+        return bad("it is based on a further file");
+    }
+    if u32_at(&header, 32) != 0 {
+        return bad("it is encrypted");
+    }
+    let cluster_bits = u32_at(&header, 20);
+    if !(9..=21).contains(&cluster_bits) {
+        return bad(format!("its clusters have 2^{cluster_bits} bytes"));
+    }
+    let size = u64_at(&header, 24);
+    let n_entries = u32_at(&header, 36);
+    if size == 0 || n_entries > MAX_L1_ENTRIES {
+        return bad(format!("its size is {size} with {n_entries} tables"));
+    }
+    // One L2 table has cluster / 8 entries of one cluster each.
+    let per_table = 1u128 << (2 * cluster_bits - 3);
+    if u128::from(n_entries) * per_table < u128::from(size) {
+        return bad("its tables do not cover its size");
+    }
+    follow(file, u64_at(&header, 40), n_entries, cluster_bits, length)?;
+    Ok(size)
+}
+
+/// Follows L1 and L2 tables and checks that everything they lead to is inside the file.
+fn follow(
+    file: &mut (impl Read + Seek),
+    l1_offset: u64,
+    n_entries: u32,
+    cluster_bits: u32,
+    length: u64,
+) -> Result<(), Fault> {
+    let cluster = 1u64 << cluster_bits;
+    let l1 = read_table(file, l1_offset, n_entries as usize, length)?;
+    // In a compressed cluster's entry the low bits are an offset and the high ones a length.
+    let compressed_offset = (1u64 << (62 - (cluster_bits - 8))) - 1;
+    for l2_offset in l1.into_iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0) {
+        for entry in read_table(file, l2_offset, cluster as usize / 8, length)? {
+            let is_compressed = entry & (1 << 62) != 0;
+            let end = if is_compressed {
+                (entry & compressed_offset) + 1
+            } else if entry & OFFSET != 0 {
+                // A file may end within its last cluster.
+                (entry & OFFSET) + 1
+            } else {
+                0
+            };
+            if end > length {
+                return bad("it ends before the data that it lists");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_table(
+    file: &mut (impl Read + Seek),
+    offset: u64,
+    n_entries: usize,
+    length: u64,
+) -> Result<Vec<u64>, Fault> {
+    let n_bytes = n_entries * 8;
+    if offset.checked_add(n_bytes as u64).is_none_or(|end| end > length) {
+        return bad("it ends before its tables");
+    }
+    let mut bytes = vec![0; n_bytes];
+    file.seek(SeekFrom::Start(offset))?;
+    file.read_exact(&mut bytes)?;
+    Ok(bytes.chunks_exact(8).map(|entry| u64_at(entry, 0)).collect())
+}
+
+/// The first bytes of an empty overlay of a backing file, and the file's whole length (the rest is
+/// zeros). `None` when the backing file's name is too long for the format.
+pub(crate) fn empty_overlay(size: u64, backing: &str, format: &str) -> Option<(Vec<u8>, u64)> {
+    if backing.len() > 1023 {
+        return None;
+    }
+    let n_l1_entries = size.div_ceil(CLUSTER * CLUSTER / 8).max(1);
+    let n_l1_clusters = (n_l1_entries * 8).div_ceil(CLUSTER);
+    // Cluster 0 is the header, 1 the refcount table, 2 its one block, then comes the L1 table.
+    let n_clusters = 3 + n_l1_clusters;
+    if n_clusters > CLUSTER / 2 || n_l1_entries > u64::from(MAX_L1_ENTRIES) {
+        return None;
+    }
+    let mut head = Vec::with_capacity(3 * CLUSTER as usize);
+    let padded = format.len().next_multiple_of(8);
+    let backing_offset = HEADER as u64 + 8 + padded as u64 + 8;
+    head.extend(MAGIC);
+    head.extend(3u32.to_be_bytes());
+    head.extend(backing_offset.to_be_bytes());
+    head.extend((backing.len() as u32).to_be_bytes());
+    head.extend(CLUSTER_BITS.to_be_bytes());
+    head.extend(size.to_be_bytes());
+    head.extend(0u32.to_be_bytes()); // no encryption
+    head.extend((n_l1_entries as u32).to_be_bytes());
+    head.extend((3 * CLUSTER).to_be_bytes());
+    head.extend(CLUSTER.to_be_bytes());
+    head.extend(1u32.to_be_bytes());
+    head.extend([0; 12]); // no snapshots
+    head.extend([0; 24]); // no features
+    head.extend(4u32.to_be_bytes()); // refcounts of 16 bits
+    head.extend((HEADER as u32).to_be_bytes());
+    head.extend(BACKING_FORMAT.to_be_bytes());
+    head.extend((format.len() as u32).to_be_bytes());
+    head.extend(format.as_bytes());
+    head.resize(head.len() + padded - format.len(), 0);
+    head.extend([0; 8]); // the end of the extensions
+    head.extend(backing.as_bytes());
+    head.resize(CLUSTER as usize, 0);
+    head.extend((2 * CLUSTER).to_be_bytes());
+    head.resize(2 * CLUSTER as usize, 0);
+    for _ in 0..n_clusters {
+        head.extend(1u16.to_be_bytes());
+    }
+    Some((head, n_clusters * CLUSTER))
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[offset..offset + 4]);
+    u32::from_be_bytes(word)
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[offset..offset + 8]);
+    u64::from_be_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    const GIB: u64 = 1 << 30;
+
+    /// An image of ours without its backing file, with the first cluster of data allocated.
+    fn image() -> Vec<u8> {
+        let (head, length) = empty_overlay(GIB, "", "qcow2").unwrap();
+        let mut image = head;
+        image.resize(length as usize, 0);
+        image[8..16].fill(0);
+        let l2 = length;
+        image[3 * CLUSTER as usize..][..8].copy_from_slice(&l2.to_be_bytes());
+        image.resize((length + CLUSTER) as usize, 0);
+        let data = length + CLUSTER;
+        image[l2 as usize..][..8].copy_from_slice(&(data | 1 << 63).to_be_bytes());
+        image.resize((data + CLUSTER) as usize, 7);
+        image
+    }
+
+    fn fault(image: Vec<u8>) -> String {
+        match virtual_size(&mut Cursor::new(image)) {
+            Err(Fault::Bad(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sound_image_tells_its_size() {
+        assert_eq!(virtual_size(&mut Cursor::new(image())).unwrap(), GIB);
+    }
+
+    #[test]
+    fn damage_is_named() {
+        type Damage = fn(&mut Vec<u8>);
+        let cases: [(Damage, &str); 12] = [
+            (|i| i.clear(), "too early"),
+            (|i| i.truncate(50), "too early"),
+            (|i| i.truncate(90), "too early"),
+            (|i| i[0] = b'q', "magic"),
+            (|i| i[7] = 9, "version is 9"),
+            (|i| i[15] = 200, "further file"),
+            (|i| i[35] = 1, "encrypted"),
+            (|i| i[23] = 63, "2^63"),
+            (|i| i[24..32].fill(0), "its size is 0"),
+            (|i| i[24] = 1, "do not cover"),
+            (|i| i[79] = 2, "corrupt"),
+            (|i| i.truncate(i.len() - CLUSTER as usize - 1), "before the data"),
+        ];
+        for (damage, expect) in cases {
+            let mut image = image();
+            damage(&mut image);
+            let reason = fault(image);
+            assert!(reason.contains(expect), "{reason} does not say {expect}");
+        }
+        let mut cut = image();
+        cut.truncate(4 * CLUSTER as usize + 5);
+        assert!(fault(cut).contains("before its tables"));
+    }
+
+    #[test]
+    fn no_byte_of_the_header_makes_the_check_panic() {
+        for offset in 0..HEADER {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut image = image();
+                image[offset] = value;
+                let _ = virtual_size(&mut Cursor::new(image));
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_sizes_beyond_the_format_are_refused() {
+        assert!(empty_overlay(GIB, &"x".repeat(1024), "qcow2").is_none());
+        assert!(empty_overlay(GIB, &"x".repeat(1023), "qcow2").is_some());
+        assert!(empty_overlay(u64::MAX, "x", "qcow2").is_none());
+        assert!(empty_overlay(64 << 40, "x", "qcow2").is_some());
+    }
+}

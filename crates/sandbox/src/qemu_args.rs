@@ -1,0 +1,206 @@
+//! QEMU's command line, a pure function of the plan.
+//!
+//! Owns the flags and their order, which is the documents' order; knows nothing of files,
+//! processes or the configuration. Flags: <https://www.qemu.org/docs/master/system/invocation.html>
+//!
+//! The `tcp` transport gives the documents' command word for word. The `socket` transport differs
+//! where the design says so: descriptors instead of ports, the token in fw_cfg, and a chipset
+//! without the parts that only cost boot time.
+
+use crate::kernel_cmdline;
+use crate::machine::{MachineType, accel_flag, cpu_flag};
+use crate::network::NetworkMode;
+use crate::plan::{AppendPlan, ControlPlan, MachinePlan, QmpPlan, REDACTED};
+
+/// The name of the virtio-serial port that the guest's agent opens.
+const AGENT_PORT_NAME: &str = "quicksand.agent";
+/// The fw_cfg item that holds the token, readable in the guest by root alone.
+const TOKEN_ITEM: &str = "opt/quicksand/token";
+/// Where the guest finds the host's shares in the documents' design.
+const SMB_ADDRESS: &str = "10.0.2.100:445";
+
+/// All arguments, without the program's name.
+pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
+    let mut args = Args::default();
+    args.flag("-nodefaults");
+    args.pair("-machine", machine(plan));
+    args.pair("-m", &plan.memory);
+    args.pair("-smp", plan.cpus.to_string());
+    if let Some(firmware) = &plan.firmware {
+        args.pair("-L", firmware.to_string_lossy());
+    }
+    confine(plan, &mut args);
+    disk(plan, &mut args);
+    args.pair("-serial", "stdio");
+    display(plan, &mut args);
+    args.pair("-cpu", cpu_flag(plan.accelerator));
+    args.pair("-accel", accel_flag(plan.accelerator, plan.arch, plan.nested_hyperv));
+    qmp(plan, &mut args);
+    kernel(plan, &mut args);
+    agent(plan, &mut args);
+    network(plan, &mut args);
+    args.0.extend(plan.extra_args.iter().cloned());
+    args.0
+}
+
+/// The arguments as they may be shown: without the token.
+pub(crate) fn shown_args(plan: &MachinePlan) -> Vec<String> {
+    let mut plan = plan.clone();
+    if let ControlPlan::Tcp { append, .. } = &mut plan.control {
+        *append = AppendPlan::Argument { token: REDACTED.into() };
+    }
+    qemu_args(&plan)
+}
+
+/// A value inside a comma-separated option: QEMU reads a doubled comma as one.
+pub(crate) fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[derive(Default)]
+struct Args(Vec<String>);
+
+impl Args {
+    fn flag(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    fn pair(&mut self, name: &str, value: impl AsRef<str>) {
+        self.0.extend([name.to_owned(), value.as_ref().to_owned()]);
+    }
+}
+
+fn is_socket(plan: &MachinePlan) -> bool {
+    matches!(plan.control, ControlPlan::Socket { .. })
+}
+
+fn machine(plan: &MachinePlan) -> String {
+    match plan.machine {
+        // These parts are probed at boot, for a tenth of its time, and used by nobody.
+        MachineType::Q35 if is_socket(plan) => "q35,smbus=off,sata=off,usb=off,hpet=off".into(),
+        machine => machine.name().into(),
+    }
+}
+
+fn confine(plan: &MachinePlan, args: &mut Args) {
+    if plan.seccomp {
+        // A share's server is a child of QEMU; nothing else ever is.
+        let spawn = if plan.smb_server.is_some() { "allow" } else { "deny" };
+        args.pair(
+            "-sandbox",
+            format!("on,obsolete=deny,elevateprivileges=deny,spawn={spawn},resourcecontrol=deny"),
+        );
+    }
+    if is_socket(plan) {
+        // A guest that panics or reboots ends: its start must fail at once, with the reason.
+        args.flag("-no-reboot");
+    }
+    for set in &plan.fd_sets {
+        args.pair("-add-fd", format!("fd={},set={}", set.fd, set.set));
+    }
+}
+
+fn disk(plan: &MachinePlan, args: &mut Args) {
+    args.pair("-object", "iothread,id=iothread0");
+    args.pair(
+        "-drive",
+        format!(
+            "file={},format=qcow2,if=none,id=drive0,cache={},discard=unmap,detect-zeroes=unmap",
+            escape(&plan.disk.file),
+            plan.disk.cache.name()
+        ),
+    );
+    args.pair("-device", format!("{},drive=drive0,iothread=iothread0", plan.machine.virtio("blk")));
+}
+
+fn display(plan: &MachinePlan, args: &mut Args) {
+    let Some(number) = plan.vnc_display else {
+        args.flag("-nographic");
+        args.pair("-vga", "none");
+        return;
+    };
+    args.pair("-device", plan.machine.gpu());
+    args.pair("-display", format!("vnc=127.0.0.1:{number}"));
+    args.pair("-device", "usb-ehci,id=ehci");
+    // A tablet says where the pointer is; a mouse only how it moved, which drifts.
+    args.pair("-device", "usb-tablet,bus=ehci.0");
+    // `virt` has no PS/2 controller for keys.
+    args.pair("-device", "virtio-keyboard-pci");
+}
+
+fn qmp(plan: &MachinePlan, args: &mut Args) {
+    match plan.qmp {
+        QmpPlan::Tcp { port } => args.pair("-qmp", format!("tcp:127.0.0.1:{port},server,nowait")),
+        QmpPlan::Fd { fd } => {
+            args.pair("-chardev", format!("socket,id=qmp,fd={fd}"));
+            args.pair("-mon", "chardev=qmp,mode=control");
+        }
+    }
+}
+
+fn kernel(plan: &MachinePlan, args: &mut Args) {
+    args.pair("-kernel", plan.kernel.to_string_lossy());
+    match &plan.control {
+        ControlPlan::Tcp { guest_port, append: AppendPlan::Argument { token }, .. } => {
+            args.pair("-append", kernel_cmdline::tcp(plan.machine, token, *guest_port));
+        }
+        ControlPlan::Tcp { append: AppendPlan::File { path }, .. } => {
+            args.pair("-readconfig", path);
+        }
+        ControlPlan::Socket { .. } => {
+            args.pair("-append", kernel_cmdline::socket(plan.machine, plan.accelerator));
+        }
+    }
+    args.pair("-initrd", plan.initrd.to_string_lossy());
+}
+
+fn agent(plan: &MachinePlan, args: &mut Args) {
+    let ControlPlan::Socket { agent_fd, token_file } = &plan.control else { return };
+    args.pair("-fw_cfg", format!("name={TOKEN_ITEM},file={}", escape(token_file)));
+    // The guest's driver sets up two queues for each possible port; port 0 is not for us.
+    args.pair("-device", format!("{},id=serial0,max_ports=2", plan.machine.virtio("serial")));
+    args.pair("-chardev", format!("socket,id=agent,fd={agent_fd}"));
+    args.pair(
+        "-device",
+        format!("virtserialport,bus=serial0.0,chardev=agent,name={AGENT_PORT_NAME}"),
+    );
+    args.pair("-object", "rng-builtin,id=rng0");
+    args.pair("-device", format!("{},rng=rng0", plan.machine.virtio("rng")));
+}
+
+fn network(plan: &MachinePlan, args: &mut Args) {
+    let mut netdev = String::from("user,id=net0");
+    let mut device = format!("{},netdev=net0", plan.machine.virtio("net"));
+    if is_socket(plan) {
+        if plan.network_mode == NetworkMode::None {
+            return;
+        }
+        // Most hosts have no IPv6 to pass on, and a guest that believes in it waits for it. The
+        // option ROM could only boot from the network.
+        netdev.push_str(",ipv6=off");
+        if plan.machine == MachineType::Q35 {
+            device.push_str(",romfile=");
+        }
+    }
+    if plan.network_mode != NetworkMode::Full {
+        netdev.push_str(",restrict=on");
+    }
+    if let ControlPlan::Tcp { host_port, guest_port, .. } = plan.control {
+        netdev.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host_port}-:{guest_port}"));
+    }
+    for forward in &plan.forwards {
+        let guest = forward.guest_address.map(|address| address.to_string()).unwrap_or_default();
+        netdev.push_str(&format!(
+            ",hostfwd=tcp:{}:{}-{guest}:{}",
+            forward.host_address, forward.host_port, forward.guest_port
+        ));
+    }
+    if let Some(server) = &plan.smb_server {
+        netdev.push_str(&format!(",guestfwd=tcp:{SMB_ADDRESS}-cmd:{}", escape(server)));
+    }
+    args.pair("-netdev", netdev);
+    args.pair("-device", device);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! A machine that has answered: its process, connections and what may befall them.
+//!
+//! Owns the rule that no call on a machine outlives it: each waits for its own answer and for the
+//! machine's end, its host's full disk and a stop at the same time.
+
+use crate::agent_client::AgentClient;
+use crate::console::Console;
+use crate::error::{Error, Result};
+use crate::launch::Process;
+use crate::qmp::Qmp;
+use crate::timing::BootTiming;
+use runtime_locator::Accelerator;
+use std::path::Path;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long the last words of an ended QEMU may take to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The process of a machine with its two sources of text.
+pub(crate) struct Hull {
+    pub process: Process,
+    pub console: Console,
+    pub stderr: Console,
+    /// The command line that may be shown, program first.
+    pub command: Vec<String>,
+    /// What must be removed with the machine where files have names.
+    #[cfg(not(unix))]
+    pub _overlay: crate::overlay::Overlay,
+}
+
+impl Hull {
+    /// The error that tells why QEMU ended.
+    pub(crate) async fn death(&self) -> Error {
+        let status = self.process.exited().await;
+        let last_words = async {
+            self.stderr.ended().await;
+            self.console.ended().await;
+        };
+        // A child of QEMU may hold the pipes open; what has arrived by then must do.
+        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
+        let program = self.command.first().map(Path::new).and_then(Path::file_name);
+        tracing::debug!(?program, %status, "QEMU ended");
+        Error::QemuExited {
+            status,
+            stderr: self.stderr.tail(),
+            console: self.console.tail(),
+            command: self.command.join(" "),
+        }
+    }
+}
+
+/// A running machine.
+pub(crate) struct Machine {
+    pub hull: Hull,
+    pub qmp: Qmp,
+    pub agent: AgentClient,
+    pub accelerator: Accelerator,
+    pub reason: String,
+    pub timing: BootTiming,
+    stopping: watch::Sender<bool>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        hull: Hull,
+        qmp: Qmp,
+        agent: AgentClient,
+        (accelerator, reason): (Accelerator, String),
+        timing: BootTiming,
+    ) -> Self {
+        let stopping = watch::Sender::new(false);
+        Self { hull, qmp, agent, accelerator, reason, timing, stopping }
+    }
+
+    /// Whether QEMU runs and is not about to be ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        !*self.stopping.borrow() && self.hull.process.exit_status().is_none()
+    }
+
+    /// Runs a call to its end, or to the machine's.
+    pub(crate) async fn during<T>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.resume_if_space().await;
+        let result = tokio::select! {
+            biased;
+            result = call => result,
+            () = self.stopped() => return Err(Error::Stopped { action }),
+            _ = self.hull.process.exited() => return Err(self.end(action).await),
+            () = self.qmp.no_space() => return Err(Error::HostDiskFull),
+        };
+        match result {
+            // The connection breaks a moment before the process is reaped: tell the cause.
+            Err(broken @ Error::AgentBroken { .. }) => {
+                let end = async {
+                    tokio::select! {
+                        () = self.stopped() => {}
+                        _ = self.hull.process.exited() => {}
+                    }
+                };
+                match tokio::time::timeout(LAST_WORDS, end).await {
+                    Ok(()) => Err(self.end(action).await),
+                    Err(_) => Err(broken),
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// Ends the machine and waits until it is gone.
+    pub(crate) async fn end_now(&self) {
+        self.stopping.send_replace(true);
+        self.hull.process.kill_and_wait().await;
+    }
+
+    async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender lives as long as this value.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    async fn end(&self, action: &'static str) -> Error {
+        if *self.stopping.borrow() {
+            return Error::Stopped { action };
+        }
+        self.hull.death().await
+    }
+
+    /// Lets a machine go on that stands still for want of space: the user may have made some. It
+    /// stops again at once when not.
+    async fn resume_if_space(&self) {
+        if self.qmp.events().no_space
+            && let Err(error) = self.qmp.execute("cont", serde_json::json!({})).await
+        {
+            tracing::debug!(%error, "the machine could not go on");
+        }
+    }
+}

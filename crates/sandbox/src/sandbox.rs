@@ -1,0 +1,313 @@
+//! The sandbox: what users hold. Composes the life cycle, the boot and the agent's client.
+//!
+//! Owns the public calls and the bounds of what they collect; the work is done by the modules that
+//! it names.
+
+use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
+use crate::boot::{self, Start, boot};
+use crate::config::SandboxConfig;
+use crate::error::{Error, Result};
+use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
+use crate::lifecycle::Lifecycle;
+use crate::located::locate;
+use crate::running::Machine;
+use crate::timing::BootTiming;
+use bytes::Bytes;
+use runtime_locator::{Accelerator, Search};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long after its timeout a command's end may take to be told. The guest keeps the time; this
+/// is for a guest that cannot.
+const GRACE: Duration = Duration::from_secs(10);
+
+type Progress = dyn Fn(&str, usize, usize) + Send + Sync;
+
+/// One virtual machine, started and stopped any number of times.
+///
+/// All methods take `&self` and may be called from any thread at the same time. The asynchronous
+/// ones need a tokio runtime with I/O and time, which must live as long as the machine runs.
+/// Dropping the sandbox ends the machine; so does the end of this process, in whatever way.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), sandbox::Error> {
+/// use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
+///
+/// let sandbox = Sandbox::new(SandboxConfig::builder("debian").build()?);
+/// sandbox.start().await?;
+/// let result = sandbox.execute(ExecuteRequest::new("uname -a")).await?;
+/// println!("{}", result.stdout_lossy());
+/// sandbox.stop().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Sandbox {
+    config: SandboxConfig,
+    search: Option<Search>,
+    progress: Box<Progress>,
+    assumed: Option<Accelerator>,
+    lifecycle: Lifecycle,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox")
+            .field("config", &self.config)
+            .field("is_running", &self.is_running())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// A sandbox that is not running yet. Nothing is looked for before the start.
+    pub fn new(config: SandboxConfig) -> Self {
+        Self {
+            config,
+            search: None,
+            progress: Box::new(|_, _, _| {}),
+            assumed: None,
+            lifecycle: Lifecycle::default(),
+        }
+    }
+
+    /// Says where QEMU and images are looked for; by default where this process' environment says.
+    pub fn with_locator(mut self, search: Search) -> Self {
+        self.search = Some(search);
+        self
+    }
+
+    /// Sets a function that is told each stage of a start as it begins: its name, how many are
+    /// done, and how many there are ([`crate::STAGES`]); at last [`crate::DONE`] with all done.
+    pub fn on_progress(
+        mut self,
+        progress: impl Fn(&str, usize, usize) + Send + Sync + 'static,
+    ) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// With `accel="auto"`, uses this accelerator as if the probe had accepted it.
+    #[doc(hidden)]
+    pub fn assuming(mut self, accelerator: Accelerator) -> Self {
+        self.assumed = Some(accelerator);
+        self
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &SandboxConfig {
+        &self.config
+    }
+
+    /// Starts the machine and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRunning`] while it runs or starts. Every failure leaves nothing behind.
+    pub async fn start(&self) -> Result<()> {
+        let starting = self.lifecycle.begin()?;
+        let search = self.search();
+        let start = Start {
+            config: &self.config,
+            search: &search,
+            assumed: self.assumed,
+            progress: &*self.progress,
+        };
+        starting.run(boot(start)).await
+    }
+
+    /// Ends the machine and throws its disk away. Does nothing when it does not run; calls that
+    /// are under way fail with [`Error::Stopped`].
+    ///
+    /// # Errors
+    /// None yet: a machine that is not kept has nothing that could fail.
+    pub async fn stop(&self) -> Result<()> {
+        self.lifecycle.stop().await;
+        Ok(())
+    }
+
+    /// Runs a command and gives all of its output.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] without a machine. A command that fails or times out is no error:
+    /// its result says so.
+    pub async fn execute(&self, request: ExecuteRequest) -> Result<ExecuteResult> {
+        self.stream(request, Discard).await
+    }
+
+    /// Runs a command and passes its output on as it arrives, and gives all of it at the end.
+    pub async fn stream(
+        &self,
+        request: ExecuteRequest,
+        mut sink: impl OutputSink,
+    ) -> Result<ExecuteResult> {
+        let machine = self.machine("execute")?;
+        machine.during("execute", run_to_end(&machine.agent, &request, &mut sink)).await
+    }
+
+    /// Runs a command whose input and output pass both ways while it runs. With a terminal the
+    /// command may be empty: the shell is then interactive.
+    pub async fn session(
+        &self,
+        request: ExecuteRequest,
+        pty: Option<Pty>,
+    ) -> Result<(SessionInput, Session)> {
+        let machine = self.machine("open a session")?;
+        let call = machine.agent.session(&request, pty.as_ref(), true);
+        let (input, output) = machine.during("a session's start", call).await?;
+        Ok((input, Session { machine, output }))
+    }
+
+    /// Whether the machine answers calls.
+    pub fn is_running(&self) -> bool {
+        self.lifecycle.machine().is_some_and(|machine| machine.is_alive())
+    }
+
+    /// The accelerator; `None` before the start.
+    pub fn accelerator(&self) -> Option<Accelerator> {
+        self.lifecycle.machine().map(|machine| machine.accelerator)
+    }
+
+    /// Why it is this accelerator; `None` before the start.
+    pub fn accelerator_reason(&self) -> Option<String> {
+        self.lifecycle.machine().map(|machine| machine.reason.clone())
+    }
+
+    /// How long a start may take: what the configuration says, or what fits the accelerator.
+    pub fn boot_timeout(&self) -> Duration {
+        boot::boot_timeout(&self.config, self.accelerator())
+    }
+
+    /// QEMU's command line, program first, with the token blotted out. Before the start it is the
+    /// one that a start would use, as far as that can be known.
+    pub fn qemu_command(&self) -> Result<Vec<String>> {
+        if let Some(machine) = self.lifecycle.machine() {
+            return Ok(machine.hull.command.clone());
+        }
+        let located = locate(&self.config, &self.search(), self.assumed)?;
+        boot::preview(&self.config, &located)
+    }
+
+    /// Where the time of the last start went; `None` before it.
+    pub fn boot_timing(&self) -> Option<BootTiming> {
+        self.lifecycle.machine().map(|machine| machine.timing.clone())
+    }
+
+    /// The port of the VNC server; `None` without a display.
+    pub fn vnc_port(&self) -> Option<u16> {
+        None
+    }
+
+    /// The last 64 KiB of the serial console.
+    pub fn console(&self) -> String {
+        self.lifecycle.machine().map(|machine| machine.hull.console.text()).unwrap_or_default()
+    }
+
+    /// QEMU's process number while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let machine = self.lifecycle.machine().filter(|machine| machine.is_alive())?;
+        Some(machine.hull.process.pid())
+    }
+
+    fn machine(&self, action: &'static str) -> Result<Arc<Machine>> {
+        self.lifecycle.machine().ok_or(Error::NotRunning { action })
+    }
+
+    fn search(&self) -> Search {
+        self.search.clone().unwrap_or_else(|| Search::of_process(Vec::new()))
+    }
+}
+
+/// The receiving half of a session. Dropping it kills the command.
+pub struct Session {
+    machine: Arc<Machine>,
+    output: SessionOutput,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.output.fmt(f)
+    }
+}
+
+impl Session {
+    /// The next event; `None` after [`SessionEvent::Exit`]. Safe to cancel.
+    pub async fn next(&mut self) -> Result<Option<SessionEvent>> {
+        self.machine.during("a session", self.output.next()).await
+    }
+}
+
+/// A sink for those who only want the result.
+pub(crate) struct Discard;
+
+impl OutputSink for Discard {
+    async fn output(&mut self, _stream: OutputStream, _data: Bytes) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Runs a command, feeds the sink, and collects up to the request's bound.
+pub(crate) async fn run_to_end(
+    agent: &AgentClient,
+    request: &ExecuteRequest,
+    sink: &mut impl OutputSink,
+) -> Result<ExecuteResult> {
+    let deadline = Instant::now().checked_add(request.timeout);
+    let opening = agent.session(request, None, false);
+    let (input, mut output) = in_time(deadline, request.timeout, opening).await?;
+    let feeding = async {
+        if !request.stdin.is_empty() {
+            input.write(request.stdin.clone()).await?;
+            input.close().await?;
+        }
+        // The command may end without reading; its exit ends this.
+        std::future::pending::<Result<()>>().await
+    };
+    let mut feeding = std::pin::pin!(feeding);
+    let mut fed = false;
+    let mut result = ExecuteResult::default();
+    loop {
+        let event = tokio::select! {
+            event = in_time(deadline, request.timeout, output.next()) => event?,
+            // A command that closes its input early has not failed.
+            _ = &mut feeding, if !fed => {
+                fed = true;
+                continue;
+            }
+        };
+        let (stream, data) = match event {
+            Some(SessionEvent::Stdout(data)) => (OutputStream::Stdout, data),
+            Some(SessionEvent::Stderr(data)) => (OutputStream::Stderr, data),
+            Some(SessionEvent::Exit { exit_code, timed_out }) => {
+                result.exit_code = exit_code;
+                result.timed_out = timed_out;
+                return Ok(result);
+            }
+            None => return Err(Error::AgentBroken { reason: "no exit was told".into() }),
+        };
+        let (kept, dropped) = match stream {
+            OutputStream::Stdout => (&mut result.stdout, &mut result.stdout_dropped),
+            OutputStream::Stderr => (&mut result.stderr, &mut result.stderr_dropped),
+        };
+        let room = request.max_output.saturating_sub(kept.len()).min(data.len());
+        kept.extend_from_slice(&data[..room]);
+        *dropped += (data.len() - room) as u64;
+        if sink.output(stream, data).await.is_break() {
+            return Err(Error::OutputRefused);
+        }
+    }
+}
+
+/// Waits for the guest, but not much longer than the command's own time. The time that a slow
+/// receiver takes is not the guest's: each wait has the grace for itself.
+async fn in_time<T>(
+    deadline: Option<Instant>,
+    timeout: Duration,
+    wait: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(deadline) = deadline else { return wait.await };
+    let limit = deadline.max(Instant::now()) + GRACE;
+    match tokio::time::timeout_at(limit.into(), wait).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::GuestSilent { timeout: timeout + GRACE }),
+    }
+}
