@@ -1,0 +1,5 @@
+//! Wheels from the outside: written, inspected by Python's own zipfile, installed by a real pip.
+
+mod install;
+mod sample;
+mod write;
