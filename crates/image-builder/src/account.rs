@@ -1,0 +1,113 @@
+//! Adds users to a tree by writing the account files, see passwd(5), group(5) and shadow(5):
+//! useradd would stamp the day of the bake into them.
+
+use crate::{
+    Error,
+    recipe::User,
+    tree::{Kind, Node, Tree},
+};
+
+/// Adds a user with a locked password, a group of the same name, a home folder filled from
+/// `/etc/skel` and, if asked for, sudo without a password.
+pub fn add(tree: &mut Tree, user: &User, time: i64) -> Result<(), Error> {
+    let (name, id, home) = (user.name.as_str(), user.id, format!("home/{}", user.name.as_str()));
+    let passwd = format!("{name}:x:{id}:{id}::/{home}:{}\n", user.shell.as_str());
+    append(tree, "etc/passwd", &passwd, 0o644, time)?;
+    append(tree, "etc/group", &format!("{name}:x:{id}:\n"), 0o644, time)?;
+    append(tree, "etc/shadow", &format!("{name}:!:::::::\n"), 0o640, time)?;
+    for group in &user.groups {
+        join(tree, name, group.as_str())?;
+    }
+    let mut owned = vec![(home.clone(), Node::folder(0o755, time))];
+    for (path, node) in tree.iter() {
+        if let Ok(path) = std::str::from_utf8(path)
+            && let Some(rest) = path.strip_prefix("etc/skel/")
+        {
+            owned.push((format!("{home}/{rest}"), node.clone()));
+        }
+    }
+    for (path, mut node) in owned {
+        (node.uid, node.gid) = (id, id);
+        tree.put(&path, node)?;
+    }
+    if user.sudo {
+        let rule = format!("{name} ALL=(ALL:ALL) NOPASSWD: ALL\n");
+        tree.put(&format!("etc/sudoers.d/{name}"), Node::file(rule.into_bytes(), 0o440, time))?;
+    }
+    Ok(())
+}
+
+/// Appends a line; ownership and mode of a file that is there stay.
+fn append(tree: &mut Tree, path: &str, line: &str, mode: u16, time: i64) -> Result<(), Error> {
+    let mut text = tree.read(path)?.map(|text| text.to_vec()).unwrap_or_default();
+    text.extend_from_slice(line.as_bytes());
+    replace(tree, path, text, mode, time)
+}
+
+fn replace(tree: &mut Tree, path: &str, text: Vec<u8>, mode: u16, time: i64) -> Result<(), Error> {
+    let mut node =
+        tree.get(path.as_bytes()).cloned().unwrap_or_else(|| Node::file(*b"", mode, time));
+    node.kind = Kind::File(crate::tree::Content::Bytes(text.into()));
+    tree.put(path, node)
+}
+
+/// Makes a user a member of a group that exists.
+fn join(tree: &mut Tree, user: &str, group: &str) -> Result<(), Error> {
+    let text = tree.read("etc/group")?.map(|text| text.to_vec()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut is_found = false;
+    let lines: String = text
+        .lines()
+        .map(|line| match line.strip_prefix(&format!("{group}:")) {
+            Some(rest) => {
+                is_found = true;
+                let comma = if rest.ends_with(':') { "" } else { "," };
+                format!("{line}{comma}{user}\n")
+            }
+            None => format!("{line}\n"),
+        })
+        .collect();
+    if !is_found {
+        return Err(Error::NoGroup { user: user.to_owned(), group: group.to_owned() });
+    }
+    replace(tree, "etc/group", lines.into_bytes(), 0o644, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(extra: &str) -> User {
+        toml::from_str(&format!("name = \"quicksand\"\nid = 1000\nshell = \"/bin/bash\"\n{extra}"))
+            .unwrap()
+    }
+
+    fn text(tree: &Tree, path: &str) -> String {
+        String::from_utf8_lossy(&tree.read(path).unwrap().unwrap()).into_owned()
+    }
+
+    #[test]
+    fn a_user_gets_a_home_groups_and_sudo() {
+        let mut tree = Tree::new(0);
+        let mut shadow = Node::file(*b"root:*::0:::::\n", 0o640, 0);
+        shadow.gid = 42;
+        tree.put("etc/shadow", shadow).unwrap();
+        tree.put("etc/group", Node::file(*b"sudo:x:27:\nvideo:x:44:a\n", 0o644, 0)).unwrap();
+        tree.put("etc/skel/.bashrc", Node::file(*b"rc", 0o644, 0)).unwrap();
+        add(&mut tree, &user("groups = [\"sudo\", \"video\"]\nsudo = true"), 9).unwrap();
+        assert_eq!(text(&tree, "etc/passwd"), "quicksand:x:1000:1000::/home/quicksand:/bin/bash\n");
+        assert_eq!(
+            text(&tree, "etc/group"),
+            "sudo:x:27:quicksand\nvideo:x:44:a,quicksand\nquicksand:x:1000:\n"
+        );
+        assert_eq!(tree.get(b"etc/shadow").unwrap().gid, 42, "the shadow group keeps its file");
+        assert_eq!(tree.get(b"home/quicksand/.bashrc").unwrap().uid, 1000);
+        assert_eq!(tree.get(b"etc/sudoers.d/quicksand").unwrap().mode, 0o440);
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_is_named() {
+        let error = add(&mut Tree::new(0), &user("groups = [\"wheel\"]"), 0).unwrap_err();
+        assert!(error.to_string().contains("`wheel`"), "{error}");
+    }
+}

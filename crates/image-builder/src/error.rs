@@ -1,0 +1,237 @@
+//! What can go wrong while an image is made, and what to do about it.
+
+use std::path::PathBuf;
+
+/// A failure of a bake.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written; the message names it.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A recipe that is not valid.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Recipe {
+        /// The recipe's file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What is wrong.
+        message: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// No recipe of this name.
+    #[error("No recipe is called `{name}`")]
+    NoRecipe {
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// A lock that cannot be read.
+    #[error("Failed to read the lock `{}`", path.display())]
+    BadLock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What the parser said.
+        source: Box<toml::de::Error>,
+    },
+    /// The lock was made by a later version of this crate.
+    #[error("The lock `{}` has version {found}, and this quicksand knows {known}", path.display())]
+    LockVersion {
+        /// The lock's file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// Packages that the lock names are no longer on the mirror.
+    #[error("The mirror no longer holds these locked packages of `{recipe}`: {}", packages.join(", "))]
+    Gone {
+        /// The recipe's name.
+        recipe: String,
+        /// `name version` of each.
+        packages: Vec<String>,
+    },
+    /// Something that was fetched or kept is not what the lock says.
+    #[error("`{}` is not what the lock names: its sha256 is {found}, and {expected} was expected", path.display())]
+    WrongHash {
+        /// The file.
+        path: PathBuf,
+        /// Its sha256 in hexadecimal.
+        found: String,
+        /// The one in the lock.
+        expected: String,
+    },
+    /// A tool of the distribution failed.
+    #[error("Failed to run `{program}`")]
+    Tool {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// apt's answer could not be understood.
+    #[error("Failed to understand apt's answer `{line}`")]
+    AptAnswer {
+        /// The line.
+        line: String,
+    },
+    /// No mirror of the distribution is known.
+    #[error("No mirror of `{distribution}` is known on this host")]
+    NoMirror {
+        /// The distribution.
+        distribution: String,
+    },
+    /// The keyring that the distribution's signatures are checked with is missing.
+    #[error("The keyring `{}` is missing", path.display())]
+    NoKeyring {
+        /// Where it is looked for.
+        path: PathBuf,
+        /// The package that holds it.
+        package: &'static str,
+    },
+    /// A package file that is broken.
+    #[error("Failed to read the package `{}`: {detail}", path.display())]
+    BadPackage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// A path of an archive that would leave the tree.
+    #[error("The path `{path}` leaves the tree")]
+    PathLeavesTree {
+        /// The path.
+        path: String,
+    },
+    /// A file that the initial file system's format cannot hold.
+    #[error("`{path}` is too large for an initrd: {bytes} bytes")]
+    FileTooLarge {
+        /// Its path.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The file system could not be written.
+    #[error("Failed to put `{path}` into the file system")]
+    Ext4 {
+        /// The path inside of the image.
+        path: String,
+        /// What the writer said.
+        source: fs_ext4::Error,
+    },
+    /// The tree has an entry without the folder above it.
+    #[error("`{path}` has no folder above it")]
+    NoParent {
+        /// Its path.
+        path: String,
+    },
+    /// A hard link to something that is not there.
+    #[error("`{path}` is a link to `{target}`, which is not there")]
+    LostLink {
+        /// The link.
+        path: String,
+        /// What it names.
+        target: String,
+    },
+    /// A user of the recipe is to join a group that no package brings.
+    #[error("The user `{user}` cannot join the group `{group}`: there is no such group")]
+    NoGroup {
+        /// The user.
+        user: String,
+        /// The group.
+        group: String,
+    },
+    /// The file system's writer still holds the disk.
+    #[error("The disk is still in use by the file system's writer")]
+    DiskInUse,
+    /// qcow2 has room for 1023 bytes.
+    #[error("The backing file's name is longer than 1023 bytes")]
+    BackingNameTooLong,
+    /// A kernel that cannot be used.
+    #[error("Failed to use the kernel `{}`: {detail}", path.display())]
+    BadKernel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The kernel's package holds no kernel where one is expected.
+    #[error("The package `{package}` holds no kernel")]
+    NoKernel {
+        /// Its name.
+        package: String,
+    },
+    /// A module that the kernel does not have.
+    #[error("The kernel {release} has no module `{name}`")]
+    UnknownModule {
+        /// The module that was asked for.
+        name: String,
+        /// The kernel's release.
+        release: String,
+        /// The nearest name that it has.
+        nearest: Option<String>,
+    },
+    /// A module file that is broken.
+    #[error("Failed to read the module `{path}`: {detail}")]
+    BadModule {
+        /// Its path.
+        path: String,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// No modules where some are expected.
+    #[error("The kernel's package holds no modules")]
+    NoModules,
+    /// Modules of two kernels.
+    #[error("There are modules of two kernels: `{first}` and `{second}`")]
+    TwoKernels {
+        /// One folder.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+impl Error {
+    /// What to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Recipe { hint, .. } => hint.clone(),
+            Self::NoRecipe { name, known } => {
+                Some(match crate::nearest(name, known.iter().map(String::as_str)) {
+                    Some(nearest) => {
+                        format!("did you mean `{nearest}`? There are: {}", known.join(", "))
+                    }
+                    None => format!("there are: {}", known.join(", ")),
+                })
+            }
+            Self::BadLock { path, .. } | Self::LockVersion { path, .. } => {
+                Some(format!("bake with --update to write `{}` anew", path.display()))
+            }
+            Self::Gone { recipe, .. } => Some(format!(
+                "mirrors drop old versions; renew the lock with: cargo xtask bake {recipe} --update"
+            )),
+            Self::WrongHash { path, .. } => Some(format!(
+                "delete `{}` and bake again; if it comes back, distrust the mirror",
+                path.display()
+            )),
+            Self::NoMirror { distribution } => {
+                Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
+            }
+            Self::NoKeyring { package, .. } => Some(format!("install the package {package}")),
+            Self::UnknownModule { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `{nearest}`?"))
+            }
+            Self::Ext4 { source: fs_ext4::Error::NoSpaceLeftOnDevice, .. } => {
+                Some("give the recipe's disk a larger size".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Locks: the exact packages of an image, as `recipes/NAME/recipe.lock`.
+//!
+//! A lock names each package by version, path below its archive and sha256, and no mirror: any
+//! mirror that still holds the file will do. It also names the signed releases that the packages
+//! were chosen from, whose newest date is the time stamp of everything in the image.
+
+use crate::Error;
+use fs_err as fs;
+use host_platform::Arch;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::Path};
+
+/// The version of the lock's format.
+const VERSION: u32 = 1;
+
+/// A lock.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// By architecture, in Debian's words.
+    #[serde(default)]
+    arch: BTreeMap<String, ArchLock>,
+}
+
+/// What is locked for one architecture.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ArchLock {
+    /// A digest of what was asked for: a lock that answers another question is out of date.
+    pub request: String,
+    /// The time stamp of everything in the image: the newest release's date, in seconds since the
+    /// epoch.
+    pub source_date: i64,
+    /// The signed releases.
+    pub release: Vec<Release>,
+    /// The packages of the root file system, by name.
+    pub package: Vec<Package>,
+    /// The package that holds the kernel and its modules.
+    pub kernel: Package,
+}
+
+/// A signed release.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The archive, such as `debian` or `debian-security`.
+    pub archive: String,
+    /// The suite.
+    pub suite: String,
+    /// Its date in seconds since the epoch.
+    pub date: i64,
+    /// The sha256 of the signed release file.
+    pub sha256: String,
+}
+
+/// A locked package.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture, `all` among others.
+    pub arch: String,
+    /// The archive that holds it.
+    pub archive: String,
+    /// Its path below the archive's root.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its sha256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { version: VERSION, arch: BTreeMap::new() }
+    }
+}
+
+impl Lock {
+    /// Reads a lock; one that is absent is empty.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs::read_to_string(path)?;
+        let lock: Self = toml::from_str(&text)
+            .map_err(|source| Error::BadLock { path: path.to_owned(), source: Box::new(source) })?;
+        if lock.version != VERSION {
+            return Err(Error::LockVersion {
+                path: path.to_owned(),
+                found: lock.version,
+                known: VERSION,
+            });
+        }
+        Ok(lock)
+    }
+
+    /// What is locked for an architecture, if it answers this request.
+    pub fn get(&self, arch: Arch, request: &str) -> Option<&ArchLock> {
+        self.arch.get(arch.image_name()).filter(|lock| lock.request == request)
+    }
+
+    /// What is locked for an architecture, whatever it was asked for.
+    pub fn any(&self, arch: Arch) -> Option<&ArchLock> {
+        self.arch.get(arch.image_name())
+    }
+
+    /// Replaces what is locked for an architecture.
+    pub fn set(&mut self, arch: Arch, lock: ArchLock) {
+        self.arch.insert(arch.image_name().to_owned(), lock);
+    }
+
+    /// Writes the lock beside its place and renames it.
+    pub fn save(&self, path: &Path, recipe: &str) -> Result<(), Error> {
+        let body = toml::to_string(self).map_err(|error| {
+            std::io::Error::other(format!("the lock cannot be written as TOML: {error}"))
+        })?;
+        let text = format!(
+            "# The exact inputs of the image `{recipe}`. Renewed by: cargo xtask bake {recipe} --update\n{body}"
+        );
+        let beside = path.with_extension("lock.part");
+        fs::write(&beside, text)?;
+        fs::rename(&beside, path)?;
+        Ok(())
+    }
+}
+
+impl ArchLock {
+    /// Every package, the kernel's included.
+    pub fn all(&self) -> impl Iterator<Item = &Package> {
+        self.package.iter().chain([&self.kernel])
+    }
+}
+
+/// What changed between two locks, a line for each package: `+ name version`, `- name version`,
+/// `name old -> new`.
+pub fn difference(old: Option<&ArchLock>, new: &ArchLock) -> Vec<String> {
+    // A kernel's package is called by its version, so kernels are told apart by place.
+    let index = |lock: &ArchLock| -> BTreeMap<String, String> {
+        let packages =
+            lock.package.iter().map(|package| (package.name.clone(), package.version.clone()));
+        packages.chain([("kernel".to_owned(), lock.kernel.version.clone())]).collect()
+    };
+    let (old, new) = (old.map(index).unwrap_or_default(), index(new));
+    let mut lines = Vec::new();
+    for (name, version) in &new {
+        match old.get(name) {
+            None => lines.push(format!("+ {name} {version}")),
+            Some(before) if before != version => {
+                lines.push(format!("{name} {before} -> {version}"))
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().filter(|(name, _)| !new.contains_key(*name));
+    lines.extend(gone.map(|(name, version)| format!("- {name} {version}")));
+    lines
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn package(name: &str, version: &str) -> Package {
+        Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            arch: "amd64".to_owned(),
+            archive: "debian".to_owned(),
+            path: format!("pool/{name}_{version}.deb"),
+            size: 3,
+            sha256: crate::sha256(name.as_bytes()),
+        }
+    }
+
+    fn arch_lock(packages: &[(&str, &str)]) -> ArchLock {
+        ArchLock {
+            request: "r".to_owned(),
+            source_date: 5,
+            release: Vec::new(),
+            package: packages.iter().map(|(name, version)| package(name, version)).collect(),
+            kernel: package("linux-image-6.12", "6.12-1"),
+        }
+    }
+
+    #[test]
+    fn a_lock_comes_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.lock");
+        assert_eq!(Lock::load(&path).unwrap(), Lock::default());
+        let mut lock = Lock::default();
+        lock.set(Arch::Amd64, arch_lock(&[("bash", "5")]));
+        lock.save(&path, "test").unwrap();
+        let back = Lock::load(&path).unwrap();
+        assert_eq!(back, lock);
+        assert!(back.get(Arch::Amd64, "r").is_some());
+        assert!(back.get(Arch::Amd64, "another question").is_none());
+        assert!(back.get(Arch::Arm64, "r").is_none());
+    }
+
+    #[test]
+    fn a_lock_of_another_version_names_update() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.lock");
+        fs::write(&path, "version = 99\n").unwrap();
+        assert!(Lock::load(&path).unwrap_err().hint().unwrap().contains("--update"));
+    }
+
+    #[test]
+    fn differences_are_by_package() {
+        let old = arch_lock(&[("bash", "5"), ("less", "1")]);
+        let mut new = arch_lock(&[("bash", "6"), ("nano", "8")]);
+        new.kernel.version = "6.13-1".to_owned();
+        assert_eq!(
+            difference(Some(&old), &new),
+            ["bash 5 -> 6", "kernel 6.12-1 -> 6.13-1", "+ nano 8", "- less 1"]
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! Turns a parser's complaint into a place and a hint: line, column, the nearest key that exists.
+
+use crate::Error;
+use std::path::Path;
+
+/// Explains a parser's error.
+pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
+    let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+    let message = error.message().to_owned();
+    let hint = unknown(&message).map(|(given, known)| {
+        match crate::nearest(given, known.iter().copied()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("known here: {}", known.join(", ")),
+        }
+    });
+    Error::Recipe { path: path.to_owned(), line, column, message, hint }
+}
+
+/// An error at the first place where `needle` stands.
+pub fn at(text: &str, path: &Path, needle: &str, message: String, hint: Option<String>) -> Error {
+    let (line, column) = place(text, text.find(needle).unwrap_or(0));
+    Error::Recipe { path: path.to_owned(), line, column, message, hint }
+}
+
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// serde's words for an unknown key or variant: what was given, and what is known.
+fn unknown(message: &str) -> Option<(&str, Vec<&str>)> {
+    let rest = message
+        .strip_prefix("unknown field ")
+        .or_else(|| message.strip_prefix("unknown variant "))?;
+    let mut quoted = rest.split('`').skip(1).step_by(2);
+    Some((quoted.next()?, quoted.collect()))
+}

@@ -1,0 +1,139 @@
+//! The lock of an image and its packages: read or renewed, and fetched into the cache.
+
+use super::Args;
+use crate::{cache::Key, context::Context, setup, ui::hinted};
+use anyhow::Result;
+use host_platform::Arch;
+use image_builder::{
+    Error,
+    apt::{self, Apt},
+    lock::{ArchLock, Lock, Package, difference},
+    recipe::Recipe,
+};
+use std::path::Path;
+
+/// How many packages one run of apt's downloader fetches: enough to keep a connection busy, few
+/// enough to show progress.
+const BATCH: usize = 16;
+
+/// The lock of the recipe for this architecture, with every package in the pool.
+pub fn lock(
+    context: &Context,
+    args: &Args,
+    recipe: &Recipe,
+    arch: Arch,
+    pool: &Path,
+) -> Result<ArchLock> {
+    let request = apt::request(recipe, arch);
+    let path = recipe.lock_path();
+    let mut lock = Lock::load(&path)?;
+    if !args.update
+        && let Some(locked) = lock.get(arch, &request)
+    {
+        match fetch(context, recipe, arch, locked, pool) {
+            Ok(()) => return Ok(locked.clone()),
+            Err(error) if args.is_lenient && is_gone(&error) => {
+                context.ui.line(&format!("warning: {error:#}"));
+                context.ui.line(
+                    "warning: newer packages are used for this bake, and the lock stays as it is",
+                );
+                let locked = choose(context, recipe, arch)?;
+                fetch(context, recipe, arch, &locked, pool)?;
+                return Ok(locked);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let chosen = choose(context, recipe, arch)?;
+    fetch(context, recipe, arch, &chosen, pool)?;
+    for line in difference(lock.any(arch), &chosen) {
+        context.ui.line(&format!("    {line}"));
+    }
+    lock.set(arch, chosen.clone());
+    lock.save(&path, &recipe.name)?;
+    Ok(chosen)
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Gone { .. })))
+}
+
+fn private_apt(context: &Context, recipe: &Recipe, arch: Arch) -> Result<Apt> {
+    setup::ensure_packages(context, &["debian-archive-keyring"])?;
+    let archives = apt::archives(recipe.body.distribution.name)?;
+    let mut key = Key::new("apt");
+    key.add("what", format!("{archives:?} {:?} {arch:?}", recipe.body.distribution).as_bytes());
+    let folder = context.cache.folder(&format!("apt/{}", key.digest()))?;
+    Ok(Apt::new(&folder, recipe, arch, archives)?)
+}
+
+fn choose(context: &Context, recipe: &Recipe, arch: Arch) -> Result<ArchLock> {
+    if context.offline {
+        return Err(hinted(
+            format!(
+                "The lock of `{}` does not answer its recipe, and choosing packages needs the mirror",
+                recipe.name
+            ),
+            "run once without --offline",
+        ));
+    }
+    let apt = private_apt(context, recipe, arch)?;
+    context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| {
+        step.run(apt.update())?;
+        step.say("Resolving dependencies");
+        Ok(apt.resolve(recipe, arch)?)
+    })
+}
+
+/// Fetches what the pool does not hold yet. Everything that was fetched is checked before it is
+/// used, and what the pool holds was checked when it came: its names are its hashes.
+fn fetch(
+    context: &Context,
+    recipe: &Recipe,
+    arch: Arch,
+    lock: &ArchLock,
+    pool: &Path,
+) -> Result<()> {
+    let missing: Vec<&Package> =
+        lock.all().filter(|package| !apt::pool_path(pool, package).is_file()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if context.offline {
+        let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
+        return Err(hinted(
+            format!("Packages of `{}` are not in the cache: {}", recipe.name, names.join(", ")),
+            "run once without --offline",
+        ));
+    }
+    let apt = private_apt(context, recipe, arch)?;
+    context.ui.step(&format!("Fetch the packages of {}", recipe.name), |step| {
+        step.expect(missing.iter().map(|package| package.size).sum::<u64>() >> 10);
+        let mut n_done = 0;
+        let mut gone = Vec::new();
+        for batch in missing.chunks(BATCH) {
+            let arriving = tempfile::Builder::new().prefix(".part-").tempdir_in(pool)?;
+            let outcome = step.run(apt.fetch(batch, arriving.path())?);
+            for package in batch {
+                let came = apt::pool_path(arriving.path(), package);
+                if came.is_file() {
+                    apt::verify(arriving.path(), package)?;
+                    fs_err::rename(came, apt::pool_path(pool, package))?;
+                } else {
+                    gone.push(format!("{} {}", package.name, package.version));
+                }
+                n_done += package.size >> 10;
+            }
+            // A mirror that cannot be reached at all is another matter than one package gone.
+            if gone.len() >= BATCH {
+                outcome?;
+            }
+            step.reach(n_done);
+        }
+        if gone.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Gone { recipe: recipe.name.clone(), packages: gone }.into())
+        }
+    })
+}

@@ -1,0 +1,217 @@
+//! The stages of a bake, each an entry of the build cache.
+
+use super::Args;
+use crate::{
+    cache::Key,
+    context::Context,
+    setup,
+    ui::{Step, hinted},
+};
+use anyhow::Result;
+use fs_err as fs;
+use host_platform::Arch;
+use image_builder::{
+    apt, assemble, ext4, initrd,
+    kernel::Form,
+    kernel_package,
+    lock::ArchLock,
+    modules::Unpacked,
+    qcow2,
+    recipe::{Method, Recipe},
+    rootfs,
+    tree::Tree,
+};
+use std::path::{Path, PathBuf};
+
+/// zstd's level for disks: as small as it gets within seconds, for it is done once and downloaded
+/// by everyone.
+const DISK_LEVEL: i32 = 19;
+
+/// What every stage needs.
+pub struct Baker<'a> {
+    pub context: &'a Context,
+    pub args: &'a Args,
+    pub recipe: &'a Recipe,
+    pub arch: Arch,
+    pub lock: &'a ArchLock,
+    pub pool: &'a Path,
+}
+
+impl Baker<'_> {
+    /// The kernel, its modules for the initrd, and those for the disk as a tar.
+    pub fn kernel(&self) -> Result<PathBuf> {
+        let mut key =
+            self.key("kernel", &["kernel.rs", "kernel_package.rs", "modules.rs", "deb.rs"])?;
+        key.add("package", self.lock.kernel.sha256.as_bytes());
+        key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
+        self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
+            setup::ensure_packages(self.context, &["kmod"])?;
+            let package = apt::pool_path(self.pool, &self.lock.kernel);
+            step.say(self.lock.kernel.name.clone());
+            let scratch = tempfile::tempdir()?;
+            let parts = kernel_package::take(&package, self.recipe, self.arch, scratch.path())?;
+            if parts.form == Form::BzImage {
+                self.context
+                    .ui
+                    .line("warning: this kernel has no PVH entry, so it starts compressed");
+            }
+            fs::write(folder.join("kernel"), &parts.kernel)?;
+            fs::write(folder.join("release"), &parts.release)?;
+            fs::create_dir(folder.join("initrd"))?;
+            let mut order = String::new();
+            for module in &parts.initrd {
+                fs::write(folder.join("initrd").join(&module.name), &module.bytes)?;
+                order += &format!("{}\n", module.name);
+            }
+            fs::write(folder.join("order"), order)?;
+            parts.disk.write_tar(&folder.join("modules.tar"))?;
+            Ok(())
+        })
+    }
+
+    /// The initial file system.
+    pub fn initrd(&self, kernel: &Path, agent: &Path) -> Result<PathBuf> {
+        let mut key = self.key("initrd", &["initrd.rs", "cpio.rs"])?;
+        key.add("kernel", name_of(kernel));
+        key.add("agent", &fs::read(agent)?);
+        key.add("time", &self.lock.source_date.to_le_bytes());
+        self.stage("initrd", &key, "Pack the initrd", |_, folder| {
+            let order = fs::read_to_string(kernel.join("order"))?;
+            let modules = order
+                .lines()
+                .map(|name| {
+                    let bytes = fs::read(kernel.join("initrd").join(name))?;
+                    Ok(Unpacked { name: name.to_owned(), path: String::new(), bytes })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let archive = initrd::build(&fs::read(agent)?, &modules, self.lock.source_date)?;
+            fs::write(folder.join("initrd"), archive)?;
+            Ok(())
+        })
+    }
+
+    /// The packages' files as a tar.
+    pub fn rootfs(&self) -> Result<PathBuf> {
+        let mut key = self.key("rootfs", &["rootfs.rs", "deb.rs", "tree.rs"])?;
+        for package in &self.lock.package {
+            key.add("package", package.sha256.as_bytes());
+        }
+        let body = &self.recipe.body;
+        key.add("time", &self.lock.source_date.to_le_bytes());
+        let asked = format!(
+            "{:?} {:?} {:?} {:?}",
+            body.distribution, body.commands, body.exclude, body.keep
+        );
+        key.add("recipe", asked.as_bytes());
+        let title = format!("Install the packages of {}", self.recipe.name);
+        self.stage("rootfs", &key, &title, |step, folder| match body.distribution.method {
+            Method::Unpack => {
+                let tree = rootfs::unpack(self.lock, self.pool)?;
+                Ok(tree.write_tar(&folder.join("rootfs.tar"))?)
+            }
+            Method::Install => self.install(step, &folder.join("rootfs.tar")),
+        })
+    }
+
+    fn install(&self, step: &Step, tar: &Path) -> Result<()> {
+        setup::ensure_packages(self.context, &["mmdebstrap", "uidmap"])?;
+        let way = rootfs::way();
+        self.context.ui.line(&format!("    root file system: {}", way.describe()));
+        let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
+        share(repository.path())?;
+        rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
+        let command =
+            rootfs::install(self.lock, self.recipe, self.arch, way, repository.path(), tar);
+        step.run(command).map_err(|error| match way {
+            rootfs::Way::Root => error,
+            rootfs::Way::UserNamespace => hinted(
+                format!("{error:#}"),
+                "user namespaces need a range for this user in /etc/subuid and /etc/subgid; or bake as root",
+            ),
+        })
+    }
+
+    /// The disk with everything on it.
+    pub fn disk(&self, rootfs: &Path, kernel: &Path) -> Result<PathBuf> {
+        let sources = ["assemble.rs", "account.rs", "ext4.rs", "qcow2.rs", "disk.rs", "tree.rs"];
+        let mut key = self.key("disk", &sources)?;
+        key.add("rootfs", name_of(rootfs));
+        key.add("kernel", name_of(kernel));
+        key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
+        for file in &self.recipe.body.file {
+            key.add(file.path.as_str(), &self.recipe.content(file)?);
+        }
+        let title = format!("Write the disk of {}", self.recipe.name);
+        self.stage("disk", &key, &title, |step, folder| {
+            let mut packages = Tree::new(self.lock.source_date);
+            packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
+            let mut modules = Tree::new(self.lock.source_date);
+            modules.add_tar_file(&kernel.join("modules.tar"))?;
+            let tree = assemble::tree(packages, &modules, self.recipe, self.lock)?;
+            step.say(format!("ext4: {} entries", tree.len()));
+            let settings = ext4::Settings {
+                size: self.recipe.body.disk.size.0,
+                label: self.recipe.name.chars().take(16).collect(),
+                uuid: assemble::volume_id(self.recipe, self.arch),
+                time: self.lock.source_date,
+            };
+            let chunks = ext4::build(&tree, &settings)?.into_chunks();
+            step.say("qcow2");
+            step.expect(chunks.iter().flatten().count() as u64);
+            let settings = qcow2::Settings {
+                level: DISK_LEVEL,
+                n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+                backing: None,
+            };
+            qcow2::write(&folder.join("qcow2"), &chunks, &settings, &|n_done| step.reach(n_done))?;
+            Ok(())
+        })
+    }
+
+    /// A key that starts with the code that makes the stage, so that a change of the code is a
+    /// change of the input.
+    fn key(&self, what: &str, sources: &[&str]) -> Result<Key> {
+        let mut key = Key::new(what);
+        key.add("arch", self.arch.image_name().as_bytes());
+        for source in sources {
+            key.add_file(&self.context.root.join("crates/image-builder/src").join(source))?;
+        }
+        Ok(key)
+    }
+
+    fn stage(
+        &self,
+        kind: &str,
+        key: &Key,
+        title: &str,
+        work: impl FnOnce(&Step, &Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let kind = format!("image-{kind}");
+        if self.args.no_cache
+            && let Some(entry) = self.context.cache.find(&kind, key)
+        {
+            fs::remove_dir_all(entry)?;
+        }
+        self.context
+            .cache
+            .entry(&kind, key, |folder| self.context.ui.step(title, |step| work(step, folder)))
+    }
+}
+
+/// The last part of an entry's path, which is the hash of all its inputs.
+fn name_of(entry: &Path) -> &[u8] {
+    entry.file_name().map_or(&[], std::ffi::OsStr::as_encoded_bytes)
+}
+
+/// Lets the ids of a user namespace read a folder.
+#[cfg(unix)]
+fn share(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn share(_folder: &Path) -> Result<()> {
+    Ok(())
+}
