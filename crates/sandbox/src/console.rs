@@ -85,11 +85,11 @@ impl Console {
     /// Waits until what was told fulfils the condition; for ever when the source ends before.
     pub(crate) async fn wait_for(&self, condition: impl FnMut(&Told) -> bool) -> Told {
         let mut told = self.told.clone();
-        match told.wait_for(condition).await {
-            Ok(told) => return told.clone(),
-            Err(_) => std::future::pending::<()>().await,
+        let fulfilled = told.wait_for(condition).await.ok().map(|told| told.clone());
+        match fulfilled {
+            Some(told) => told,
+            None => std::future::pending().await,
         }
-        self.told()
     }
 
     /// Waits until the source has ended, so that its last words are in [`Self::tail`].

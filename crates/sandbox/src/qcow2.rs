@@ -253,7 +253,7 @@ mod tests {
             (|i| i[24..32].fill(0), "its size is 0"),
             (|i| i[24] = 1, "do not cover"),
             (|i| i[79] = 2, "corrupt"),
-            (|i| i.truncate(i.len() - CLUSTER as usize - 1), "before the data"),
+            (|i| i.truncate(i.len() - CLUSTER as usize), "before the data"),
         ];
         for (damage, expect) in cases {
             let mut image = image();

@@ -311,3 +311,36 @@ async fn in_time<T>(
         Err(_) => Err(Error::GuestSilent { timeout: timeout + GRACE }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: T) {}
+
+    #[test]
+    fn every_call_may_move_between_threads() {
+        let sandbox = Sandbox::new(SandboxConfig::builder("x").build().unwrap());
+        fn is_shared<T: Send + Sync>(_: &T) {}
+        is_shared(&sandbox);
+        is_send(sandbox.start());
+        is_send(sandbox.execute(ExecuteRequest::new("true")));
+        is_send(sandbox.stream(ExecuteRequest::new("true"), |_, _| async {
+            ControlFlow::Continue(())
+        }));
+        is_send(sandbox.session(ExecuteRequest::new("true"), None));
+        is_send(sandbox.stop());
+    }
+
+    #[tokio::test]
+    async fn calls_without_a_machine_say_so() {
+        let sandbox = Sandbox::new(SandboxConfig::builder("x").build().unwrap());
+        let error = sandbox.execute(ExecuteRequest::new("true")).await.unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("not running") && message.contains("non-running"), "{message}");
+        assert!(!sandbox.is_running());
+        assert_eq!(sandbox.accelerator(), None);
+        assert_eq!(sandbox.boot_timeout(), Duration::from_secs(60));
+        sandbox.stop().await.unwrap();
+    }
+}

@@ -217,8 +217,12 @@ fn read_timeout(value: &Value) -> Result<Duration> {
 fn choice<T: DeserializeOwned>(option: &'static str, value: Value, allowed: &[&str]) -> Result<T> {
     let given = shown(&value);
     serde_json::from_value(value).map_err(|_| {
-        let hint = nearest(&given, allowed).map(|name| format!("Did you mean `{name}`?"));
-        Error::InvalidValue { option, value: given, allowed: allowed.join(", "), hint }
+        let hint = match nearest(&given, allowed) {
+            Some(name) => format!("Did you mean `{name}`?"),
+            None => format!("Leave `{option}` out for the default"),
+        };
+        let allowed = allowed.join(", ");
+        Error::InvalidValue { option, value: given, allowed, hint: Some(hint) }
     })
 }
 
