@@ -22,8 +22,8 @@ pub const MAX_HTTP2_FRAME: u32 = 1 << 20;
 ///
 /// See <https://man7.org/linux/man-pages/man2/execve.2.html>.
 pub const MAX_ARGUMENT: usize = 128 << 10;
-/// Longest timeout in seconds that a request may name: ten years.
-pub const MAX_TIMEOUT_SECONDS: f64 = 10.0 * 365.0 * 86_400.0;
+/// Longest timeout in seconds that a request may name. From a year on the agent sets no timer.
+pub const MAX_TIMEOUT_SECONDS: f64 = u32::MAX as f64;
 /// Longest user name.
 ///
 /// See <https://man7.org/linux/man-pages/man8/useradd.8.html>.

@@ -1,0 +1,102 @@
+//! What all requests share, and the loop that serves the listeners.
+
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::RwLock;
+use tokio::task::LocalSet;
+
+use crate::listen::{self, Listener};
+use crate::process::group::Groups;
+use crate::process::pty;
+use crate::process::reaper::Reaper;
+use crate::process::running::{Launcher, Permit};
+use crate::token::Tokens;
+use crate::{Error, Result, endpoints};
+
+/// How an agent is set up.
+pub struct Setup {
+    /// Who is let in.
+    pub tokens: Tokens,
+    /// Where it answers.
+    pub listeners: Vec<Listener>,
+    /// Where cgroup2 is mounted, when commands are to have groups.
+    pub control_groups: Option<PathBuf>,
+}
+
+/// The state that all requests share.
+pub struct Agent {
+    /// Who is let in.
+    pub tokens: Tokens,
+    /// Starts commands.
+    pub launcher: Launcher,
+    /// Taken for writing by commands that run alone.
+    lock: Arc<RwLock<()>>,
+    /// Whether the machine is going down.
+    pub ending: Cell<bool>,
+}
+
+impl Agent {
+    /// Waits until a command may run.
+    pub async fn permit(&self, exclusive: bool, interactive: bool) -> Permit {
+        if exclusive {
+            Permit::Alone(Arc::clone(&self.lock).write_owned().await)
+        } else if interactive {
+            // An open shell would keep commands that run alone waiting for ever.
+            Permit::Free
+        } else {
+            Permit::Shared(Arc::clone(&self.lock).read_owned().await)
+        }
+    }
+}
+
+/// Serves until the machine ends. `on_ready` runs when every listener that can be is open.
+///
+/// # Errors
+/// When the kernel refuses what the agent cannot do without.
+pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
+    keep_memory();
+    let failed = |step: &str| {
+        let step = step.to_owned();
+        move |source| Error::Boot { step, source }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("start the runtime"))?;
+    LocalSet::new().block_on(&runtime, async move {
+        let agent = Rc::new(Agent {
+            tokens: setup.tokens,
+            launcher: Launcher {
+                reaper: Reaper::new().map_err(failed("take over child processes"))?,
+                groups: Rc::new(Groups::new(setup.control_groups.as_deref())),
+                null: pty::null().map_err(failed("open /dev/null"))?,
+            },
+            lock: Arc::default(),
+            ending: Cell::new(false),
+        });
+        for listener in setup.listeners {
+            listen::open(&agent, listener).await?;
+        }
+        on_ready();
+        let reaper = Rc::clone(&agent.launcher.reaper);
+        let on_signal = move |signal| {
+            tokio::task::spawn_local(endpoints::shutdown::power(Rc::clone(&agent), signal));
+        };
+        reaper.run(on_signal).await;
+        Ok(())
+    })
+}
+
+/// Keeps freed memory for the next chunk of output instead of giving it back to the kernel each
+/// time, which costs a page fault for each page of each chunk.
+fn keep_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: sets two numbers of the allocator before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 8 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 16 << 20);
+    }
+}

@@ -1,0 +1,119 @@
+//! `POST /create_user` and `POST /delete_user`.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use agent_protocol::{
+    CreateUserRequest, DeleteUserRequest, OkResponse, UserResponse, valid_user_name,
+};
+use hyper::Response;
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::body::Body;
+use crate::process::Event;
+use crate::process::plan::Plan;
+use crate::process::running::Stdin;
+use crate::router::answer;
+use crate::{Error, Result, accounts};
+
+const ROOT: &str = "/";
+
+/// Adds a user with a home and a group of its own.
+///
+/// # Errors
+/// A name that is taken or not allowed; tools or files that fail.
+pub async fn create(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
+    let name = CreateUserRequest::from_json(body)?.name;
+    check(&name)?;
+    if accounts::find(Path::new(ROOT), &name).is_ok() {
+        return Err(Error::UserExists { name });
+    }
+    let account = match find_tool("useradd") {
+        Some(tool) => {
+            let shell = if exists("/bin/bash") { "/bin/bash" } else { "/bin/sh" };
+            run(&agent, &[&tool, "--create-home", "--user-group", "--shell", shell, &name]).await?;
+            accounts::find(Path::new(ROOT), &name)?
+        }
+        None => accounts::add(Path::new(ROOT), &name)?,
+    };
+    Ok(answer(&UserResponse::from(account)))
+}
+
+/// Removes a user; its processes are killed first.
+///
+/// # Errors
+/// A user that does not exist or belongs to the system; tools or files that fail.
+pub async fn delete(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
+    let DeleteUserRequest { name, remove_home } = DeleteUserRequest::from_json(body)?;
+    check(&name)?;
+    let account = accounts::find(Path::new(ROOT), &name)?;
+    if !accounts::is_person(&account) {
+        return Err(Error::SystemUser { name });
+    }
+    kill_processes_of(account.uid);
+    match find_tool("userdel") {
+        Some(tool) => run(&agent, &[&tool, "--force", &name]).await?,
+        None => accounts::remove(Path::new(ROOT), &name)?,
+    }
+    if remove_home && account.home.strip_prefix("/home/").is_some_and(|rest| !rest.is_empty()) {
+        match fs_err::remove_dir_all(&account.home) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::File { action: "remove", path: account.home.into(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(answer(&OkResponse { ok: true }))
+}
+
+fn check(name: &str) -> Result<()> {
+    if valid_user_name(name) {
+        return Ok(());
+    }
+    Err(Error::UserName { name: name.to_owned() })
+}
+
+fn exists(path: &str) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn find_tool(name: &str) -> Option<String> {
+    ["/usr/sbin", "/sbin", "/usr/bin"]
+        .into_iter()
+        .map(|folder| format!("{folder}/{name}"))
+        .find(|path| exists(path))
+}
+
+fn kill_processes_of(uid: u32) {
+    use std::os::unix::fs::MetadataExt as _;
+    for entry in fs_err::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if entry.metadata().is_ok_and(|metadata| metadata.uid() == uid) {
+            crate::process::group::signal(pid, libc::SIGKILL);
+        }
+    }
+}
+
+async fn run(agent: &Agent, arguments: &[&str]) -> Result<()> {
+    let plan = Plan::tool(arguments)?;
+    let mut running = agent.launcher.start(&plan, Stdin::Null, Instant::now())?;
+    let mut output = Vec::new();
+    loop {
+        match running.next().await {
+            Some(Event::Output(_, chunk)) => {
+                let room = 4096usize.saturating_sub(output.len());
+                output.extend(chunk.bytes().iter().take(room));
+            }
+            Some(Event::Exit(report)) if report.exit_code == 0 => return Ok(()),
+            _ => {
+                return Err(Error::Tool {
+                    tool: arguments[0].to_owned(),
+                    output: String::from_utf8_lossy(&output).trim().to_owned(),
+                });
+            }
+        }
+    }
+}

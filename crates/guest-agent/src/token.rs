@@ -1,0 +1,74 @@
+//! The tokens that open the agent. Without any, nothing does.
+
+/// The accepted tokens; each at least one byte long.
+#[derive(Clone, Default)]
+pub struct Tokens(Vec<Vec<u8>>);
+
+impl Tokens {
+    /// Tokens from all sources; empty ones are no tokens.
+    pub fn new(tokens: impl IntoIterator<Item = Vec<u8>>) -> Tokens {
+        Tokens(tokens.into_iter().filter(|token| !token.is_empty()).collect())
+    }
+
+    /// Whether nobody can be let in.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `candidate` is one of the tokens. The time taken depends on the lengths alone.
+    pub fn accept(&self, candidate: &[u8]) -> bool {
+        self.0.iter().fold(false, |found, token| found | same(token, candidate))
+    }
+}
+
+fn same(token: &[u8], candidate: &[u8]) -> bool {
+    if token.len() != candidate.len() {
+        return false;
+    }
+    let difference =
+        token.iter().zip(candidate).fold(0u8, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
+    std::hint::black_box(difference) == 0
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let tokens = Tokens::new([b"secret".to_vec(), vec![], b"other".to_vec()]);
+        for (candidate, expect) in [
+            ("secret", true),
+            ("other", true),
+            ("", false),
+            ("secre", false),
+            ("secrets", false),
+            ("Secret", false),
+            ("secreu", false),
+        ] {
+            assert_eq!(tokens.accept(candidate.as_bytes()), expect, "{candidate}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_nothing_opens() {
+        let tokens = Tokens::new([vec![]]);
+        assert!(tokens.is_empty());
+        assert!(!tokens.accept(b""));
+    }
+
+    #[test]
+    fn the_header_is_read_as_rfc_6750_says() {
+        assert_eq!(bearer(b"Bearer abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"bearer  abc"), Some(&b"abc"[..]));
+        assert_eq!(bearer(b"Basic abc"), None);
+        assert_eq!(bearer(b"Bearer"), None);
+        assert_eq!(bearer(b""), None);
+    }
+}
