@@ -53,7 +53,8 @@ pub fn wheel_platforms(
         }
         let Some(needed) = provable_floor(floor)? else { continue };
         if let Some(wanted) = asked.filter(|wanted| needed > *wanted) {
-            let symbol = floor.glibc_witness().map(|bound| bound.symbol.clone()).unwrap_or_default();
+            let symbol =
+                floor.glibc_witness().map(|bound| bound.symbol.clone()).unwrap_or_default();
             return Err(Error::Floor { path: floor.path.clone(), symbol, needed, wanted });
         }
         glibc = glibc.max(needed);
@@ -90,9 +91,9 @@ fn provable_floor(floor: &ElfFloor) -> Result<Option<LibcVersion>, Error> {
 
 fn is_below_gcc_ceiling(version: &str) -> bool {
     let numbers = version.trim_start_matches("GCC_").split('.').map(str::parse::<u32>);
-    numbers
-        .collect::<Result<Vec<u32>, _>>()
-        .is_ok_and(|numbers| numbers.iter().take(2).copied().lt([GCC_CEILING[0], GCC_CEILING[1] + 1]))
+    numbers.collect::<Result<Vec<u32>, _>>().is_ok_and(|numbers| {
+        numbers.iter().take(2).copied().lt([GCC_CEILING[0], GCC_CEILING[1] + 1])
+    })
 }
 
 /// The tag's file-name part for one bundle folder: every ELF file below it is read.

@@ -1,11 +1,11 @@
 //! What a bundle is made of: one record for each component, and what is told of them to people.
 
-use crate::{error::Error, spdx};
-use serde::Serialize;
-use std::fmt::Write as _;
+use crate::error::Error;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// How a component came into the bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
     /// Its own files are in the bundle, built here from its source.
@@ -27,7 +27,7 @@ impl How {
 }
 
 /// One component of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Component {
     /// The source's name, for example `glib2.0`.
     pub name: String,
@@ -74,20 +74,26 @@ fn percent(text: &str) -> String {
     encoded
 }
 
-/// The SPDX expression of the whole bundle: all components' licences at once.
+/// The SPDX expression of the whole bundle (PEP 639): all components' licences at once, each once,
+/// in sorted order.
 ///
 /// # Errors
-/// When a component's licence is not an SPDX expression: none may be unknown.
+/// When a component's licence is not an SPDX expression of known identifiers: none may be unknown.
 pub fn license_expression(components: &[Component]) -> Result<String, Error> {
-    for component in components {
-        if !spdx::is_expression(&component.license) {
-            return Err(Error::License {
-                component: component.name.clone(),
-                license: component.license.clone(),
-            });
+    let mut parts = BTreeSet::new();
+    for Component { name, license, .. } in components {
+        spdx::Expression::parse(license).map_err(|source| Error::License {
+            component: name.clone(),
+            license: license.clone(),
+            source,
+        })?;
+        if license.contains(" OR ") {
+            parts.insert(format!("({license})"));
+        } else {
+            parts.extend(license.split(" AND ").map(str::to_owned));
         }
     }
-    Ok(spdx::join(components.iter().map(|component| component.license.as_str())))
+    Ok(parts.into_iter().collect::<Vec<_>>().join(" AND "))
 }
 
 /// The SOURCES text: where the corresponding source of every component is, under `heading`.
@@ -139,7 +145,24 @@ pub(crate) mod tests {
             license_expression(&[zlib(), odd]).unwrap_err().to_string(),
             "The component `zlib` has the licence `see the file`, which is no SPDX expression"
         );
-        assert_eq!(license_expression(&[zlib(), zlib()]).unwrap(), "Zlib");
+        let odd = Component { license: "Zlib-3".to_owned(), ..zlib() };
+        assert!(license_expression(&[odd]).is_err());
+    }
+
+    #[test]
+    fn the_whole_names_each_licence_once_and_keeps_choices_apart() {
+        let with = |license: &str| Component { license: license.to_owned(), ..zlib() };
+        let parts = [
+            with("MIT AND BSD-3-Clause"),
+            with("MIT"),
+            with("GPL-2.0-or-later OR LGPL-3.0-or-later"),
+            with("GPL-3.0-or-later WITH GCC-exception-3.1"),
+        ];
+        assert_eq!(
+            license_expression(&parts).unwrap(),
+            "(GPL-2.0-or-later OR LGPL-3.0-or-later) AND BSD-3-Clause AND \
+             GPL-3.0-or-later WITH GCC-exception-3.1 AND MIT"
+        );
     }
 
     #[test]

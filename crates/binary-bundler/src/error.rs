@@ -21,6 +21,16 @@ pub enum Error {
         source: goblin::error::Error,
     },
 
+    /// A file has the magic of ELF, Mach-O or PE and is damaged.
+    #[error("Failed to read the binary `{path}`")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        #[source]
+        source: goblin::error::Error,
+    },
+
     /// An ELF file for a machine or byte order that no wheel of ours is made for.
     #[error("`{path}` is for the machine `{machine}`, which no wheel of ours is made for")]
     Machine {
@@ -99,6 +109,9 @@ pub enum Error {
         component: String,
         /// What was given as its licence.
         license: String,
+        /// Where the expression goes wrong.
+        #[source]
+        source: spdx::ParseError,
     },
 }
 
@@ -121,7 +134,11 @@ impl Error {
                 "write identifiers of spdx.org/licenses joined by AND, OR and WITH".to_owned()
             }
             Error::LinkMap { .. } => "link with GNU ld and -Wl,-Map".to_owned(),
-            Error::Read(_) | Error::Parse { .. } | Error::Machine { .. } | Error::Empty => {
+            Error::Read(_)
+            | Error::Parse { .. }
+            | Error::Damaged { .. }
+            | Error::Machine { .. }
+            | Error::Empty => {
                 return None;
             }
         };

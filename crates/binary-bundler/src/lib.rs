@@ -10,7 +10,6 @@ mod elf;
 mod error;
 mod link_map;
 mod sbom;
-mod spdx;
 
 pub use audit::{POLICY_FLOOR, audit_folder, wheel_platforms};
 pub use component::{Component, How, license_expression, sources_text};
@@ -18,3 +17,7 @@ pub use elf::{Bound, ElfFloor, LibcVersion, Linkage, audit_elf, audit_elf_bytes}
 pub use error::Error;
 pub use link_map::linked_files;
 pub use sbom::{Subject, cyclonedx};
+
+pub mod inspect;
+pub mod policy;
+pub mod verdict;

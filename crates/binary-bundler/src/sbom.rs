@@ -60,7 +60,8 @@ fn part(component: &Component) -> Value {
             })
         })
         .collect();
-    let files = component.files.iter().map(|file| json!({ "name": "quicksand:file", "value": file }));
+    let files =
+        component.files.iter().map(|file| json!({ "name": "quicksand:file", "value": file }));
     let how = json!({ "name": "quicksand:how", "value": component.how });
     json!({
         "type": if component.how == How::StaticallyLinked { "library" } else { "application" },

@@ -1,0 +1,206 @@
+//! `qemu/pins.toml`: which source packages the wheels are built from, by path and hash.
+
+use crate::ui::hinted;
+use anyhow::Result;
+use fs_err as fs;
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::Path};
+
+/// The checked-in pins; each list is in the order in which its entries are tried.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pins {
+    /// QEMU's source.
+    pub qemu: Vec<Pin>,
+    /// User networking's source.
+    pub libslirp: Vec<Pin>,
+    /// The package with the PC firmware.
+    pub seabios: Vec<Pin>,
+}
+
+/// One version of one source.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// The distribution's version.
+    pub version: String,
+    /// The file's path below the mirror.
+    pub path: String,
+    /// Its SHA-256.
+    pub sha256: Sha256Hex,
+    /// Our changes: files of `qemu/patches`, applied in order.
+    #[serde(default)]
+    pub patches: Vec<String>,
+    /// The distribution's changes, whose `debian/patches/series` is applied first.
+    pub debian: Option<File>,
+}
+
+/// A file below the mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its path.
+    pub path: String,
+    /// Its SHA-256.
+    pub sha256: Sha256Hex,
+}
+
+/// A SHA-256 as 64 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Sha256Hex(String);
+
+impl Sha256Hex {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Sha256Hex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim().to_ascii_lowercase();
+        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is no SHA-256: 64 hexadecimal digits are expected"))
+        }
+    }
+}
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Pins {
+    /// Reads the pins of the workspace.
+    pub fn read(qemu_folder: &Path) -> Result<Self> {
+        let path = qemu_folder.join("pins.toml");
+        parse(&fs::read_to_string(&path)?).map_err(|error| {
+            hinted(
+                format!("Failed to read `{}`: {error}", path.display()),
+                "each of qemu, libslirp and seabios is a list of version, path, sha256, and \
+                 optionally patches and debian",
+            )
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Pins, String> {
+    let pins: Pins = toml::from_str(text).map_err(|error| error.to_string())?;
+    for (name, list) in
+        [("qemu", &pins.qemu), ("libslirp", &pins.libslirp), ("seabios", &pins.seabios)]
+    {
+        if list.is_empty() {
+            return Err(format!("`{name}` has no entry"));
+        }
+        for pin in list {
+            let paths = [Some(&pin.path), pin.debian.as_ref().map(|file| &file.path)];
+            // A path climbs out of the mirror only by mistake or by malice.
+            if let Some(odd) = paths
+                .into_iter()
+                .flatten()
+                .find(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
+            {
+                return Err(format!("`{odd}` is not a path below the mirror"));
+            }
+        }
+    }
+    Ok(pins)
+}
+
+/// `qemu/licences.toml`: the licence of everything that can end up in a wheel.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licences {
+    /// What is built here or bundled, by name.
+    pub bundled: BTreeMap<String, String>,
+    /// The distribution's source packages that are linked in, by name or `name*`.
+    pub linked: BTreeMap<String, String>,
+}
+
+impl Licences {
+    /// Reads the table of the workspace.
+    pub fn read(qemu_folder: &Path) -> Result<Self> {
+        let path = qemu_folder.join("licences.toml");
+        toml::from_str(&fs::read_to_string(&path)?).map_err(|error| {
+            hinted(
+                format!("Failed to read `{}`: {error}", path.display()),
+                "the tables are `bundled` and `linked`, each from name to SPDX expression",
+            )
+        })
+    }
+
+    /// The licence of something bundled.
+    pub fn of_bundled(&self, name: &str) -> Result<String> {
+        self.bundled.get(name).cloned().ok_or_else(|| unknown(name, "bundled"))
+    }
+
+    /// The licence of a source package that is linked in.
+    pub fn of_linked(&self, source: &str) -> Result<String> {
+        let by_start = || {
+            let fits = |(name, _): &(&String, &String)| {
+                name.strip_suffix('*').is_some_and(|start| source.starts_with(start))
+            };
+            self.linked.iter().find(fits).map(|(_, licence)| licence)
+        };
+        let licence = self.linked.get(source).or_else(by_start);
+        licence.cloned().ok_or_else(|| unknown(source, "linked"))
+    }
+}
+
+fn unknown(name: &str, table: &str) -> anyhow::Error {
+    hinted(
+        format!("The licence of `{name}` is not known, and it is in the bundle"),
+        format!("read its copyright file and add it to [{table}] of qemu/licences.toml"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build_qemu::tests::qemu_folder;
+
+    fn entry(extra: &str) -> String {
+        let hash = "ab".repeat(32);
+        let pin = |name: &str, extra: &str| {
+            format!("[[{name}]]\nversion = '1'\npath = 'pool/x'\nsha256 = '{hash}'\n{extra}\n")
+        };
+        pin("qemu", extra) + &pin("libslirp", "") + &pin("seabios", "")
+    }
+
+    #[test]
+    fn the_checked_in_files_are_read() {
+        let pins = Pins::read(&qemu_folder()).unwrap();
+        for patch in pins.qemu.iter().flat_map(|pin| &pin.patches) {
+            assert!(qemu_folder().join("patches").join(patch).is_file(), "{patch}");
+        }
+        let licences = Licences::read(&qemu_folder()).unwrap();
+        for name in ["qemu", "qboot", "libslirp", "seabios"] {
+            licences.of_bundled(name).unwrap();
+        }
+        assert_eq!(licences.of_linked("gcc-12").unwrap(), licences.of_linked("gcc-14").unwrap());
+        let error = licences.of_linked("libmystery").unwrap_err().to_string();
+        assert_eq!(error, "The licence of `libmystery` is not known, and it is in the bundle");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |text: &str, expect: &str| {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expect), "{error}");
+        };
+        assert!(parse(&entry("patches = ['a.patch']")).is_ok());
+        check(&entry("sha265 = 'x'"), "unknown field `sha265`");
+        check(&entry("").replacen(&"ab".repeat(32), "abc", 1), "`abc` is no SHA-256");
+        check(&entry("").replacen("pool/x", "../x", 1), "`../x` is not a path below the mirror");
+        check("qemu = []\nlibslirp = []\nseabios = []", "`qemu` has no entry");
+        check(&(entry("") + "[[seabois]]\n"), "unknown field `seabois`");
+    }
+}
