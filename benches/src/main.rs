@@ -1,0 +1,80 @@
+//! The figures of the runtime. `cargo xtask bench` sets up what is measured and calls this program;
+//! it measures ours and the reference by turns in one run, so that a noisy machine disturbs both.
+
+mod execute;
+mod figure;
+mod greeting;
+mod start;
+mod stream;
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use figure::Figure;
+use std::path::PathBuf;
+
+/// Measures quicksand beside its references.
+#[derive(Parser)]
+pub struct Args {
+    /// What to measure; all without an argument.
+    #[arg(value_enum)]
+    names: Vec<Name>,
+
+    /// Samples of each figure; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(5..))]
+    samples: u32,
+
+    /// Also write the figures to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+
+    /// Our QEMU's wheel.
+    #[arg(long)]
+    qemu_wheel: PathBuf,
+
+    /// Our emulator and its firmware folder.
+    #[arg(long, num_args = 2)]
+    qemu: Vec<PathBuf>,
+
+    /// Root folder of an installed distribution QEMU.
+    #[arg(long)]
+    reference_root: Option<PathBuf>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Cold start to the first answer, `minimal` and `debian`.
+    Start,
+    /// `execute("true")` beside the guest's own fork and exec.
+    Execute,
+    /// 50 MB through `execute` with a callback.
+    Stream,
+    /// Size of the QEMU wheel and time to the QMP greeting.
+    Qemu,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
+    let mut figures: Vec<Figure> = vec![];
+    for name in names {
+        let found = match name {
+            Name::Start => runtime.block_on(start::measure(args.samples))?,
+            Name::Execute => runtime.block_on(execute::measure())?,
+            Name::Stream => runtime.block_on(stream::measure(args.samples))?,
+            Name::Qemu => greeting::measure(&args)?,
+        };
+        for figure in &found {
+            println!("{figure}");
+        }
+        figures.extend(found);
+    }
+    if let Some(path) = &args.json {
+        let beside = path.with_extension("part");
+        fs_err::write(&beside, serde_json::to_vec_pretty(&figures)?)?;
+        fs_err::rename(beside, path)?;
+    }
+    Ok(())
+}
