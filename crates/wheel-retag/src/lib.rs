@@ -21,6 +21,7 @@
 //! # Ok::<(), wheel_retag::Error>(())
 //! ```
 
+mod archive;
 mod entry_path;
 mod error;
 mod metadata;
@@ -28,6 +29,7 @@ mod name;
 mod record;
 mod spec;
 mod tag;
+mod verify;
 mod write;
 
 pub use entry_path::{PathProblem, check_entry_path, collision_key};
@@ -36,4 +38,5 @@ pub use name::{WheelFileName, escape_distribution, normalize_distribution, norma
 pub use record::{RecordRow, format_record, parse_record, record_hash};
 pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};
 pub use tag::WheelTag;
+pub use verify::{Check, Finding, verify};
 pub use write::write;

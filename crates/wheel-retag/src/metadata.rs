@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What WHEEL names as its maker. Without a version: a new release of ours must not change every
 /// wheel's bytes.
-const GENERATOR: &str = "quicksand wheel-retag";
+pub(crate) const GENERATOR: &str = "quicksand wheel-retag";
 
 /// The text of METADATA for a name and version in their final forms. `licenses` are the names of
 /// the licence files below `dist-info/licenses/`.

@@ -2,4 +2,5 @@
 
 mod install;
 mod sample;
+mod verify;
 mod write;
