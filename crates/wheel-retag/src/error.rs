@@ -27,6 +27,17 @@ pub enum Error {
         #[source]
         source: zip::result::ZipError,
     },
+    /// One file of a wheel cannot be read.
+    #[error("Failed to read `{entry}` in `{path}`")]
+    Entry {
+        /// The wheel.
+        path: PathBuf,
+        /// The path inside the archive.
+        entry: String,
+        /// What the archive's reader, or who read, says.
+        #[source]
+        source: io::Error,
+    },
     /// A name that no installer would accept.
     #[error("Distribution name `{name}` is not valid")]
     DistributionName {
@@ -95,7 +106,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Io { .. } | Error::Zip { .. } => return None,
+            Error::Io { .. } | Error::Zip { .. } | Error::Entry { .. } => return None,
             Error::DistributionName { .. } => {
                 "use letters, digits, `-`, `_` and `.`, with a letter or digit at both ends"
             }

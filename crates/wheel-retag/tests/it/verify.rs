@@ -6,7 +6,9 @@ use std::{
     io::{Read, Write},
     path::{Path, PathBuf},
 };
-use wheel_retag::{Check, Finding, RecordRow, format_record, record_hash, verify, write};
+use wheel_retag::{
+    Check, Finding, RecordRow, format_record, read_entries, record_hash, verify, write,
+};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 const INFO: &str = "quicksand_sample-1.0rc1.dist-info";
@@ -301,4 +303,26 @@ fn a_corpus_of_foreign_wheels_has_no_finding() {
         }
     }
     assert!(n_wheels > 0, "the folder has no wheels");
+}
+
+#[test]
+fn files_are_handed_out_in_order_and_may_be_left_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let wheel = write(&spec(), folder.path()).unwrap();
+    let mut seen = Vec::new();
+    let name = read_entries(&wheel, |path, size, contents| {
+        let mut bytes = Vec::new();
+        if !path.ends_with("noise.bin") {
+            contents.read_to_end(&mut bytes)?;
+            assert_eq!(bytes.len() as u64, size, "{path}");
+        }
+        seen.push(path.to_owned());
+        Ok(())
+    });
+    assert_eq!(name.unwrap().distribution, "quicksand_sample");
+    assert_eq!(seen.len(), 12);
+    assert_eq!(seen.last().unwrap(), &format!("{INFO}/RECORD"));
+    let stop = read_entries(&wheel, |_, _, _| Err(std::io::Error::other("enough")));
+    assert!(stop.unwrap_err().to_string().contains("sample-script"));
+    assert!(read_entries(&folder.path().join("x.whl"), |_, _, _| Ok(())).is_err());
 }
