@@ -15,6 +15,8 @@ Example:
 
 from __future__ import annotations
 
+import atexit
+
 from ._config import (
     Forward,
     Guest,
@@ -39,6 +41,7 @@ from ._errors import (
 )
 from ._machine import BootTiming, ExecuteResult
 from ._native import __version__
+from ._native import shutdown as _shutdown
 from ._runtime import (
     AcceleratorStatus,
     PlatformConfig,
@@ -106,3 +109,6 @@ __all__ = [
     "get_runtime",
     "is_runtime_available",
 ]
+
+# QEMU would end with this process anyway; this way its temporary files go in an orderly fashion.
+atexit.register(_shutdown)

@@ -203,7 +203,10 @@ class SandboxConfig:
     wait_for: str = "agent"
 
     def __post_init__(self) -> None:
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        # The way around `frozen` that the documentation of dataclasses gives.
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
         if isinstance(self.image, os.PathLike):
             put("image", os.fspath(self.image))
         put("mounts", _items("mounts", self.mounts, (Mount,)))

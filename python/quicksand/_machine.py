@@ -120,7 +120,6 @@ class BaseSandbox:
         workspace: str | os.PathLike[str] | None = None,
         **options: Unpack[SandboxConfigParams],
     ) -> None:
-        self._machine = None
         image = self._preset if image is None else image
         if image is None:
             raise TypeError(f"{type(self).__name__}() needs an image, such as image=\"debian\"")
@@ -128,8 +127,9 @@ class BaseSandbox:
         check_options({"image": "-", "save": save, "workspace": _text(workspace)})
         check_options({"image": "-", **dict.fromkeys(options)})
         self._progress_callback = progress_callback
-        self._config = SandboxConfig(image=os.fspath(image), **options)  # type: ignore[arg-type]
-        self._machine = _native.Machine(self._config.to_json(), search())
+        # What the type checker misses: SandboxConfig turns lists and paths into its own types.
+        self._config = SandboxConfig(image=image, **options)  # type: ignore[arg-type]
+        self._machine = _native.Machine(self._config.to_json(), search(self._config.image))
 
     if not TYPE_CHECKING:
 
@@ -177,7 +177,10 @@ class BaseSandbox:
 
     @property
     def qemu_command(self) -> list[str]:
-        """QEMU's program and arguments; empty before the start."""
+        """QEMU's program and arguments, without the secret token.
+
+        Before the start, those that it would use; as far as they can be known.
+        """
         return self._machine.qemu_command
 
     @property
@@ -244,7 +247,24 @@ class BaseSandbox:
 
 @dataclasses.dataclass(frozen=True)
 class BootTiming:
-    """Where the time of a start went, in seconds since the call of ``start()``."""
+    """Where the time of a start went, in seconds.
+
+    Attributes:
+        locate: finding QEMU and the image, and trying the accelerator.
+        prepare: checking the image, making the overlay and the command line.
+        launch: from QEMU's start to its greeting.
+        boot: from the greeting to the agent's first answer (or to the end of the guest's boot,
+            with ``wait_for="boot"``).
+        total: the whole start.
+        guest_marks: the guest's own marks, in seconds since its kernel began, in their order.
+    """
+
+    locate: float
+    prepare: float
+    launch: float
+    boot: float
+    total: float
+    guest_marks: dict[str, float]
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

@@ -14,7 +14,7 @@ def check_config(config: str) -> str:
     """
 
 def find_qemu(arch: str | None, search: str) -> str:
-    """Finds QEMU. The answer is JSON: the fields of ``RuntimeInfo``.
+    """Finds QEMU. The answer is JSON: the fields of ``RuntimeInfo`` but for its version.
 
     Raises:
         QemuNotFoundError: there is none.
@@ -32,6 +32,9 @@ def machine_type(arch: str | None) -> str:
 
 def host() -> str:
     """The operating system and native architecture. The answer is JSON: ``os`` and ``arch``."""
+
+def shutdown() -> None:
+    """Ends every machine of this process that still runs."""
 
 @final
 class Operation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 from . import _native
@@ -96,7 +97,7 @@ def get_runtime(arch: str | Architecture | None = None) -> RuntimeInfo:
         qemu_binary=Path(found["qemu_binary"]),
         qemu_img=None if found["qemu_img"] is None else Path(found["qemu_img"]),
         firmware_dir=None if found["firmware_dir"] is None else Path(found["firmware_dir"]),
-        version=found["version"],
+        version=_version(found["qemu_binary"]),
         arch=Architecture(found["arch"]),
         source=found["source"],
         tried=tuple(found["tried"]),
@@ -159,6 +160,18 @@ def get_platform_config() -> PlatformConfig:
         machine_type=get_machine_type(),
         accelerator=get_accelerator(),
     )
+
+
+def _version(qemu_binary: str) -> str:
+    """What the emulator says of itself; empty when it does not run here."""
+    try:
+        done = subprocess.run(
+            [qemu_binary, "--version"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    words = done.stdout.split()
+    return words[words.index("version") + 1] if "version" in words[:-1] else ""
 
 
 def _arch(arch: str | Architecture | None) -> str | None:

@@ -7,7 +7,8 @@
 use pyo3::prelude::*;
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
 };
 
 /// Something that can be told, with the interpreter's lock held, that there is news.
@@ -21,7 +22,13 @@ struct Background {
     /// threads of its own.
     process: u32,
     runtime: tokio::runtime::Runtime,
-    waker: mpsc::Sender<Arc<dyn Wake>>,
+    /// None when the interpreter is about to end.
+    waker: Option<Waker>,
+}
+
+struct Waker {
+    targets: mpsc::Sender<Arc<dyn Wake>>,
+    thread: JoinHandle<()>,
 }
 
 static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
@@ -49,12 +56,34 @@ pub fn wait_for(work: impl Future<Output = ()> + Send + 'static) -> PyResult<()>
 pub fn wake(target: Arc<dyn Wake>) {
     // Errors mean that the interpreter is on its way out; nobody is left to be woken.
     let _ = with(|background| {
-        let _ = background.waker.send(target);
+        if let Some(waker) = &background.waker {
+            let _ = waker.targets.send(target);
+        }
     });
 }
 
+/// Ends the waker, and waits until it has left Python. The caller must not hold the interpreter's
+/// lock.
+///
+/// An interpreter that is being torn down ends every thread that comes back for its lock, in the
+/// middle of whatever the thread does; so none of ours may be inside by then.
+pub fn end_waker() {
+    let waker = match lock().as_mut() {
+        Some(background) if background.process == std::process::id() => background.waker.take(),
+        _ => None,
+    };
+    if let Some(Waker { targets, thread }) = waker {
+        drop(targets);
+        let _ = thread.join();
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<Background>> {
+    BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn with<T>(action: impl FnOnce(&Background) -> T) -> PyResult<T> {
-    let mut place = BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut place = lock();
     let process = std::process::id();
     if place.as_ref().is_none_or(|background| background.process != process) {
         let fresh = Background::new(process)?;
@@ -76,13 +105,13 @@ impl Background {
             .thread_name("quicksand")
             .enable_all()
             .build()?;
-        let (waker, targets) = mpsc::channel::<Arc<dyn Wake>>();
-        std::thread::Builder::new().name("quicksand-waker".into()).spawn(move || {
-            for target in targets {
+        let (targets, waiting) = mpsc::channel::<Arc<dyn Wake>>();
+        let thread = std::thread::Builder::new().name("quicksand-waker".into()).spawn(move || {
+            for target in waiting {
                 // None while the interpreter is being torn down: then waking is pointless.
                 Python::try_attach(|py| target.wake(py));
             }
         })?;
-        Ok(Self { process, runtime, waker })
+        Ok(Self { process, runtime, waker: Some(Waker { targets, thread }) })
     }
 }

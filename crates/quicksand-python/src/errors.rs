@@ -67,6 +67,17 @@ fn class_of(error: &Error) -> &'static str {
     }
 }
 
+fn class_of_locate(error: &runtime_locator::Error) -> &'static str {
+    use runtime_locator::Error;
+    match error {
+        Error::QemuNotFound { .. } | Error::QemuOverride { .. } => "QemuNotFoundError",
+        Error::ImageNotFound { .. } | Error::ImageArch { .. } | Error::Base { .. } => {
+            "ImageNotFoundError"
+        }
+        Error::Manifest { .. } | Error::Broken { .. } | Error::Io { .. } => "StartError",
+    }
+}
+
 /// `Display` of an error leaves its source out; an exception has one message for all of them.
 fn with_sources(error: &(dyn StdError + 'static)) -> String {
     let mut message = error.to_string();

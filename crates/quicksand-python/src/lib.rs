@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::{
         host::{check_config, detect_accelerator, find_qemu, host, machine_type},
@@ -20,6 +22,8 @@ mod _native {
         operation::Operation,
     };
 
-    #[pymodule_export(name = "__version__")]
-    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

@@ -22,8 +22,8 @@ use std::{
 /// Machines that may run, each with the process that made it, for the end of the interpreter.
 static LIVE: Mutex<Vec<(u32, Weak<Sandbox>)>> = Mutex::new(Vec::new());
 
-/// No limit: longer than any run, and short enough for every clock's arithmetic.
-const NO_LIMIT: Duration = Duration::from_secs(u32::MAX as u64);
+/// No limit: ten years, the longest that the guest's agent takes.
+const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
 
 /// Where the progress of the start that is under way goes.
 type Listener = Arc<RwLock<Weak<Channel>>>;
@@ -99,7 +99,22 @@ impl Machine {
     #[getter]
     fn boot_timing<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let Some(timing) = self.sandbox.boot_timing() else { return Ok(None) };
-        Ok(Some(PyDict::new(py)))
+        let marks = PyDict::new(py);
+        for (name, seconds) in &timing.guest_marks {
+            marks.set_item(name, seconds)?;
+        }
+        let fields = PyDict::new(py);
+        for (name, duration) in [
+            ("locate", timing.locate),
+            ("prepare", timing.prepare),
+            ("launch", timing.launch),
+            ("boot", timing.boot),
+            ("total", timing.total),
+        ] {
+            fields.set_item(name, duration.as_secs_f64())?;
+        }
+        fields.set_item("guest_marks", marks)?;
+        Ok(Some(fields))
     }
 
     fn start(&self, wake: Py<PyAny>) -> PyResult<Operation> {
@@ -187,23 +202,26 @@ fn limit(seconds: Option<f64>) -> Duration {
     seconds.map_or(NO_LIMIT, |seconds| seconds.min(NO_LIMIT))
 }
 
-/// Ends every machine that still runs: called when the interpreter ends.
+/// Ends every machine of this process that still runs: called when the interpreter ends.
 #[pyfunction]
 pub fn shutdown(py: Python<'_>) -> PyResult<()> {
-    let live: Vec<Arc<Sandbox>> = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner))
-        .iter()
+    let live: Vec<Arc<Sandbox>> = LIVE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .drain(..)
         .filter(|(process, _)| *process == std::process::id())
         .filter_map(|(_, sandbox)| sandbox.upgrade())
-        .filter(|sandbox| sandbox.is_running())
         .collect();
-    if live.is_empty() {
-        return Ok(());
-    }
     py.detach(|| {
-        background::wait_for(async move {
-            for sandbox in live {
-                let _ = sandbox.stop().await;
-            }
-        })
+        let is_needed = live.iter().any(|sandbox| sandbox.is_running());
+        let stopped = if is_needed { background::wait_for(stop_all(live)) } else { Ok(()) };
+        background::end_waker();
+        stopped
     })
+}
+
+async fn stop_all(live: Vec<Arc<Sandbox>>) {
+    for sandbox in live {
+        let _ = sandbox.stop().await;
+    }
 }

@@ -27,7 +27,7 @@ pub enum Value {
 }
 
 enum Event {
-    Progress { stage: String, current: u32, total: u32 },
+    Progress { stage: String, current: usize, total: usize },
     Output(OutputStream, Bytes),
     Done(Value),
     Failed(sandbox::Error),
@@ -58,7 +58,7 @@ impl background::Wake for Channel {
 
 impl Channel {
     /// Reports how far a start has come.
-    pub fn progress(self: &Arc<Self>, stage: &str, current: u32, total: u32) {
+    pub fn progress(self: &Arc<Self>, stage: &str, current: usize, total: usize) {
         self.push(Event::Progress { stage: stage.to_owned(), current, total }, 0);
     }
 

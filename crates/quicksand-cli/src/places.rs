@@ -1,0 +1,8 @@
+//! Where the command looks for QEMU and images: the environment that it was installed into.
+
+use runtime_locator::Search;
+
+/// The search from where this program lies.
+pub fn search() -> Search {
+    Search::of_process(Vec::new())
+}
