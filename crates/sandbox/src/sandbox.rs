@@ -325,9 +325,9 @@ mod tests {
         is_shared(&sandbox);
         is_send(sandbox.start());
         is_send(sandbox.execute(ExecuteRequest::new("true")));
-        is_send(sandbox.stream(ExecuteRequest::new("true"), |_, _| async {
-            ControlFlow::Continue(())
-        }));
+        is_send(
+            sandbox.stream(ExecuteRequest::new("true"), |_, _| async { ControlFlow::Continue(()) }),
+        );
         is_send(sandbox.session(ExecuteRequest::new("true"), None));
         is_send(sandbox.stop());
     }

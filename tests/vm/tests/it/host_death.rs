@@ -1,0 +1,63 @@
+//! The end of the host process, and of the host's disk.
+
+use duct::cmd;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const HOST: &str = env!("CARGO_BIN_EXE_vm-host");
+
+/// The process uses descriptors, not names: its folder for temporary files stays empty.
+fn is_empty(folder: &Path) -> bool {
+    fs_err::read_dir(folder).unwrap().next().is_none()
+}
+
+/// Makes the search of the child find what this process' search finds.
+fn check_environment() {
+    vm_tests::search();
+}
+
+#[test]
+fn no_signal_to_the_host_leaves_anything_behind() {
+    check_environment();
+    for signal in ["KILL", "TERM", "INT", "SEGV"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (input, _keep_open) = std::io::pipe().unwrap();
+        let reader = cmd!(HOST, "minimal")
+            .env("TMPDIR", folder.path())
+            .stdin_file(input)
+            .unchecked()
+            .reader()
+            .unwrap();
+        let host = reader.pids()[0];
+        let mut line = String::new();
+        BufReader::new(&reader).read_line(&mut line).unwrap();
+        let qemu = PathBuf::from(format!("/proc/{}", line.trim()));
+        assert!(qemu.join("status").exists(), "no QEMU: {line}");
+        assert!(is_empty(folder.path()), "files have names while the machine runs");
+        cmd!("kill", format!("-{signal}"), host.to_string()).run().unwrap();
+        let start = Instant::now();
+        while qemu.exists() {
+            assert!(start.elapsed() < Duration::from_secs(2), "QEMU outlives SIG{signal}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(is_empty(folder.path()));
+    }
+}
+
+#[test]
+fn a_full_disk_of_the_host_is_told_and_does_not_hang() {
+    check_environment();
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && TMPDIR=$1 exec \"$2\" minimal \
+                  'dd if=/dev/urandom of=/fill bs=64k count=160; sync; echo not full'";
+    let start = Instant::now();
+    // A mount of its own needs root's rights in a namespace only.
+    let output = cmd!("unshare", "-rm", "sh", "-c", script, "sh", folder.path(), HOST)
+        .stdin_null()
+        .stderr_to_stdout()
+        .read()
+        .unwrap();
+    assert!(output.contains("no space left on the host's disk"), "{output}");
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
