@@ -337,7 +337,8 @@ mod tests {
     #[test]
     fn names_are_read_in_every_way() {
         use Arch::{Amd64, Arm64};
-        let table: [(&str, &[(&str, Option<&str>, Option<Arch>)]); 6] = [
+        type Reading<'a> = (&'a str, Option<&'a str>, Option<Arch>);
+        let table: [(&str, &[Reading]); 6] = [
             ("debian", &[("debian", None, None)]),
             ("debian-desktop", &[("debian-desktop", None, None)]),
             ("debian-13", &[("debian-13", None, None), ("debian", Some("13"), None)]),

@@ -37,6 +37,10 @@ pub(crate) struct Entry {
     pub(crate) external_attributes: u32,
     /// Whether the time stamp is the fixed one of our writer.
     pub(crate) has_fixed_time: bool,
+    /// Where its header and data start in the file.
+    pub(crate) start: u64,
+    /// Where its row of the central directory starts.
+    pub(crate) directory_start: u64,
     /// Whether it has extra fields or a comment, which our writer never makes.
     pub(crate) has_extras: bool,
 }
@@ -81,11 +85,23 @@ impl Archive {
                 encrypted: file.encrypted(),
                 made_on: file.system(),
                 external_attributes: file.external_attributes(),
+                start: file.header_start(),
+                directory_start: file.central_header_start(),
                 has_extras: !file.comment().is_empty() || file.extra_data_fields().next().is_some(),
                 has_fixed_time: file.last_modified() == Some(zip::DateTime::default()),
             });
         }
         Ok(Self { path: path.to_owned(), zip, entries, length })
+    }
+
+    /// Whether data and central directory have the same order, so that the first entries are the
+    /// first bytes.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.entries.is_sorted_by_key(|entry| (entry.start, entry.directory_start))
+            && self.entries.is_sorted_by_key(|entry| entry.directory_start)
+            && self.entries.first().is_none_or(|entry| entry.start == 0)
+            && self.length < crate::write::SIZE_LIMIT
+            && self.entries.len() < usize::from(u16::MAX)
     }
 
     /// The place of an entry in [`Self::entries`].

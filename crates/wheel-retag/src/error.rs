@@ -92,6 +92,12 @@ pub enum Error {
         /// Its size in bytes.
         size: u64,
     },
+    /// A word that names none of the release's runners.
+    #[error("Unknown runner `{name}`")]
+    Runner {
+        /// The word as it was given.
+        name: String,
+    },
     /// A wheel whose own files contradict each other, so that it cannot be changed safely.
     #[error("`{path}` is not a sound wheel: {reason}")]
     NotAWheel {
@@ -125,6 +131,9 @@ impl Error {
             }
             Error::TooLarge { .. } => {
                 "files and wheels stay below 4 GiB (indexes accept far less): split or compress it"
+            }
+            Error::Runner { .. } => {
+                "use linux-x64, linux-arm64, macos-arm64, windows-x64 or windows-arm64"
             }
             Error::NotAWheel { .. } => "run `cargo xtask verify` on it for the full list",
         };

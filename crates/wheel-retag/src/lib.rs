@@ -24,10 +24,12 @@
 mod archive;
 mod entry_path;
 mod error;
+mod matrix;
 mod metadata;
 mod name;
 mod read;
 mod record;
+mod retag;
 mod spec;
 mod tag;
 mod verify;
@@ -35,9 +37,11 @@ mod write;
 
 pub use entry_path::{PathProblem, check_entry_path, collision_key};
 pub use error::Error;
+pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, retag_folder, retags};
 pub use name::{WheelFileName, escape_distribution, normalize_distribution, normalize_version};
 pub use read::read_entries;
 pub use record::{RecordRow, format_record, parse_record, record_hash};
+pub use retag::retag;
 pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};
 pub use tag::WheelTag;
 pub use verify::{Check, Finding, verify};

@@ -24,8 +24,10 @@ pub fn read_entries(
         let failed =
             |source| Error::Entry { path: wheel.to_owned(), entry: entry.name.clone(), source };
         let file = archive.zip.by_index(index).map_err(|error| failed(error.into()))?;
-        // What is declared is the most that a visit gets, whatever the compressed bytes hold.
-        let mut contents = file.take(entry.size);
+        // A visit gets one byte more than declared at most, whatever the compressed bytes hold. The
+        // one byte lets a reader that stops at the declared size meet the end of the entry, which
+        // is where the checksum is looked at.
+        let mut contents = file.take(entry.size.saturating_add(1));
         visit(&entry.name, entry.size, &mut contents).map_err(failed)?;
     }
     Ok(name)

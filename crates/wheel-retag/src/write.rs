@@ -28,7 +28,8 @@ pub(crate) const SIZE_LIMIT: u64 = u32::MAX as u64;
 /// The highest level: wheels are written once and downloaded often.
 const DEFLATE_LEVEL: i64 = 9;
 
-const S_IFREG: u32 = 0o100_000;
+/// The bits of a mode that mean a regular file.
+pub(crate) const S_IFREG: u32 = 0o100_000;
 
 impl WheelSpec {
     /// The file name of the wheel.
@@ -73,7 +74,6 @@ pub(crate) fn publish(
         .map_err(Error::io("make a temporary file in", folder))?;
     fill(temporary.as_file_mut())?;
     readable_by_all(temporary.path())?;
-    temporary.as_file().sync_all().map_err(Error::io("write", path))?;
     temporary.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
     Ok(())
 }
@@ -219,18 +219,30 @@ fn write_archive(
     buffer.flush().map_err(Error::io("write", wheel))
 }
 
-/// The fixed attributes of every entry.
-pub(crate) fn entry_options(executable: bool, compression: Compression) -> SimpleFileOptions {
-    let mode = S_IFREG | if executable { 0o755 } else { 0o644 };
-    let options = SimpleFileOptions::default()
-        .last_modified_time(DateTime::default())
+/// The time stamp of every entry: the earliest that the format knows.
+pub(crate) fn fixed_time() -> DateTime {
+    DateTime::default()
+}
+
+/// The options of an entry that is compressed by us, with these external attributes.
+pub(crate) fn deflated(external_attributes: u32) -> SimpleFileOptions {
+    SimpleFileOptions::default()
+        .last_modified_time(fixed_time())
         .system(System::Unix)
-        .external_attributes(mode << 16);
+        .external_attributes(external_attributes)
+        .compression_method(CompressionMethod::Deflated)
+        .compression_level(Some(DEFLATE_LEVEL))
+}
+
+/// The options of every entry that is written here.
+fn entry_options(executable: bool, compression: Compression) -> SimpleFileOptions {
+    let mode = S_IFREG | if executable { 0o755 } else { 0o644 };
+    let options = deflated(mode << 16);
     match compression {
-        Compression::Deflate => options
-            .compression_method(CompressionMethod::Deflated)
-            .compression_level(Some(DEFLATE_LEVEL)),
-        Compression::Store => options.compression_method(CompressionMethod::Stored),
+        Compression::Deflate => options,
+        Compression::Store => {
+            options.compression_method(CompressionMethod::Stored).compression_level(None)
+        }
     }
 }
 

@@ -322,6 +322,18 @@ fn files_are_handed_out_in_order_and_may_be_left_unread() {
     assert_eq!(name.unwrap().distribution, "quicksand_sample");
     assert_eq!(seen.len(), 12);
     assert_eq!(seen.last().unwrap(), &format!("{INFO}/RECORD"));
+    let mut damaged = fs_err::read(&wheel).unwrap();
+    // The stored file of zeros is the longest run of them.
+    let zeros = damaged.windows(4000).position(|window| window == [0; 4000]).unwrap();
+    damaged[zeros + 2000] = 1;
+    let second = folder.path().join("damaged");
+    fs_err::create_dir(&second).unwrap();
+    let second = second.join(wheel.file_name().unwrap());
+    fs_err::write(&second, damaged).unwrap();
+    let read = read_entries(&second, |_, _, contents| {
+        std::io::copy(contents, &mut std::io::sink()).map(drop)
+    });
+    assert!(read.unwrap_err().to_string().contains("with comma.bin"));
     let stop = read_entries(&wheel, |_, _, _| Err(std::io::Error::other("enough")));
     assert!(stop.unwrap_err().to_string().contains("sample-script"));
     assert!(read_entries(&folder.path().join("x.whl"), |_, _, _| Ok(())).is_err());
