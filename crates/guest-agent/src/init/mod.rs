@@ -119,6 +119,13 @@ fn serve(setup: Setup) -> Result<()> {
 /// What commands inherit, and how many descriptors the agent may have.
 pub fn prepare() {
     use rustix::process::{Resource, Rlimit, setrlimit};
+    // SAFETY: descriptors stay open; they only end at the next execve. Where the kernel is too old
+    // for it, whoever started the agent decides what its commands inherit.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    for signal in (1..32).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: the default action needs no handler; KILL and STOP refuse the change.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _ = rustix::process::chdir("/");
     // The kernel's own limit is 4096, too few for a hundred commands with their pipes and sockets.

@@ -1,7 +1,9 @@
 //! Control groups of commands, so that a timeout reaches descendants that left the process group.
 //!
 //! A group costs a folder in cgroup2, which is slow to make and to remove, so that empty ones are
-//! used again. Where there is no cgroup2 the descendants are looked up in `/proc`: those that
+//! used again, but never one that was killed: kernels from 6.14 on, and stable ones that took the
+//! same change, compare a counter of kills of the child's group with that of its parent's, and a
+//! process that is cloned into a group with a kill in its past dies at birth. Where there is no cgroup2 the descendants are looked up in `/proc`: those that
 //! stay in the session, and those whose parents lead to the command; one that both started a
 //! session of its own and lost its parent is missed then.
 //!
@@ -22,6 +24,8 @@ const KEPT: usize = 32;
 pub struct Groups {
     folder: Option<PathBuf>,
     released: RefCell<Vec<Group>>,
+    /// Groups that were killed and still had a process when they were given back.
+    dying: RefCell<Vec<Group>>,
     n_made: Cell<u64>,
 }
 
@@ -30,6 +34,7 @@ pub struct Group {
     folder: OwnedFd,
     events: OwnedFd,
     name: PathBuf,
+    killed: Cell<bool>,
 }
 
 impl Groups {
@@ -39,7 +44,8 @@ impl Groups {
     /// Without cgroup2 at `root` there are no groups, which is no error.
     pub fn new(root: Option<&Path>) -> Groups {
         let folder = root.and_then(|root| make_root(root).ok());
-        Groups { folder, released: RefCell::default(), n_made: Cell::new(0) }
+        let [released, dying] = [RefCell::default(), RefCell::default()];
+        Groups { folder, released, dying, n_made: Cell::new(0) }
     }
 
     /// An empty group, or none where the kernel has none to give.
@@ -50,32 +56,42 @@ impl Groups {
         if let Some(index) = released.iter().rposition(Group::is_empty) {
             return Some(released.swap_remove(index));
         }
-        let number = self.n_made.get();
-        self.n_made.set(number + 1);
-        Group::make(folder.join(format!("command-{number}"))).ok()
+        loop {
+            let number = self.n_made.get();
+            self.n_made.set(number + 1);
+            match Group::make(folder.join(format!("command-{number}"))) {
+                // A group of an agent before this one, with a past that nobody knows.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result.ok(),
+            }
+        }
     }
 
     /// Takes back the group of a command that has ended; descendants may still live in it.
     pub fn release(&self, group: Group) {
-        let mut released = self.released.borrow_mut();
-        released.push(group);
-        if released.len() > KEPT {
-            // A group with processes in it cannot be removed and stays.
-            released.retain(|group| rustix::fs::rmdir(&group.name).is_err());
+        // A group with processes in it cannot be removed and stays.
+        let stays = |group: &Group| rustix::fs::rmdir(&group.name).is_err();
+        let mut dying = self.dying.borrow_mut();
+        if group.killed.get() {
+            dying.push(group);
+        } else {
+            let mut released = self.released.borrow_mut();
+            released.push(group);
+            if released.len() > KEPT {
+                released.retain(stays);
+            }
         }
+        dying.retain(stays);
     }
 }
 
 impl Group {
     fn make(name: PathBuf) -> io::Result<Group> {
-        match fs_err::create_dir(&name) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        fs_err::create_dir(&name)?;
         let flags = OFlags::CLOEXEC | OFlags::RDONLY;
         let folder = rustix::fs::open(&name, flags | OFlags::DIRECTORY, Mode::empty())?;
         let events = rustix::fs::openat(&folder, "cgroup.events", flags, Mode::empty())?;
-        Ok(Group { folder, events, name })
+        Ok(Group { folder, events, name, killed: Cell::new(false) })
     }
 
     /// The folder, as clone3 wants it.
@@ -88,6 +104,7 @@ impl Group {
     /// # Errors
     /// Kernels before 5.14 have no `cgroup.kill`.
     pub fn kill(&self) -> io::Result<()> {
+        self.killed.set(true);
         let file = rustix::fs::openat(
             &self.folder,
             "cgroup.kill",

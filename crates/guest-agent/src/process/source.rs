@@ -8,14 +8,18 @@
 //! Nothing is read before somebody asks for a chunk: when the host does not take what was given,
 //! the pipe fills and the command waits in `write`.
 
+use std::future::Future as _;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rustix::pipe::PipeFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
 
 use agent_protocol::frame::HEADER_LENGTH;
 
@@ -25,6 +29,11 @@ use crate::watch::watch;
 const SMALL: usize = 64 << 10;
 /// The same for a command that has filled a small one.
 const LARGE: usize = 256 << 10;
+/// Chunks that follow each other sooner than this are a burst, ...
+const BURST: Duration = Duration::from_millis(2);
+/// ... whose next chunk is given this time to fill, so that a command that writes a line or a
+/// block at a time does not cost a message to the host for each. The first chunk never waits.
+const GATHER: Duration = Duration::from_millis(1);
 /// Buffers that are kept for use again once the connection has sent them.
 const KEPT: usize = 4;
 
@@ -38,6 +47,8 @@ pub struct Source {
     /// What may still be read once the command has ended.
     rest: Option<usize>,
     ended: bool,
+    last: Option<Instant>,
+    gather: Option<Pin<Box<Sleep>>>,
 }
 
 /// One portion of output, with room for a frame's header before it.
@@ -99,6 +110,8 @@ impl Source {
             given: Vec::new(),
             rest: None,
             ended: false,
+            last: None,
+            gather: None,
         })
     }
 
@@ -131,12 +144,16 @@ impl Source {
             }
             if self.rest.is_none() {
                 let mut guard = ready!(self.descriptor.poll_read_ready(cx))?;
+                ready!(gather(&mut self.gather, self.last, cx));
                 match read(self.descriptor.get_ref(), &mut self.given, self.chunk) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         guard.clear_ready();
                         continue;
                     }
-                    result => return Poll::Ready(self.take(result)),
+                    result => {
+                        self.gather = None;
+                        return Poll::Ready(self.take(result));
+                    }
                 }
             }
             let limit = self.rest.unwrap_or(0).min(self.chunk);
@@ -167,10 +184,16 @@ impl Source {
         if let Some(rest) = &mut self.rest {
             *rest = rest.saturating_sub(length);
         }
-        if length == self.chunk && self.chunk < LARGE {
+        let now = Instant::now();
+        let burst = self.last.replace(now).is_some_and(|last| now - last < BURST);
+        if (length == self.chunk || burst) && self.chunk < LARGE {
             self.chunk = LARGE;
             // Only a wish: an unprivileged limit on pipe memory may refuse it.
             let _ = rustix::pipe::fcntl_setpipe_size(self.descriptor.get_ref(), LARGE);
+        }
+        if length >= SMALL {
+            // Whoever writes this much at a time fills the pipe without being waited for.
+            self.last = None;
         }
         Ok(Some(chunk))
     }
@@ -181,6 +204,21 @@ impl Source {
         if self.chunk == LARGE && self.given.len() < KEPT {
             self.given.push(frame.clone());
         }
+    }
+}
+
+/// Waits, in a burst, until the next chunk has had time to fill.
+fn gather(
+    timer: &mut Option<Pin<Box<Sleep>>>,
+    last: Option<Instant>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if timer.is_none() && last.is_some_and(|last| last.elapsed() < BURST) {
+        *timer = Some(Box::pin(tokio::time::sleep(GATHER)));
+    }
+    match timer {
+        Some(timer) => timer.as_mut().poll(cx),
+        None => Poll::Ready(()),
     }
 }
 
