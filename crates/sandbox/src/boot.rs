@@ -110,8 +110,14 @@ async fn attempt(
     };
     let result = tokio::select! {
         biased;
-        answered = answered => answered,
-        error = hull.death() => Err(meant(error)),
+        answered = answered => match answered {
+            // The connections break a moment before the process is reaped: tell the cause.
+            Err(Error::Qmp { .. } | Error::AgentBroken { .. }) if hull.ends_soon().await => {
+                Err(meant(hull.death().await, located.accelerator))
+            }
+            answered => answered,
+        },
+        error = hull.death() => Err(meant(error, located.accelerator)),
         told = hull.console.wait_for(|told| told.panic.is_some()) => Err(Error::BootFailed {
             reason: told.panic.unwrap_or_default(),
             console: hull.console.tail(),
@@ -201,7 +207,7 @@ fn timed_out(hull: &Hull, timeout: Duration) -> Error {
 }
 
 /// Finds the causes that a user can do something about in QEMU's last words.
-fn meant(error: Error) -> Error {
+fn meant(error: Error, accelerator: Accelerator) -> Error {
     let Error::QemuExited { stderr, .. } = &error else { return error };
     // "Could not set up host forwarding rule 'tcp:127.0.0.1:8080-:80'"
     let rule = stderr
@@ -210,8 +216,20 @@ fn meant(error: Error) -> Error {
         .and_then(|(rule, _)| rule.strip_prefix("tcp:"))
         .and_then(|rule| rule.split_once('-'))
         .and_then(|(host, _)| host.rsplit_once(':'));
-    match rule.and_then(|(address, port)| Some((address, port.parse().ok()?))) {
-        Some((address, port)) => Error::PortInUse { port, address: address.to_owned() },
+    if let Some((address, port)) = rule
+        && let Ok(port) = port.parse()
+    {
+        return Error::PortInUse { port, address: address.to_owned() };
+    }
+    // "invalid accelerator hvf", "failed to initialize kvm: No such file or directory"
+    let refusal = |line: &&str| {
+        line.contains("invalid accelerator ") || line.contains("failed to initialize ")
+    };
+    match stderr.lines().find(refusal) {
+        Some(line) => Error::AcceleratorUnusable {
+            accelerator: accelerator.name().to_owned(),
+            reason: line.to_owned(),
+        },
         None => error,
     }
 }
@@ -234,14 +252,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_is_recognised_in_qemus_words() {
+    fn causes_are_recognised_in_qemus_words() {
         let error = |stderr: &str| {
-            meant(Error::QemuExited {
+            let error = Error::QemuExited {
                 status: "exit code 1".into(),
                 stderr: stderr.into(),
                 console: String::new(),
                 command: String::new(),
-            })
+            };
+            meant(error, Accelerator::Kvm)
         };
         let taken = error(
             "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule \
@@ -249,6 +268,14 @@ mod tests {
         );
         assert!(matches!(taken, Error::PortInUse { port: 8080, .. }), "{taken}");
         assert!(matches!(error("Could not set up host forwarding rule"), Error::QemuExited { .. }));
+        for words in [
+            "qemu-system-x86_64: -accel hvf: invalid accelerator hvf",
+            "Could not access KVM kernel module: No such file or directory\n\
+             qemu-system-x86_64: -accel kvm: failed to initialize kvm: No such file or directory",
+        ] {
+            let error = error(words);
+            assert!(matches!(error, Error::AcceleratorUnusable { .. }), "{error}");
+        }
         assert!(matches!(error("no such device"), Error::QemuExited { .. }));
     }
 }

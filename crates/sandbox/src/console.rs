@@ -74,7 +74,14 @@ impl Console {
             .filter(|line| !line.trim().is_empty())
             .map(|line| line.chars().take(SHOWN_CHARS).collect())
             .collect();
-        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+        let mut shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].to_vec();
+        // A kernel's last words are followed by long lists; what they are about comes first.
+        if let Some(panic) = self.told().panic
+            && !shown.contains(&panic)
+        {
+            shown.insert(0, panic);
+        }
+        shown.join("\n")
     }
 
     /// What was told so far.

@@ -9,6 +9,8 @@ use runtime_locator::Accelerator;
 /// What every guest gets: the root disk, and a kernel that keeps quiet on a slow serial port.
 const ROOT: &str = "root=/dev/vda rw rootflags=rw";
 const QUIET: &str = "rootfstype=ext4 quiet loglevel=0 raid=noautodetect";
+/// The same, but for the kernel's last words: at level 0 it keeps even a panic to itself.
+const LAST_WORDS: &str = "rootfstype=ext4 quiet loglevel=1 raid=noautodetect";
 
 /// With the `tcp` transport the guest's agent reads its token and port here.
 pub(crate) fn tcp(machine: MachineType, token: &str, port: u16) -> String {
@@ -21,7 +23,7 @@ pub(crate) fn tcp(machine: MachineType, token: &str, port: u16) -> String {
 /// device is called eth0 in every distribution.
 pub(crate) fn socket(machine: MachineType, accelerator: Accelerator) -> String {
     let console = machine.console();
-    let mut line = format!("{ROOT} console={console} {QUIET} panic=-1 net.ifnames=0");
+    let mut line = format!("{ROOT} console={console} {LAST_WORDS} panic=-1 net.ifnames=0");
     if accelerator == Accelerator::Tcg {
         // Self-tests of ciphers are the most costly part of an emulated boot.
         line.push_str(" cryptomgr.notests");
@@ -57,8 +59,8 @@ mod tests {
                 }
             }
         }
-        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=0 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests tsc=reliable no_timer_check nolapic_timer noreplace-smp");
-        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Kvm), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=0 raid=noautodetect panic=-1 net.ifnames=0");
-        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=0 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests");
+        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests tsc=reliable no_timer_check nolapic_timer noreplace-smp");
+        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Kvm), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0");
+        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests");
     }
 }

@@ -175,12 +175,12 @@ fn network(plan: &MachinePlan, args: &mut Args) {
         if plan.network_mode == NetworkMode::None {
             return;
         }
-        // Most hosts have no IPv6 to pass on, and a guest that believes in it waits for it. The
-        // option ROM could only boot from the network.
+        // Most hosts have no IPv6 to pass on, and a guest that believes in it waits for it.
         netdev.push_str(",ipv6=off");
-        if plan.machine == MachineType::Q35 {
-            device.push_str(",romfile=");
-        }
+    }
+    if plan.machine == MachineType::Q35 {
+        // The option ROM could only boot from the network, and bundles leave it out.
+        device.push_str(",romfile=");
     }
     if plan.network_mode != NetworkMode::Full {
         netdev.push_str(",restrict=on");

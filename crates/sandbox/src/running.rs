@@ -30,6 +30,11 @@ pub(crate) struct Hull {
 }
 
 impl Hull {
+    /// Whether QEMU has ended or does so in a moment.
+    pub(crate) async fn ends_soon(&self) -> bool {
+        tokio::time::timeout(LAST_WORDS, self.process.exited()).await.is_ok()
+    }
+
     /// The error that tells why QEMU ended.
     pub(crate) async fn death(&self) -> Error {
         let status = self.process.exited().await;

@@ -5,7 +5,7 @@
 
 use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
 use crate::boot::{self, Start, boot};
-use crate::config::SandboxConfig;
+use crate::config::{AccelChoice, SandboxConfig};
 use crate::error::{Error, Result};
 use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
 use crate::lifecycle::Lifecycle;
@@ -174,7 +174,11 @@ impl Sandbox {
 
     /// How long a start may take: what the configuration says, or what fits the accelerator.
     pub fn boot_timeout(&self) -> Duration {
-        boot::boot_timeout(&self.config, self.accelerator())
+        let accelerator = self.accelerator().or(match self.config.accel() {
+            AccelChoice::Fixed(accelerator) => Some(accelerator),
+            AccelChoice::Auto => None,
+        });
+        boot::boot_timeout(&self.config, accelerator)
     }
 
     /// QEMU's command line, program first, with the token blotted out. Before the start it is the

@@ -129,7 +129,7 @@ fn the_documents_command_on_q35() {
 -append "root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=0 raid=noautodetect quicksand_token=abc123 quicksand_port=8080" \
 -initrd /path/to/ubuntu-24.04-amd64.initrd \
 -netdev user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:8080-:8080,guestfwd=tcp:10.0.2.100:445-cmd:/path/to/smb_server \
--device virtio-net-pci,netdev=net0"#;
+-device virtio-net-pci,netdev=net0,romfile="#;
     assert_eq!(lines(&documents_amd64()), expect);
 }
 

@@ -31,12 +31,12 @@ fn listening_ports(pid: u32) -> BTreeSet<u16> {
         .collect()
 }
 
-async fn answer(port: u16, request: &[u8]) -> String {
+async fn answer(port: u16, request: String) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(request).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
-    let n_read = read.expect("an answer within 20 s").unwrap();
+    let n_read = read.unwrap_or_else(|_| panic!("no answer to {:?}", &request[..80])).unwrap();
     String::from_utf8_lossy(&answer[..n_read]).into_owned()
 }
 
@@ -67,11 +67,11 @@ async fn tcp_works_and_its_agent_asks_for_the_token() {
              Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
     };
-    let wrong = answer(port, request("wrong", body.len()).as_bytes()).await;
+    let wrong = answer(port, request("wrong", body.len())).await;
     assert!(wrong.starts_with("HTTP/1.1 401"), "{wrong}");
-    let right = answer(port, request(token, body.len()).as_bytes()).await;
+    let right = answer(port, request(token, body.len())).await;
     assert!(right.starts_with("HTTP/1.1 200"), "{right}");
-    let huge = answer(port, request(token, 100 << 20).as_bytes()).await;
+    let huge = answer(port, request(token, 100 << 20)).await;
     assert!(huge.starts_with("HTTP/1.1 413"), "{huge}");
     assert_eq!(run(&sandbox, "echo alive").await, "alive");
 }
