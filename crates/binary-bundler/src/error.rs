@@ -31,6 +31,98 @@ pub enum Error {
         source: goblin::error::Error,
     },
 
+    /// A file that should be an executable or a library is none.
+    #[error("`{path}` is no executable or library of Linux, macOS or Windows")]
+    NoBinary {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// Files of different systems cannot be one bundle.
+    #[error("`{path}` and `{other}` are for different systems")]
+    MixedFormats {
+        /// The file that differs.
+        path: PathBuf,
+        /// The first file.
+        other: PathBuf,
+    },
+
+    /// A library that the loader would not find either.
+    #[error("`{path}` needs `{library}`, which is in none of the folders that its loader searches")]
+    NotFound {
+        /// The file that asks for it.
+        path: PathBuf,
+        /// The name that it asks for.
+        library: String,
+    },
+
+    /// Symbolic links that lead to each other.
+    #[error("The links of `{path}` turn in a circle")]
+    LinkLoop {
+        /// The path that was to be resolved.
+        path: PathBuf,
+    },
+
+    /// A file that cannot be edited.
+    #[error("Failed to relocate `{path}`: {what}")]
+    Edit {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+
+    /// A written file that is not as it should be.
+    #[error("`{path}` is not relocatable: {what}")]
+    Verify {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// A pattern for modules that is none.
+    #[error("`{pattern}` is no pattern for files")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: glob::PatternError,
+    },
+
+    /// A pattern for modules that matches nothing.
+    #[error("No file matches `{pattern}`")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+    },
+
+    /// Two files want one place in the bundle.
+    #[error("Both `{one}` and `{other}` belong at `{place}` of the bundle")]
+    Place {
+        /// The place.
+        place: PathBuf,
+        /// A file.
+        one: PathBuf,
+        /// Another file.
+        other: PathBuf,
+    },
+
+    /// A place that leads out of the bundle.
+    #[error("The place `{place}` lies outside the tree")]
+    Outside {
+        /// The place.
+        place: PathBuf,
+    },
+
+    /// The tree is there already.
+    #[error("`{path}` exists")]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+
     /// An ELF file for a machine or byte order that no wheel of ours is made for.
     #[error("`{path}` is for the machine `{machine}`, which no wheel of ours is made for")]
     Machine {
@@ -133,10 +225,29 @@ impl Error {
             Error::License { .. } => {
                 "write identifiers of spdx.org/licenses joined by AND, OR and WITH".to_owned()
             }
+            Error::NotFound { library, .. } => {
+                format!("install the package that has `{library}`, or name it as excluded")
+            }
+            Error::MixedFormats { .. } => "make one bundle for each system".to_owned(),
+            Error::NoMatch { .. } => {
+                "install the package with these modules, or leave the pattern out".to_owned()
+            }
+            Error::Outside { .. } => "name a path inside the tree, without `..`".to_owned(),
+            Error::Exists { .. } => "remove it, or name another folder".to_owned(),
+            Error::Place { .. } => "leave one of them out".to_owned(),
+            Error::Edit { what, .. } if what.contains("-headerpad") => {
+                "link the file again as the message says, or take a package manager's build"
+                    .to_owned()
+            }
             Error::LinkMap { .. } => "link with GNU ld and -Wl,-Map".to_owned(),
             Error::Read(_)
             | Error::Parse { .. }
             | Error::Damaged { .. }
+            | Error::NoBinary { .. }
+            | Error::LinkLoop { .. }
+            | Error::Edit { .. }
+            | Error::Verify { .. }
+            | Error::Pattern { .. }
             | Error::Machine { .. }
             | Error::Empty => {
                 return None;

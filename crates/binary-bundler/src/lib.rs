@@ -18,6 +18,9 @@ pub use error::Error;
 pub use link_map::linked_files;
 pub use sbom::{Subject, cyclonedx};
 
+pub mod closure;
 pub mod inspect;
+pub mod macho;
 pub mod policy;
+pub mod relocate;
 pub mod verdict;

@@ -1,4 +1,4 @@
-//! What each platform tag promises, as data: `manylinux.toml`, `musllinux.toml`, `windows.toml`.
+//! What each platform tag promises, as data: `manylinux.toml`, `musllinux.toml`, `linux-system.toml`, `windows.toml`.
 //!
 //! Owns the tables and the questions put to them. Must not know about files. Differences from
 //! auditwheel: the tables are our own, with the PEP or the distribution behind each row, and maxima
@@ -56,6 +56,12 @@ struct Musllinux {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct LinuxSystem {
+    glibc: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Windows {
     prefixes: Vec<String>,
     names: Vec<String>,
@@ -81,6 +87,9 @@ static MANYLINUX: LazyLock<Manylinux> =
     LazyLock::new(|| toml::from_str(include_str!("manylinux.toml")).expect("our own table parses"));
 static MUSLLINUX: LazyLock<Musllinux> =
     LazyLock::new(|| toml::from_str(include_str!("musllinux.toml")).expect("our own table parses"));
+static LINUX: LazyLock<LinuxSystem> = LazyLock::new(|| {
+    toml::from_str(include_str!("linux-system.toml")).expect("our own table parses")
+});
 static WINDOWS: LazyLock<Windows> =
     LazyLock::new(|| toml::from_str(include_str!("windows.toml")).expect("our own table parses"));
 
@@ -181,6 +190,16 @@ pub fn musl_since(symbol: &str) -> Option<&'static str> {
     MUSLLINUX.since.get(symbol).map(String::as_str)
 }
 
+/// Whether a library belongs to the C library itself (glibc or musl) or is its loader.
+pub fn is_libc_part(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    crate::inspect::is_glibc_loader(file)
+        || file.starts_with("ld-musl-")
+        || file.starts_with("libc.musl-")
+        || file == "libc.so"
+        || LINUX.glibc.iter().any(|part| part == file)
+}
+
 /// Whether a DLL comes with Windows (names are compared without case).
 pub fn is_windows_dll(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -216,6 +235,8 @@ mod tests {
         }
         assert!(WINDOWS.names.is_sorted(), "is_windows_dll searches by halving");
         assert_eq!(MUSLLINUX.lowest, "1.2");
+        assert!(is_libc_part("libc.so.6") && is_libc_part("/lib64/ld-linux-x86-64.so.2"));
+        assert!(!is_libc_part("libcrypt.so.1") && !is_libc_part("libgcc_s.so.1"));
     }
 
     #[test]
