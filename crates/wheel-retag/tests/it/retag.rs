@@ -130,6 +130,25 @@ fn what_cannot_be_retagged_safely_is_refused() {
     assert!(error.to_string().contains("does not belong to its file name"), "{error}");
 }
 
+/// Wheels of many makers: the copy is sound and has the same entries. The folder is the caller's.
+#[test]
+fn a_corpus_of_foreign_wheels_is_retagged_soundly() {
+    let Some(corpus) = std::env::var_os("QUICKSAND_WHEEL_CORPUS") else {
+        println!("skipped: QUICKSAND_WHEEL_CORPUS does not name a folder with wheels");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs_err::read_dir(PathBuf::from(corpus)).unwrap() {
+        let wheel = entry.unwrap().path();
+        if wheel.extension().is_some_and(|extension| extension == "whl") {
+            let tag = WheelTag::new("py3", "none", ["win_arm64"]);
+            let again = retag(&wheel, &tag, folder.path()).unwrap();
+            assert_eq!(verify(&again).unwrap(), [], "{}", wheel.display());
+            assert_eq!(python(INSPECT, &[&wheel]), python(INSPECT, &[&again]));
+        }
+    }
+}
+
 /// The figures that matter: a copy of a large wheel at the speed of a copy.
 #[test]
 #[ignore = "a measurement: run it by name, with --nocapture"]
