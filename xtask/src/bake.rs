@@ -74,14 +74,14 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
         (Part::Initrd, initrd.join("initrd")),
         (Part::Disk, disk.join("qcow2")),
     ];
-    let mut files = Vec::new();
-    for (part, made) in parts {
-        let name = file_name(&recipe.name, &recipe.body.version, arch.image_name(), part);
-        let place = out.join(name);
-        publish(&made, &place)?;
-        files.push((part, place));
+    for (part, made) in &parts {
+        let name = file_name(&recipe.name, &recipe.body.version, arch.image_name(), *part);
+        publish(made, &out.join(name))?;
     }
-    Ok(files[2].1.clone())
+    let made = baker.wheel(&rootfs, &parts)?;
+    let wheel = out.join(made.file_name().context("A wheel has a name")?);
+    publish(&made, &wheel)?;
+    Ok(wheel)
 }
 
 /// Copies a finished file to its place, beside it first, unless it is there already. A copy and

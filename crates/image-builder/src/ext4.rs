@@ -13,7 +13,7 @@ use crate::{
 use fs_ext4::{
     Filesystem, Superblock,
     block_io::BlockDevice,
-    checksum::linux_crc32c,
+    checksum::{Checksummer, linux_crc32c},
     mkfs::{DEFAULT_BLOCK_SIZE, format_filesystem},
     runtime::Runtime,
 };
@@ -53,6 +53,11 @@ const RO_COMPAT_HUGE_FILE: u32 = 0x8;
 const RO_COMPAT_DIR_NLINK: u32 = 0x20;
 const RO_COMPAT_EXTRA_ISIZE: u32 = 0x40;
 
+// Group descriptor fields, <https://docs.kernel.org/filesystems/ext4/group_descr.html>.
+const GROUP_FLAGS: usize = 0x12;
+const GROUP_CHECKSUM: usize = 0x1E;
+const GROUP_INODE_ZEROED: u8 = 0x4;
+
 const ROOT_INODE: u32 = 2;
 /// A file is written in pieces of this many bytes, to bound what the crate buffers.
 const PIECE: usize = 16 << 20;
@@ -60,19 +65,38 @@ const PIECE: usize = 16 << 20;
 /// Makes the file system and gives its disk.
 pub fn build(tree: &Tree, settings: &Settings) -> Result<SparseDisk, Error> {
     let disk = Arc::new(Device(SparseDisk::new(settings.size)));
-    let label = Some(settings.label.as_str());
-    format_filesystem(disk.as_ref(), label, Some(settings.uuid), disk.0.size(), DEFAULT_BLOCK_SIZE)
-        .map_err(|source| Error::Ext4 { path: "/".to_owned(), source })?;
-    settle_superblocks(disk.as_ref(), settings)
-        .map_err(|source| Error::Ext4 { path: "/".to_owned(), source })?;
+    let whole = |source| Error::Ext4 { path: "/".to_owned(), source };
+    let (label, id) = (Some(settings.label.as_str()), Some(settings.uuid));
+    format_filesystem(disk.as_ref(), label, id, disk.0.size(), DEFAULT_BLOCK_SIZE)
+        .map_err(whole)?;
+    settle_superblocks(&disk, settings).map_err(whole)?;
     let clock = Arc::new(Clock { time: settings.time, generation: AtomicU32::new(1) });
-    let volume = Filesystem::mount_with_runtime(disk.clone(), clock)
-        .map_err(|source| Error::Ext4 { path: "/".to_owned(), source })?;
+    let volume = Filesystem::mount_with_runtime(disk.clone(), clock).map_err(whole)?;
     fill(&volume, tree)?;
-    volume.finish().map_err(|source| Error::Ext4 { path: "/".to_owned(), source })?;
-    settle_superblocks(disk.as_ref(), settings)
-        .map_err(|source| Error::Ext4 { path: "/".to_owned(), source })?;
+    volume.finish().map_err(whole)?;
+    settle_superblocks(&disk, settings).map_err(whole)?;
+    settle_groups(&disk).map_err(whole)?;
     Ok(Arc::try_unwrap(disk).map_err(|_| Error::DiskInUse)?.0)
+}
+
+/// Says of every group that its inode table is zeroed, which it is: a new disk is. Otherwise the
+/// guest's kernel writes megabytes of zeros in the background of its first minutes (`lazy_itable`).
+fn settle_groups(device: &Device) -> fs_ext4::Result<()> {
+    let volume = Superblock::read(device)?;
+    let checksums = Checksummer::from_superblock(&volume);
+    let size = usize::from(volume.desc_size);
+    for group in 0..volume.block_group_count() {
+        let (block, within) = volume.descriptor_location(group);
+        let offset = block * u64::from(volume.block_size()) + within as u64;
+        let mut raw = vec![0; size];
+        device.read_at(offset, &mut raw)?;
+        raw[GROUP_FLAGS] |= GROUP_INODE_ZEROED;
+        raw[GROUP_CHECKSUM..GROUP_CHECKSUM + 2].fill(0);
+        let checksum = checksums.crc_with_prefix(group as u32, &raw) as u16;
+        raw[GROUP_CHECKSUM..GROUP_CHECKSUM + 2].copy_from_slice(&checksum.to_le_bytes());
+        device.write_at(offset, &raw)?;
+    }
+    Ok(())
 }
 
 /// Sets the feature bits and times in every copy of the superblock.

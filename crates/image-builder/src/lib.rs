@@ -21,12 +21,15 @@ pub mod ext4;
 pub mod initrd;
 pub mod kernel;
 pub mod kernel_package;
+pub mod licence;
 pub mod lock;
 pub mod modules;
 pub mod qcow2;
 pub mod recipe;
 pub mod rootfs;
+pub mod sbom;
 pub mod tree;
+pub mod wheel;
 
 pub use error::Error;
 

@@ -7,7 +7,7 @@
 use crate::Error;
 use fs_err as fs;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Seek as _, SeekFrom, Write as _},
     path::Path,
     sync::Arc,
@@ -268,40 +268,36 @@ impl Tree {
         n_before - self.nodes.len()
     }
 
-    /// Takes away the entries that `should_go`, except the root. Names of a file that goes while
-    /// another name of it stays are kept alive under that other name.
+    /// Takes away the entries that `should_go`, except the root and folders that still hold
+    /// something. Another name of a file that goes becomes the file.
     pub fn remove_where(&mut self, should_go: impl Fn(&[u8]) -> bool) {
-        let gone: Vec<TreePath> =
-            self.nodes.keys().filter(|path| !path.is_empty() && should_go(path)).cloned().collect();
-        for path in gone {
-            let Some(node) = self.nodes.remove(&path) else { continue };
-            if !matches!(node.kind, Kind::File(_)) {
-                continue;
-            }
-            let mut heir: Option<TreePath> = None;
-            for (place, other) in &mut self.nodes {
-                if let Kind::Hardlink(target) = &mut other.kind
-                    && *target == path
-                {
-                    match &heir {
-                        None => {
-                            other.kind = node.kind.clone();
-                            heir = Some(place.clone());
-                        }
-                        Some(heir) => target.clone_from(heir),
-                    }
-                }
+        let (gone, kept): (Vec<&TreePath>, Vec<&TreePath>) =
+            self.nodes.keys().partition(|path| !path.is_empty() && should_go(path));
+        let mut needed: BTreeSet<&[u8]> = BTreeSet::new();
+        for path in kept {
+            let mut above = split(path).0;
+            while !above.is_empty() && needed.insert(above) {
+                above = split(above).0;
             }
         }
-        // What was below a folder that went has no place any more.
-        let orphans: Vec<TreePath> = self
-            .nodes
-            .keys()
-            .filter(|path| !path.is_empty() && !self.nodes.contains_key(split(path).0))
-            .cloned()
-            .collect();
-        for path in orphans {
-            self.nodes.remove(&path);
+        let gone: Vec<TreePath> =
+            gone.into_iter().filter(|path| !needed.contains(path.as_slice())).cloned().collect();
+        // The first other name of each file that goes takes its place.
+        let mut heirs: BTreeMap<TreePath, TreePath> = BTreeMap::new();
+        let mut lost = BTreeMap::new();
+        for path in gone {
+            if let Some(Node { kind: kind @ Kind::File(_), .. }) = self.nodes.remove(&path) {
+                lost.insert(path, kind);
+            }
+        }
+        for (place, node) in &mut self.nodes {
+            let Kind::Hardlink(target) = &mut node.kind else { continue };
+            if let Some(heir) = heirs.get(target) {
+                target.clone_from(heir);
+            } else if let Some(kind) = lost.get(target) {
+                heirs.insert(target.clone(), place.clone());
+                node.kind = kind.clone();
+            }
         }
     }
 
