@@ -6,6 +6,7 @@
 
 pub mod image;
 pub mod manifest;
+pub mod portable;
 pub mod qemu;
 pub mod save;
 pub mod user_data;

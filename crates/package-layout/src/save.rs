@@ -1,7 +1,7 @@
 //! Names of saves: `.quicksand/sandboxes/NAME/{manifest.json, overlays/N.qcow2}`, below the
 //! working folder or the home folder. The overlays' names are those of [`crate::image`].
 
-use crate::Error;
+use crate::{Error, portable::is_windows_device};
 
 /// The folder of all saves, below the working folder or the home folder.
 pub const SANDBOXES_DIR: &str = ".quicksand/sandboxes";
@@ -36,15 +36,6 @@ pub fn check_name(name: &str) -> Result<(), Error> {
         return error("Windows keeps that name for a device");
     }
     Ok(())
-}
-
-/// The device names of Windows stay reserved with any extension: `nul.txt` is `NUL`.
-fn is_windows_device(name: &str) -> bool {
-    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let numbered = |prefix: &str| {
-        stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
-    };
-    ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which paths may be in a wheel: those that every installer on every system unpacks to the same
 //! one place inside the environment.
 
+use package_layout::portable::is_windows_device;
 use std::fmt;
 
 /// Why a path is refused.
@@ -60,17 +61,10 @@ pub fn collision_key(path: &str) -> String {
     path.to_lowercase()
 }
 
-/// The device names stay reserved with any extension: `aux.py` is `AUX`.
 fn is_bad_on_windows(component: &str) -> bool {
-    let stem = component.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let numbered = |prefix: &str| {
-        stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit())
-    };
     component.ends_with([' ', '.'])
         || component.contains(['<', '>', '"', '|', '?', '*'])
-        || ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str())
-        || numbered("COM")
-        || numbered("LPT")
+        || is_windows_device(component)
 }
 
 #[cfg(test)]
