@@ -147,7 +147,7 @@ class BaseSandbox:
         machine = self.__dict__.get("_machine")
         if machine is not None and machine.is_running:
             # The machine is ended by its own destructor; the warning says where tidiness is due.
-            warnings.warn(f"{self!r} was never stopped", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"{self!r} was never stopped", ResourceWarning, stacklevel=2)
 
     @property
     def config(self) -> SandboxConfig:

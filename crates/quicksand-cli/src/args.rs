@@ -2,7 +2,10 @@
 //!
 //! Pure data; what the commands do is in the modules named after them.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use serde_json::{Map, Value, json};
 
 const EXIT_CODES: &str = "\
@@ -34,6 +37,34 @@ pub enum Task {
     Qemu(QemuArgs),
 }
 
+impl Cli {
+    /// Reads the command line; ends the process with 2 when it is wrong.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_nearest_task(error).exit())
+    }
+}
+
+/// Names the nearest task for typing errors that clap's own measure misses, such as `rnu`.
+fn with_nearest_task(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand
+        || error.get(ContextKind::SuggestedSubcommand).is_some()
+    {
+        return error;
+    }
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let near: Vec<String> = Cli::command()
+        .get_subcommands()
+        .map(|task| task.get_name().to_owned())
+        .filter(|name| strsim::damerau_levenshtein(given, name) <= 2)
+        .collect();
+    if !near.is_empty() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(near));
+    }
+    error
+}
+
 /// The options of `quicksand run`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -45,11 +76,8 @@ pub struct RunArgs {
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
 
-    #[command(flatten)]
-    pub machine: MachineArgs,
-
     /// Seconds until the command and its children are killed [default: no limit]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub timeout: Option<f64>,
 
     /// The folder of the guest to run in
@@ -71,6 +99,10 @@ pub struct RunArgs {
     /// Give the command a terminal, as an interactive shell has
     #[arg(short = 't', long)]
     pub tty: bool,
+
+    // Last, because its heading holds for every option after it.
+    #[command(flatten)]
+    pub machine: MachineArgs,
 }
 
 /// The options that describe a machine; they are those of `Sandbox(...)` in Python.
@@ -98,7 +130,7 @@ pub struct MachineArgs {
     pub publish: Vec<Value>,
 
     /// Seconds until a start is given up [default: 60; software emulation 600]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub boot_timeout: Option<f64>,
 
     /// What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]
@@ -242,7 +274,6 @@ fn forward(text: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -295,13 +326,16 @@ mod tests {
     fn a_misspelt_option_names_the_nearest() {
         let error = Cli::try_parse_from(["quicksand", "run", "minimal", "--memroy", "1G"]);
         assert!(error.unwrap_err().to_string().contains("--memory"));
-        let error = Cli::try_parse_from(["quicksand", "rnu", "minimal"]).unwrap_err();
-        assert!(error.to_string().contains("run"), "{error}");
+        for (given, expect) in [("rnu", "'run'"), ("lst", "'list'"), ("qeum", "'qemu'")] {
+            let error = Cli::try_parse_from(["quicksand", given]).unwrap_err();
+            let text = with_nearest_task(error).to_string();
+            assert!(text.contains(expect), "{text}");
+        }
     }
 
     #[test]
     fn help_is_as_recorded() {
-        let mut cli = Cli::command();
+        let mut cli = Cli::command().term_width(100);
         cli.build();
         let mut help = String::new();
         for name in ["run", "list", "qemu"] {
@@ -309,6 +343,6 @@ mod tests {
                 help.push_str(&format!("{}\n----\n", command.render_help()));
             }
         }
-        insta::assert_snapshot!(format!("{}\n----\n{help}", Cli::command().render_help()));
+        insta::assert_snapshot!(format!("{}\n----\n{help}", cli.render_help()));
     }
 }

@@ -14,10 +14,9 @@ mod streams;
 mod terminal;
 
 use args::{Cli, Task};
-use clap::Parser as _;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     start_log(cli.log_level);
     let outcome = match &cli.task {
         Task::Run(args) => run::run(args),

@@ -19,12 +19,8 @@ pub fn run(args: &QemuArgs) -> Result<(), Failure> {
         })?,
     };
     let search = places::search();
-    let found = runtime_locator::find_qemu(&search, arch).map_err(|error| {
-        for attempt in error.tried() {
-            eprintln!("tried: {attempt}");
-        }
-        Failure::locate(&error)
-    })?;
+    let found =
+        runtime_locator::find_qemu(&search, arch).map_err(|error| Failure::locate(&error))?;
     let choice = runtime_locator::choose_accelerator(&search, AcceleratorRequest::Auto, arch);
     let version = version(&found);
     if args.json {

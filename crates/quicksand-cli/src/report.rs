@@ -36,9 +36,13 @@ impl Failure {
         Self { message: chain(error), hint: error.hint(), code }
     }
 
-    /// A failed search for QEMU or images.
+    /// A failed search for QEMU or images, with the places that were looked at.
     pub fn locate(error: &runtime_locator::Error) -> Self {
-        Self { message: chain(error), hint: error.hint(), code: FAILURE }
+        let mut message = chain(error);
+        for attempt in error.tried() {
+            message.push_str(&format!("\n  tried: {attempt}"));
+        }
+        Self { message, hint: error.hint(), code: FAILURE }
     }
 
     /// Prints it and gives the exit code.
