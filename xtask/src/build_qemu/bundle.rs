@@ -14,7 +14,7 @@ use super::{
     pins::Licences,
     source,
 };
-use crate::ui::Step;
+use crate::{context::Context, ui::Step};
 use anyhow::Result;
 use binary_bundler::{Component, How};
 use duct::cmd;
@@ -92,6 +92,7 @@ pub struct Sources {
 
 /// Gathers the built files of `shop` into the cache entry `entry`, with the record of their parts.
 pub fn gather(
+    context: &Context,
     shop: &Workshop,
     step: &Step,
     apt: &PrivateApt,
@@ -120,7 +121,11 @@ pub fn gather(
     own.copy_texts(entry, &unpacked)?;
 
     step.say("reading what was linked in");
-    apt.update(step)?;
+    if let Err(error) = apt.update(context, step) {
+        // What was linked is known by the hashes of its archives all the same.
+        let warning = "warning: the hashes of the linked libraries' source packages stay out of SOURCES";
+        context.ui.line(&format!("{warning}: {error}"));
+    }
     let mut owners = Owners::default();
     let mut linked_packages = BTreeSet::new();
     for name in compile::executables() {
@@ -223,7 +228,7 @@ impl OwnParts<'_> {
         copy_text(entry, "qboot", &self.shop.qemu().join("roms/qboot/LICENSE"), "LICENSE")?;
         copy_text(entry, "libslirp", &self.shop.libslirp().join("COPYRIGHT"), "COPYRIGHT")?;
         let copyright = self.shop.libslirp().join("debian/copyright");
-        copy_text(entry, "libslirp", &copyright, "copyright")?;
+        copy_text(entry, "libslirp", &copyright, "debian.copyright")?;
         let copyright = seabios.join("usr/share/doc/seabios/copyright");
         copy_text(entry, "seabios", &copyright, "copyright")
     }

@@ -161,8 +161,8 @@ impl PrivateApt {
     }
 
     /// Fetches the indexes of source packages of the host's own repositories.
-    pub fn update(&self, step: &Step) -> Result<()> {
-        if self.repositories.is_empty() {
+    pub fn update(&self, context: &Context, step: &Step) -> Result<()> {
+        if self.repositories.is_empty() || context.offline {
             return Ok(());
         }
         step.say("fetching the indexes of source packages");

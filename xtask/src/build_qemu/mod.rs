@@ -222,7 +222,7 @@ fn build(
         })?;
         context.ui.step("Build QEMU", |step| compile::emulators(&shop, step))?;
         context.ui.step("Gather QEMU's bundle", |step| {
-            bundle::gather(&shop, step, &apt, &sources, &licences, place)
+            bundle::gather(context, &shop, step, &apt, &sources, &licences, place)
         })?;
         fs::remove_dir_all(&shop.root)?;
         Ok(())
