@@ -59,6 +59,9 @@ class ExecuteResult:
         exit_code: the command's own; 128 + N when signal N ended it; -1 after a timeout.
         stdout_bytes: standard output as it was.
         stderr_bytes: standard error as it was.
+        stdout_dropped: bytes of standard output beyond the 64 MiB that a result keeps; callbacks
+            saw them.
+        stderr_dropped: the same for standard error.
     """
 
     stdout: str
@@ -66,6 +69,8 @@ class ExecuteResult:
     exit_code: int
     stdout_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
     stderr_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
+    stdout_dropped: int = 0
+    stderr_dropped: int = 0
 
 
 class Command:
@@ -86,17 +91,19 @@ class Command:
             decoder, callback = sink
             self._call(callback, decoder.decode(data))
 
-    def finish(self, value: tuple[bytes, bytes, int]) -> ExecuteResult:
+    def finish(self, value: tuple[bytes, bytes, int, int, int]) -> ExecuteResult:
         """Flushes characters that were cut short and makes the result."""
         for decoder, callback in self._sinks.values():
             self._call(callback, decoder.decode(b"", final=True))
-        stdout, stderr, exit_code = value
+        stdout, stderr, exit_code, stdout_dropped, stderr_dropped = value
         return ExecuteResult(
             stdout.decode("utf-8", "surrogateescape"),
             stderr.decode("utf-8", "surrogateescape"),
             exit_code,
             stdout,
             stderr,
+            stdout_dropped,
+            stderr_dropped,
         )
 
     @staticmethod

@@ -106,6 +106,21 @@ def test_ten_megabytes_to_the_byte(sb: Sandbox) -> None:
     assert result.stderr.split()[0] == digest.hexdigest()
 
 
+def test_a_result_is_bounded_and_says_so(sb: Sandbox) -> None:
+    total = 0
+
+    def count(text: str) -> None:
+        nonlocal total
+        total += len(text)
+
+    command = "dd if=/dev/zero bs=1M count=70 2>/dev/null"
+    result = execute(sb, command, timeout=240, on_stdout=count)
+    assert total == 70 << 20
+    assert len(result.stdout_bytes) == 64 << 20
+    assert result.stdout_dropped == 6 << 20
+    assert result.stderr_dropped == 0
+
+
 def test_callbacks_run_in_the_loops_own_thread(sb: Sandbox) -> None:
     import threading
 

@@ -205,7 +205,9 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
         Event::Done(Value::Command(result)) => {
             let stdout = PyBytes::new(py, &result.stdout);
             let stderr = PyBytes::new(py, &result.stderr);
-            ("done", (stdout, stderr, result.exit_code)).into_bound_py_any(py)
+            let dropped = (result.stdout_dropped, result.stderr_dropped);
+            let value = (stdout, stderr, result.exit_code, dropped.0, dropped.1);
+            ("done", value).into_bound_py_any(py)
         }
         Event::Failed(error) => ("failed", errors::to_python(py, &error)).into_bound_py_any(py),
         Event::Cancelled => ("failed", errors::cancelled(py)).into_bound_py_any(py),
