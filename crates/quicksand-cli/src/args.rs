@@ -284,10 +284,7 @@ mod tests {
     fn published_ports_in_all_forms() {
         for (text, expect) in [
             ("8080:80", json!({"host": 8080, "guest": 80})),
-            (
-                "0.0.0.0:8080:80",
-                json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80}),
-            ),
+            ("0.0.0.0:8080:80", json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80})),
             (
                 "8080:10.0.2.15:80",
                 json!({"host": 8080, "guest": {"address": "10.0.2.15", "port": 80}}),

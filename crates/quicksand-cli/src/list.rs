@@ -16,7 +16,9 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
         println!("{text}");
     } else if images.is_empty() {
         eprintln!("No images are installed.");
-        eprintln!("hint: install the wheel of one, such as quicksand-debian, beside quicksand-runtime");
+        eprintln!(
+            "hint: install the wheel of one, such as quicksand-debian, beside quicksand-runtime"
+        );
     } else {
         print!("{}", table(&images));
     }
@@ -45,7 +47,8 @@ fn table(images: &[ImageListing]) -> String {
             ]
         })
         .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2), width(3)];
     rows.iter()
         .map(|[name, version, arch, kind, folder]| {

@@ -40,10 +40,13 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None))?;
+        .map_err(|error| {
+            Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None)
+        })?;
     runtime.block_on(async {
-        let signals = Signals::listen()
-            .map_err(|error| Failure::new(SANDBOX, format!("Failed to take signals: {error}"), None))?;
+        let signals = Signals::listen().map_err(|error| {
+            Failure::new(SANDBOX, format!("Failed to take signals: {error}"), None)
+        })?;
         let status = Arc::new(Status::new());
         let shown = status.clone();
         let sandbox = Sandbox::new(config)
@@ -123,10 +126,8 @@ async fn drive(
     status.clear();
     let (rows, cols) = terminal::size();
     let pty = job.has_pty.then(|| Pty { rows, cols, term: terminal::kind() });
-    let (input, output) = sandbox
-        .session(job.request, pty)
-        .await
-        .map_err(|error| Failure::sandbox(&error))?;
+    let (input, output) =
+        sandbox.session(job.request, pty).await.map_err(|error| Failure::sandbox(&error))?;
     let _raw = match job.has_pty && terminal::is_interactive() {
         true => Some(RawMode::enter().map_err(|error| {
             Failure::new(SANDBOX, format!("Failed to set the terminal up: {error}"), None)
@@ -196,7 +197,11 @@ async fn relay(mut output: SessionOutput) -> Result<i32, Failure> {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(BROKEN_PIPE),
             Err(error) => {
-                return Err(Failure::new(SANDBOX, format!("Failed to write output: {error}"), None));
+                return Err(Failure::new(
+                    SANDBOX,
+                    format!("Failed to write output: {error}"),
+                    None,
+                ));
             }
         }
     }

@@ -106,12 +106,13 @@ impl Background {
             .enable_all()
             .build()?;
         let (targets, waiting) = mpsc::channel::<Arc<dyn Wake>>();
-        let thread = std::thread::Builder::new().name("quicksand-waker".into()).spawn(move || {
-            for target in waiting {
-                // None while the interpreter is being torn down: then waking is pointless.
-                Python::try_attach(|py| target.wake(py));
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name("quicksand-waker".into()).spawn(move || {
+                for target in waiting {
+                    // None while the interpreter is being torn down: then waking is pointless.
+                    Python::try_attach(|py| target.wake(py));
+                }
+            })?;
         Ok(Self { process, runtime, waker: Some(Waker { targets, thread }) })
     }
 }

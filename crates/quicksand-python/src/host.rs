@@ -88,8 +88,6 @@ pub fn host() -> String {
 fn read_arch(arch: Option<&str>) -> PyResult<Arch> {
     match arch {
         None => Ok(host_platform::native_arch()),
-        Some(name) => {
-            name.parse().map_err(|_| errors::invalid("arch", name, "amd64 or arm64"))
-        }
+        Some(name) => name.parse().map_err(|_| errors::invalid("arch", name, "amd64 or arm64")),
     }
 }

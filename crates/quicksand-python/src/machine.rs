@@ -125,7 +125,8 @@ impl Machine {
         Operation::begin(
             wake,
             |channel| async move {
-                *listener.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&channel);
+                *listener.write().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::downgrade(&channel);
                 sandbox.start().await.map(|()| Value::Nothing)
             },
             async move {
