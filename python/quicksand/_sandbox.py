@@ -107,7 +107,7 @@ class Sandbox(BaseSandbox):
             on_stdout: called with each piece of standard output as it arrives. Characters are
                 never cut in two; bytes that are not UTF-8 become lone surrogates (PEP 383).
             on_stderr: the same for standard error.
-            exclusive: waits for, and keeps out, other commands that are exclusive too.
+            exclusive: no other command runs meanwhile, interactive shells excepted.
             user: the user to run as, by name; root when ``None``.
             stdin: what the command reads; nothing when ``None``.
             env: variables to set beside the usual ones.
