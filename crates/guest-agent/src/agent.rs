@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::RwLock;
-use tokio::task::LocalSet;
 
 use crate::listen::{self, Listener};
 use crate::process::group::Groups;
@@ -64,9 +64,9 @@ pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .map_err(failed("start the runtime"))?;
-    LocalSet::new().block_on(&runtime, async move {
+    runtime.block_on(async move {
         let agent = Rc::new(Agent {
             tokens: setup.tokens,
             launcher: Launcher {

@@ -91,6 +91,9 @@ impl CommandBody {
                 },
             };
             self.done = matches!(event, Event::Exit(_) | Event::Failed(_));
+            if self.done {
+                self.running.retire();
+            }
             let bytes = match &mut self.encoding {
                 Encoding::Frames => encode_frame(&mut self.running, event),
                 Encoding::Events(splitters) => encode_event(splitters, event),

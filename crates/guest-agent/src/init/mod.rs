@@ -79,10 +79,8 @@ fn boot() -> Result<()> {
 
 fn setup(line: &CommandLine, firmware: Option<Vec<u8>>, has_network: bool) -> Setup {
     let mut listeners = vec![];
-    if let (Some(port), Some(_)) = (line.port, &line.token) {
-        if has_network {
-            listeners.push(Listener::Tcp(port));
-        }
+    if let (Some(port), Some(_), true) = (line.port, &line.token, has_network) {
+        listeners.push(Listener::Tcp(port));
     }
     listeners.push(Listener::Virtio(VIRTIO_PORT_NAME));
     let tokens = Tokens::new([

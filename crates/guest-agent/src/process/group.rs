@@ -180,8 +180,8 @@ pub fn kill_tree(leader: i32) {
 /// Sends a signal to a process, or to a process group as a negative number. That it is gone
 /// already is what the sender of a signal always has to expect.
 pub fn signal(pid: i32, signal: i32) {
-    // SAFETY: no memory is involved; never 0 or -1, which would be ourselves or everybody.
     if pid != 0 && pid != -1 {
+        // SAFETY: no memory is involved; 0 and -1 would be ourselves and everybody.
         unsafe { libc::kill(pid, signal) };
     }
 }

@@ -401,6 +401,16 @@ impl Running {
         timer.as_mut().poll(cx).is_ready()
     }
 
+    /// Closes what the ended command needed, once the answer is on its way: closing costs more
+    /// system calls than answering.
+    pub fn retire(&mut self) {
+        let sources = std::mem::take(&mut self.sources);
+        tokio::task::spawn_local(async move {
+            tokio::task::yield_now().await;
+            drop(sources);
+        });
+    }
+
     /// The next event; `None` after the last.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await

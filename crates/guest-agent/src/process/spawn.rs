@@ -302,13 +302,12 @@ unsafe fn prepare(context: &Context) -> (Stage, i32) {
             &context.limits,
             ptr::null_mut::<libc::rlimit>(),
         );
-        if let Some((uid, gid, groups, n_groups)) = context.identity {
-            if libc::syscall(libc::SYS_setgroups, n_groups, groups) < 0
+        if let Some((uid, gid, groups, n_groups)) = context.identity
+            && (libc::syscall(libc::SYS_setgroups, n_groups, groups) < 0
                 || libc::syscall(libc::SYS_setresgid, gid, gid, gid) < 0
-                || libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0
-            {
-                return (Stage::Identity, error());
-            }
+                || libc::syscall(libc::SYS_setresuid, uid, uid, uid) < 0)
+        {
+            return (Stage::Identity, error());
         }
         if libc::chdir(context.directory) < 0 {
             return (Stage::Directory, error());
