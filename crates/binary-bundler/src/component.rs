@@ -37,8 +37,8 @@ pub struct Component {
     pub how: How,
     /// The SPDX expression of what is in the bundle of it.
     pub license: String,
-    /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`, or
-    /// none for upstream's own.
+    /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`;
+    /// `cargo` for a crate of Rust's registry; none for upstream's own.
     pub distributor: Option<String>,
     /// The files that hold or gave it: names of the bundle, or `package: archive` for a linked one.
     pub files: Vec<String>,
@@ -51,12 +51,11 @@ pub struct Component {
 impl Component {
     /// The package URL (<https://github.com/package-url/purl-spec>).
     pub fn purl(&self) -> String {
-        match &self.distributor {
-            Some(vendor) => {
-                let version = percent(&self.version);
-                format!("pkg:deb/{vendor}/{}@{version}?arch=source", percent(&self.name))
-            }
-            None => format!("pkg:generic/{}@{}", percent(&self.name), percent(&self.version)),
+        let (name, version) = (percent(&self.name), percent(&self.version));
+        match self.distributor.as_deref() {
+            Some("cargo") => format!("pkg:cargo/{name}@{version}"),
+            Some(vendor) => format!("pkg:deb/{vendor}/{name}@{version}?arch=source"),
+            None => format!("pkg:generic/{name}@{version}"),
         }
     }
 }
@@ -136,6 +135,8 @@ pub(crate) mod tests {
     #[test]
     fn a_version_is_percent_encoded_in_the_package_url() {
         assert_eq!(zlib().purl(), "pkg:deb/debian/zlib@1%3A1.2.13.dfsg-1?arch=source");
+        let crates = Component { distributor: Some("cargo".to_owned()), ..zlib() };
+        assert_eq!(crates.purl(), "pkg:cargo/zlib@1%3A1.2.13.dfsg-1");
     }
 
     #[test]

@@ -123,7 +123,8 @@ pub fn gather(
     step.say("reading what was linked in");
     if let Err(error) = apt.update(context, step) {
         // What was linked is known by the hashes of its archives all the same.
-        let warning = "warning: the hashes of the linked libraries' source packages stay out of SOURCES";
+        let warning =
+            "warning: the hashes of the linked libraries' source packages stay out of SOURCES";
         context.ui.line(&format!("{warning}: {error}"));
     }
     let mut owners = Owners::default();
@@ -208,7 +209,8 @@ impl OwnParts<'_> {
             }
             // QEMU, and qboot, which is a folder of QEMU's source.
             _ => {
-                let package = sources.qemu_package.as_deref();
+                // No distribution has a source package of qboot: it is known by QEMU's release.
+                let package = sources.qemu_package.as_deref().filter(|_| name == "qemu");
                 component.version = package.unwrap_or(self.qemu_version).to_owned();
                 component.distributor = package.map(|_| "debian".to_owned());
                 component.sources = vec![(sources.qemu_name.clone(), sources.qemu_sha256.clone())];
