@@ -54,7 +54,7 @@ impl EmptyRoot {
         }
         line.extend(["chroot".to_owned(), root, format!("/bundle/{name}")]);
         line.extend(args.iter().cloned());
-        cmd(&line[0], &line[1..]).env_clear().env("PATH", std::env::var("PATH").unwrap())
+        cmd(&line[0], &line[1..]).full_env([("PATH", std::env::var("PATH").unwrap())])
     }
 }
 
