@@ -27,7 +27,8 @@ pub fn linked(context: &Context, roots: &[&str]) -> Result<Linked> {
         let line = rustc.lines().find_map(|line| line.strip_prefix(key));
         line.map(str::to_owned).with_context(|| format!("rustc does not say its `{key}`"))
     };
-    let mut options = vec!["--locked".to_owned(), format!("--filter-platform={}", value("host: ")?)];
+    let mut options =
+        vec!["--locked".to_owned(), format!("--filter-platform={}", value("host: ")?)];
     if context.offline {
         options.push("--offline".to_owned());
     }
@@ -66,16 +67,20 @@ fn of_metadata(
         }
         let version = package.version.to_string();
         let name = package.name.to_string();
-        let license = package.license.as_deref().map(canonical).with_context(|| {
-            format!("The crate `{name}` {version} does not name its licence")
-        })?;
+        let license =
+            package.license.as_deref().map(canonical).with_context(|| {
+                format!("The crate `{name}` {version} does not name its licence")
+            })?;
         let checksum = checksums.get(&(name.clone(), version.clone())).cloned();
         linked.components.push(Component {
             how: How::StaticallyLinked,
             license,
             distributor: Some("cargo".to_owned()),
             files: vec![],
-            sources: checksum.map(|sum| (format!("{name}-{version}.crate"), sum)).into_iter().collect(),
+            sources: checksum
+                .map(|sum| (format!("{name}-{version}.crate"), sum))
+                .into_iter()
+                .collect(),
             patches: vec![],
             name: name.clone(),
             version: version.clone(),
