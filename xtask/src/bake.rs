@@ -6,6 +6,7 @@
 mod agent;
 mod locked;
 mod stages;
+mod usual;
 
 use crate::context::Context;
 use anyhow::{Context as _, Result};
@@ -14,6 +15,7 @@ use host_platform::Arch;
 use image_builder::recipe;
 use package_layout::image::{Part, file_name};
 use std::path::{Path, PathBuf};
+pub use usual::usual;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -64,7 +66,7 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     let baker = stages::Baker { context, args, recipe: &recipe, arch, lock: &lock, pool: &pool };
     let kernel = baker.kernel()?;
     let rootfs = baker.rootfs()?;
-    let disk = baker.disk(&rootfs, &kernel)?;
+    let disk = baker.disk(&rootfs, Some(&kernel))?;
     let initrd = baker.initrd(&kernel, &agent::binary(context, arch)?)?;
 
     let out = args.out.clone().unwrap_or_else(|| context.dist());

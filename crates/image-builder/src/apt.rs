@@ -6,6 +6,8 @@
 //! host trusts.
 
 mod answer;
+mod private;
+mod repositories;
 mod sources;
 
 use crate::{
@@ -14,20 +16,20 @@ use crate::{
     recipe::{Method, Recipe},
 };
 use answer::Choice;
-use duct::{Expression, cmd};
+use duct::Expression;
 use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
+pub use private::{Download, Private};
+pub use repositories::{Repository, repositories};
 pub use sources::{Archive, archives, canonical};
 
 /// Debian's keys, in the package `debian-archive-keyring`.
 const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
-
-/// A private apt.
+/// An apt that chooses and fetches a recipe's packages.
 pub struct Apt {
-    folder: PathBuf,
+    private: Private,
     archives: Vec<Archive>,
 }
 
@@ -46,27 +48,13 @@ impl Apt {
                 package: "debian-archive-keyring",
             });
         }
-        for name in ["state/lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(name))?;
-        }
-        fs::write(folder.join("status"), "")?;
-        let sources = sources::list(&archives, &recipe.body.distribution, keyring);
-        fs::write(folder.join("sources.list"), sources)?;
-        let reach = cmd!("apt-config", "dump").read().unwrap_or_default();
-        fs::write(folder.join("apt.conf"), configuration(folder, arch, &reach))?;
-        Ok(Self { folder: folder.to_owned(), archives })
-    }
-
-    fn command(&self, program: &str, args: impl IntoIterator<Item = String>) -> Expression {
-        cmd(program, args)
-            .env("APT_CONFIG", self.folder.join("apt.conf"))
-            .env("LC_ALL", "C.UTF-8")
-            .dir(&self.folder)
+        let list = sources::list(&archives, &recipe.body.distribution, keyring);
+        Ok(Self { private: Private::new(folder, arch, &list)?, archives })
     }
 
     /// The command that fetches the package lists and checks their signatures.
     pub fn update(&self) -> Expression {
-        self.command("apt-get", ["update".to_owned(), "--error-on=any".to_owned()])
+        self.private.update()
     }
 
     /// Chooses packages and their versions; the lists must have been fetched.
@@ -89,7 +77,7 @@ impl Apt {
                     .is_some_and(|release| release.starts_with(|c: char| c.is_ascii_digit()))
             })
             .ok_or(Error::NoKernel { package: kernel_package })?;
-        let release = answer::releases(&self.folder.join("state/lists"), &self.archives)?;
+        let release = answer::releases(&self.private.lists(), &self.archives)?;
         Ok(ArchLock {
             request: request(recipe, arch),
             source_date: release.iter().map(|release| release.date).max().unwrap_or(0),
@@ -105,7 +93,7 @@ impl Apt {
                 .map(str::to_owned)
                 .into();
         args.extend(wanted);
-        let uris = self.read("apt-get", args)?;
+        let uris = self.private.read("apt-get", args)?;
         let choices: Vec<Choice> = uris
             .lines()
             .filter(|line| !line.is_empty())
@@ -115,43 +103,28 @@ impl Apt {
             .collect::<Result<_, _>>()?;
         let mut args = vec!["show".to_owned()];
         args.extend(choices.iter().map(|choice| format!("{}={}", choice.name, choice.version)));
-        let records = self.read("apt-cache", args)?;
+        let records = self.private.read("apt-cache", args)?;
         answer::packages(&choices, &records, &self.archives)
-    }
-
-    fn read(&self, program: &str, args: Vec<String>) -> Result<String, Error> {
-        let output = self
-            .command(program, args)
-            .stdin_null()
-            .stdout_capture()
-            .stderr_capture()
-            .unchecked()
-            .run()
-            .map_err(|source| Error::Tool { program: program.to_owned(), source })?;
-        if !output.status.success() {
-            let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::Tool {
-                program: program.to_owned(),
-                source: std::io::Error::other(complaint),
-            });
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// The command that fetches packages into `pool`, each checked against its sha256.
     pub fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression, Error> {
-        let mut args = vec!["download-file".to_owned()];
-        for package in packages {
-            let archive = self
-                .archives
-                .iter()
-                .find(|archive| archive.name == package.archive)
-                .ok_or_else(|| Error::NoMirror { distribution: package.archive.clone() })?;
-            args.push(format!("{}/{}", archive.uri, package.path.replace('+', "%2b")));
-            args.push(pool_path(pool, package).to_string_lossy().into_owned());
-            args.push(format!("SHA256:{}", package.sha256));
-        }
-        Ok(self.command(APT_HELPER, args))
+        let downloads = packages
+            .iter()
+            .map(|package| {
+                let archive = self
+                    .archives
+                    .iter()
+                    .find(|archive| archive.name == package.archive)
+                    .ok_or_else(|| Error::NoMirror { distribution: package.archive.clone() })?;
+                Ok(Download {
+                    uri: format!("{}/{}", archive.uri, package.path),
+                    path: pool_path(pool, package),
+                    sha256: package.sha256.clone(),
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(self.private.download(&downloads))
     }
 }
 
@@ -180,52 +153,5 @@ pub fn verify(pool: &Path, package: &Package) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::WrongHash { path, found, expected: package.sha256.clone() })
-    }
-}
-
-/// apt's configuration: everything below our folder, and from the host's how to reach a mirror.
-fn configuration(folder: &Path, arch: Arch, host_dump: &str) -> String {
-    let reach: String = host_dump
-        .lines()
-        .filter(|line| line.starts_with("Acquire::") && line.contains("Proxy"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    let (folder, arch) = (folder.display(), arch.image_name());
-    format!(
-        "{reach}\
-         Dir::Etc::parts \"/dev/null\";\n\
-         Dir::Etc::main \"/dev/null\";\n\
-         Dir::Etc::sourcelist \"{folder}/sources.list\";\n\
-         Dir::Etc::sourceparts \"/dev/null\";\n\
-         Dir::Etc::preferences \"/dev/null\";\n\
-         Dir::Etc::preferencesparts \"/dev/null\";\n\
-         Dir::Etc::trusted \"/dev/null\";\n\
-         Dir::Etc::trustedparts \"/dev/null\";\n\
-         Dir::State \"{folder}/state\";\n\
-         Dir::State::status \"{folder}/status\";\n\
-         Dir::Cache \"{folder}/cache\";\n\
-         APT::Architecture \"{arch}\";\n\
-         APT::Architectures {{ \"{arch}\"; }};\n\
-         APT::Get::AllowUnauthenticated \"false\";\n\
-         APT::Install-Recommends \"false\";\n\
-         APT::Sandbox::User \"root\";\n\
-         Acquire::AllowInsecureRepositories \"false\";\n\
-         Acquire::Languages \"none\";\n\
-         Acquire::Retries \"3\";\n"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_proxies_come_from_the_host() {
-        let dump = "Dir \"/\";\nAcquire::http::Proxy \"http://127.0.0.1:3128\";\nAPT::Update::Post-Invoke:: \"rm -rf /\";\nAcquire::AllowInsecureRepositories \"true\";\n";
-        let text = configuration(Path::new("/c"), Arch::Arm64, dump);
-        assert!(text.contains("Acquire::http::Proxy \"http://127.0.0.1:3128\";"));
-        assert!(!text.contains("Post-Invoke") && !text.contains("\"true\""), "{text}");
-        assert!(text.contains("APT::Architecture \"arm64\";"));
-        assert!(text.contains("Dir::State::status \"/c/status\";"));
     }
 }

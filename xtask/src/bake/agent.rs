@@ -41,8 +41,7 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
                 "--profile",
                 "agent",
                 "--target",
-                target,
-                "--locked"
+                target
             );
             let build = build
                 .dir(&context.root)

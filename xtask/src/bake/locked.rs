@@ -24,9 +24,20 @@ pub fn lock(
     arch: Arch,
     pool: &Path,
 ) -> Result<ArchLock> {
+    lock_at(context, args, recipe, arch, pool, &recipe.lock_path())
+}
+
+/// `lock` for a lock that lies elsewhere than beside its recipe.
+pub fn lock_at(
+    context: &Context,
+    args: &Args,
+    recipe: &Recipe,
+    arch: Arch,
+    pool: &Path,
+    path: &Path,
+) -> Result<ArchLock> {
     let request = apt::request(recipe, arch);
-    let path = recipe.lock_path();
-    let mut lock = Lock::load(&path)?;
+    let mut lock = Lock::load(path)?;
     if !args.update
         && let Some(locked) = lock.get(arch, &request)
     {
@@ -50,7 +61,7 @@ pub fn lock(
         context.ui.line(&format!("    {line}"));
     }
     lock.set(arch, chosen.clone());
-    lock.save(&path, &recipe.name)?;
+    lock.save(path, &recipe.name)?;
     Ok(chosen)
 }
 

@@ -135,12 +135,12 @@ impl Baker<'_> {
         })
     }
 
-    /// The disk with everything on it.
-    pub fn disk(&self, rootfs: &Path, kernel: &Path) -> Result<PathBuf> {
+    /// The disk with everything on it. Without a kernel, its modules are the packages' matter.
+    pub fn disk(&self, rootfs: &Path, kernel: Option<&Path>) -> Result<PathBuf> {
         let sources = ["assemble.rs", "account.rs", "ext4.rs", "qcow2.rs", "disk.rs", "tree.rs"];
         let mut key = self.key("disk", &sources)?;
         key.add("rootfs", name_of(rootfs));
-        key.add("kernel", name_of(kernel));
+        key.add("kernel", kernel.map_or(&[], name_of));
         key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
         for file in &self.recipe.body.file {
             key.add(file.path.as_str(), &self.recipe.content(file)?);
@@ -150,7 +150,9 @@ impl Baker<'_> {
             let mut packages = Tree::new(self.lock.source_date);
             packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
             let mut modules = Tree::new(self.lock.source_date);
-            modules.add_tar_file(&kernel.join("modules.tar"))?;
+            if let Some(kernel) = kernel {
+                modules.add_tar_file(&kernel.join("modules.tar"))?;
+            }
             let tree = assemble::tree(packages, &modules, self.recipe, self.lock)?;
             step.say(format!("ext4: {} entries", tree.len()));
             let settings = ext4::Settings {
