@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn sources_are_told_apart() {
         let ab = hash(&"ab".repeat(32));
-        let parse = |source: &str, sha256| Source::parse(source, sha256);
+        let parse = Source::parse;
         assert_eq!(parse("apt", None).unwrap(), Source::Apt);
         assert_eq!(
             parse("https://x.example/q.tar.xz", Some(&ab)).unwrap(),
