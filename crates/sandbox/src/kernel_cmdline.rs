@@ -25,8 +25,9 @@ pub(crate) fn socket(machine: MachineType, accelerator: Accelerator) -> String {
     let console = machine.console();
     let mut line = format!("{ROOT} console={console} {LAST_WORDS} panic=-1 net.ifnames=0");
     if accelerator == Accelerator::Tcg {
-        // Self-tests of ciphers are the most costly part of an emulated boot.
-        line.push_str(" cryptomgr.notests");
+        // Self-tests of ciphers are the most costly part of an emulated boot; waiting for grace
+        // periods of RCU comes next.
+        line.push_str(" cryptomgr.notests rcupdate.rcu_expedited=1");
         if machine == MachineType::Q35 {
             // Emulated time needs no calibration, and one emulated clock is like the other.
             line.push_str(" tsc=reliable no_timer_check nolapic_timer noreplace-smp");
@@ -59,8 +60,8 @@ mod tests {
                 }
             }
         }
-        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests tsc=reliable no_timer_check nolapic_timer noreplace-smp");
+        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1 tsc=reliable no_timer_check nolapic_timer noreplace-smp");
         insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Kvm), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0");
-        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests");
+        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1");
     }
 }

@@ -81,7 +81,7 @@ impl Size {
             return self.text.clone();
         }
         for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-            if self.bytes % (1 << shift) == 0 && self.bytes > 0 {
+            if self.bytes > 0 && self.bytes.is_multiple_of(1 << shift) {
                 return format!("{}{unit}", self.bytes >> shift);
             }
         }

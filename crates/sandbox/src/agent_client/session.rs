@@ -243,7 +243,7 @@ fn wire_request(
     let limit = Duration::from_secs_f64(limits::MAX_TIMEOUT_SECONDS);
     let wire = agent_protocol::ExecuteRequest {
         command: request.command.clone(),
-        timeout: (request.timeout <= limit).then(|| request.timeout.as_secs_f64()),
+        timeout: (request.timeout <= limit).then_some(request.timeout.as_secs_f64()),
         cwd: request.cwd.clone(),
         shell: Some(request.shell.clone()),
         user: request.user.clone(),

@@ -3,7 +3,7 @@
 use super::{eventually, execute, host_processes, run};
 use runtime_locator::find_image;
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::{Accelerator, DONE, Error, ExecuteRequest, STAGES};
+use sandbox::{Accelerator, DONE, Error, ExecuteRequest, STAGES, SandboxConfig, WaitFor};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -158,4 +158,13 @@ async fn a_guest_that_makes_no_progress_falls_back_to_tcg() {
     let fell_back = accelerator == Accelerator::Tcg && reason.contains("no progress");
     assert!(accelerator == native || fell_back, "{accelerator:?}: {reason}");
     assert_eq!(execute(&sandbox, "true").await.exit_code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debian_answers_and_its_boot_can_be_waited_for() {
+    let builder = SandboxConfig::builder("debian").wait_for(WaitFor::Boot);
+    let sandbox = vm_tests::started(builder).await;
+    assert_eq!(run(&sandbox, ". /etc/os-release; echo $ID").await, "debian");
+    let state = execute(&sandbox, "systemctl is-system-running").await.stdout_lossy();
+    assert!(["running\n", "degraded\n"].contains(&&*state), "{state}");
 }
