@@ -182,6 +182,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .downcast_ref::<Hinted>()
             .map(|hinted| hinted.hint.clone())
             .or_else(|| cause.downcast_ref::<StepFailed>().map(|failed| failed.hint.clone()))
+            .or_else(|| cause.downcast_ref::<image_builder::Error>().and_then(|error| error.hint()))
+            .or_else(|| cause.downcast_ref::<wheel_retag::Error>()?.hint())
     })
 }
 

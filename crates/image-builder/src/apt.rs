@@ -21,7 +21,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
-pub use private::{Download, Private};
+pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};
 pub use sources::{Archive, archives, canonical};
 

@@ -8,7 +8,7 @@ use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
 /// apt's own downloader: it honours apt's proxies and checks what it fetched.
-const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
+pub const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// A private apt.
 pub struct Private {

