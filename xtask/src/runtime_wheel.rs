@@ -128,9 +128,7 @@ fn spec(
             requires_python: ">=3.10".to_owned(),
             extras: EXTRAS
                 .iter()
-                .map(|extra| {
-                    ((*extra).to_owned(), vec![format!("quicksand-{extra}=={version}")])
-                })
+                .map(|extra| ((*extra).to_owned(), vec![format!("quicksand-{extra}=={version}")]))
                 .collect(),
             description: Some(fs::read_to_string(root.join("README.md"))?),
             classifiers: vec!["Typing :: Typed".to_owned()],
@@ -148,10 +146,8 @@ fn spec(
         ..WheelSpec::default()
     };
     spec.files = package_files(&root.join("python/quicksand"))?;
-    let module = WheelFile::deflated(
-        format!("quicksand/{module}"),
-        Source::Path(binaries.module.clone()),
-    );
+    let module =
+        WheelFile::deflated(format!("quicksand/{module}"), Source::Path(binaries.module.clone()));
     let command = WheelFile::deflated(
         format!("{}/scripts/{command}", spec.data_dir()?),
         Source::Path(binaries.command.clone()),
