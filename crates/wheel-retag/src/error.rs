@@ -98,6 +98,14 @@ pub enum Error {
         /// The word as it was given.
         name: String,
     },
+    /// A wheel, or a folder of wheels, that cannot become a fat one.
+    #[error("Failed to merge `{wheel}`: {reason}")]
+    Merge {
+        /// The wheel or the folder.
+        wheel: PathBuf,
+        /// What is in the way.
+        reason: String,
+    },
     /// A wheel whose own files contradict each other, so that it cannot be changed safely.
     #[error("`{path}` is not a sound wheel: {reason}")]
     NotAWheel {
@@ -134,6 +142,9 @@ impl Error {
             }
             Error::Runner { .. } => {
                 "use linux-x64, linux-arm64, macos-arm64, windows-x64 or windows-arm64"
+            }
+            Error::Merge { .. } => {
+                "the folder needs the win_amd64 and the win_arm64 wheel of one version, as their runners built them"
             }
             Error::NotAWheel { .. } => "run `cargo xtask verify` on it for the full list",
         };

@@ -25,6 +25,7 @@ mod archive;
 mod entry_path;
 mod error;
 mod matrix;
+mod merge;
 mod metadata;
 mod name;
 mod read;
@@ -37,7 +38,8 @@ mod write;
 
 pub use entry_path::{PathProblem, check_entry_path, collision_key};
 pub use error::Error;
-pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, retag_folder, retags};
+pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, retag_folder, retags, wheels_in};
+pub use merge::{FatPair, FatPlan, Half, fat_pairs, merge_fat, plan_merge};
 pub use name::{WheelFileName, escape_distribution, normalize_distribution, normalize_version};
 pub use read::read_entries;
 pub use record::{RecordRow, format_record, parse_record, record_hash};

@@ -132,7 +132,7 @@ pub fn retag_folder(folder: &Path, runner: Runner) -> Result<Vec<PathBuf>, Error
 }
 
 /// The wheels in a folder, sorted.
-pub(crate) fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub fn wheels_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut wheels = Vec::new();
     for entry in fs_err::read_dir(folder).map_err(Error::io("read the folder", folder))? {
         let path = entry.map_err(Error::io("read the folder", folder))?.path();

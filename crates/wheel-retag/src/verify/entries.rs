@@ -102,6 +102,10 @@ pub(super) fn check_executables(
 /// ELF, so a name with `.so` is believed.
 fn is_program(path: &str, head: &[u8]) -> bool {
     let file_name = path.rsplit('/').next().unwrap_or(path);
+    // A guest's kernel is an ELF executable that no host executes.
+    if package_layout::image::ImageFileName::parse(file_name).is_some() {
+        return false;
+    }
     let half_word = |at: usize| head.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let word =
         |at: usize| head.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -149,6 +153,7 @@ mod tests {
             ("a/bin/qemu", mach(2), true),
             ("a/libz.dylib", mach(6), false),
             ("a/bin/script", b"#!/bin/sh\n".to_vec(), false),
+            ("q/images/debian-13-amd64.kernel", elf(2), false),
             ("a/bin/short", b"\x7fELF\x02\x01".to_vec(), false),
         ];
         for (path, head, expect) in table {

@@ -289,8 +289,8 @@ fn every_flipped_bit_is_found() {
 /// caller's, because nothing is downloaded here.
 #[test]
 fn a_corpus_of_foreign_wheels_has_no_finding() {
-    let Some(folder) = std::env::var_os("QUICKSAND_WHEEL_CORPUS") else {
-        println!("skipped: QUICKSAND_WHEEL_CORPUS does not name a folder with wheels");
+    let Some(folder) = std::env::var_os("QUICKSAND_AUDIT_CORPUS") else {
+        println!("skipped: QUICKSAND_AUDIT_CORPUS does not name a folder with wheels");
         return;
     };
     let mut n_wheels = 0;
