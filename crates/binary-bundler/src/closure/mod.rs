@@ -78,14 +78,33 @@ pub fn closure(root: &Root, files: &[PathBuf], options: &Options) -> Result<Clos
     let mut found = Closure::default();
     let mut by_file: BTreeMap<PathBuf, usize> = BTreeMap::new();
     let mut parents: Vec<Option<usize>> = Vec::new();
+    let mut next = 0;
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let n_before = found.objects.len();
         let index = load(root, file, name, true, &mut found, &mut by_file)?;
-        parents.resize(parents.len().max(index + 1), None);
+        if index == n_before {
+            // A module is loaded by the program, which comes first and has loaded its own by then.
+            let is_module = index > 0 && !is_program(&found.objects[index].binary);
+            parents.push(is_module.then_some(0));
+        }
+        follow(root, options, &mut found, &mut by_file, &mut parents, &mut next)?;
     }
-    let mut next = 0;
-    while next < found.objects.len() {
-        let object = found.objects[next].clone();
+    Ok(found)
+}
+
+/// Looks for what the objects from `next` on need, until nothing new comes up.
+fn follow(
+    root: &Root,
+    options: &Options,
+    found: &mut Closure,
+    by_file: &mut BTreeMap<PathBuf, usize>,
+    parents: &mut Vec<Option<usize>>,
+    next: &mut usize,
+) -> Result<(), Error> {
+    while *next < found.objects.len() {
+        let at = *next;
+        let object = found.objects[at].clone();
         let mut needs = Vec::new();
         for (name, may_be_absent) in needed_by(&object.binary) {
             if is_system(&object.binary, &name) || options.exclude.contains(&name) {
@@ -93,7 +112,7 @@ pub fn closure(root: &Root, files: &[PathBuf], options: &Options) -> Result<Clos
                 needs.push((name, Found::System));
                 continue;
             }
-            let chain = chain_of(&found.objects, &parents, next);
+            let chain = chain_of(&found.objects, parents, at);
             let hit = match &object.binary.format {
                 Format::Elf(_) => elf::search(root, &name, &chain, &found.objects)?,
                 Format::MachO(_) => macho::search(root, &name, &chain)?,
@@ -108,17 +127,17 @@ pub fn closure(root: &Root, files: &[PathBuf], options: &Options) -> Result<Clos
             };
             let n_before = found.objects.len();
             let key = library_name(&object.binary, &name);
-            let index = load(root, &hit.file, key, false, &mut found, &mut by_file)?;
+            let index = load(root, &hit.file, key, false, found, by_file)?;
             if index == n_before {
-                parents.push(Some(next));
+                parents.push(Some(at));
                 found.objects[index].variants = hit.variants;
             }
             needs.push((name, Found::Object(index)));
         }
-        found.objects[next].needs = needs;
-        next += 1;
+        found.objects[at].needs = needs;
+        *next += 1;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What a search gives: the file and its variants for newer processors.
@@ -199,6 +218,14 @@ fn library_name(binary: &Binary, needed: &str) -> String {
     match &binary.format {
         Format::Pe(_) => needed.to_owned(),
         _ => needed.rsplit('/').next().unwrap_or(needed).to_owned(),
+    }
+}
+
+fn is_program(binary: &Binary) -> bool {
+    match &binary.format {
+        Format::Elf(elf) => elf.is_executable,
+        Format::MachO(macho) => macho.slices.iter().any(|slice| slice.is_executable),
+        Format::Pe(pe) => !pe.is_dll,
     }
 }
 

@@ -67,8 +67,8 @@ fn edit(bytes: &[u8], rpath: &str) -> Result<Option<Vec<u8>>, &'static str> {
         slice(bytes, dynamic.offset, dynamic.file_size).ok_or("its dynamic table is cut off")?;
     let rows: Vec<(u64, u64)> =
         table.chunks_exact(ROW_LEN).map(|row| (u64_at(row, 0), u64_at(row, 8))).collect();
-    let n_used =
-        rows.iter().position(|(tag, _)| *tag == DT_NULL).ok_or("its dynamic table has no end")?;
+    // Some linkers leave the closing row out when asked for no free rows; the segment's end closes.
+    let n_used = rows.iter().position(|(tag, _)| *tag == DT_NULL).unwrap_or(rows.len());
     let value = |wanted: u64| rows[..n_used].iter().find(|row| row.0 == wanted).map(|row| row.1);
     let strings_address = value(DT_STRTAB).ok_or("it has no dynamic strings")?;
     let strings_len = value(DT_STRSZ).ok_or("it has no dynamic strings")?;

@@ -9,6 +9,9 @@
 //! | ELF | `lib/` | `DT_RPATH`: `$ORIGIN/lib` in programs, `$ORIGIN` in libraries |
 //! | Mach-O | `lib/` | install names `@loader_path/lib/NAME`, then an ad-hoc signature |
 //! | PE | beside the program | no edit: Windows looks there first |
+//!
+//! glibc learns `$ORIGIN` of a program from `/proc/self/exe`, so that a root without `/proc` cannot
+//! start a dynamic program of any bundle.
 
 mod elf_edit;
 mod verify;

@@ -26,12 +26,12 @@ pub fn verify(plan: &Plan, tree: &Path) -> Result<(), Error> {
         };
         let wrong = |what: String| Error::Verify { path: path.clone(), what };
         match (&binary.format, &copy.edit) {
+            // A static file has no search path and needs none.
             (Format::Elf(elf), Edit::Rpath(rpath))
-                if !elf.needed.is_empty() || elf.interpreter.is_some() =>
+                if (!elf.needed.is_empty() || elf.interpreter.is_some())
+                    && (elf.rpath != [rpath.clone()] || elf.runpath.is_some()) =>
             {
-                if elf.rpath != [rpath.clone()] || elf.runpath.is_some() {
-                    return Err(wrong(format!("its search path is not `{rpath}`")));
-                }
+                return Err(wrong(format!("its search path is not `{rpath}`")));
             }
             (Format::MachO(macho), Edit::MachO(change)) => {
                 for slice in &macho.slices {

@@ -235,7 +235,20 @@ fn arm64_segments_suit_64k_pages() {
     let Some(zig) = crate::tools::zig() else { return };
     let sources = Sources::new();
     let (file, out) = (sources.text("deep.c"), sources.text("libdeep.so"));
-    run(&zig, &["cc", "-target", "aarch64-linux-gnu.2.17", "-shared", "-fPIC", "-o", &out, &file]);
+    run(
+        &zig,
+        &[
+            "cc",
+            "-target",
+            "aarch64-linux-gnu.2.17",
+            "-nostdlib",
+            "-shared",
+            "-fPIC",
+            "-o",
+            &out,
+            &file,
+        ],
+    );
     let before = fs_err::read(&out).unwrap();
     let after = relocate::set_rpath(Path::new(&out), &before, "$ORIGIN").unwrap().unwrap();
     fs_err::write(&out, &after).unwrap();
@@ -255,7 +268,7 @@ fn arm64_segments_suit_64k_pages() {
     assert!(loads.is_sorted_by_key(|load| load[1]));
 }
 
-/// Runs a program of a tree in a root that has nothing but the tree and the C library.
+/// Runs a program of a tree in a root that has nothing but the tree, the C library and /proc.
 fn in_empty_root(tree: &Path, program: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
@@ -276,11 +289,14 @@ fn in_empty_root(tree: &Path, program: &str) -> String {
         fs_err::copy(&file, to).unwrap();
     }
     let inside = format!("/tree/{program}");
-    // As root chroot alone is enough; elsewhere a user namespace allows it.
-    let root = root.to_str().unwrap();
-    if run("id", &["-u"]) == "0" {
-        run("chroot", &[root, &inside])
-    } else {
-        run("unshare", &["--map-root-user", "chroot", root, &inside])
+    // glibc learns `$ORIGIN` of a program from /proc/self/exe alone.
+    fs_err::create_dir_all(root.join("proc")).unwrap();
+    let script = "mount --rbind /proc \"$1/proc\" && exec chroot \"$1\" \"$2\"";
+    let mut args = vec!["--mount"];
+    // Elsewhere than as root a user namespace allows it.
+    if run("id", &["-u"]) != "0" {
+        args.push("--map-root-user");
     }
+    args.extend(["sh", "-c", script, "sh", root.to_str().unwrap(), &inside]);
+    run("unshare", &args)
 }

@@ -146,17 +146,30 @@ fn dlls_come_along_and_those_of_windows_stay() {
     for (target, arch) in [("x86_64-windows-gnu", "amd64"), ("aarch64-windows-gnu", "arm64")] {
         let sources = Sources::new();
         fs_err::create_dir_all(sources.path("bin")).unwrap();
-        fs_err::write(
-            sources.path("deep.c"),
-            "__declspec(dllexport) int deep(void) { return 40; }\n",
-        )
-        .unwrap();
-        fs_err::write(
-            sources.path("wide.c"),
-            "int deep(void);\n__declspec(dllexport) int wide(void) { return deep() + 2; }\n",
-        )
-        .unwrap();
-        let build = |args: &[&str]| run(&zig, &[&["cc", "-target", target][..], args].concat());
+        let write = |name: &str, text: &str| fs_err::write(sources.path(name), text).unwrap();
+        // Without a C runtime, which would take minutes to build: entries of their own.
+        let entry = "int DllMainCRTStartup(void *a, unsigned b, void *c) { return 1; }\n";
+        write("deep.c", &format!("{entry}__declspec(dllexport) int deep(void) {{ return 40; }}\n"));
+        write(
+            "wide.c",
+            &format!(
+                "{entry}int deep(void);\n\
+                 __declspec(dllexport) int wide(void) {{ return deep() + 2; }}\n"
+            ),
+        );
+        write(
+            "tool.c",
+            "int wide(void); unsigned GetTickCount(void);\n\
+             int wWinMainCRTStartup(void) { return wide() + (int)GetTickCount(); }\n",
+        );
+        write("kernel32.def", "LIBRARY KERNEL32.dll\nEXPORTS\nGetTickCount\n");
+        let (def, kernel) = (sources.text("kernel32.def"), sources.text("kernel.lib"));
+        let machine = if arch == "arm64" { "arm64" } else { "i386:x86-64" };
+        run(&zig, &["dlltool", "-m", machine, "-d", &def, "-l", &kernel]);
+        let build = |args: &[&str]| {
+            let start = ["cc", "-target", target, "-nostdlib", "-fno-sanitize=all"];
+            run(&zig, &[&start[..], args].concat())
+        };
         let (c, dll, lib) =
             (sources.text("deep.c"), sources.text("bin/deep.dll"), sources.text("deep.lib"));
         build(&["-shared", "-o", &dll, &c, &format!("-Wl,--out-implib,{lib}")]);
@@ -164,7 +177,9 @@ fn dlls_come_along_and_those_of_windows_stay() {
             (sources.text("wide.c"), sources.text("bin/wide.dll"), sources.text("wide.lib"));
         build(&["-shared", "-o", &dll, &c, &lib, &format!("-Wl,--out-implib,{wide}")]);
         let (c, exe) = (sources.text("tool.c"), sources.text("bin/tool.exe"));
-        build(&["-o", &exe, &c, &wide]);
+        build(&["-o", &exe, &c, &wide, &kernel]);
+        let pe = pe_of(&sources.path("bin/tool.exe"));
+        assert!(pe.imports.iter().any(|name| name == "KERNEL32.dll"), "{pe:?}");
         // The installer's folder has the name in another case than the import.
         fs_err::rename(sources.path("bin/deep.dll"), sources.path("bin/DEEP.DLL")).unwrap();
         let plan = relocate::plan(&request(sources.folder.path(), "tool.exe")).unwrap();

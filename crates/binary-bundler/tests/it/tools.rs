@@ -1,9 +1,9 @@
 //! Compilers for fixtures: the host's gcc, and zig for other systems.
 
-use std::path::{Path, PathBuf};
+use std::{ffi::OsStr, path::PathBuf};
 
 /// Runs a command that must succeed.
-pub fn run(program: impl AsRef<Path>, args: &[&str]) -> String {
+pub fn run(program: impl AsRef<OsStr>, args: &[&str]) -> String {
     let program = program.as_ref();
     duct::cmd(program, args)
         .stderr_to_stdout()

@@ -1,0 +1,3 @@
+//! The tasks from outside, as a person calls them.
+
+mod audit;
