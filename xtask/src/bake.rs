@@ -38,6 +38,11 @@ pub struct Args {
     #[arg(long)]
     update: bool,
 
+    /// Bake the variant that the benchmarks put beside ours: the distribution's own kernel file,
+    /// initramfs and services. Prints its folder.
+    #[arg(long, hide = true)]
+    usual: bool,
+
     /// Choose packages anew for this bake alone when the lock's are gone from the mirror.
     #[arg(skip)]
     is_lenient: bool,
@@ -53,12 +58,16 @@ impl Args {
             out: None,
             no_cache: false,
             update: false,
+            usual: false,
             is_lenient: true,
         }
     }
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
+    if args.usual {
+        return usual(context, &args.name);
+    }
     let recipe = recipe::load(&context.root.join("recipes"), &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
     let pool = context.cache.folder("packages")?;

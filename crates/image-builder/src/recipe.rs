@@ -50,9 +50,6 @@ pub struct Body {
     pub kernel: Kernel,
     /// The disk.
     pub disk: Disk,
-    /// What a sandbox of this image gets unless it is told otherwise.
-    #[serde(default)]
-    pub defaults: Defaults,
     /// Users.
     #[serde(default)]
     pub user: Vec<User>,
@@ -134,16 +131,6 @@ pub struct Kernel {
 pub struct Disk {
     /// The size that the guest sees; the image holds only what is used of it.
     pub size: ByteSize,
-}
-
-/// What a sandbox of this image gets unless it is told otherwise.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Defaults {
-    /// Memory.
-    pub memory: Option<ByteSize>,
-    /// Processors.
-    pub cpus: Option<std::num::NonZeroU8>,
 }
 
 /// A user.

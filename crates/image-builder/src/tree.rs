@@ -559,7 +559,9 @@ mod tests {
         header.set_entry_type(tar::EntryType::Link);
         header.set_size(0);
         header.set_mode(0o755);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         builder.append_link(&mut header, "./usr/bin/ping6", "./usr/bin/ping").unwrap();
         let bytes = builder.into_inner().unwrap();
 
