@@ -1,12 +1,15 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
-use crate::{context::Context, dist, environment, setup, ui::hinted};
+use crate::{audit, context::Context, dist, environment, setup, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
 
 /// Test tools of PyPI, pinned.
 const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2"];
+
+/// Makes the fixtures for macOS and Windows.
+const ZIG: &[&str] = &["ziglang==0.17.1"];
 
 /// Which tests to run; all without an argument.
 #[derive(clap::Args)]
@@ -70,7 +73,14 @@ fn unit(context: &Context) -> Result<()> {
 fn it(context: &Context) -> Result<()> {
     // What the integration tests compare our output with.
     setup::ensure_packages(context, &["qemu-utils", "e2fsprogs", "python3-venv", "zstd"])?;
-    cargo_test(context, &["--workspace", "--exclude", "vm-tests", "--test", "*"])
+    let zig = setup::python_tools(context, ZIG)?.join("python");
+    let zig = cmd!(zig, "-c", "import ziglang; print(ziglang.__path__[0] + '/zig')").read()?;
+    cargo(context, &["test", "--workspace", "--exclude", "vm-tests", "--test", "*"])
+        .env("QUICKSAND_AUDIT_CORPUS", audit::corpus::folder(context)?)
+        .env("QUICKSAND_AUDITWHEEL", audit::corpus::auditwheel(context)?)
+        .env("QUICKSAND_ZIG", zig)
+        .run()?;
+    Ok(())
 }
 
 fn vm(context: &Context) -> Result<()> {
