@@ -3,9 +3,11 @@
 //! Results go to stdout, progress to stderr. Exit codes: 0 all went well, 1 a task failed, 2 the
 //! command line was wrong.
 
+mod audit;
 mod bake;
 mod bench;
 mod build_qemu;
+mod bundle;
 mod cache;
 mod check;
 mod context;
@@ -41,10 +43,14 @@ enum Task {
     Check(check::Args),
     /// Build QEMU from pinned source and pack its wheel.
     BuildQemu(build_qemu::Args),
+    /// Make an installed QEMU relocatable, in the layout of our wheel.
+    Bundle(bundle::Args),
     /// Bake an image from its recipe and pack its wheel.
     Bake(bake::Args),
     /// Make every wheel that this host can make, into dist/.
     Dist(dist::Args),
+    /// Say the lowest true platform tag of wheels, folders and binaries, and refuse false ones.
+    Audit(audit::Args),
     /// Measure, and print figures beside their references.
     Bench(bench::Args),
 }
@@ -70,6 +76,8 @@ fn main() -> std::process::ExitCode {
                 println!("{}", wheel.display());
             }
         }),
+        Task::Bundle(args) => bundle::run(&context, &args),
+        Task::Audit(args) => audit::run(&context, &args),
         Task::Bench(args) => bench::run(&context, &args),
     };
     match outcome {
