@@ -15,7 +15,7 @@ use super::{
     source,
 };
 use crate::{context::Context, ui::Step};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use binary_bundler::{Component, How};
 use duct::cmd;
 use fs_err as fs;
@@ -144,7 +144,7 @@ pub fn gather(
                 name: source.name.clone(),
                 version: source.version,
                 how: How::StaticallyLinked,
-                distributor: Some(distributor()),
+                distributor: Some(distributor()?),
                 files: part.files.into_iter().collect(),
                 patches: vec![],
             });
@@ -163,8 +163,11 @@ pub fn gather(
     Ok(())
 }
 
-fn distributor() -> String {
-    super::host_apt::OsRelease::read().map_or_else(|_| "debian".to_owned(), |os| os.id)
+/// The host's distribution by its name in `os-release(5)`: whose libraries were linked in.
+fn distributor() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release")?;
+    let id = text.lines().find_map(|line| line.strip_prefix("ID="));
+    Ok(id.context("/etc/os-release names no distribution")?.trim_matches(['"', '\'']).to_owned())
 }
 
 /// The components that are built or bundled here.

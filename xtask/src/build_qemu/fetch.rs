@@ -3,7 +3,6 @@
 //! nothing of it afterwards. Every file is checked against its hash each time it is used.
 
 use super::{
-    host_apt::{self, OsRelease, Repository},
     pins::{File, Pin, Sha256Hex},
     source,
 };
@@ -13,20 +12,32 @@ use crate::{
     ui::{Step, hinted},
 };
 use anyhow::{Context as _, Result};
-use duct::cmd;
 use fs_err as fs;
+use host_platform::Arch;
+use image_builder::{
+    apt::{self, APT_HELPER, Private, Repository},
+    recipe::DistributionName,
+};
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
 
-/// apt's downloader for single files; part of every apt.
-const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
+/// Archives of distributions, known by the last part of their URI: mirrors keep the original's
+/// layout. Other vendors' repositories are none of our business.
+/// With each, the keyring of its distribution, for entries that name none.
+const ARCHIVES: &[(&str, &str)] = &[
+    ("debian", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+    ("debian-security", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+    ("ubuntu", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
+    ("ubuntu-ports", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
+];
 
-/// An apt of our own.
+/// An apt of our own: pinned sources come from Debian's archive, the sources of what the host's
+/// libraries were built from out of the host's own distribution.
 pub struct PrivateApt {
-    config: PathBuf,
-    repositories: Vec<Repository>,
+    apt: Private,
+    has_source_lines: bool,
     mirrors: Vec<String>,
 }
 
@@ -41,29 +52,15 @@ pub struct Fetched {
 impl PrivateApt {
     /// Writes the private configuration into the build cache.
     pub fn open(context: &Context) -> Result<Self> {
-        let repositories = host_apt::repositories(Path::new("/etc/apt"))?;
-        let os = OsRelease::read()?;
-        let mut mirrors = host_apt::debian_mirrors(&repositories, &os);
-        if mirrors.is_empty() {
-            setup::ensure_packages(context, &["debootstrap"])?;
-            let script = fs::read_to_string("/usr/sbin/debootstrap")?;
-            let mirror = host_apt::debootstrap_mirror(&script)
-                .context("Failed to find a mirror of Debian: debootstrap names none")?;
-            mirrors.push(mirror);
-        }
-        let folder = context.cache.folder("apt")?;
-        for below in ["state/lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(folder.join(below))?;
-        }
-        fs::write(folder.join("sources.list"), source_lines(&repositories))?;
-        let config = folder.join("apt.conf");
-        fs::write(&config, configuration(&folder))?;
-        Ok(Self { config, repositories, mirrors })
-    }
-
-    /// An apt program that sees the private configuration.
-    fn program(&self, program: &str, args: &[&str]) -> duct::Expression {
-        cmd(program, args).env("APT_CONFIG", &self.config).env("LC_ALL", "C.UTF-8")
+        // The mirror of a host that is not Debian is the one that mmdebstrap falls back to.
+        setup::ensure_packages(context, &["mmdebstrap"])?;
+        let mirrors = apt::archives(DistributionName::Debian)?;
+        let lines = source_lines(&apt::repositories(Path::new("/etc/apt"))?);
+        Ok(Self {
+            apt: Private::new(&context.cache.folder("apt/sources")?, Arch::OF_PROCESS, &lines)?,
+            has_source_lines: !lines.is_empty(),
+            mirrors: mirrors.into_iter().map(|archive| archive.uri).collect(),
+        })
     }
 
     /// The first pin of the list whose files the cache or a mirror has, fetched and checked.
@@ -140,8 +137,9 @@ impl PrivateApt {
         let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&folder)?;
         let part = beside.path().join("download");
         let part_name = part.to_str().context("The cache's path is not valid UTF-8")?;
-        let download = self.program(APT_HELPER, &["download-file", url, part_name]);
-        if step.run(download).is_err() {
+        // Not checked by apt already: a file with another hash must be told from an absent one.
+        let args = ["download-file", url, part_name].map(str::to_owned);
+        if step.run(self.apt.command(APT_HELPER, args)).is_err() {
             return Ok(None);
         }
         source::verify(&part, url, sha256)?;
@@ -153,7 +151,8 @@ impl PrivateApt {
     /// empty when they do not have this version (any more).
     pub fn source_files(&self, package: &str, version: &str) -> Result<Vec<(String, String)>> {
         let records = self
-            .program("apt-cache", &["showsrc", "--only-source", package])
+            .apt
+            .command("apt-cache", ["showsrc", "--only-source", package].map(str::to_owned))
             .stderr_null()
             .unchecked()
             .read()?;
@@ -162,42 +161,29 @@ impl PrivateApt {
 
     /// Fetches the indexes of source packages of the host's own repositories.
     pub fn update(&self, context: &Context, step: &Step) -> Result<()> {
-        if self.repositories.is_empty() || context.offline {
+        if !self.has_source_lines || context.offline {
             return Ok(());
         }
         step.say("fetching the indexes of source packages");
-        step.run(self.program("apt-get", &["update", "--quiet"]))
+        step.run(self.apt.update())
     }
 }
 
-fn configuration(folder: &Path) -> String {
-    let folder = folder.display();
-    // Nothing runs as another user here: as root apt would otherwise hand the download to `_apt`,
-    // who cannot write into the cache.
-    format!(
-        "Dir::State \"{folder}/state\";\n\
-         Dir::Cache \"{folder}/cache\";\n\
-         Dir::Etc::SourceList \"{folder}/sources.list\";\n\
-         Dir::Etc::SourceParts \"/dev/null\";\n\
-         Acquire::Languages \"none\";\n\
-         APT::Sandbox::User \"root\";\n"
-    )
-}
-
-/// The host's binary repositories as source repositories, with the keys that the host trusts them by.
+/// The archives of the host's binary packages as source repositories.
 fn source_lines(repositories: &[Repository]) -> String {
     let mut lines = String::new();
     for repository in
         repositories.iter().filter(|found| found.types.iter().any(|kind| kind == "deb"))
     {
-        let options = match &repository.signed_by {
-            Some(keyring) => format!("[signed-by={keyring}] "),
-            None => String::new(),
-        };
         for uri in &repository.uris {
+            let name = uri.trim_end_matches('/').rsplit('/').next();
+            let Some((_, keyring)) = ARCHIVES.iter().find(|(known, _)| Some(*known) == name) else {
+                continue;
+            };
+            let keyring = repository.signed_by.as_deref().unwrap_or(keyring);
+            let components = repository.components.join(" ");
             for suite in &repository.suites {
-                let components = repository.components.join(" ");
-                let _ = writeln!(lines, "deb-src {options}{uri} {suite} {components}");
+                let _ = writeln!(lines, "deb-src [signed-by={keyring}] {uri} {suite} {components}");
             }
         }
     }
@@ -238,28 +224,24 @@ mod tests {
     }
 
     #[test]
-    fn only_binary_repositories_are_asked_for_source_with_their_keys() {
+    fn only_archives_of_distributions_are_asked_for_source_with_their_keys() {
         let repository = Repository {
             types: vec!["deb".to_owned()],
-            uris: vec!["http://m.example/debian".to_owned()],
+            uris: ["http://m.example/debian", "http://vendor.example/apt"]
+                .map(str::to_owned)
+                .into(),
             suites: vec!["a".to_owned(), "a-updates".to_owned()],
             components: vec!["main".to_owned()],
             signed_by: Some("/k.gpg".to_owned()),
         };
+        let keyless =
+            Repository { signed_by: None, suites: vec!["b".to_owned()], ..repository.clone() };
         let source = Repository { types: vec!["deb-src".to_owned()], ..repository.clone() };
         assert_eq!(
-            source_lines(&[repository, source]),
+            source_lines(&[repository, keyless, source]),
             "deb-src [signed-by=/k.gpg] http://m.example/debian a main\n\
-             deb-src [signed-by=/k.gpg] http://m.example/debian a-updates main\n"
+             deb-src [signed-by=/k.gpg] http://m.example/debian a-updates main\n\
+             deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/debian b main\n"
         );
-    }
-
-    #[test]
-    fn state_and_lists_are_private() {
-        let text = configuration(Path::new("/cache/apt"));
-        for key in ["Dir::State", "Dir::Cache", "Dir::Etc::SourceList"] {
-            let is_private = |line: &str| line.starts_with(key) && line.contains("\"/cache/apt/");
-            assert!(text.lines().any(is_private), "{key}: {text}");
-        }
     }
 }

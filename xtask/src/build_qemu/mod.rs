@@ -1,13 +1,12 @@
 //! `cargo xtask build-qemu`: QEMU from pinned source to wheels in `dist/`.
 //!
-//! `source` and `pins` say what to build, `fetch` and `host_apt` get it, `compile` builds it,
+//! `source` and `pins` say what to build, `fetch` gets it, `compile` builds it,
 //! `linked` finds out what went in, `bundle` keeps the result in the cache and `pack` makes wheels.
 //! The data beside this code is in `qemu/`: pins, device lists, patches, licences.
 
 mod bundle;
 mod compile;
 mod fetch;
-mod host_apt;
 mod linked;
 mod pack;
 mod pins;
