@@ -14,10 +14,14 @@ mod context;
 mod demo;
 mod dist;
 mod environment;
+mod merge_fat;
+mod release;
+mod retag;
 mod runtime_wheel;
 mod setup;
 mod test;
 mod ui;
+mod verify;
 
 use clap::{Parser, Subcommand};
 
@@ -51,6 +55,14 @@ enum Task {
     Dist(dist::Args),
     /// Say the lowest true platform tag of wheels, folders and binaries, and refuse false ones.
     Audit(audit::Args),
+    /// Find what installers let pass: RECORD, names, tags, modes, paths, the archive itself.
+    Verify(verify::Args),
+    /// Add the tags under which image wheels ship as well.
+    Retag(retag::Args),
+    /// Put the binaries of win_arm64 into the win_amd64 wheel of QEMU.
+    MergeFat(merge_fat::Args),
+    /// Plan a release and run its steps.
+    Release(release::Args),
     /// Measure, and print figures beside their references.
     Bench(bench::Args),
 }
@@ -78,6 +90,10 @@ fn main() -> std::process::ExitCode {
         }),
         Task::Bundle(args) => bundle::run(&context, &args),
         Task::Audit(args) => audit::run(&context, &args),
+        Task::Verify(args) => verify::run(&args),
+        Task::Retag(args) => retag::run(&args),
+        Task::MergeFat(args) => merge_fat::run(&args),
+        Task::Release(args) => release::run(&context, &args),
         Task::Bench(args) => bench::run(&context, &args),
     };
     match outcome {

@@ -11,6 +11,9 @@ const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2"];
 /// Makes the fixtures for macOS and Windows.
 const ZIG: &[&str] = &["ziglang==0.17.1"];
 
+/// Installs from the index that a release writes.
+const UV: &[&str] = &["uv==0.13.9"];
+
 /// Which tests to run; all without an argument.
 #[derive(clap::Args)]
 pub struct Args {
@@ -79,6 +82,7 @@ fn it(context: &Context) -> Result<()> {
         .env("QUICKSAND_AUDIT_CORPUS", audit::corpus::folder(context)?)
         .env("QUICKSAND_AUDITWHEEL", audit::corpus::auditwheel(context)?)
         .env("QUICKSAND_ZIG", zig)
+        .env("QUICKSAND_UV", setup::python_tools(context, UV)?.join("uv"))
         .run()?;
     Ok(())
 }

@@ -105,7 +105,7 @@ fn read_wheel(path: &Path) -> Result<(Vec<Binary>, Vec<String>)> {
     let mut failed = None;
     let name = wheel_retag::read_entries(path, |entry, size, contents| {
         // Damage in one file is told of that file, after the archive's own errors.
-        if failed.is_some() {
+        if failed.is_some() || is_for_the_guest(entry) {
             return Ok(());
         }
         let mut bytes = vec![0; inspect::N_MAGIC_BYTES];
@@ -132,6 +132,13 @@ fn read_wheel(path: &Path) -> Result<(Vec<Binary>, Vec<String>)> {
         Some(error) => Err(with_hint(error)),
         None => Ok((binaries, name.tag.platforms)),
     }
+}
+
+/// Whether it is a part of an image: its kernel is an executable that no host executes, whatever
+/// host the wheel is for.
+fn is_for_the_guest(entry: &str) -> bool {
+    let file_name = entry.rsplit('/').next().unwrap_or(entry);
+    package_layout::image::ImageFileName::parse(file_name).is_some()
 }
 
 fn read_start(contents: &mut dyn std::io::Read, start: &mut [u8]) -> std::io::Result<usize> {

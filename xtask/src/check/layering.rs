@@ -39,7 +39,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "quicksand-bench",
-        &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "sandbox"],
+        &[
+            "host-platform",
+            "package-layout",
+            "agent-protocol",
+            "runtime-locator",
+            "sandbox",
+            "wheel-retag",
+        ],
     ),
 ];
 

@@ -6,7 +6,7 @@ mod layering;
 mod licences;
 mod tidy;
 
-use crate::{context::Context, ui::hinted};
+use crate::{context::Context, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 
@@ -31,9 +31,15 @@ pub enum Check {
     Tidy,
     /// Who may depend on whom.
     Layering,
+    /// The security scanner zizmor finds nothing in the workflows.
+    Workflows,
 }
 
-const ALL: [Check; 5] = [Check::Fmt, Check::Tidy, Check::Layering, Check::Licences, Check::Clippy];
+const ALL: [Check; 6] =
+    [Check::Fmt, Check::Tidy, Check::Layering, Check::Licences, Check::Workflows, Check::Clippy];
+
+/// The scanner of workflows; it asks no network with `--offline`.
+const SCANNER: &[&str] = &["zizmor==1.32.0"];
 
 /// Runs the checks and fails when any of them found something.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
@@ -67,6 +73,13 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Check::Layering => context
                 .ui
                 .step("Check layering", |_| conclude(layering::findings(&metadata(context)?)))?,
+            Check::Workflows => {
+                let zizmor = setup::python_tools(context, SCANNER)?.join("zizmor");
+                context.ui.step("Check the workflows", |step| {
+                    let folder = context.root.join(".github/workflows");
+                    step.run(cmd!(zizmor, "--offline", "--no-progress", folder))
+                })?;
+            }
         }
     }
     Ok(())

@@ -1,3 +1,8 @@
 //! The tasks from outside, as a person calls them.
 
 mod audit;
+mod binaries;
+mod fixtures;
+mod index;
+mod release;
+mod wheels;

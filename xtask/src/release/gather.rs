@@ -1,0 +1,78 @@
+//! Brings the wheels of all runners into one folder.
+//!
+//! A name that two runners made: the one that built it wins over one that only retagged to it. The
+//! Arm image of Linux is such a name (installation document, "Image wheels").
+
+use super::Plan;
+use crate::ui::hinted;
+use anyhow::Result;
+use fs_err as fs;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use wheel_retag::{Runner, wheels_in};
+
+/// Moves the wheels of the runners' folders below `folder` into it, and says what was done. Does
+/// nothing when there are none.
+pub fn gather(folder: &Path) -> Result<Vec<String>> {
+    let plan = Plan::of_this_tree();
+    let mut by_name: BTreeMap<String, Vec<(Runner, PathBuf)>> = BTreeMap::new();
+    for runner in Runner::ALL {
+        let its = folder.join(runner.name());
+        if !its.is_dir() {
+            continue;
+        }
+        for wheel in wheels_in(&its)? {
+            let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            by_name.entry(name).or_default().push((runner, wheel));
+        }
+    }
+    // Everything is decided before the first file moves.
+    let mut moves = Vec::new();
+    for (name, makers) in &by_name {
+        moves.push((name, choose(&plan, name, makers)?));
+    }
+    let mut news = Vec::new();
+    for (name, (runner, chosen)) in moves {
+        fs::rename(chosen, folder.join(name))?;
+        news.push(format!("{name}: from {runner}"));
+        for (_, wheel) in &by_name[name] {
+            if wheel != chosen {
+                fs::remove_file(wheel)?;
+            }
+        }
+    }
+    for runner in Runner::ALL {
+        // Only a folder with nothing else in it goes.
+        let _ = fs::remove_dir(folder.join(runner.name()));
+    }
+    Ok(news)
+}
+
+fn choose<'a>(
+    plan: &Plan,
+    name: &str,
+    makers: &'a [(Runner, PathBuf)],
+) -> Result<(Runner, &'a PathBuf)> {
+    if let [(runner, wheel)] = makers {
+        return Ok((*runner, wheel));
+    }
+    let builders: Vec<&(Runner, PathBuf)> =
+        makers.iter().filter(|(runner, _)| plan.is_built_by(*runner, name)).collect();
+    if let [(runner, wheel)] = builders[..] {
+        return Ok((*runner, wheel));
+    }
+    let (runner, first) = &makers[0];
+    let bytes = fs::read(first)?;
+    for (_, other) in &makers[1..] {
+        if fs::read(other)? != bytes {
+            let names: Vec<String> = makers.iter().map(|(runner, _)| runner.to_string()).collect();
+            return Err(hinted(
+                format!("`{name}` is another wheel on each of {}", names.join(", ")),
+                "remove all but one of them, and look why two runners make the same name",
+            ));
+        }
+    }
+    Ok((*runner, first))
+}

@@ -1,0 +1,131 @@
+//! Writes an index as a folder that any file server can serve, and that pip and uv read.
+//!
+//! `simple/` holds the pages (`index.html`, and `index.json` for servers that choose by what the
+//! client accepts), `files/` the wheels with their metadata beside them.
+
+use super::pages::{self, Listed};
+use anyhow::{Context as _, Result};
+use fs_err as fs;
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+use wheel_retag::{normalize_distribution, normalize_version, read_entries};
+
+/// From a project's page to the wheels.
+const FILES_FROM_PAGE: &str = "../../files";
+
+/// Writes the index of these wheels to `place`, whole or not at all; one that is there is replaced.
+pub fn write(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>> {
+    let place = std::path::absolute(place)?;
+    let parent = place.parent().context("An index needs a folder to lie in")?;
+    fs::create_dir_all(parent)?;
+    let beside = tempfile::Builder::new().prefix(".index-").tempdir_in(parent)?;
+    let listed = fill(wheels, beside.path())?;
+    readable_by_all(beside.path())?;
+    let old = tempfile::Builder::new().prefix(".index-old-").tempdir_in(parent)?;
+    if place.exists() {
+        anyhow::ensure!(
+            place.join("simple").is_dir() || fs::read_dir(&place)?.next().is_none(),
+            "`{}` is no index, so it is not replaced",
+            place.display()
+        );
+        fs::rename(&place, old.path().join("index"))?;
+    }
+    fs::rename(beside.keep(), &place)?;
+    Ok(listed)
+}
+
+fn fill(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>> {
+    let files = place.join("files");
+    fs::create_dir_all(&files)?;
+    let mut listed = Vec::new();
+    for wheel in wheels {
+        let (facts, metadata) = read(wheel)?;
+        let copy = files.join(&facts.file_name);
+        // A link costs nothing; across file systems it is a copy.
+        fs::hard_link(wheel, &copy).or_else(|_| fs::copy(wheel, &copy).map(drop))?;
+        fs::write(files.join(format!("{}.metadata", facts.file_name)), metadata)?;
+        listed.push(facts);
+    }
+    let mut projects: BTreeMap<&str, Vec<&Listed>> = BTreeMap::new();
+    for wheel in &listed {
+        projects.entry(&wheel.project).or_default().push(wheel);
+    }
+    let simple = place.join("simple");
+    for (project, listed) in &projects {
+        let page = simple.join(project);
+        fs::create_dir_all(&page)?;
+        let html = pages::project_html(project, listed, FILES_FROM_PAGE);
+        fs::write(page.join("index.html"), html)?;
+        let json = pages::project_json(project, listed, FILES_FROM_PAGE);
+        fs::write(page.join("index.json"), serde_json::to_vec_pretty(&json)?)?;
+    }
+    let names: Vec<&str> = projects.keys().copied().collect();
+    fs::write(simple.join("index.html"), pages::root_html(&names))?;
+    fs::write(simple.join("index.json"), serde_json::to_vec_pretty(&pages::root_json(&names))?)?;
+    Ok(listed)
+}
+
+/// What the index says about one wheel, and its METADATA.
+fn read(wheel: &Path) -> Result<(Listed, Vec<u8>)> {
+    let mut metadata = Vec::new();
+    let name = read_entries(wheel, |path, _, contents| {
+        let is_metadata = path
+            .split_once('/')
+            .is_some_and(|(folder, file)| folder.ends_with(".dist-info") && file == "METADATA");
+        if is_metadata {
+            contents.read_to_end(&mut metadata)?;
+        }
+        Ok(())
+    })?;
+    let mut hash = Sha256::new();
+    std::io::copy(&mut fs::File::open(wheel)?, &mut HashWriter(&mut hash))?;
+    let text = String::from_utf8_lossy(&metadata);
+    let mut fields = text.lines().take_while(|line| !line.is_empty());
+    let requires_python = fields.find_map(|line| {
+        let (field, value) = line.split_once(':')?;
+        field.eq_ignore_ascii_case("Requires-Python").then(|| value.trim().to_owned())
+    });
+    let listed = Listed {
+        file_name: name.to_string(),
+        project: normalize_distribution(&name.distribution)?,
+        version: normalize_version(&name.version)?,
+        size: fs::metadata(wheel)?.len(),
+        sha256: hex(&hash.finalize()),
+        metadata_sha256: hex(&Sha256::digest(&metadata)),
+        requires_python,
+    };
+    Ok((listed, metadata))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// tempfile makes the folder private; an index is not.
+#[cfg(unix)]
+fn readable_by_all(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn readable_by_all(_path: &Path) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask release plan|build|retag|merge|verify|publish`: a release, one step a sub-command.
+//!
+//! `plan` is data (which runner builds what, under which names it ships); the workflows only call
+//! the other steps, and so can a person. Nothing leaves the host but by `publish --execute`.
+
+mod build;
+mod gather;
+mod index;
+mod pages;
+mod plan;
+mod publish;
+mod verify;
+
+use crate::{context::Context, merge_fat, retag};
+use anyhow::Result;
+use std::path::PathBuf;
+
+pub use plan::Plan;
+
+/// The steps of a release.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    step: Step,
+}
+
+#[derive(clap::Subcommand)]
+enum Step {
+    /// Print the whole release as JSON: runners, wheels, retags, merges, what is published.
+    Plan,
+    /// Make this runner's wheels.
+    Build(build::Args),
+    /// Add the other tags of image wheels, as `cargo xtask retag`.
+    Retag(retag::Args),
+    /// Gather the runners' folders into one and make the fat Windows wheel.
+    Merge(MergeArgs),
+    /// Verify every wheel, prove its tags, and say which wheels of the plan are missing.
+    Verify(verify::Args),
+    /// Check the index's limits and write an index that pip and uv install from; upload nothing
+    /// without --execute.
+    Publish(publish::Args),
+}
+
+/// What to merge.
+#[derive(clap::Args)]
+struct MergeArgs {
+    /// The folder with wheels, or with one folder of wheels for each runner, named as the runner.
+    dir: PathBuf,
+
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs one step.
+pub fn run(context: &Context, args: &Args) -> Result<()> {
+    match &args.step {
+        Step::Plan => {
+            println!("{}", serde_json::to_string_pretty(&Plan::of_this_tree())?);
+            Ok(())
+        }
+        Step::Build(args) => build::run(context, args),
+        Step::Retag(args) => retag::run(args),
+        Step::Merge(args) => {
+            for line in gather::gather(&args.dir)? {
+                eprintln!("{line}");
+            }
+            merge_fat::run(&merge_fat::Args { dir: args.dir.clone(), json: args.json })
+        }
+        Step::Verify(args) => verify::run(args),
+        Step::Publish(args) => publish::run(context, args),
+    }
+}

@@ -1,0 +1,225 @@
+//! The release as data: five runners, what each builds, and under which names it ships.
+//!
+//! Pure. Names are the file names of wheels; where a part is derived from the binaries (the
+//! runtime's platform), the name has a `*` in its place.
+
+use crate::dist;
+use package_layout::{image, qemu};
+use serde::Serialize;
+use wheel_retag::{Runner, WheelFileName, escape_distribution, retags};
+
+/// The whole release.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The version of every wheel.
+    pub version: String,
+    /// The five runners.
+    pub runners: Vec<RunnerPlan>,
+    /// The fat wheels that are made when all runners are done.
+    pub merges: Vec<Merge>,
+    /// What is verified: every wheel of every runner, after the merge.
+    pub verified: Vec<String>,
+    /// What is published: the same, each name once.
+    pub published: Vec<String>,
+}
+
+/// What one runner does.
+#[derive(Debug, Serialize)]
+pub struct RunnerPlan {
+    /// Our word for it.
+    pub runner: Runner,
+    /// GitHub's word for it.
+    pub label: &'static str,
+    /// The wheels that it builds.
+    pub builds: Vec<String>,
+    /// The further names under which image wheels of it ship.
+    pub retags: Vec<String>,
+}
+
+/// One fat wheel.
+#[derive(Debug, Serialize)]
+pub struct Merge {
+    /// The wheel that becomes fat.
+    pub into: String,
+    /// The wheel that gives its binaries and stays as it is.
+    pub from: String,
+}
+
+/// The runners with GitHub's words, the platform of what they build (the installation document's
+/// tables), and the pattern of a platform that is derived from binaries.
+const RUNNERS: [(Runner, &str, Platforms); 5] = [
+    (
+        Runner::LinuxX64,
+        "ubuntu-24.04",
+        Platforms {
+            qemu: "manylinux_2_17_x86_64",
+            image: Some("linux_x86_64"),
+            derived: "manylinux_*_x86_64",
+        },
+    ),
+    (
+        Runner::LinuxArm64,
+        "ubuntu-24.04-arm",
+        Platforms {
+            qemu: "manylinux_2_17_aarch64",
+            image: Some("linux_aarch64"),
+            derived: "manylinux_*_aarch64",
+        },
+    ),
+    (
+        Runner::MacosArm64,
+        "macos-14",
+        Platforms {
+            qemu: "macosx_11_0_arm64",
+            image: Some("macosx_11_0_arm64"),
+            derived: "macosx_*_arm64",
+        },
+    ),
+    (
+        Runner::WindowsX64,
+        "windows-2022",
+        Platforms { qemu: "win_amd64", image: None, derived: "win_amd64" },
+    ),
+    (
+        Runner::WindowsArm64,
+        "windows-11-arm",
+        Platforms { qemu: "win_arm64", image: None, derived: "win_arm64" },
+    ),
+];
+
+struct Platforms {
+    qemu: &'static str,
+    /// None where images are not built.
+    image: Option<&'static str>,
+    derived: &'static str,
+}
+
+/// Programs of the host: their wheels are built everywhere and never retagged.
+const PROGRAMS: [&str; 2] = [qemu::PACKAGE, qemu::CROSS_PACKAGE];
+
+impl Plan {
+    /// The plan for this tree's version and images.
+    pub fn of_this_tree() -> Self {
+        Self::new(env!("CARGO_PKG_VERSION"), dist::IMAGES)
+    }
+
+    /// The plan for a version and these images.
+    pub fn new(version: &str, images: &[&str]) -> Self {
+        let runners: Vec<RunnerPlan> = RUNNERS
+            .iter()
+            .map(|(runner, label, platforms)| {
+                let mut builds: Vec<String> = PROGRAMS
+                    .iter()
+                    .map(|package| format!("{package}-{version}-py3-none-{}.whl", platforms.qemu))
+                    .collect();
+                let mut retagged = Vec::new();
+                for name in images {
+                    let Some(platform) = platforms.image else { continue };
+                    let wheel = image_wheel(name, version, platform);
+                    retagged.extend(other_names(*runner, &wheel));
+                    builds.push(wheel);
+                }
+                let derived = platforms.derived;
+                builds.push(format!("quicksand_runtime-{version}-cp310-abi3-{derived}.whl"));
+                RunnerPlan { runner: *runner, label, builds, retags: retagged }
+            })
+            .collect();
+        let merges = PROGRAMS
+            .iter()
+            .map(|package| Merge {
+                into: format!("{package}-{version}-py3-none-win_amd64.whl"),
+                from: format!("{package}-{version}-py3-none-win_arm64.whl"),
+            })
+            .collect();
+        let mut published: Vec<String> = runners
+            .iter()
+            .flat_map(|runner| [&runner.builds[..], &runner.retags].concat())
+            .collect();
+        published.sort();
+        // The Arm image of Linux is built on one runner and retagged on another: it ships once.
+        published.dedup();
+        let version = version.to_owned();
+        Self { version, runners, merges, verified: published.clone(), published }
+    }
+
+    /// The names of the plan for which no wheel is there.
+    pub fn missing(&self, wheels: &[String]) -> Vec<String> {
+        let is_there = |pattern: &&String| wheels.iter().any(|wheel| matches(pattern, wheel));
+        self.published.iter().filter(|pattern| !is_there(pattern)).cloned().collect()
+    }
+
+    /// The wheels that the plan does not know.
+    pub fn unplanned(&self, wheels: &[String]) -> Vec<String> {
+        let is_planned =
+            |wheel: &&String| self.published.iter().any(|pattern| matches(pattern, wheel));
+        wheels.iter().filter(|wheel| !is_planned(wheel)).cloned().collect()
+    }
+
+    /// Whether that runner builds a wheel of that name, and does not only retag one to it.
+    pub fn is_built_by(&self, runner: Runner, wheel: &str) -> bool {
+        let plan = self.runners.iter().find(|plan| plan.runner == runner);
+        plan.is_some_and(|plan| plan.builds.iter().any(|pattern| matches(pattern, wheel)))
+    }
+}
+
+fn image_wheel(name: &str, version: &str, platform: &str) -> String {
+    let distribution = image::distribution(name);
+    let package = escape_distribution(&distribution).unwrap_or_else(|_| image::package(name));
+    format!("{package}-{version}-py3-none-{platform}.whl")
+}
+
+fn other_names(runner: Runner, wheel: &str) -> Vec<String> {
+    let Ok(name) = wheel.parse::<WheelFileName>() else { return Vec::new() };
+    let named = |tag| WheelFileName { tag, ..name.clone() }.to_string();
+    retags(runner, &name).into_iter().map(named).collect()
+}
+
+/// Whether a file name fits one of the plan's. At most one `*`, which stands for what an audit
+/// derives: letters, digits and `_`.
+fn matches(pattern: &str, wheel: &str) -> bool {
+    let Some((start, end)) = pattern.split_once('*') else { return pattern == wheel };
+    wheel
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_suffix(end))
+        .is_some_and(|middle| middle.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The installation document's tables, as names.
+    #[test]
+    fn the_plan_is_the_tables_of_the_installation_document() {
+        let plan = Plan::new("1.0", &["ubuntu"]);
+        insta::assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap());
+    }
+
+    #[test]
+    fn missing_and_unplanned_wheels_are_told() {
+        let plan = Plan::new("1.0", &["ubuntu"]);
+        assert_eq!(plan.missing(&[]).len(), plan.published.len());
+        let all: Vec<String> =
+            plan.published.iter().map(|pattern| pattern.replace('*', "2_34")).collect();
+        assert_eq!(plan.missing(&all), Vec::<String>::new());
+        assert_eq!(plan.unplanned(&all), Vec::<String>::new());
+        let other = "quicksand_ubuntu-1.0-py3-none-any.whl".to_owned();
+        assert_eq!(plan.unplanned(std::slice::from_ref(&other)), [other]);
+        let arm = "quicksand_ubuntu-1.0-py3-none-linux_aarch64.whl";
+        assert!(plan.is_built_by(Runner::LinuxArm64, arm));
+        assert!(!plan.is_built_by(Runner::MacosArm64, arm));
+    }
+
+    /// The workflow's matrix cannot be read from here while it runs, so it is held to the plan.
+    #[test]
+    fn the_workflow_has_the_runners_of_the_plan() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let text = fs_err::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
+        let plan = Plan::of_this_tree();
+        for runner in &plan.runners {
+            let entry = format!("- {{ runner: {}, os: {} }}", runner.runner, runner.label);
+            assert!(text.contains(&entry), "{entry}");
+        }
+        assert_eq!(text.matches("- { runner: ").count(), plan.runners.len());
+    }
+}
