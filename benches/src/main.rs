@@ -4,6 +4,7 @@
 mod execute;
 mod figure;
 mod greeting;
+mod retag;
 mod start;
 mod stream;
 
@@ -35,6 +36,10 @@ pub struct Args {
     #[arg(long, num_args = 2)]
     qemu: Vec<PathBuf>,
 
+    /// A Python that has the package `wheel`, which stands beside retag and merge.
+    #[arg(long)]
+    wheel_python: Option<PathBuf>,
+
     /// Root folder of an installed distribution QEMU.
     #[arg(long)]
     reference_root: Option<PathBuf>,
@@ -51,6 +56,8 @@ enum Name {
     Stream,
     /// Size of the QEMU wheel and time to the QMP greeting.
     Qemu,
+    /// Another tag for an 85 MB wheel, and the fat wheel, beside cp and Python's tools.
+    Retag,
 }
 
 fn main() -> Result<()> {
@@ -65,6 +72,7 @@ fn main() -> Result<()> {
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
             Name::Qemu => greeting::measure(&args)?,
+            Name::Retag => retag::measure(&args)?,
         };
         for figure in &found {
             println!("{figure}");

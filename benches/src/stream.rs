@@ -36,7 +36,9 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             }
         };
         let begin = Instant::now();
-        sandbox.stream(ExecuteRequest::new("dd if=/dev/shm/data bs=256k 2>/dev/null"), sink).await?;
+        sandbox
+            .stream(ExecuteRequest::new("dd if=/dev/shm/data bs=256k 2>/dev/null"), sink)
+            .await?;
         let seconds = begin.elapsed().as_secs_f64();
         let (hasher, n_bytes) = seen.lock().expect("no holder of this lock panics").clone();
         let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -11,10 +11,13 @@ use std::{
 /// The distribution whose packaged QEMU stands beside ours: the current stable one.
 const REFERENCE_SUITE: &str = "trixie";
 
+/// Python's own tool for tags, which stands beside ours.
+const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
+
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, execute, stream, qemu); all without an argument.
+    /// Figures to measure (start, execute, stream, qemu, retag); all without an argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.
@@ -49,6 +52,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     ]);
     if wants("qemu") {
         line.extend(["--reference-root".into(), distribution_qemu(context)?.into()]);
+    }
+    if wants("retag") {
+        let tools = setup::python_tools(context, WHEEL_TOOLS)?;
+        line.extend(["--wheel-python".into(), tools.join("python").into()]);
     }
     if let Some(path) = &args.json {
         let path = std::path::absolute(path)?;

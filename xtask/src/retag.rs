@@ -1,9 +1,12 @@
 //! `cargo xtask retag DIR`: the other tags of image wheels. The matrix is `wheel_retag::RETAGS`.
+//!
+//! What the matrix allows by name is looked into as well: a wheel that holds a program of its host
+//! would lie under another host's tag.
 
-use crate::ui::hinted;
-use anyhow::Result;
-use std::path::PathBuf;
-use wheel_retag::{Runner, retag_folder};
+use crate::{audit, ui::hinted};
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+use wheel_retag::{Runner, WheelTag, retag, retags, wheels_in};
 
 /// What to retag.
 #[derive(clap::Args)]
@@ -24,7 +27,14 @@ pub struct Args {
 /// Retags and prints the new wheels.
 pub fn run(args: &Args) -> Result<()> {
     let runner = args.runner.map_or_else(this_runner, Ok)?;
-    let made = retag_folder(&args.dir, runner)?;
+    let mut made = Vec::new();
+    // Everything is decided before the first wheel is written.
+    for (wheel, tags) in plan(&args.dir, runner)? {
+        for tag in tags {
+            made.push(retag(&wheel, &tag, &args.dir)?);
+        }
+    }
+    made.sort();
     if args.json {
         println!("{}", serde_json::json!({ "runner": runner, "made": made }));
     } else {
@@ -34,6 +44,27 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("nothing to retag for {runner}");
     }
     Ok(())
+}
+
+/// Each wheel that is retagged, with its further tags.
+fn plan(folder: &Path, runner: Runner) -> Result<Vec<(PathBuf, Vec<WheelTag>)>> {
+    let mut plan = Vec::new();
+    for wheel in wheels_in(folder)? {
+        let name = wheel.file_name().and_then(|name| name.to_str());
+        let tags = retags(runner, &name.context("A wheel's name is not UTF-8")?.parse()?);
+        if tags.is_empty() {
+            continue;
+        }
+        match audit::audit(&wheel)?.verdicts.first() {
+            None => plan.push((wheel, tags)),
+            Some(verdict) => eprintln!(
+                "warning: `{}` is not retagged: it holds programs for {}",
+                wheel.display(),
+                verdict.tag
+            ),
+        }
+    }
+    Ok(plan)
 }
 
 /// Reads a runner's name, with the allowed ones in the message.

@@ -134,9 +134,12 @@ fn read_wheel(path: &Path) -> Result<(Vec<Binary>, Vec<String>)> {
     }
 }
 
-/// Whether it is a part of an image: its kernel is an executable that no host executes, whatever
-/// host the wheel is for.
+/// Whether it is a part of an image, whose kernel is an executable, or firmware, which comes as
+/// ELF for some machines: no host executes them, whatever host the wheel is for.
 fn is_for_the_guest(entry: &str) -> bool {
+    if entry.contains(&format!("/{}/", package_layout::qemu::FIRMWARE_DIR)) {
+        return true;
+    }
     let file_name = entry.rsplit('/').next().unwrap_or(entry);
     package_layout::image::ImageFileName::parse(file_name).is_some()
 }

@@ -76,3 +76,59 @@ fn choose<'a>(
     }
     Ok((*runner, first))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, contents) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, contents).unwrap();
+        }
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name();
+        let name = |entry: walkdir::DirEntry| {
+            entry.path().strip_prefix(folder).unwrap().to_string_lossy().into_owned()
+        };
+        entries.into_iter().map(|entry| name(entry.unwrap())).collect()
+    }
+
+    #[test]
+    fn who_builds_a_name_wins_over_who_retags_to_it() {
+        let image =
+            format!("quicksand_debian-{}-py3-none-linux_aarch64.whl", env!("CARGO_PKG_VERSION"));
+        let folder = folder(&[
+            (&format!("macos-arm64/{image}"), "retagged"),
+            (&format!("linux-arm64/{image}"), "built"),
+            ("linux-x64/other-1-py3-none-any.whl", "same"),
+            ("windows-x64/other-1-py3-none-any.whl", "same"),
+            ("windows-x64/notes.txt", "not a wheel"),
+        ]);
+        assert_eq!(gather(folder.path()).unwrap().len(), 2);
+        assert_eq!(fs::read_to_string(folder.path().join(&image)).unwrap(), "built");
+        assert_eq!(
+            names(folder.path()),
+            ["other-1-py3-none-any.whl", &image, "windows-x64", "windows-x64/notes.txt"]
+        );
+        assert_eq!(gather(folder.path()).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_wheels_of_one_name_are_an_error_and_stay() {
+        let folder = folder(&[
+            ("linux-x64/other-1-py3-none-any.whl", "one"),
+            ("windows-x64/other-1-py3-none-any.whl", "another"),
+            ("linux-x64/fine-1-py3-none-any.whl", "x"),
+        ]);
+        let before = names(folder.path());
+        let error = gather(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("linux-x64, windows-x64"), "{error}");
+        assert_eq!(names(folder.path()), before);
+    }
+}

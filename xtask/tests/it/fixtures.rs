@@ -78,6 +78,11 @@ impl Machine {
                 format!("{bin}/share/qemu/keymaps/en-us"),
                 Source::Bytes(b"keys\n".to_vec()),
             ),
+            // Firmware of some guests is an executable for them, and of no concern to the host.
+            WheelFile::deflated(
+                format!("{bin}/share/qemu/hppa-firmware.img"),
+                Source::Bytes(b"\x7fELF\x01\x02\x01 for PA-RISC".to_vec()),
+            ),
         ];
         if self.is_windows() {
             let machine = if self.platform == "win_amd64" { PE_AMD64 } else { PE_ARM64 };

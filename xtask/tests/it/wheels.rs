@@ -66,6 +66,14 @@ fn retag_applies_the_matrix_of_the_runner() {
             assert_eq!(xtask(["verify", folder.path().to_str().unwrap()]).code, 0);
         }
     }
+    // No image, though its name is none of those that are never retagged.
+    let folder = tempfile::tempdir().unwrap();
+    let mut tool = MACHINES[0].qemu("quicksand_tool", "x86_64");
+    tool.name = "quicksand-tool".into();
+    write(&tool, folder.path()).unwrap();
+    let outcome = xtask(["retag", folder.path().to_str().unwrap(), "--runner", "linux-x64"]);
+    assert_eq!((outcome.code, names(folder.path()).len()), (0, 1));
+    assert!(outcome.stderr.contains("it holds programs"), "{}", outcome.stderr);
     let unknown = xtask(["retag", ".", "--runner", "linux"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.stderr.contains("linux-x64"), "{}", unknown.stderr);
@@ -85,7 +93,10 @@ fn a_fat_wheel_is_made_once() {
     assert_eq!(first.code, 0, "{}", first.stderr);
     let merged = first.json()["merged"].clone();
     assert_eq!(merged[0]["is_changed"], true);
-    assert_eq!(merged[0]["shared"], serde_json::json!(["share/qemu/keymaps/en-us"]));
+    assert_eq!(
+        merged[0]["shared"],
+        serde_json::json!(["share/qemu/hppa-firmware.img", "share/qemu/keymaps/en-us"])
+    );
     let once = read();
     let second = merge();
     assert_eq!((second.code, &second.json()["merged"][0]["is_changed"]), (0, &false.into()));
