@@ -195,7 +195,7 @@ mod tests {
         };
         fails("arm64", &[tool(&[])], "`qemu-img.exe` is for amd64, not for arm64");
         fails("x86_64", &[tool(&["libglib.dll"])], "imports `libglib.dll`");
-        fails("x86_64", &[glib.clone()], "no program");
+        fails("x86_64", std::slice::from_ref(&glib), "no program");
         fails("x86_64", &[], "no program");
         let wrong = ("libx.dll", pe("x86", true, &[], &[]));
         fails("x86_64", &[tool(&[]), wrong], "`libx.dll` is for x86");

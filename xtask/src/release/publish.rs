@@ -8,7 +8,7 @@
 
 use super::{index, verify};
 use crate::{audit, context::Context, setup, ui::hinted};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct Args {
     /// The folder with the wheels.
     dir: PathBuf,
 
-    /// Where the index is written; DIR/../index unless given.
+    /// Where the index is written; DIR/index unless given.
     #[arg(long, value_name = "DIR")]
     index: Option<PathBuf>,
 
@@ -104,13 +104,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     if args.execute {
         check_executable(&warnings, &release.missing, args.linux_tags)?;
     }
-    let place = match &args.index {
-        Some(place) => place.clone(),
-        None => std::path::absolute(&args.dir)?
-            .parent()
-            .context("A folder of wheels lies in a folder")?
-            .join("index"),
-    };
+    let place = args.index.clone().unwrap_or_else(|| args.dir.join("index"));
     let listed = index::write(&wheels, &place)?;
     if args.execute {
         upload(context, &wheels, args.publish_url.as_deref())?;
