@@ -89,6 +89,7 @@ pub fn switch(has_network: bool) -> Result<()> {
     };
     enter().map_err(|error| failed("enter the root disk")(error.into()))?;
     mount_late();
+    set_host_name(Path::new("/etc/hostname"));
     if has_network {
         // A guest that resolves no names is of use all the same.
         let _ = write_resolver(Path::new("/etc/resolv.conf"));
@@ -115,6 +116,17 @@ fn mount_late() {
         if mount_at(c"cgroup2", "/sys/fs/cgroup", c"cgroup2", quiet, options).is_ok() {
             break;
         }
+    }
+}
+
+/// Gives the machine its name before the first command asks for it: the distribution's init, which
+/// would do so, has not run by then. See hostname(5).
+fn set_host_name(path: &Path) {
+    let text = fs_err::read_to_string(path).unwrap_or_default();
+    let is_name = |line: &&str| !line.is_empty() && !line.starts_with('#') && line.len() <= 64;
+    if let Some(name) = text.lines().map(str::trim).find(is_name) {
+        // A guest without its name is of use all the same.
+        let _ = rustix::system::sethostname(name.as_bytes());
     }
 }
 
