@@ -70,6 +70,7 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     }
     let recipe = recipe::load(&context.root.join("recipes"), &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
+    agent::target(arch)?;
     let pool = context.cache.folder("packages")?;
     let lock = locked::lock(context, args, &recipe, arch, &pool)?;
     let baker = stages::Baker { context, args, recipe: &recipe, arch, lock: &lock, pool: &pool };

@@ -73,6 +73,8 @@ pub fn spec(
         lock.all().flat_map(|package| terms_of(&package.name)).collect();
     // The agent in the initrd and the module above are ours.
     terms.insert("(MIT OR Apache-2.0)".to_owned());
+    // The agent is linked statically with the GNU C library.
+    terms.insert("LGPL-2.1-or-later".to_owned());
     let mut licenses: Vec<(String, Vec<u8>)> = agent_licences.to_vec();
     licenses.push(("COPYRIGHT-packages.txt".to_owned(), bundle(copyrights)));
     let bill = sbom::cyclonedx(&recipe.name, &recipe.body.version, lock, |name| {

@@ -13,15 +13,7 @@ const SHARED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
 /// The path of the binary.
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
-    let target = match arch {
-        Arch::Amd64 => "x86_64-unknown-linux-gnu",
-        Arch::Arm64 => {
-            return Err(hinted(
-                "Images for arm64 cannot be baked yet: there is no agent for it",
-                "leave out --arch, or use --arch amd64",
-            ));
-        }
-    };
+    let target = target(arch)?;
     let mut key = Key::new("agent 1");
     key.add("target", target.as_bytes());
     for source in SOURCES {
@@ -56,4 +48,15 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
         })
     })?;
     Ok(entry.join("agent"))
+}
+
+/// The target that the agent is compiled for; an error where there is none yet.
+pub fn target(arch: Arch) -> Result<&'static str> {
+    match arch {
+        Arch::Amd64 => Ok("x86_64-unknown-linux-gnu"),
+        Arch::Arm64 => Err(hinted(
+            "Images for arm64 cannot be baked yet: there is no agent for it",
+            "leave out --arch, or use --arch amd64",
+        )),
+    }
 }
