@@ -94,7 +94,7 @@ fn distribution_qemu(context: &Context) -> Result<PathBuf> {
             step.run(cmd!(
                 "mmdebstrap",
                 "--variant=extract",
-                "--include=qemu-system-x86,libc-bin",
+                "--include=base-files,libc-bin,qemu-system-x86",
                 REFERENCE_SUITE,
                 place
             ))?;

@@ -37,7 +37,7 @@ TTYPath=/dev/console
 
 const NETWORK: &str = "\
 [Match]
-Name=eth0
+Type=ether
 
 [Network]
 Address=10.0.2.15/24
@@ -50,8 +50,9 @@ mkdir -p /dev/pts
 mount -t devpts devpts /dev/pts
 hostname -F /etc/hostname
 ip link set lo up
-ip addr add 10.0.2.15/24 dev eth0
-ip link set eth0 up
+device=$(basename /sys/class/net/e*)
+ip addr add 10.0.2.15/24 dev $device
+ip link set $device up
 ip route add default via 10.0.2.2
 ";
 
@@ -123,7 +124,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
 fn systemd_service(recipe: &mut Recipe, agent: &Path) -> Result<()> {
     add_agent(recipe, agent)?;
     add_text(recipe, "/etc/systemd/system/quicksand-agent.service", UNIT, "0644")?;
-    add_text(recipe, "/etc/systemd/network/10-eth0.network", NETWORK, "0644")?;
+    add_text(recipe, "/etc/systemd/network/10-ether.network", NETWORK, "0644")?;
     let wants = "/etc/systemd/system/multi-user.target.wants";
     for (name, folder) in [
         ("quicksand-agent.service", "/etc/systemd/system"),
