@@ -2,7 +2,7 @@
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
 use crate::{audit, context::Context, dist, environment, setup, ui::hinted};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use duct::cmd;
 
 /// Test tools of PyPI, pinned.
@@ -20,6 +20,10 @@ pub struct Args {
     /// Kinds of tests to run; all without an argument.
     #[arg(value_enum)]
     kinds: Vec<Kind>,
+
+    /// Passed on to the test runners (libtest, pytest): the name of a test, say.
+    #[arg(last = true)]
+    runner_args: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,10 +52,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         };
         context.ui.line(&format!("==> Tests: {name}"));
         let outcome = match kind {
-            Kind::Unit => unit(context),
-            Kind::It => it(context),
-            Kind::Vm => vm(context),
-            Kind::Python => python(context),
+            Kind::Unit => unit(context, &args.runner_args),
+            Kind::It => it(context, &args.runner_args),
+            Kind::Vm => vm(context, &args.runner_args),
+            Kind::Python => python(context, &args.runner_args),
         };
         if let Err(error) = outcome {
             crate::ui::report(&error);
@@ -68,17 +72,18 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     ))
 }
 
-fn unit(context: &Context) -> Result<()> {
-    cargo_test(context, &["--workspace", "--lib", "--bins"])?;
-    cargo_test(context, &["--workspace", "--doc"])
+fn unit(context: &Context, runner_args: &[String]) -> Result<()> {
+    cargo_test(context, &["--workspace", "--lib", "--bins"], runner_args).run()?;
+    cargo_test(context, &["--workspace", "--doc"], runner_args).run()?;
+    Ok(())
 }
 
-fn it(context: &Context) -> Result<()> {
+fn it(context: &Context, runner_args: &[String]) -> Result<()> {
     // What the integration tests compare our output with.
     setup::ensure_packages(context, &["qemu-utils", "e2fsprogs", "python3-venv", "zstd"])?;
     let zig = setup::python_tools(context, ZIG)?.join("python");
     let zig = cmd!(zig, "-c", "import ziglang; print(ziglang.__path__[0] + '/zig')").read()?;
-    cargo(context, &["test", "--workspace", "--exclude", "vm-tests", "--test", "*"])
+    cargo_test(context, &["--workspace", "--exclude", "vm-tests", "--test", "*"], runner_args)
         .env("QUICKSAND_AUDIT_CORPUS", audit::corpus::folder(context)?)
         .env("QUICKSAND_AUDITWHEEL", audit::corpus::auditwheel(context)?)
         .env("QUICKSAND_ZIG", zig)
@@ -87,10 +92,10 @@ fn it(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn vm(context: &Context) -> Result<()> {
+fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
     let wheels = dist::run(context, &dist::Args::default())?;
     let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
-    let mut tests = cargo(context, &["test", "--package", "vm-tests"]);
+    let mut tests = cargo_test(context, &["--package", "vm-tests"], runner_args);
     for (name, value) in environment.variables() {
         tests = tests.env(name, value);
     }
@@ -98,30 +103,29 @@ fn vm(context: &Context) -> Result<()> {
     Ok(())
 }
 
-fn python(context: &Context) -> Result<()> {
+fn python(context: &Context, runner_args: &[String]) -> Result<()> {
     let wheels = dist::run(context, &dist::Args::default())?;
     let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
+    let folder = context.root.join("tests/python");
+    let folder = folder.to_str().context("The path of the tests is not UTF-8")?;
+    let mut line = vec!["-m", "pytest", "-q", "-p", "no:cacheprovider", folder];
+    line.extend(runner_args.iter().map(String::as_str));
     // Tests must find the installed package, not the folder of its source.
-    let python = environment.program("python");
-    cmd!(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", context.root.join("tests/python"))
-        .dir(context.root.join("tests/python"))
+    cmd(environment.program("python"), line)
+        .dir(folder)
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .run()?;
     Ok(())
 }
 
-fn cargo_test(context: &Context, args: &[&str]) -> Result<()> {
-    let mut line = vec!["test"];
+fn cargo_test(context: &Context, args: &[&str], runner_args: &[String]) -> duct::Expression {
+    let mut line = vec!["test", "--no-fail-fast"];
     line.extend(args);
-    cargo(context, &line).run()?;
-    Ok(())
-}
-
-fn cargo(context: &Context, args: &[&str]) -> duct::Expression {
-    let mut line = args.to_vec();
     if context.offline {
         line.push("--offline");
     }
+    line.push("--");
+    line.extend(runner_args.iter().map(String::as_str));
     cmd("cargo", line).dir(&context.root)
 }

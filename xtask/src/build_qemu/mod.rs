@@ -97,7 +97,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
         .into_iter()
         .map(|choice| {
             let mut key = inputs.clone();
-            key.add("sha256", choice.sha256.as_str().as_bytes());
+            key.add("sha256", choice.sha256.as_bytes());
             (choice, key)
         })
         .collect();
