@@ -3,7 +3,7 @@
 //! Debian's machine-readable format names licences by short names that are close to SPDX's; what is
 //! no SPDX licence, and what a package says only in prose, becomes a `LicenseRef-` of its own. The
 //! files themselves go into the wheel, where every word of them can be read.
-//! <https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/>
+//! See Debian policy's "Machine-readable debian/copyright file", version 1.0.
 
 use std::collections::BTreeSet;
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_licence_of_a_file_counts() {
-        let copyright = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ and (Expat or BSD-3-clause)\n\nFiles: x\nLicense: GPL-2+\n";
+        let copyright = "Format: https://policy.example/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ and (Expat or BSD-3-clause)\n\nFiles: x\nLicense: GPL-2+\n";
         let terms = terms("x", copyright);
         assert_eq!(expression(&terms), "BSD-3-Clause AND GPL-2.0-or-later AND MIT");
     }

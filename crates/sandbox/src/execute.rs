@@ -32,7 +32,7 @@ pub struct ExecuteRequest {
     pub shell: String,
     /// The user to run as (root).
     pub user: Option<String>,
-    /// Whether no other exclusive command may run beside this one.
+    /// Whether this command runs alone: no other may run beside it, interactive shells excepted.
     pub exclusive: bool,
     /// Variables added to the command's environment.
     pub env: BTreeMap<String, String>,
