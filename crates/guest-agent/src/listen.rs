@@ -118,6 +118,8 @@ async fn serve_http2<I: Read + Write + Unpin + 'static>(agent: Rc<Agent>, io: I)
         .max_concurrent_streams(limits::MAX_STREAMS)
         .max_header_list_size(limits::MAX_HEADERS as u32)
         .max_send_buf_size(1 << 20)
+        // The host holds the token; commands that it cancels are no attack.
+        .max_local_error_reset_streams(None)
         .serve_connection(io, service)
         .await;
 }

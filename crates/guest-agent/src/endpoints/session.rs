@@ -1,10 +1,9 @@
 //! `POST /session`: one command, full duplex, in binary frames.
 //!
-//! The body of the request is read by a task of its own for as long as the command lives; when it
-//! breaks off, the command is killed. Errors of the start frame are the session's, not HTTP's: the
+//! The body of the request is read by a task of its own; when it breaks off, the command is killed. Errors of the start frame are the session's, not HTTP's: the
 //! host has one place to look for them.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use agent_protocol::{
@@ -75,7 +74,8 @@ async fn begin(agent: &Rc<Agent>, mut frames: Frames) -> Result<Response<Body>> 
     if let Some(frame) = next {
         apply(&process, frame).await?;
     }
-    running.attach(tokio::task::spawn_local(feed(process, frames)).abort_handle());
+    tokio::task::spawn_local(feed(Rc::downgrade(&process), frames));
+    drop(process);
     let first = match stdin {
         Stdin::Null => tokio::time::timeout(TOGETHER, running.next()).await.unwrap_or(None),
         Stdin::Queue => None,
@@ -111,10 +111,19 @@ impl Frames {
     }
 }
 
-/// Passes on what the host sends until it ends.
-async fn feed(process: Rc<Process>, mut frames: Frames) {
+/// Passes on what the host sends until it ends. What arrives after the command's end is read all
+/// the same: a body that is dropped before its end resets its stream, and what the host had on its
+/// way then counts as misuse of the connection.
+async fn feed(process: Weak<Process>, mut frames: Frames) {
     loop {
-        let applied = match frames.next().await {
+        let next = frames.next().await;
+        let Some(process) = process.upgrade() else {
+            match next {
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(_) => return,
+            }
+        };
+        let applied = match next {
             Ok(Some(frame)) => apply(&process, frame).await,
             Ok(None) => {
                 process.input().close();

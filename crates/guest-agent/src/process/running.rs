@@ -312,11 +312,6 @@ impl Running {
         self._permit = Some(permit);
     }
 
-    /// Ends a task together with the command.
-    pub fn attach(&mut self, task: AbortHandle) {
-        self.tasks.push(task);
-    }
-
     /// Remembers a frame that was made of a chunk of `stream`, whose memory can be used again.
     pub fn lend(&mut self, stream: Stream, frame: &bytes::Bytes) {
         if let Some(source) = &mut self.sources[stream as usize] {

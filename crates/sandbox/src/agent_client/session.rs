@@ -173,11 +173,17 @@ impl AgentClient {
             });
         }
         let mut first = BytesMut::from(&frame::encode(FrameKind::Start, &start)[..]);
-        if !interactive && request.stdin.is_empty() {
+        let has_input = interactive || !request.stdin.is_empty();
+        if !has_input {
             // In one portion with the start, so that the agent spares the command a pipe.
             first.extend_from_slice(&frame::encode(FrameKind::StdinEof, &[]));
         }
-        let (body, frames) = RequestBody::frames(first.freeze());
+        let (mut body, frames) = RequestBody::frames(first.freeze());
+        if !has_input {
+            // A request that is complete is never reset for its rest, and the agent's HTTP/2
+            // ends a connection after some hundreds of such resets.
+            body.rest = None;
+        }
         let input = SessionInput { frames };
         let response = self.send(Method::POST, paths::SESSION, body).await?;
         if matches!(response.status().as_u16(), 404 | 405) {
