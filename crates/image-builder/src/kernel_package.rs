@@ -49,7 +49,10 @@ pub fn take(package: &Path, recipe: &Recipe, arch: Arch, scratch: &Path) -> Resu
         .read(&image)?
         .ok_or_else(|| Error::NoKernel { package: package.to_string_lossy().into_owned() })?;
     let (kernel, form) = kernel::bootable(&packed, arch, Path::new(&image))?;
-    let initrd = found.closure(&tree, &recipe.body.kernel.initrd)?;
+    // Only the machine type `virt` presents its devices over MMIO.
+    let needed = |name: &&String| arch == Arch::Arm64 || *name != "virtio_mmio";
+    let names: Vec<String> = recipe.body.kernel.initrd.iter().filter(needed).cloned().collect();
+    let initrd = found.closure(&tree, &names)?;
     let wanted: Vec<String> =
         recipe.body.kernel.initrd.iter().chain(&recipe.body.kernel.modules).cloned().collect();
     let on_disk = found.closure(&tree, &wanted)?;

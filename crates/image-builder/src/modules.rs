@@ -119,14 +119,32 @@ impl Modules {
     fn unpack(&self, tree: &Tree, name: &str) -> Result<Vec<u8>, Error> {
         let path = &self.modules[name].path;
         let packed = tree.read(path)?.ok_or(Error::NoModules)?;
-        match kernel::decompress(&packed) {
+        let mut bytes = match kernel::decompress(&packed) {
             Some(bytes) => bytes.map_err(|_| Error::BadModule {
                 path: path.clone(),
                 detail: "its compression is broken",
-            }),
-            None => Ok(packed.to_vec()),
-        }
+            })?,
+            None => packed.to_vec(),
+        };
+        bytes.truncate(unsigned_length(&bytes));
+        Ok(bytes)
     }
+}
+
+/// The length of a module without the signature that may follow it.
+///
+/// The distribution's key proves nothing here: initrd and disk are made by us, the kernel takes
+/// modules without a signature too, and under emulation it spends tens of milliseconds on each that
+/// has one. See <https://docs.kernel.org/admin-guide/module-signing.html>.
+fn unsigned_length(module: &[u8]) -> usize {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    /// `struct module_signature`; its last four bytes are the signature's length.
+    const TRAILER: usize = 12;
+    let length = module.strip_suffix(MARK).and_then(|rest| {
+        let (_, length) = rest.split_last_chunk::<4>()?;
+        rest.len().checked_sub(TRAILER + usize::try_from(u32::from_be_bytes(*length)).ok()?)
+    });
+    length.unwrap_or(module.len())
 }
 
 /// A depth-first walk over dependencies.
@@ -249,6 +267,21 @@ fn section<'a>(elf: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_cut_off_and_a_broken_one_is_left() {
+        let signed = |length: u32| {
+            let mut bytes = b"ELF and so on".to_vec();
+            bytes.extend(b"signed!");
+            bytes.extend([0; 8]);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(b"~Module signature appended~\n");
+            bytes
+        };
+        assert_eq!(&signed(7)[..unsigned_length(&signed(7))], b"ELF and so on");
+        assert_eq!(unsigned_length(&signed(70)), signed(70).len());
+        assert_eq!(unsigned_length(b"ELF"), 3);
+    }
     use crate::tree::Node;
 
     /// A module file: an ELF with nothing but names and `.modinfo`.
