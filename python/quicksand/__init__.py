@@ -32,6 +32,7 @@ from ._errors import (
     AlreadyRunningError,
     ConfigError,
     ImageNotFoundError,
+    InstallError,
     NotAvailableError,
     NotRunningError,
     QemuNotFoundError,
@@ -39,6 +40,7 @@ from ._errors import (
     StartError,
     UnknownOptionError,
 )
+from ._install import install
 from ._machine import BootTiming, ExecuteResult
 from ._native import __version__
 from ._native import shutdown as _shutdown
@@ -52,6 +54,7 @@ from ._runtime import (
     get_machine_type,
     get_platform_config,
     get_runtime,
+    install_qemu,
     is_runtime_available,
 )
 from ._sandbox import (
@@ -82,6 +85,7 @@ __all__ = [
     "Guest",
     "Host",
     "ImageNotFoundError",
+    "InstallError",
     "MachineType",
     "Mount",
     "MountType",
@@ -107,6 +111,8 @@ __all__ = [
     "get_machine_type",
     "get_platform_config",
     "get_runtime",
+    "install",
+    "install_qemu",
     "is_runtime_available",
 ]
 

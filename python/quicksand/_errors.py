@@ -11,6 +11,7 @@ __all__ = [
     "AlreadyRunningError",
     "ConfigError",
     "ImageNotFoundError",
+    "InstallError",
     "NotAvailableError",
     "NotRunningError",
     "QemuNotFoundError",
@@ -65,6 +66,10 @@ class NotAvailableError(SandboxError, NotImplementedError, AttributeError):
 
     It is an ``AttributeError`` too, so that ``hasattr(sandbox, "checkpoint")`` tells the truth.
     """
+
+
+class InstallError(SandboxError):
+    """A package could not be installed; the environment is as it was."""
 
 
 class ConfigError(_Hinted, ValueError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import _native
 from ._enums import OS, Accelerator, Architecture, MachineType
 from ._errors import ConfigError, QemuNotFoundError
+from ._install import install
 from ._locate import search
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "get_machine_type",
     "get_platform_config",
     "get_runtime",
+    "install_qemu",
     "is_runtime_available",
 ]
 
@@ -113,13 +115,29 @@ def is_runtime_available(arch: str | Architecture | None = None) -> bool:
     return True
 
 
-def ensure_runtime(arch: str | Architecture | None = None) -> RuntimeInfo:
-    """The QEMU to use, or an error whose hint says how to install one.
+def install_qemu() -> RuntimeInfo:
+    """Installs QEMU from the index of pip's configuration, and gives what is then found.
 
     Raises:
-        QemuNotFoundError: there is none.
+        InstallError: it could not be installed.
     """
-    return get_runtime(arch)
+    install("qemu")
+    return get_runtime()
+
+
+def ensure_runtime(arch: str | Architecture | None = None) -> RuntimeInfo:
+    """The QEMU to use; installs it when there is none for the host's own architecture.
+
+    Raises:
+        QemuNotFoundError: there is none for another architecture.
+        InstallError: there is none, and it could not be installed.
+    """
+    try:
+        return get_runtime(arch)
+    except QemuNotFoundError:
+        if get_machine_type(arch) != get_machine_type():
+            raise
+    return install_qemu()
 
 
 def detect_accelerator() -> AcceleratorStatus:

@@ -31,8 +31,14 @@ pub struct Cli {
 pub enum Task {
     /// Start a sandbox and run a command in it, or an interactive shell
     Run(Box<RunArgs>),
+    /// Install QEMU and images, from an index or a folder of wheels
+    Install(InstallArgs),
+    /// Uninstall QEMU and images
+    Uninstall(UninstallArgs),
     /// List the installed images
     List(ListArgs),
+    /// Remove saves, and with --global caches
+    Clean(CleanArgs),
     /// Say which QEMU is used, where it was found and why, and how fast it can be
     Qemu(QemuArgs),
 }
@@ -151,9 +157,74 @@ pub struct MachineArgs {
     pub extra_args: Vec<String>,
 }
 
+/// What `install` and `uninstall` take.
+const NAMES: &str = "\
+Names: qemu, qemu-cross, minimal, debian, ubuntu, alpine, debian-desktop, ubuntu-desktop, alpine-desktop, \
+debian-agent, and all; a version follows as in `debian==0.1.0`. Wheels are chosen by the hardware and \
+by Python's tag, compared with the index's sha256 and verified; all are put in place, or none.";
+
+/// The options of `quicksand install`.
+#[derive(Debug, Args)]
+#[command(after_help = NAMES)]
+pub struct InstallArgs {
+    /// What to install: names, or paths of wheels
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// The index to ask (PEP 503 or 691) [default: pip's configuration, such as PIP_INDEX_URL]
+    #[arg(short = 'i', long, value_name = "URL")]
+    pub index_url: Option<String>,
+
+    /// A folder of wheels, or a page that links to wheels, to look at first
+    #[arg(short = 'f', long, value_name = "FOLDER_OR_URL")]
+    pub find_links: Vec<String>,
+
+    /// Ask no index, whatever pip's configuration says
+    #[arg(long, conflicts_with = "index_url")]
+    pub no_index: bool,
+
+    /// Take the newest version even if another one is installed
+    #[arg(short = 'U', long)]
+    pub upgrade: bool,
+
+    /// The interpreter or environment to install into [default: the one of this command, else the
+    /// active one, else the user's data folder]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<std::path::PathBuf>,
+}
+
+/// The options of `quicksand uninstall`.
+#[derive(Debug, Args)]
+#[command(after_help = NAMES)]
+pub struct UninstallArgs {
+    /// What to uninstall
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// The interpreter or environment to uninstall from [default: as for install]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<std::path::PathBuf>,
+}
+
+/// The options of `quicksand clean`.
+#[derive(Debug, Args)]
+pub struct CleanArgs {
+    /// The saves of the home folder instead of the working folder's, and all caches
+    #[arg(long)]
+    pub global: bool,
+
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+}
+
 /// The options of `quicksand list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// Also packages without an image, and the names that can be installed
+    #[arg(long)]
+    pub all: bool,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -335,7 +406,7 @@ mod tests {
         let mut cli = Cli::command().term_width(100);
         cli.build();
         let mut help = String::new();
-        for name in ["run", "list", "qemu"] {
+        for name in ["run", "install", "uninstall", "list", "clean", "qemu"] {
             if let Some(command) = cli.find_subcommand_mut(name) {
                 help.push_str(&format!("{}\n----\n", command.render_help()));
             }

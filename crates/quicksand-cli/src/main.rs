@@ -4,6 +4,8 @@
 //! and images are, is the business of the crates below.
 
 mod args;
+mod clean;
+mod install;
 mod list;
 mod places;
 mod qemu;
@@ -21,6 +23,9 @@ fn main() {
     let outcome = match &cli.task {
         Task::Run(args) => run::run(args),
         Task::List(args) => list::run(args).map(|()| 0),
+        Task::Install(args) => install::run(args).map(|()| 0),
+        Task::Uninstall(args) => install::uninstall(args).map(|()| 0),
+        Task::Clean(args) => clean::run(args).map(|()| 0),
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
     };
     let code = outcome.unwrap_or_else(|failure| failure.print());

@@ -55,6 +55,19 @@ impl Failure {
     }
 }
 
+impl From<wheel_retag::Error> for Failure {
+    fn from(error: wheel_retag::Error) -> Self {
+        Self { message: chain(&error), hint: error.hint(), code: FAILURE }
+    }
+}
+
+/// Errors of files; `fs_err` has put the path into the message.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self { message: chain(&error), hint: None, code: FAILURE }
+    }
+}
+
 /// `Display` of an error leaves its source out; people want both.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut message = error.to_string();

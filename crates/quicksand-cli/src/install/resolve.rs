@@ -1,0 +1,302 @@
+//! Which wheels an installation needs: what was asked for, and what that needs in turn.
+//!
+//! Differences from pip: there is no going back. A distribution is taken at the newest version that
+//! everything known so far allows; a later requirement that it does not meet is an error that names
+//! both. Our packages depend on each other by exact versions, where this is the same.
+
+use super::{environment::Environment, names::Request, page::Offer};
+use crate::report::{FAILURE, Failure};
+use pep440_rs::{Operator, Version, VersionSpecifiers};
+use pep508_rs::{ExtraName, Requirement, VerbatimUrl, VersionOrUrl};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
+
+/// Where offers and wheels come from.
+pub trait Supply {
+    /// Every wheel of a distribution that can be had.
+    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Failure>;
+    /// The wheel itself, verified.
+    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Failure>;
+    /// The text of METADATA of a fetched wheel.
+    fn metadata(&mut self, wheel: &std::path::Path) -> Result<String, Failure>;
+}
+
+/// A wheel to install.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    pub distribution: String,
+    pub version: Version,
+    pub wheel: PathBuf,
+    /// Asked for by its name, not needed by another one.
+    pub is_requested: bool,
+    /// Why it was fetched, for messages.
+    asked_by: String,
+}
+
+/// What is to be done.
+#[derive(Debug, Default, PartialEq)]
+pub struct Solution {
+    pub chosen: Vec<Chosen>,
+    /// Distributions with the version that is there already.
+    pub already: Vec<(String, Version)>,
+    /// Optional ones that are not offered, with the reason.
+    pub left_out: Vec<(String, String)>,
+}
+
+struct Wish {
+    distribution: String,
+    versions: VersionSpecifiers,
+    extras: Vec<ExtraName>,
+    file: Option<Offer>,
+    is_optional: bool,
+    /// The distribution that needs it; `None` when it was asked for.
+    by: Option<String>,
+}
+
+/// Chooses and fetches everything.
+pub fn solve(
+    environment: &Environment,
+    requests: &[Request],
+    upgrade: bool,
+    supply: &mut dyn Supply,
+) -> Result<Solution, Failure> {
+    let mut wishes: VecDeque<Wish> = requests.iter().map(Wish::of_request).collect();
+    let mut solution = Solution::default();
+    let mut extras_done: BTreeMap<String, Vec<ExtraName>> = BTreeMap::new();
+    while let Some(wish) = wishes.pop_front() {
+        let known =
+            solution.chosen.iter().position(|chosen| chosen.distribution == wish.distribution);
+        let index = match known {
+            Some(index) => {
+                meet(&wish, &solution.chosen[index])?;
+                index
+            }
+            None => {
+                if let Some(version) = enough(environment, &wish, upgrade) {
+                    let entry = (wish.distribution.clone(), version);
+                    if !solution.already.contains(&entry) {
+                        solution.already.push(entry);
+                    }
+                    continue;
+                }
+                let offer = match choose(environment, &wish, supply)? {
+                    Ok(offer) => offer,
+                    Err(reason) if wish.is_optional => {
+                        solution.left_out.push((wish.distribution, reason));
+                        continue;
+                    }
+                    Err(reason) => return Err(not_offered(&wish, &reason)),
+                };
+                let wheel = supply.fetch(&offer)?;
+                solution.chosen.push(Chosen {
+                    distribution: wish.distribution.clone(),
+                    version: offer.version,
+                    wheel,
+                    is_requested: wish.by.is_none(),
+                    asked_by: wish.asked_by(),
+                });
+                solution.chosen.len() - 1
+            }
+        };
+        let chosen = &mut solution.chosen[index];
+        chosen.is_requested |= wish.by.is_none();
+        let done = extras_done.entry(wish.distribution.clone()).or_default();
+        let is_new = known.is_none() || wish.extras.iter().any(|extra| !done.contains(extra));
+        if !is_new {
+            continue;
+        }
+        done.extend(wish.extras.clone());
+        let metadata = supply.metadata(&chosen.wheel)?;
+        for requirement in requirements(&metadata, &wish.distribution)? {
+            if requirement.marker.evaluate(&environment.markers, &wish.extras) {
+                wishes.push_back(Wish::of_requirement(requirement, &wish.distribution)?);
+            }
+        }
+    }
+    Ok(solution)
+}
+
+impl Wish {
+    fn of_request(request: &Request) -> Self {
+        let file = request.file.as_ref().and_then(|path| {
+            Offer::new(&path.file_name()?.to_string_lossy(), super::page::Place::File(path.clone()))
+        });
+        Self {
+            distribution: request.distribution.clone(),
+            versions: request.versions.clone(),
+            extras: Vec::new(),
+            file,
+            is_optional: request.is_optional,
+            by: None,
+        }
+    }
+
+    fn of_requirement(requirement: Requirement<VerbatimUrl>, by: &str) -> Result<Self, Failure> {
+        let distribution = requirement.name.to_string();
+        let versions = match requirement.version_or_url {
+            None => VersionSpecifiers::default(),
+            Some(VersionOrUrl::VersionSpecifier(versions)) => versions,
+            Some(VersionOrUrl::Url(url)) => {
+                let message =
+                    format!("{by} needs {distribution} from `{url}`, which is not fetched");
+                return Err(Failure::new(FAILURE, message, Some("install it with pip")));
+            }
+        };
+        let (extras, by) = (requirement.extras, Some(by.to_owned()));
+        Ok(Self { distribution, versions, extras, file: None, is_optional: false, by })
+    }
+
+    fn asked_by(&self) -> String {
+        match &self.by {
+            Some(by) => format!("{by} needs {}{}", self.distribution, self.versions_text()),
+            None => format!("{}{} was asked for", self.distribution, self.versions_text()),
+        }
+    }
+
+    fn versions_text(&self) -> String {
+        if self.versions.is_empty() { String::new() } else { format!(" {}", self.versions) }
+    }
+}
+
+/// What is installed, if it will do.
+fn enough(environment: &Environment, wish: &Wish, upgrade: bool) -> Option<Version> {
+    if wish.file.is_some() || (upgrade && wish.by.is_none()) {
+        return None;
+    }
+    let installed = environment.installed(&wish.distribution)?;
+    wish.versions.contains(&installed.version).then_some(installed.version)
+}
+
+fn meet(wish: &Wish, chosen: &Chosen) -> Result<(), Failure> {
+    if wish.versions.contains(&chosen.version) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}, but {} (version {} was chosen)",
+        wish.asked_by(),
+        chosen.asked_by,
+        chosen.version
+    );
+    Err(Failure::new(
+        FAILURE,
+        message,
+        Some("ask for versions that fit each other, as in `debian==0.1.0`"),
+    ))
+}
+
+fn not_offered(wish: &Wish, reason: &str) -> Failure {
+    let by = wish.by.as_ref().map_or_else(String::new, |by| format!(" (needed by {by})"));
+    let message = format!("No wheel of {}{by}: {reason}", wish.distribution);
+    Failure::new(FAILURE, message, None)
+}
+
+/// The best offer, or why there is none.
+fn choose(
+    environment: &Environment,
+    wish: &Wish,
+    supply: &mut dyn Supply,
+) -> Result<Result<Offer, String>, Failure> {
+    let offers = match &wish.file {
+        Some(offer) => vec![offer.clone()],
+        None => supply.offers(&wish.distribution)?,
+    };
+    let python = environment.python.as_ref().and_then(super::python::Interpreter::version);
+    Ok(best(&offers, wish, environment, python.as_ref()))
+}
+
+fn best(
+    offers: &[Offer],
+    wish: &Wish,
+    environment: &Environment,
+    python: Option<&Version>,
+) -> Result<Offer, String> {
+    if offers.is_empty() {
+        return Err("no index or folder that was asked has one".to_owned());
+    }
+    let in_range: Vec<&Offer> = offers
+        .iter()
+        .filter(|offer| wish.versions.is_empty() || wish.versions.contains(&offer.version))
+        .filter(|offer| !offer.is_yanked || is_exactly(&wish.versions, &offer.version))
+        .collect();
+    if in_range.is_empty() {
+        return Err(format!(
+            "none of{}; there are {}",
+            wish.versions_text(),
+            list(offers, |it| it.version.to_string())
+        ));
+    }
+    let fits: Vec<(super::tags::Rank, &Offer)> = in_range
+        .iter()
+        .filter(|offer| is_for_python(offer, python))
+        .filter_map(|offer| Some((environment.compatible.rank(&offer.name.tag)?, *offer)))
+        .collect();
+    if fits.is_empty() {
+        let offers: Vec<Offer> = in_range.into_iter().cloned().collect();
+        return Err(format!(
+            "none for {}; there are {}",
+            environment.compatible.describe(),
+            list(&offers, |it| it.name.tag.to_string())
+        ));
+    }
+    // Versions before a release are for those who ask for them, or where there is nothing else.
+    let is_final = |offer: &Offer| !offer.version.any_prerelease();
+    let only_final = !wish.versions.iter().any(|it| it.any_prerelease())
+        && fits.iter().any(|(_, it)| is_final(it));
+    fits.into_iter()
+        .filter(|(_, offer)| !only_final || is_final(offer))
+        // Of equals the first one wins, so that the order of the sources counts.
+        .rev()
+        .max_by(|(rank_a, a), (rank_b, b)| {
+            a.version.cmp(&b.version).then(rank_b.cmp(rank_a)).then(build(a).cmp(&build(b)))
+        })
+        .map(|(_, offer)| offer.clone())
+        .ok_or_else(|| "none fits".to_owned())
+}
+
+/// A build number orders by its digits, then by what follows them (PEP 427).
+fn build(offer: &Offer) -> (u64, String) {
+    let text = offer.name.build.as_deref().unwrap_or_default();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (text[..end].parse().unwrap_or(0), text[end..].to_owned())
+}
+
+fn is_exactly(versions: &VersionSpecifiers, version: &Version) -> bool {
+    versions.iter().any(|it| {
+        matches!(it.operator(), Operator::Equal | Operator::ExactEqual) && it.version() == version
+    })
+}
+
+fn is_for_python(offer: &Offer, python: Option<&Version>) -> bool {
+    let (Some(wanted), Some(python)) = (&offer.requires_python, python) else { return true };
+    // What cannot be read forbids nothing, as with pip.
+    wanted.parse::<VersionSpecifiers>().map_or(true, |wanted| wanted.contains(python))
+}
+
+fn list(offers: &[Offer], text: impl Fn(&Offer) -> String) -> String {
+    let mut texts: Vec<String> = offers.iter().map(text).collect();
+    texts.sort();
+    texts.dedup();
+    texts.truncate(12);
+    texts.join(", ")
+}
+
+/// The Requires-Dist lines of METADATA's head.
+pub fn requirements(metadata: &str, by: &str) -> Result<Vec<Requirement<VerbatimUrl>>, Failure> {
+    metadata
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(field, _)| field.eq_ignore_ascii_case("Requires-Dist"))
+        .map(|(_, value)| {
+            value.trim().parse().map_err(|error| {
+                Failure::new(FAILURE, format!("{by} needs `{}`: {error}", value.trim()), None)
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! The `quicksand` command as a process: installations from an index that the test serves itself.
+
+mod index;
+mod install;
+mod kill;
+mod wheels;
+mod world;

@@ -1,0 +1,98 @@
+"""Installs QEMU and images, by the ``quicksand`` command of the same wheel."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+
+from ._errors import ConfigError, InstallError
+
+__all__ = ["install"]
+
+_DISTRIBUTION = "quicksand-runtime"
+
+
+def install(
+    *names: str,
+    index_url: str | None = None,
+    find_links: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+    upgrade: bool = False,
+) -> None:
+    """Installs packages into this interpreter's environment, all or none.
+
+    They are chosen by the hardware (also where this interpreter is emulated), compared with the
+    index's sha256 and verified. What is fetched is told on stderr.
+
+    Args:
+        names: ``"qemu"``, ``"debian"``, ``"minimal"`` and so on, ``"all"``, or the paths of wheels;
+            a version follows as in ``"debian==0.1.0"``.
+        index_url: the index to ask; pip's configuration says it when ``None``.
+        find_links: folders of wheels, or pages that link to wheels.
+        upgrade: take the newest version even if another one is installed.
+
+    Raises:
+        ConfigError: a name is unknown; the hint offers the nearest one.
+        InstallError: nothing was installed, and why.
+
+    Example:
+        >>> install("debain")
+        Traceback (most recent call last):
+            ...
+        quicksand._errors.ConfigError: Unknown name `debain`
+        hint: did you mean `debian` or `debian-agent` or `debian-desktop`?
+    """
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"Invalid value for `names`: {names!r}", 'name what to install: "qemu"')
+    links = [find_links] if isinstance(find_links, (str, os.PathLike)) else list(find_links)
+    line = [_command(), "install", "--python", sys.executable]
+    line += [] if index_url is None else ["--index-url", index_url]
+    for link in links:
+        line += ["--find-links", os.fspath(link)]
+    line += ["--upgrade"] if upgrade else []
+    _run([*line, "--", *names])
+    importlib.invalidate_caches()
+
+
+def _command() -> str:
+    """The command that belongs to this package, wherever its installer put it."""
+    try:
+        files = metadata.files(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name in ("quicksand", "quicksand.exe"):
+            return os.path.realpath(os.fspath(file.locate()))
+    raise InstallError(
+        "The `quicksand` command of this package was not found", f"install {_DISTRIBUTION} as a wheel"
+    )
+
+
+def _run(line: list[str]) -> None:
+    """Runs the command; what it tells goes to stderr, what it fails with into the exception."""
+    process = subprocess.Popen(
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, encoding="utf-8", errors="replace",
+    )  # fmt: skip
+    message: list[str] = []
+    hint = None
+    with process:
+        assert process.stdout is not None
+        for text in process.stdout:
+            if text.startswith("error: "):
+                message = [text.removeprefix("error: ")]
+            elif text.startswith("hint: "):
+                hint = text.removeprefix("hint: ").rstrip()
+            elif message:
+                message.append(text)
+            else:
+                print(text, end="", file=sys.stderr)
+    if process.returncode == 0:
+        return
+    # A wrong name or address is a wrong argument of ours too.
+    kind = ConfigError if process.returncode == 2 else InstallError
+    text = "".join(message).rstrip() or f"`quicksand install` ended with {process.returncode}"
+    raise kind(text, hint)
