@@ -43,7 +43,7 @@ pub struct Index {
 impl Index {
     /// Serves the wheels of a folder.
     pub fn serve(folder: &Path, manners: Manners) -> Self {
-        let wheels = std::fs::read_dir(folder).unwrap().map(|entry| {
+        let wheels = fs_err::read_dir(folder).unwrap().map(|entry| {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             (name, fs_err::read(path).unwrap())
