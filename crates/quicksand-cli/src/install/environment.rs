@@ -61,10 +61,10 @@ pub fn choose(named: Option<&Path>) -> Result<Environment, Failure> {
         return of_interpreter(&host, python::ask(python)?);
     }
     let program = env::current_exe().ok();
-    if let Some(bin) = program.as_deref().and_then(Path::parent) {
-        if let Some(environment) = own(&host, bin)? {
-            return Ok(environment);
-        }
+    if let Some(bin) = program.as_deref().and_then(Path::parent)
+        && let Some(environment) = own(&host, bin)?
+    {
+        return Ok(environment);
     }
     let active = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(python) = active.as_deref().and_then(python::of_folder) {
