@@ -3,7 +3,7 @@
 
 use crate::{
     Error,
-    recipe::User,
+    recipe::{User, UserName},
     tree::{Kind, Node, Tree},
 };
 
@@ -35,6 +35,29 @@ pub fn add(tree: &mut Tree, user: &User, time: i64) -> Result<(), Error> {
         tree.put(&format!("etc/sudoers.d/{name}"), Node::file(rule.into_bytes(), 0o440, time))?;
     }
     Ok(())
+}
+
+/// A user's entry in `/etc/passwd`.
+pub struct Entry {
+    /// The user's number.
+    pub uid: u32,
+    /// The number of the user's first group.
+    pub gid: u32,
+    /// The home folder, without its leading slash.
+    pub home: String,
+}
+
+/// Looks a user up.
+pub fn find(tree: &Tree, name: &UserName) -> Result<Option<Entry>, Error> {
+    let text = tree.read("etc/passwd")?.map(|text| text.to_vec()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [its_name, _, uid, gid, _, home, _] = fields[..] else { return None };
+        (its_name == name.as_str()).then_some(())?;
+        let home = home.trim_start_matches('/').to_owned();
+        Some(Entry { uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
+    }))
 }
 
 /// Appends a line; ownership and mode of a file that is there stay.

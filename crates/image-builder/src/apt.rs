@@ -57,9 +57,34 @@ impl Apt {
         self.private.update()
     }
 
-    /// Chooses packages and their versions; the lists must have been fetched.
-    pub fn resolve(&self, recipe: &Recipe, arch: Arch) -> Result<ArchLock, Error> {
+    /// Says that the packages of these locks are installed already, as they are below an overlay:
+    /// what is chosen then comes on top of them.
+    pub fn assume(&self, locks: &[ArchLock], pool: &Path) -> Result<(), Error> {
+        let mut status = String::new();
+        for package in locks.iter().flat_map(|lock| &lock.package) {
+            let control = crate::deb::control(&pool_path(pool, package))?;
+            status += control.trim_end();
+            status += "\nStatus: install ok installed\n\n";
+        }
+        self.private.set_status(&status)
+    }
+
+    /// Chooses packages and their versions; the lists must have been fetched. `base` are the locks
+    /// of what an overlay lies on, the bottom one first.
+    pub fn resolve(
+        &self,
+        recipe: &Recipe,
+        arch: Arch,
+        base: &[ArchLock],
+    ) -> Result<ArchLock, Error> {
         let mut wanted = recipe.body.packages.clone();
+        let release = answer::releases(&self.private.lists(), &self.archives)?;
+        let source_date = release.iter().map(|release| release.date).max().unwrap_or(0);
+        let request = request(recipe, arch, base);
+        if !base.is_empty() {
+            let package = if wanted.is_empty() { Vec::new() } else { self.choose(wanted)? };
+            return Ok(ArchLock { request, source_date, release, package, kernel: None });
+        }
         if recipe.body.distribution.method == Method::Install {
             wanted.insert(0, "?essential".to_owned());
             wanted.push("apt".to_owned());
@@ -77,14 +102,7 @@ impl Apt {
                     .is_some_and(|release| release.starts_with(|c: char| c.is_ascii_digit()))
             })
             .ok_or(Error::NoKernel { package: kernel_package })?;
-        let release = answer::releases(&self.private.lists(), &self.archives)?;
-        Ok(ArchLock {
-            request: request(recipe, arch),
-            source_date: release.iter().map(|release| release.date).max().unwrap_or(0),
-            release,
-            package,
-            kernel,
-        })
+        Ok(ArchLock { request, source_date, release, package, kernel: Some(kernel) })
     }
 
     fn choose(&self, wanted: Vec<String>) -> Result<Vec<Package>, Error> {
@@ -128,15 +146,19 @@ impl Apt {
     }
 }
 
-/// A digest of what a recipe asks of the package manager.
-pub fn request(recipe: &Recipe, arch: Arch) -> String {
-    let asked = format!(
+/// A digest of what a recipe asks of the package manager. What an overlay asks depends on what is
+/// below it, `base`.
+pub fn request(recipe: &Recipe, arch: Arch, base: &[ArchLock]) -> String {
+    let mut asked = format!(
         "{:?} {:?} {} {}",
         recipe.body.distribution,
         recipe.body.packages,
         recipe.kernel_package(arch),
         arch.image_name()
     );
+    for package in base.iter().flat_map(|lock| &lock.package) {
+        asked += &format!(" {}={}", package.name, package.version);
+    }
     crate::sha256(asked.as_bytes())[..16].to_owned()
 }
 

@@ -4,14 +4,21 @@
 use crate::{
     Error, account, apt,
     lock::ArchLock,
-    recipe::Recipe,
+    recipe::{Pattern, Recipe},
     tree::{Kind, Node, Tree},
 };
 use host_platform::Arch;
 
 /// Files that a running system makes anew, and that would tell one bake from another.
-const TRACES: [&str; 12] = [
+const TRACES: [&str; 19] = [
     "dev/**",
+    "etc/.pwd.lock",
+    "etc/group-",
+    "etc/gshadow-",
+    "etc/passwd-",
+    "etc/shadow-",
+    "etc/subuid-",
+    "etc/subgid-",
     "proc/**",
     "run/**",
     "sys/**",
@@ -34,12 +41,7 @@ pub fn tree(
 ) -> Result<Tree, Error> {
     let time = lock.source_date;
     remove_traces(&mut tree)?;
-    let body = &recipe.body;
-    tree.remove_where(|path| {
-        let is_named =
-            |patterns: &[crate::recipe::Pattern]| patterns.iter().any(|p| p.matches(path));
-        is_named(&body.exclude) && !is_named(&body.keep)
-    });
+    leave_out(&mut tree, recipe);
     for folder in ["dev", "proc", "run", "sys"] {
         tree.put(folder, Node::folder(0o755, time))?;
     }
@@ -50,6 +52,72 @@ pub fn tree(
         }
     }
     settle_sources(&mut tree, recipe, time)?;
+    add(&mut tree, recipe, time)?;
+    for user in &recipe.body.user {
+        account::add(&mut tree, user, time)?;
+    }
+    own(&mut tree, recipe)?;
+    tree.clamp_times(time);
+    Ok(tree)
+}
+
+/// Makes the whole tree of an overlay from what installing it onto `below` gave. What is as it was
+/// below keeps its time, so that nothing differs that need not.
+pub fn overlay(
+    mut tree: Tree,
+    below: &Tree,
+    recipe: &Recipe,
+    lock: &ArchLock,
+) -> Result<Tree, Error> {
+    let time = lock.source_date;
+    remove_traces(&mut tree)?;
+    leave_out(&mut tree, recipe);
+    for folder in ["dev", "proc", "run", "sys", "tmp"] {
+        if let Some(node) = below.get(folder.as_bytes()) {
+            tree.put(folder, node.clone())?;
+        }
+    }
+    settle_sources(&mut tree, recipe, time)?;
+    // The installation needs files of its own in place of some, such as a resolver.
+    for layer in recipe.layers() {
+        add(&mut tree, layer, time)?;
+    }
+    for user in &recipe.body.user {
+        account::add(&mut tree, user, time)?;
+    }
+    for layer in recipe.layers() {
+        own(&mut tree, layer)?;
+    }
+    tree.clamp_times(time);
+    let difference = crate::difference::between(below, &tree)?;
+    for path in &difference.times {
+        if let Some(node) = below.get(path) {
+            tree.put_bytes(path, Node { mtime: node.mtime, ..tree_node(&tree, path)? })?;
+        }
+    }
+    Ok(tree)
+}
+
+fn tree_node(tree: &Tree, path: &[u8]) -> Result<Node, Error> {
+    tree.get(path)
+        .cloned()
+        .ok_or_else(|| Error::NoParent { path: String::from_utf8_lossy(path).into_owned() })
+}
+
+/// Removes what the recipe, or one below it, leaves out.
+fn leave_out(tree: &mut Tree, recipe: &Recipe) {
+    let layers = recipe.layers();
+    let is_named = |pick: fn(&Recipe) -> &Vec<Pattern>, path: &[u8]| {
+        layers.iter().any(|layer| pick(layer).iter().any(|pattern| pattern.matches(path)))
+    };
+    tree.remove_where(|path| {
+        is_named(|layer| &layer.body.exclude, path) && !is_named(|layer| &layer.body.keep, path)
+    });
+}
+
+/// Puts the recipe's files and links into the tree.
+fn add(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Error> {
+    let body = &recipe.body;
     for file in &body.file {
         let node = Node::file(recipe.content(file)?, file.mode.0, time);
         tree.put(file.path.as_str(), node)?;
@@ -66,11 +134,30 @@ pub fn tree(
             }
         }
     }
-    for user in &body.user {
-        account::add(&mut tree, user, time)?;
+    Ok(())
+}
+
+/// Gives files with an owner to that user, and the folders above them that lie in their home.
+fn own(tree: &mut Tree, recipe: &Recipe) -> Result<(), Error> {
+    for file in &recipe.body.file {
+        let Some(owner) = &file.owner else { continue };
+        let entry = account::find(tree, owner)?.ok_or_else(|| Error::NoUser {
+            user: owner.as_str().to_owned(),
+            path: file.path.as_str().to_owned(),
+        })?;
+        let path = file.path.as_str().trim_start_matches('/');
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        let owned: Vec<&str> = ends
+            .map(|end| &path[..end])
+            .filter(|part| *part == path || part.starts_with(&format!("{}/", entry.home)))
+            .collect();
+        for part in owned {
+            let mut node = tree_node(tree, part.as_bytes())?;
+            (node.uid, node.gid) = (entry.uid, entry.gid);
+            tree.put(part, node)?;
+        }
     }
-    tree.clamp_times(time);
-    Ok(tree)
+    Ok(())
 }
 
 /// The UUID of the file system: settled by what the image is called, so that it is the same on
@@ -89,10 +176,8 @@ pub fn volume_id(recipe: &Recipe, arch: Arch) -> [u8; 16] {
 }
 
 fn remove_traces(tree: &mut Tree) -> Result<(), Error> {
-    let patterns: Vec<crate::recipe::Pattern> = TRACES
-        .iter()
-        .filter_map(|pattern| crate::recipe::Pattern::try_from(format!("/{pattern}")).ok())
-        .collect();
+    let patterns: Vec<Pattern> =
+        TRACES.iter().filter_map(|pattern| Pattern::try_from(format!("/{pattern}")).ok()).collect();
     // Folders of logs stay: services expect theirs, with the owners that packages gave them.
     let keeps: Vec<Vec<u8>> = tree
         .iter()

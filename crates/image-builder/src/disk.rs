@@ -20,6 +20,11 @@ impl SparseDisk {
         Self { size: n_chunks * CHUNK as u64, chunks: Mutex::new(chunks) }
     }
 
+    /// A disk that holds these chunks.
+    pub fn from_chunks(chunks: Vec<Option<Box<[u8]>>>) -> Self {
+        Self { size: (chunks.len() * CHUNK) as u64, chunks: Mutex::new(chunks) }
+    }
+
     /// The size in bytes.
     pub fn size(&self) -> u64 {
         self.size
@@ -80,6 +85,24 @@ impl SparseDisk {
     }
 }
 
+/// The chunks of `after` that differ from those of `before`: what an overlay on `before` must hold.
+/// A chunk that became empty is there with its zeros, for otherwise the one below would show.
+pub fn changed(
+    before: &[Option<Box<[u8]>>],
+    after: Vec<Option<Box<[u8]>>>,
+) -> Vec<Option<Box<[u8]>>> {
+    let of_before = |index: usize| before.get(index).and_then(Option::as_deref);
+    after
+        .into_iter()
+        .enumerate()
+        .map(|(index, chunk)| match (of_before(index), chunk) {
+            (Some(old), Some(new)) if *old == *new => None,
+            (Some(_), None) => Some(vec![0; CHUNK].into_boxed_slice()),
+            (_, chunk) => chunk,
+        })
+        .collect()
+}
+
 /// The pieces of a range: chunk, offset within it, and the part of the caller's buffer.
 fn pieces(
     offset: u64,
@@ -129,6 +152,14 @@ mod tests {
         let disk = SparseDisk::new(CHUNK as u64);
         assert!(!disk.write(CHUNK as u64 - 1, &[1, 2]));
         assert!(!disk.read(u64::MAX, &mut [0; 2]));
+    }
+
+    #[test]
+    fn what_became_empty_hides_what_is_below() {
+        let chunk = |byte: u8| Some(vec![byte; CHUNK].into_boxed_slice());
+        let before = [chunk(1), chunk(2), None, chunk(4)];
+        let found = changed(&before, vec![chunk(1), None, chunk(3), chunk(5)]);
+        assert_eq!(found, [None, chunk(0), chunk(3), chunk(5)]);
     }
 
     #[test]

@@ -31,6 +31,12 @@ pub enum Error {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// Recipes whose bases lead back to themselves, or too far.
+    #[error("Overlays lie on each other without end: `{name}`")]
+    TooManyLayers {
+        /// The last one that was read.
+        name: String,
+    },
     /// A lock that cannot be read.
     #[error("Failed to read the lock `{}`", path.display())]
     BadLock {
@@ -139,6 +145,14 @@ pub enum Error {
         /// What it names.
         target: String,
     },
+    /// A file of the recipe belongs to a user that nothing brings.
+    #[error("`{path}` cannot be given to the user `{user}`: there is no such user")]
+    NoUser {
+        /// The user.
+        user: String,
+        /// The file.
+        path: String,
+    },
     /// A user of the recipe is to join a group that no package brings.
     #[error("The user `{user}` cannot join the group `{group}`: there is no such group")]
     NoGroup {
@@ -153,6 +167,32 @@ pub enum Error {
     /// qcow2 has room for 1023 bytes.
     #[error("The backing file's name is longer than 1023 bytes")]
     BackingNameTooLong,
+    /// A disk image that cannot be read back.
+    #[error("Failed to read the disk `{}`: {detail}", path.display())]
+    BadQcow2 {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// A check of the recipe does not hold in the booted machine.
+    #[error("The check `{name}` failed: {reason}")]
+    CheckFailed {
+        /// Its name.
+        name: String,
+        /// What was not as it should be.
+        reason: String,
+        /// The end of what the command printed.
+        output: String,
+    },
+    /// A check could not be run.
+    #[error("Failed to run the check `{name}` in the machine")]
+    CheckNotRun {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A kernel that cannot be used.
     #[error("Failed to use the kernel `{}`: {detail}", path.display())]
     BadKernel {
@@ -225,6 +265,9 @@ impl Error {
                 Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
             }
             Self::NoKeyring { package, .. } => Some(format!("install the package {package}")),
+            Self::CheckFailed { output, .. } if !output.is_empty() => {
+                Some(format!("it printed: {output}"))
+            }
             Self::UnknownModule { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))
             }

@@ -5,11 +5,9 @@
 //! although its writer honours them (e2fsck would call the result inconsistent otherwise).
 //! This module must not know where the tree came from or what becomes of the disk.
 
-use crate::{
-    Error,
-    disk::SparseDisk,
-    tree::{Kind, Tree, TreePath, split},
-};
+mod fill;
+
+use crate::{Error, difference, disk::SparseDisk, tree::Tree};
 use fs_ext4::{
     Filesystem, Superblock,
     block_io::BlockDevice,
@@ -17,12 +15,9 @@ use fs_ext4::{
     mkfs::{DEFAULT_BLOCK_SIZE, format_filesystem},
     runtime::Runtime,
 };
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 /// What a file system is made with.
@@ -58,10 +53,6 @@ const GROUP_FLAGS: usize = 0x12;
 const GROUP_CHECKSUM: usize = 0x1E;
 const GROUP_INODE_ZEROED: u8 = 0x4;
 
-const ROOT_INODE: u32 = 2;
-/// A file is written in pieces of this many bytes, to bound what the crate buffers.
-const PIECE: usize = 16 << 20;
-
 /// Makes the file system and gives its disk.
 pub fn build(tree: &Tree, settings: &Settings) -> Result<SparseDisk, Error> {
     let disk = Arc::new(Device(SparseDisk::new(settings.size)));
@@ -72,9 +63,29 @@ pub fn build(tree: &Tree, settings: &Settings) -> Result<SparseDisk, Error> {
     settle_superblocks(&disk, settings).map_err(whole)?;
     let clock = Arc::new(Clock { time: settings.time, generation: AtomicU32::new(1) });
     let volume = Filesystem::mount_with_runtime(disk.clone(), clock).map_err(whole)?;
-    fill(&volume, tree)?;
+    fill::all(&volume, tree)?;
     volume.finish().map_err(whole)?;
     settle_superblocks(&disk, settings).map_err(whole)?;
+    settle_groups(&disk).map_err(whole)?;
+    Ok(Arc::try_unwrap(disk).map_err(|_| Error::DiskInUse)?.0)
+}
+
+/// Turns a disk whose file system holds the tree `before` into one that holds `after`. What does not
+/// differ keeps its blocks, so that an overlay of the result is small. `time` is that of every
+/// change, in seconds since the epoch.
+pub fn update(
+    disk: SparseDisk,
+    before: &Tree,
+    after: &Tree,
+    time: i64,
+) -> Result<SparseDisk, Error> {
+    let difference = difference::between(before, after)?;
+    let disk = Arc::new(Device(disk));
+    let whole = |source| Error::Ext4 { path: "/".to_owned(), source };
+    let clock = Arc::new(Clock { time, generation: AtomicU32::new(1) });
+    let volume = Filesystem::mount_with_runtime(disk.clone(), clock).map_err(whole)?;
+    fill::update(&volume, before, after, &difference)?;
+    volume.finish().map_err(whole)?;
     settle_groups(&disk).map_err(whole)?;
     Ok(Arc::try_unwrap(disk).map_err(|_| Error::DiskInUse)?.0)
 }
@@ -133,90 +144,6 @@ fn settle_superblocks(device: &Device, settings: &Settings) -> fs_ext4::Result<(
 fn set_bits(raw: &mut [u8], field: usize, bits: u32) {
     let bytes = [raw[field], raw[field + 1], raw[field + 2], raw[field + 3]];
     raw[field..field + 4].copy_from_slice(&(u32::from_le_bytes(bytes) | bits).to_le_bytes());
-}
-
-fn fill(volume: &Filesystem, tree: &Tree) -> Result<(), Error> {
-    let mut inodes: HashMap<TreePath, u32> = HashMap::from([(TreePath::new(), ROOT_INODE)]);
-    let mut links = Vec::new();
-    for (path, node) in tree.iter() {
-        if let Kind::Hardlink(target) = &node.kind {
-            links.push((path, target));
-            continue;
-        }
-        let named = |source| Error::Ext4 { path: display(path), source };
-        let (parent, name) = split(path);
-        let parent = *inodes.get(parent).ok_or_else(|| Error::NoParent { path: display(path) })?;
-        let inode = match &node.kind {
-            Kind::Folder if path.is_empty() => {
-                volume.apply_chmod_ino(ROOT_INODE, node.mode).map_err(named)?;
-                ROOT_INODE
-            }
-            // The formatter has made this one already.
-            Kind::Folder if path == b"lost+found" => {
-                volume.lookup_at(parent, name).map_err(named)?
-            }
-            Kind::Folder => volume.apply_mkdir_at(parent, name, node.mode).map_err(named)?,
-            Kind::File(content) => {
-                let inode = volume.apply_create_at(parent, name, node.mode).map_err(named)?;
-                let bytes = content.read()?;
-                for (index, piece) in bytes.chunks(PIECE).enumerate() {
-                    let offset = (index * PIECE) as u64;
-                    volume.apply_pwrite_ino(inode, offset, piece).map_err(named)?;
-                }
-                inode
-            }
-            Kind::Symlink(target) => {
-                volume.apply_symlink_at(parent, name, target).map_err(named)?
-            }
-            Kind::CharDevice(major, minor) => {
-                let mode = S_IFCHR | node.mode;
-                volume.apply_mknod_at(parent, name, mode, *major, *minor).map_err(named)?
-            }
-            Kind::BlockDevice(major, minor) => {
-                let mode = S_IFBLK | node.mode;
-                volume.apply_mknod_at(parent, name, mode, *major, *minor).map_err(named)?
-            }
-            Kind::Fifo => {
-                volume.apply_mknod_at(parent, name, S_IFIFO | node.mode, 0, 0).map_err(named)?
-            }
-            Kind::Hardlink(_) => continue,
-        };
-        if node.uid != 0 || node.gid != 0 {
-            volume.apply_chown_ino(inode, node.uid, node.gid).map_err(named)?;
-        }
-        for (attribute, value) in &node.xattrs {
-            volume
-                .apply_setxattr(&format!("/{}", display(path)), attribute, value)
-                .map_err(named)?;
-        }
-        inodes.insert(path.clone(), inode);
-    }
-    for (path, target) in links {
-        let named = |source| Error::Ext4 { path: display(path), source };
-        let inode = *inodes
-            .get(target)
-            .ok_or_else(|| Error::LostLink { path: display(path), target: display(target) })?;
-        let (parent, name) = split(path);
-        let parent = *inodes.get(parent).ok_or_else(|| Error::NoParent { path: display(path) })?;
-        volume.apply_link_at(inode, parent, name).map_err(named)?;
-    }
-    // Entries made later touch their folder's time, so times come last.
-    for (path, node) in tree.iter() {
-        if let Some(inode) = inodes.get(path) {
-            volume
-                .apply_utimens_ino(*inode, node.mtime, 0, node.mtime, 0)
-                .map_err(|source| Error::Ext4 { path: display(path), source })?;
-        }
-    }
-    Ok(())
-}
-
-const S_IFIFO: u16 = 0o010_000;
-const S_IFCHR: u16 = 0o020_000;
-const S_IFBLK: u16 = 0o060_000;
-
-fn display(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }
 
 /// A clock that stands still and inode generations that count up: the same on each run.

@@ -36,8 +36,9 @@ pub struct ArchLock {
     pub release: Vec<Release>,
     /// The packages of the root file system, by name.
     pub package: Vec<Package>,
-    /// The package that holds the kernel and its modules.
-    pub kernel: Package,
+    /// The package that holds the kernel and its modules; an overlay has its base's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<Package>,
 }
 
 /// A signed release.
@@ -132,7 +133,7 @@ impl Lock {
 impl ArchLock {
     /// Every package, the kernel's included.
     pub fn all(&self) -> impl Iterator<Item = &Package> {
-        self.package.iter().chain([&self.kernel])
+        self.package.iter().chain(&self.kernel)
     }
 }
 
@@ -143,7 +144,8 @@ pub fn difference(old: Option<&ArchLock>, new: &ArchLock) -> Vec<String> {
     let index = |lock: &ArchLock| -> BTreeMap<String, String> {
         let packages =
             lock.package.iter().map(|package| (package.name.clone(), package.version.clone()));
-        packages.chain([("kernel".to_owned(), lock.kernel.version.clone())]).collect()
+        let kernel = lock.kernel.iter().map(|kernel| ("kernel".to_owned(), kernel.version.clone()));
+        packages.chain(kernel).collect()
     };
     let (old, new) = (old.map(index).unwrap_or_default(), index(new));
     let mut lines = Vec::new();
@@ -183,7 +185,7 @@ pub(crate) mod tests {
             source_date: 5,
             release: Vec::new(),
             package: packages.iter().map(|(name, version)| package(name, version)).collect(),
-            kernel: package("linux-image-6.12", "6.12-1"),
+            kernel: Some(package("linux-image-6.12", "6.12-1")),
         }
     }
 
@@ -214,7 +216,7 @@ pub(crate) mod tests {
     fn differences_are_by_package() {
         let old = arch_lock(&[("bash", "5"), ("less", "1")]);
         let mut new = arch_lock(&[("bash", "6"), ("nano", "8")]);
-        new.kernel.version = "6.13-1".to_owned();
+        new.kernel = Some(package("linux-image-6.13", "6.13-1"));
         assert_eq!(
             difference(Some(&old), &new),
             ["bash 5 -> 6", "kernel 6.12-1 -> 6.13-1", "+ nano 8", "- less 1"]

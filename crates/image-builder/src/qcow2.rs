@@ -6,7 +6,10 @@
 //! the same input gives the same bytes whatever the number of threads. It must not know what the
 //! clusters hold.
 
+mod read;
+
 use crate::{Error, disk::CHUNK};
+pub use read::{read, read_disk};
 use std::{
     io::{BufWriter, Seek as _, SeekFrom, Write},
     path::Path,

@@ -102,20 +102,8 @@ pub fn install(
     tar: &Path,
 ) -> Expression {
     let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
-    let mut args = vec![
-        format!("--mode={}", way.mode()),
-        "--variant=essential".to_owned(),
-        "--format=tar".to_owned(),
-        format!("--architectures={}", arch.image_name()),
-        format!("--include={}", names.join(",")),
-        "--dpkgopt=force-unsafe-io".to_owned(),
-    ];
-    for pattern in &recipe.body.exclude {
-        args.push(format!("--dpkgopt=path-exclude={}", dpkg_pattern(&pattern.as_str())));
-    }
-    for pattern in &recipe.body.keep {
-        args.push(format!("--dpkgopt=path-include={}", dpkg_pattern(&pattern.as_str())));
-    }
+    let mut args = options(recipe, arch, way, "essential");
+    args.push(format!("--include={}", names.join(",")));
     for command in &recipe.body.commands {
         // The command is an argument of its own, so that nothing of it is read by the outer shell.
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
@@ -123,6 +111,73 @@ pub fn install(
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
+    run(args, lock)
+}
+
+/// The file of the tree below, in the folder of an overlay's repository.
+pub const BASE_TAR: &str = "base.tar";
+
+/// The command that makes `tar` out of the tree below (`BASE_TAR` in `repository`) and the
+/// overlay's packages beside it, which are installed inside of that tree by its own apt.
+pub fn install_over(
+    lock: &ArchLock,
+    recipe: &Recipe,
+    arch: Arch,
+    way: Way,
+    repository: &Path,
+    tar: &Path,
+) -> Expression {
+    // Where the packages are inside of the root file system.
+    const INSIDE: &str = "quicksand-packages";
+    let from = quote(&repository.to_string_lossy());
+    let mut args = options(recipe, arch, way, "custom");
+    // There is no archive to ask.
+    args.push("--skip=update".to_owned());
+    args.push(format!(
+        "--setup-hook=tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' -xpf {from}/{BASE_TAR}"
+    ));
+    if !lock.package.is_empty() {
+        let install = format!(
+            "export DEBIAN_FRONTEND=noninteractive; \
+             apt-get install --yes --no-install-recommends \
+             -o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=/dev/null \
+             -o APT::Sandbox::User=root -o Dpkg::Options::=--force-confnew /{INSIDE}/*.deb"
+        );
+        args.push(format!(
+            "--customize-hook=mkdir \"$1/{INSIDE}\" && cp {from}/*.deb \"$1/{INSIDE}\" && \
+             chroot \"$1\" /bin/sh -euc {} && rm -r \"$1/{INSIDE}\"",
+            quote(&install)
+        ));
+    }
+    for command in &recipe.body.commands {
+        args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
+    }
+    args.push(String::new());
+    args.push(tar.to_string_lossy().into_owned());
+    run(args, lock)
+}
+
+/// mmdebstrap's options for both. What the layers below leave out is left out of this one too.
+fn options(recipe: &Recipe, arch: Arch, way: Way, variant: &str) -> Vec<String> {
+    let mut args = vec![
+        format!("--mode={}", way.mode()),
+        format!("--variant={variant}"),
+        "--format=tar".to_owned(),
+        format!("--architectures={}", arch.image_name()),
+        "--dpkgopt=force-unsafe-io".to_owned(),
+    ];
+    // dpkg takes the last rule that matches, so what is kept comes after what is left out.
+    let layers = recipe.layers();
+    for pattern in layers.iter().flat_map(|layer| &layer.body.exclude) {
+        args.push(format!("--dpkgopt=path-exclude={}", dpkg_pattern(&pattern.as_str())));
+    }
+    for pattern in layers.iter().flat_map(|layer| &layer.body.keep) {
+        args.push(format!("--dpkgopt=path-include={}", dpkg_pattern(&pattern.as_str())));
+    }
+    args
+}
+
+fn run(args: Vec<String>, lock: &ArchLock) -> Expression {
     cmd("mmdebstrap", args)
         .env("SOURCE_DATE_EPOCH", lock.source_date.to_string())
         .env("LC_ALL", "C.UTF-8")

@@ -20,7 +20,7 @@ pub fn cyclonedx(
                 .map(|term| json!({"license": licence(&term)}))
                 .collect();
             json!({
-                "type": if *package == lock.kernel { "operating-system" } else { "library" },
+                "type": if Some(package) == lock.kernel.as_ref() { "operating-system" } else { "library" },
                 "bom-ref": purl(&package.name, &package.version, &package.arch),
                 "name": package.name,
                 "version": package.version,
@@ -87,7 +87,7 @@ mod tests {
             source_date: 0,
             release: Vec::new(),
             package: vec![package("libstdc++6", "1:14-3")],
-            kernel: package("linux-image-6.12", "6.12-1"),
+            kernel: Some(package("linux-image-6.12", "6.12-1")),
         };
         let bytes =
             cyclonedx("debian", "13", &lock, |_| vec!["MIT".to_owned(), "LicenseRef-x".to_owned()]);

@@ -3,7 +3,7 @@
 
 use crate::{Error, deb, licence, lock::ArchLock, recipe::Recipe, sbom, tree::Tree};
 use host_platform::Arch;
-use package_layout::image::{self, Part};
+use package_layout::image;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -12,6 +12,9 @@ use wheel_retag::{Metadata, Source, WheelFile, WheelSpec, WheelTag};
 
 /// The package's `__init__.py`; the names in capitals are filled in.
 const MODULE: &str = include_str!("wheel/image.py");
+
+/// The same for an overlay.
+const OVERLAY_MODULE: &str = include_str!("wheel/overlay.py");
 
 /// Copyright texts by package.
 pub type Copyrights = BTreeMap<String, Vec<u8>>;
@@ -24,42 +27,43 @@ pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrig
             texts.insert(package.name.clone(), text.to_vec());
         }
     }
-    let kernel = deb::data(&crate::apt::pool_path(pool, &lock.kernel))?;
-    if let Some(text) = kernel.read(&format!("usr/share/doc/{}/copyright", lock.kernel.name))? {
-        texts.insert(lock.kernel.name.clone(), text.to_vec());
+    if let Some(package) = &lock.kernel {
+        let kernel = deb::data(&crate::apt::pool_path(pool, package))?;
+        if let Some(text) = kernel.read(&format!("usr/share/doc/{}/copyright", package.name))? {
+            texts.insert(package.name.clone(), text.to_vec());
+        }
     }
     Ok(texts)
 }
 
-/// The wheel of an image, from its finished files.
+/// The wheel of an image, from its finished files and their names.
 pub fn spec(
     recipe: &Recipe,
     arch: Arch,
     version: &str,
     lock: &ArchLock,
     copyrights: &Copyrights,
-    agent_licences: &[(String, Vec<u8>)],
-    files: &[(Part, PathBuf)],
+    our_licences: &[(String, Vec<u8>)],
+    files: &[(PathBuf, String)],
 ) -> WheelSpec {
     let package = image::package(&recipe.name);
     let folder = image::images_dir(&recipe.name);
     let mut contents: Vec<WheelFile> = files
         .iter()
-        .map(|(part, path)| {
-            let name =
-                image::file_name(&recipe.name, &recipe.body.version, arch.image_name(), *part);
-            let path = Source::Path(path.clone());
-            match part {
+        .map(|(path, name)| {
+            // An overlay's files are published in a folder of its name, and alone in its wheel.
+            let name = name.strip_prefix(&format!("{}/", recipe.name)).unwrap_or(name);
+            let (place, path) = (format!("{folder}/{name}"), Source::Path(path.clone()));
+            match name.ends_with(image::DISK_SUFFIX) {
                 // Its clusters are compressed already.
-                Part::Disk => WheelFile::stored(format!("{folder}/{name}"), path),
-                Part::Kernel | Part::Initrd => {
-                    WheelFile::deflated(format!("{folder}/{name}"), path)
-                }
+                true => WheelFile::stored(place, path),
+                false => WheelFile::deflated(place, path),
             }
         })
         .collect();
+    let module = if recipe.base.is_some() { OVERLAY_MODULE } else { MODULE };
     let module =
-        MODULE.replace("IMAGE_NAME", &recipe.name).replace("IMAGE_VERSION", &recipe.body.version);
+        module.replace("IMAGE_NAME", &recipe.name).replace("IMAGE_VERSION", &recipe.body.version);
     contents.push(WheelFile::deflated(
         format!("{package}/__init__.py"),
         Source::Bytes(module.into_bytes()),
@@ -71,11 +75,13 @@ pub fn spec(
     };
     let mut terms: BTreeSet<String> =
         lock.all().flat_map(|package| terms_of(&package.name)).collect();
-    // The agent in the initrd and the module above are ours.
+    // The module above is ours, as the agent in the initrd is.
     terms.insert("(MIT OR Apache-2.0)".to_owned());
-    // The agent is linked statically with the GNU C library.
-    terms.insert("LGPL-2.1-or-later".to_owned());
-    let mut licenses: Vec<(String, Vec<u8>)> = agent_licences.to_vec();
+    if recipe.base.is_none() {
+        // The agent is linked statically with the GNU C library.
+        terms.insert("LGPL-2.1-or-later".to_owned());
+    }
+    let mut licenses: Vec<(String, Vec<u8>)> = our_licences.to_vec();
     licenses.push(("COPYRIGHT-packages.txt".to_owned(), bundle(copyrights)));
     let bill = sbom::cyclonedx(&recipe.name, &recipe.body.version, lock, |name| {
         terms_of(name).into_iter().collect()
@@ -88,6 +94,12 @@ pub fn spec(
             summary: recipe.body.summary.clone(),
             license_expression: licence::expression(&terms),
             requires_python: ">=3.10".to_owned(),
+            // Exactly this one: an overlay is good for the very disk that it was made on.
+            requires_dist: recipe
+                .base
+                .iter()
+                .map(|base| format!("{}=={version}", image::distribution(&base.name)))
+                .collect(),
             entry_points: vec![(
                 image::ENTRY_POINT_GROUP.to_owned(),
                 recipe.name.clone(),

@@ -23,9 +23,21 @@ pub struct Manifest {
     /// The guest's architecture in QEMU's words (`x86_64`, `aarch64`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
+    /// The disk that the lowest overlay was made on, which must be the very same to be under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_disk: Option<BaseDisk>,
     /// Whatever else the file holds.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+/// A disk by its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseDisk {
+    /// Its file's name, for people.
+    pub file: String,
+    /// The sha256 of the file in hexadecimal.
+    pub sha256: String,
 }
 
 fn version() -> u32 {
@@ -35,7 +47,13 @@ fn version() -> u32 {
 impl Manifest {
     /// A manifest of the current version.
     pub fn new(config: Map<String, Value>, arch: &str) -> Self {
-        Self { version: VERSION, config, arch: Some(arch.to_owned()), other: Map::new() }
+        Self {
+            version: VERSION,
+            config,
+            arch: Some(arch.to_owned()),
+            base_disk: None,
+            other: Map::new(),
+        }
     }
 
     /// Reads a manifest. A newer version is refused before anything else in it is looked at,

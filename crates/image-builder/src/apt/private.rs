@@ -40,6 +40,11 @@ impl Private {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Replaces the list of installed packages, in the format of dpkg's status file.
+    pub fn set_status(&self, status: &str) -> Result<(), Error> {
+        Ok(fs::write(self.folder.join("status"), status)?)
+    }
+
     /// One of apt's programs under this configuration.
     pub fn command(&self, program: &str, args: impl IntoIterator<Item = String>) -> Expression {
         cmd(program, args)

@@ -5,8 +5,12 @@ use std::path::Path;
 
 /// Explains a parser's error.
 pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
-    let (line, column) = place(text, error.span().map_or(0, |span| span.start));
     let message = error.message().to_owned();
+    let span = error.span().unwrap_or_default();
+    // The parser names the whole list when one of its values is wrong: look for the value itself.
+    let value = message.split('`').nth(1).map(|value| format!("\"{value}\"")).unwrap_or_default();
+    let within = text.get(span.clone()).and_then(|text| text.find(&value)).unwrap_or(0);
+    let (line, column) = place(text, span.start + within);
     let hint = unknown(&message).map(|(given, known)| {
         match crate::nearest(given, known.iter().copied()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -16,9 +20,9 @@ pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
     Error::Recipe { path: path.to_owned(), line, column, message, hint }
 }
 
-/// An error at the first place where `needle` stands.
-pub fn at(text: &str, path: &Path, needle: &str, message: String, hint: Option<String>) -> Error {
-    let (line, column) = place(text, text.find(needle).unwrap_or(0));
+/// An error at a place, given as an offset in bytes.
+pub fn at(text: &str, path: &Path, at: usize, message: String, hint: Option<String>) -> Error {
+    let (line, column) = place(text, at);
     Error::Recipe { path: path.to_owned(), line, column, message, hint }
 }
 

@@ -28,6 +28,110 @@ impl TryFrom<String> for ByteSize {
     }
 }
 
+/// The version in the names of an image's files.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Version(pub String);
+
+impl TryFrom<String> for Version {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.';
+        if !text.is_empty() && text.len() <= 32 && text.chars().all(is_name) {
+            Ok(Self(text))
+        } else {
+            Err(format!(
+                "the version `{text}` cannot be part of a file name; use letters, digits and dots, as in \"13\" or \"24.04\""
+            ))
+        }
+    }
+}
+
+/// The name of a package, in which `{arch}` may stand for the architecture.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct PackageName(pub String);
+
+impl TryFrom<String> for PackageName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = text.replace("{arch}", "x");
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-._".contains(c);
+        if plain.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && plain.chars().all(allowed)
+        {
+            Ok(Self(text))
+        } else {
+            Err(format!(
+                "`{text}` is not the name of a package; names hold lower-case letters, digits, `+`, `-`, `.` and `_`"
+            ))
+        }
+    }
+}
+
+/// One word without anything that a list, a shell or a path could take for its own: the name of a
+/// suite, a component, a kernel module.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Plain(pub String);
+
+impl TryFrom<String> for Plain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is not one word of letters, digits, `.`, `-` and `_`"))
+        }
+    }
+}
+
+/// A machine's memory: at least 64 MiB, which no kernel of a distribution starts below.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Memory(String);
+
+impl Memory {
+    /// As it was written: `512M`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Memory {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = ByteSize::try_from(text.clone())?.0;
+        if (64 << 20..=1 << 40).contains(&bytes) {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is not a machine's memory; write from 64M to 1T"))
+        }
+    }
+}
+
+/// A number of processors.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "i64")]
+pub struct Cpus(pub u16);
+
+impl TryFrom<i64> for Cpus {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        u16::try_from(number)
+            .ok()
+            .filter(|number| (1..=255).contains(number))
+            .map(Self)
+            .ok_or_else(|| format!("{number} is not a number of processors; write 1 to 255"))
+    }
+}
+
 /// Permission bits in octal: `"0644"`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]

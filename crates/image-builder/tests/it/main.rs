@@ -4,7 +4,7 @@
 use duct::cmd;
 use fs_err as fs;
 use image_builder::{
-    disk::CHUNK,
+    disk::{CHUNK, SparseDisk, changed},
     ext4, qcow2,
     tree::{Kind, Node, Tree},
 };
@@ -173,4 +173,87 @@ fn a_disk_that_is_too_small_says_so() {
     let small = ext4::Settings { size: 4 << 20, ..settings() };
     let error = ext4::build(&tree(), &small).err().unwrap();
     assert_eq!(error.hint().as_deref(), Some("give the recipe's disk a larger size"), "{error}");
+}
+
+/// The tree with something removed, added, replaced, resized and given away.
+fn later_tree() -> Tree {
+    let mut tree = tree();
+    tree.remove(b"many/a-rather-long-name-for-a-file-0007");
+    tree.put("empty", Node::file(*b"no longer", 0o600, 950)).unwrap();
+    tree.put("usr/bin/ping", Node::file(*b"p", 0o755, 950)).unwrap();
+    tree.remove(b"link");
+    tree.put("link", Node::folder(0o700, 950)).unwrap();
+    tree.put("link/inside", Node::symlink("../big", 950)).unwrap();
+    for i in 0..300 {
+        let path = format!("new/folder/file-{i}");
+        tree.put(&path, Node::file(format!("{i}").repeat(500).into_bytes(), 0o644, 960)).unwrap();
+    }
+    tree
+}
+
+fn updated() -> Vec<Option<Box<[u8]>>> {
+    let disk = ext4::build(&tree(), &settings()).unwrap();
+    ext4::update(disk, &tree(), &later_tree(), 2000).unwrap().into_chunks()
+}
+
+#[test]
+fn an_overlay_holds_what_differs_and_gives_the_later_tree() {
+    let (Some(e2fsck), Some(debugfs)) = (tool("e2fsck"), tool("debugfs")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (chunks(), updated());
+    assert!(after == updated(), "the same input gives the same bytes");
+    let overlay = changed(&before, after.clone());
+    let n_changed = overlay.iter().flatten().count();
+    assert!(n_changed < before.iter().flatten().count() / 2, "{n_changed} chunks differ");
+
+    let raw = folder.path().join("disk");
+    write_raw(&raw, &after);
+    let check =
+        cmd!(&e2fsck, "-fn", &raw).stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success(), "{text}");
+    let ask = |question: &str| cmd!(&debugfs, "-R", question, &raw).stderr_null().read().unwrap();
+    assert_eq!(ask("cat /usr/bin/ping"), "p");
+    assert_eq!(ask("cat /empty"), "no longer");
+    assert_eq!(ask("cat /new/folder/file-299"), "299".repeat(500));
+    assert!(ask("stat /usr/bin/ping").contains("Mode:  0755"), "{}", ask("stat /usr/bin/ping"));
+    assert!(!ask("ea_list /usr/bin/ping").contains("capability"));
+    assert!(ask("ls /many").contains("file-0006") && !ask("ls /many").contains("file-0007"));
+    assert!(ask("stat /link").contains("Type: directory"));
+    assert!(ask("stat /same-as-big").contains("Links: 2"));
+}
+
+#[test]
+fn a_chain_is_read_back_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let (before, after) = (chunks(), updated());
+    let write = |name: &str, chunks: &[Option<Box<[u8]>>], backing: Option<&str>| {
+        let backing = backing.map(|name| (name.to_owned(), "qcow2".to_owned()));
+        let settings = qcow2::Settings { level: 3, n_threads: 2, backing };
+        qcow2::write(&place(name), chunks, &settings, &|_| {}).unwrap();
+    };
+    write("base.qcow2", &before, None);
+    write("top.qcow2", &changed(&before, after.clone()), Some("base.qcow2"));
+    assert!(qcow2::read(&[&place("base.qcow2")]).unwrap() == before);
+    let chain = qcow2::read(&[&place("base.qcow2"), &place("top.qcow2")]).unwrap();
+    assert!(SparseDisk::from_chunks(chain).into_chunks() == after);
+
+    let Some(qemu_img) = tool("qemu-img") else { return };
+    write_raw(&place("after.raw"), &after);
+    cmd!(&qemu_img, "check", "-q", place("top.qcow2")).run().unwrap();
+    cmd!(&qemu_img, "compare", "-q", "-f", "raw", place("after.raw"), place("top.qcow2"))
+        .run()
+        .unwrap();
+    // What others compress is read, too.
+    cmd!(&qemu_img, "convert", "-c", "-O", "qcow2", place("after.raw"), place("theirs.qcow2"))
+        .run()
+        .unwrap();
+    let theirs = qcow2::read(&[&place("theirs.qcow2")]).unwrap();
+    assert!(SparseDisk::from_chunks(theirs).into_chunks() == after);
+
+    let whole = fs::read(place("base.qcow2")).unwrap();
+    fs::write(place("cut.qcow2"), &whole[..whole.len() / 2]).unwrap();
+    let error = qcow2::read(&[&place("cut.qcow2")]).unwrap_err();
+    assert!(error.to_string().contains("cut.qcow2"), "{error}");
 }

@@ -1,0 +1,128 @@
+//! Runs a recipe's checks in a machine that somebody else has booted. The machine is a function: this
+//! crate must not know what runs it.
+
+use crate::{Error, recipe::Check};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// What a command gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Its exit code.
+    pub exit_code: i32,
+    /// What it printed, errors behind the rest.
+    pub output: String,
+}
+
+/// Runs a command as root in the machine, for so long at most.
+pub type Run<'a> = dyn FnMut(&str, Duration) -> Result<Answer, std::io::Error> + 'a;
+
+/// How long a command may take at least: emulated machines are slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long to wait before a check that may fail at first is tried anew.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How much of a failed command's output is shown.
+const SHOWN: usize = 2000;
+
+/// Runs the checks in the order of their names, and gives how long each took. The first that fails
+/// for good is the end.
+pub fn prove(
+    checks: &BTreeMap<String, Check>,
+    run: &mut Run,
+) -> Result<BTreeMap<String, Duration>, Error> {
+    let mut passed = BTreeMap::new();
+    for (name, check) in checks {
+        let start = Instant::now();
+        let within = Duration::from_secs(check.within.into());
+        loop {
+            let answer = run(&check.run, PATIENCE.max(within))
+                .map_err(|source| Error::CheckNotRun { name: name.clone(), source })?;
+            let Some(reason) = complaint(check, &answer) else { break };
+            if start.elapsed() >= within {
+                return Err(Error::CheckFailed {
+                    name: name.clone(),
+                    reason,
+                    output: tail(&answer.output),
+                });
+            }
+            std::thread::sleep(PAUSE);
+        }
+        passed.insert(name.clone(), start.elapsed());
+    }
+    Ok(passed)
+}
+
+/// What is wrong with an answer.
+fn complaint(check: &Check, answer: &Answer) -> Option<String> {
+    if answer.exit_code != check.exit {
+        return Some(format!("it exited with {}, not {}", answer.exit_code, check.exit));
+    }
+    match &check.prints {
+        Some(text) if !answer.output.contains(text) => Some(format!("it did not print `{text}`")),
+        _ => None,
+    }
+}
+
+fn tail(output: &str) -> String {
+    let output = output.trim();
+    let mut start = output.len().saturating_sub(SHOWN);
+    while !output.is_char_boundary(start) {
+        start += 1;
+    }
+    output[start..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(prints: Option<&str>, exit: i32, within: u32) -> BTreeMap<String, Check> {
+        let check = Check { run: "it".to_owned(), prints: prints.map(str::to_owned), exit, within };
+        BTreeMap::from([("one".to_owned(), check)])
+    }
+
+    fn answers(list: &[(i32, &str)]) -> impl FnMut(&str, Duration) -> std::io::Result<Answer> {
+        let mut list: Vec<Answer> = list
+            .iter()
+            .rev()
+            .map(|(exit_code, output)| Answer {
+                exit_code: *exit_code,
+                output: (*output).to_owned(),
+            })
+            .collect();
+        move |command, _| {
+            assert_eq!(command, "it");
+            list.pop().ok_or_else(|| std::io::Error::other("the machine is gone"))
+        }
+    }
+
+    #[test]
+    fn what_holds_passes() {
+        prove(&check(Some("fine"), 0, 0), &mut answers(&[(0, "all fine\n")])).unwrap();
+        prove(&check(None, 3, 0), &mut answers(&[(3, "")])).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_hold_is_told_with_its_output() {
+        let error = prove(&check(None, 0, 0), &mut answers(&[(1, "no such thing")])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`one`") && text.contains("exited with 1, not 0"), "{text}");
+        assert!(error.hint().unwrap().contains("no such thing"));
+        let error = prove(&check(Some("x"), 0, 0), &mut answers(&[(0, "y")])).unwrap_err();
+        assert!(error.to_string().contains("did not print `x`"), "{error}");
+    }
+
+    #[test]
+    fn what_needs_a_while_is_tried_anew() {
+        let passed = prove(&check(None, 0, 9), &mut answers(&[(1, ""), (0, "")])).unwrap();
+        assert!(passed["one"] >= PAUSE);
+    }
+
+    #[test]
+    fn a_machine_that_is_lost_ends_it() {
+        let error = prove(&check(None, 0, 9), &mut answers(&[])).unwrap_err();
+        assert!(matches!(error, Error::CheckNotRun { .. }), "{error}");
+    }
+}

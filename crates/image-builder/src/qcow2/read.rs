@@ -1,0 +1,133 @@
+//! Reads qcow2 images back into chunks: those of this crate, and any other with clusters of the
+//! same size that needs nothing but itself and its backing file.
+
+use super::{
+    CLUSTER, CLUSTER_BITS, ENTRIES_PER_TABLE, FLAG_COMPRESSED, MAGIC, SECTOR, SECTORS_SHIFT,
+};
+use crate::{Error, disk::SparseDisk};
+use fs_err as fs;
+use std::{
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+};
+
+/// The bits of an entry that hold an offset.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// An uncompressed cluster that reads as zeros.
+const FLAG_ZERO: u64 = 1;
+/// A disk of this size is larger than any that is baked: a bound against a damaged header.
+const MAX_CLUSTERS: u64 = 1 << 26;
+
+/// The chunks of a disk from the files of its chain, the base first. Backing files are those of the
+/// chain, whatever the images name.
+pub fn read(chain: &[&Path]) -> Result<Vec<Option<Box<[u8]>>>, Error> {
+    let mut chunks = Vec::new();
+    for path in chain {
+        let bad = |detail| Error::BadQcow2 { path: (*path).to_owned(), detail };
+        Image::open(path)?.read_into(&mut chunks, &bad)?;
+    }
+    Ok(chunks)
+}
+
+/// As a disk.
+pub fn read_disk(chain: &[&Path]) -> Result<SparseDisk, Error> {
+    Ok(SparseDisk::from_chunks(read(chain)?))
+}
+
+struct Image {
+    file: fs::File,
+    n_clusters: usize,
+    level1: Vec<u64>,
+    is_zstd: bool,
+}
+
+impl Image {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let bad = |detail| Error::BadQcow2 { path: path.to_owned(), detail };
+        let mut file = fs::File::open(path)?;
+        let mut header = [0; 112];
+        file.read_exact(&mut header).map_err(|_| bad("it is shorter than a header"))?;
+        let u32_at = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| header[at + i]));
+        let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
+        if u32_at(0) != MAGIC || u32_at(4) != 3 {
+            return Err(bad("it is not qcow2 of version 3"));
+        }
+        if u32_at(20) != CLUSTER_BITS || u32_at(32) != 0 {
+            return Err(bad("its clusters are encrypted or of another size"));
+        }
+        let features = u64_at(72);
+        if features & !0b1001 != 0 {
+            return Err(bad("it has features that are not known here"));
+        }
+        let n_clusters = u64_at(24).div_ceil(CLUSTER as u64);
+        let n_tables = u64::from(u32_at(36));
+        if n_clusters > MAX_CLUSTERS || n_tables < n_clusters.div_ceil(ENTRIES_PER_TABLE as u64) {
+            return Err(bad("its size and its tables do not agree"));
+        }
+        let n_tables = n_clusters.div_ceil(ENTRIES_PER_TABLE as u64) as usize;
+        let is_zstd = u32_at(100) > 104 && header[104] == super::COMPRESSION_ZSTD;
+        let level1 = table(&mut file, u64_at(40), n_tables).map_err(|_| bad("a table is cut"))?;
+        Ok(Self { file, n_clusters: n_clusters as usize, level1, is_zstd })
+    }
+
+    fn read_into(
+        mut self,
+        chunks: &mut Vec<Option<Box<[u8]>>>,
+        bad: &dyn Fn(&'static str) -> Error,
+    ) -> Result<(), Error> {
+        chunks.resize(self.n_clusters.max(chunks.len()), None);
+        for (number, entry) in std::mem::take(&mut self.level1).into_iter().enumerate() {
+            if entry & OFFSET == 0 {
+                continue;
+            }
+            let level2 = table(&mut self.file, entry & OFFSET, ENTRIES_PER_TABLE)
+                .map_err(|_| bad("a table is cut"))?;
+            for (within, entry) in level2.into_iter().enumerate().filter(|(_, entry)| *entry != 0) {
+                let index = number * ENTRIES_PER_TABLE + within;
+                if index >= self.n_clusters {
+                    return Err(bad("it lists clusters behind its end"));
+                }
+                chunks[index] = self.cluster(entry).map_err(|_| bad("a cluster is damaged"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cluster(&mut self, entry: u64) -> std::io::Result<Option<Box<[u8]>>> {
+        if entry & FLAG_COMPRESSED == 0 {
+            if entry & FLAG_ZERO != 0 || entry & OFFSET == 0 {
+                return Ok(None);
+            }
+            self.file.seek(SeekFrom::Start(entry & OFFSET))?;
+            let mut bytes = vec![0; CLUSTER];
+            self.file.read_exact(&mut bytes)?;
+            return Ok(Some(bytes.into_boxed_slice()));
+        }
+        let start = entry & ((1 << SECTORS_SHIFT) - 1);
+        let n_sectors = ((entry & !(FLAG_COMPRESSED | 1 << 63)) >> SECTORS_SHIFT) + 1;
+        let most = n_sectors * SECTOR - start % SECTOR;
+        self.file.seek(SeekFrom::Start(start))?;
+        let mut packed = Vec::new();
+        // The last sectors may be behind the file's end: what counts is the stream's own end.
+        (&mut self.file).take(most).read_to_end(&mut packed)?;
+        let mut bytes = vec![0; CLUSTER];
+        if self.is_zstd {
+            zstd::stream::read::Decoder::new(packed.as_slice())?
+                .single_frame()
+                .read_exact(&mut bytes)?;
+        } else {
+            flate2::read::DeflateDecoder::new(packed.as_slice()).read_exact(&mut bytes)?;
+        }
+        Ok(Some(bytes.into_boxed_slice()))
+    }
+}
+
+fn table(file: &mut fs::File, offset: u64, n_entries: usize) -> std::io::Result<Vec<u64>> {
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = vec![0; n_entries * 8];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes
+        .chunks_exact(8)
+        .map(|b| u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| b[i])))
+        .collect())
+}

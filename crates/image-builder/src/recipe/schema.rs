@@ -1,0 +1,203 @@
+//! The written form of recipes and fragments, as serde reads it: everything may be left out here,
+//! and what must be there, or must not, is decided when the parts are put together (`merge`).
+
+use super::value::{
+    AbsolutePath, ByteSize, Cpus, Memory, Mode, PackageName, Pattern, Plain, UserName, Version,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+/// A recipe or a fragment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct Written {
+    pub include: Vec<Spanned<String>>,
+    pub base: Option<Spanned<String>>,
+    pub version: Option<Spanned<Version>>,
+    pub summary: Option<Spanned<String>>,
+    pub packages: Option<Vec<PackageName>>,
+    pub exclude: Vec<Pattern>,
+    pub keep: Vec<Pattern>,
+    pub commands: Vec<Spanned<String>>,
+    pub distribution: Option<Spanned<Distribution>>,
+    pub kernel: Option<Spanned<WrittenKernel>>,
+    pub disk: Option<Spanned<Disk>>,
+    pub defaults: Defaults,
+    pub user: Vec<Spanned<User>>,
+    pub file: Vec<Spanned<File>>,
+    pub link: Vec<Spanned<Link>>,
+    pub links: Vec<Links>,
+    pub checks: BTreeMap<Spanned<String>, Check>,
+}
+
+/// Where packages come from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Distribution {
+    /// The distribution.
+    pub name: DistributionName,
+    /// The suite, such as `trixie`; its updates and security suites are used too.
+    #[serde(deserialize_with = "plain")]
+    pub suite: String,
+    /// The parts of the archive.
+    #[serde(default = "main_component", deserialize_with = "plain_list")]
+    pub components: Vec<String>,
+    /// How packages become files.
+    #[serde(default)]
+    pub method: Method,
+}
+
+fn main_component() -> Vec<String> {
+    vec!["main".to_owned()]
+}
+
+fn plain<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Plain::deserialize(deserializer).map(|word| word.0)
+}
+
+fn plain_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(Vec::<Plain>::deserialize(deserializer)?.into_iter().map(|word| word.0).collect())
+}
+
+/// A distribution that there is a back end for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DistributionName {
+    /// Debian.
+    Debian,
+}
+
+impl DistributionName {
+    /// The name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+        }
+    }
+}
+
+/// How packages become files.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Installed and configured, with the distribution's essential packages.
+    #[default]
+    Install,
+    /// Unpacked and no more: no package's scripts run, and nothing comes along by itself.
+    Unpack,
+}
+
+/// The kernel as it is written: by its flavour or by its package.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct WrittenKernel {
+    pub flavour: Option<Flavour>,
+    pub package: Option<PackageName>,
+    #[serde(default)]
+    pub initrd: Option<Vec<Plain>>,
+    #[serde(default)]
+    pub modules: Vec<Plain>,
+}
+
+/// Which of a distribution's kernels.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavour {
+    /// The one for any machine.
+    Generic,
+    /// The smaller one for virtual machines in data centres: it starts sooner and has fewer
+    /// modules.
+    Cloud,
+}
+
+/// The disk.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Disk {
+    /// The size that the guest sees; the image holds only what is used of it.
+    pub size: ByteSize,
+}
+
+/// What a sandbox gets when it does not say otherwise.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Defaults {
+    /// The machine's memory.
+    pub memory: Option<Memory>,
+    /// The number of its processors.
+    pub cpus: Option<Cpus>,
+}
+
+/// A command that shows, in a booted machine, that the image is what it should be.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Check {
+    /// A shell command, run as root.
+    pub run: String,
+    /// What its output must hold.
+    pub prints: Option<String>,
+    /// Its exit code.
+    #[serde(default)]
+    pub exit: i32,
+    /// How long it may take and be tried anew, in seconds: services need a while to come up.
+    #[serde(default)]
+    pub within: u32,
+}
+
+/// A user.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct User {
+    /// The login name.
+    pub name: UserName,
+    /// The user's and the group's number.
+    pub id: u32,
+    /// The login shell.
+    pub shell: AbsolutePath,
+    /// Further groups, which must exist.
+    #[serde(default)]
+    pub groups: Vec<UserName>,
+    /// Whether sudo asks no password of this user.
+    #[serde(default)]
+    pub sudo: bool,
+}
+
+/// A file: `text`, or the content of `source`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Where it goes.
+    pub path: AbsolutePath,
+    /// Its text.
+    pub text: Option<String>,
+    /// A file below the recipe's `files` folder.
+    pub source: Option<String>,
+    /// Its permissions in octal, 0644 unless said otherwise.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The user whose file it is, root unless said otherwise; folders made for it are theirs too.
+    pub owner: Option<UserName>,
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Link {
+    /// Where it goes.
+    pub path: AbsolutePath,
+    /// What it points to.
+    pub target: String,
+}
+
+/// A folder of symbolic links that all point to one program, as busybox's commands do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Links {
+    /// Where they go.
+    pub folder: AbsolutePath,
+    /// What they point to.
+    pub target: String,
+    /// Their names.
+    pub names: Vec<String>,
+}
