@@ -4,7 +4,9 @@
 //! change repeats what depends on it and no more. What the stages do is `image-builder`'s.
 
 mod agent;
+mod boot;
 mod locked;
+mod overlays;
 mod stages;
 mod usual;
 
@@ -12,8 +14,12 @@ use crate::context::Context;
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
-use image_builder::recipe;
-use package_layout::image::{Part, file_name};
+use image_builder::{
+    lock::ArchLock,
+    recipe::{self, Recipe},
+};
+use overlays::Below;
+use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
 use std::path::{Path, PathBuf};
 pub use usual::usual;
 
@@ -38,6 +44,10 @@ pub struct Args {
     #[arg(long)]
     update: bool,
 
+    /// Do not boot the image at the end to prove it.
+    #[arg(long)]
+    no_boot: bool,
+
     /// Bake the variant that the benchmarks put beside ours: the distribution's own kernel file,
     /// initramfs and services. Prints its folder.
     #[arg(long, hide = true)]
@@ -58,6 +68,7 @@ impl Args {
             out: None,
             no_cache: false,
             update: false,
+            no_boot: false,
             usual: false,
             is_lenient: true,
         }
@@ -71,29 +82,79 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     let recipe = recipe::load(&context.root.join("recipes"), &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
     agent::target(arch)?;
-    let pool = context.cache.folder("packages")?;
-    let lock = locked::lock(context, args, &recipe, arch, &pool)?;
-    let baker = stages::Baker { context, args, recipe: &recipe, arch, lock: &lock, pool: &pool };
-    let kernel = baker.kernel()?;
-    let rootfs = baker.rootfs()?;
-    let disk = baker.disk(&rootfs, Some(&kernel))?;
-    let initrd = baker.initrd(&kernel, &agent::binary(context, arch)?)?;
-
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
-    let parts = [
-        (Part::Kernel, kernel.join("kernel")),
-        (Part::Initrd, initrd.join("initrd")),
-        (Part::Disk, disk.join("qcow2")),
-    ];
-    for (part, made) in &parts {
-        let name = file_name(&recipe.name, &recipe.body.version, arch.image_name(), *part);
-        publish(made, &out.join(name))?;
+    let finished = bake(context, args, &recipe, arch)?;
+    for (made, name) in &finished.files {
+        let place = out.join(name);
+        fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;
+        publish(made, &place)?;
     }
-    let made = baker.wheel(&rootfs, &parts)?;
-    let wheel = out.join(made.file_name().context("A wheel has a name")?);
-    publish(&made, &wheel)?;
+    let wheel = out.join(finished.wheel.file_name().context("A wheel has a name")?);
+    publish(&finished.wheel, &wheel)?;
+    let report = boot::report(context, args, &recipe, arch, &finished)?;
+    publish(&report, &out.join(boot::report_name(&recipe, arch)))?;
     Ok(wheel)
+}
+
+/// What a bake made, still in the cache.
+struct Finished {
+    /// The files of the image, and what they are called below the folder they are published to.
+    files: Vec<(PathBuf, String)>,
+    /// The same for the images below it.
+    below: Vec<(PathBuf, String)>,
+    /// The wheel.
+    wheel: PathBuf,
+    /// The lock of the topmost layer.
+    lock: ArchLock,
+}
+
+/// Bakes the layers of the image, the bottom one first.
+fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<Finished> {
+    let pool = context.cache.folder("packages")?;
+    let mut locks: Vec<ArchLock> = Vec::new();
+    let mut files: Vec<(PathBuf, String)> = Vec::new();
+    let mut below: Option<Below> = None;
+    for layer in recipe.layers() {
+        let path = layer.lock_path();
+        let wanted =
+            locked::Wanted { context, recipe: layer, arch, pool: &pool, base: &locks, path: &path };
+        let lock = locked::lock(args, &wanted)?;
+        let is_top = layer.name == recipe.name;
+        let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, pool: &pool };
+        let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
+        let n_below = files.len();
+        let (entry, rootfs) = match &below {
+            None => {
+                let kernel = baker.kernel()?;
+                let rootfs = baker.rootfs()?;
+                let disk = baker.disk(&rootfs, Some(&kernel))?;
+                let initrd = baker.initrd(&kernel, &agent::binary(context, arch)?)?;
+                files.push((kernel.join("kernel"), name(Part::Kernel)));
+                files.push((initrd.join("initrd"), name(Part::Initrd)));
+                files.push((disk.join("qcow2"), name(Part::Disk)));
+                (disk, rootfs)
+            }
+            Some(below) => {
+                let rootfs = baker.install_over(below)?;
+                let overlay = baker.overlay(below, &rootfs)?;
+                let place = |file: &str| format!("{}/{file}", layer.name);
+                files.push((overlay.join("qcow2"), place(&overlay_file(0))));
+                files.push((overlay.join(MANIFEST_FILE), place(MANIFEST_FILE)));
+                (overlay, rootfs)
+            }
+        };
+        if is_top {
+            let own = files.split_off(n_below);
+            let wheel = baker.wheel(&rootfs, &own)?;
+            return Ok(Finished { files: own, below: files, wheel, lock });
+        }
+        let mut chain = below.map(|below| below.chain).unwrap_or_default();
+        chain.push(entry.join("qcow2"));
+        below = Some(Below { entry, chain, name: name(Part::Disk) });
+        locks.push(lock);
+    }
+    anyhow::bail!("The recipe `{}` has no layers", recipe.name)
 }
 
 /// Copies a finished file to its place, beside it first, unless it is there already. A copy and

@@ -16,47 +16,44 @@ use std::path::Path;
 /// enough to show progress.
 const BATCH: usize = 16;
 
-/// The lock of the recipe for this architecture, with every package in the pool.
-pub fn lock(
-    context: &Context,
-    args: &Args,
-    recipe: &Recipe,
-    arch: Arch,
-    pool: &Path,
-) -> Result<ArchLock> {
-    lock_at(context, args, recipe, arch, pool, &recipe.lock_path())
+/// What a lock is made for.
+pub struct Wanted<'a> {
+    pub context: &'a Context,
+    pub recipe: &'a Recipe,
+    pub arch: Arch,
+    /// Where packages are kept.
+    pub pool: &'a Path,
+    /// The locks of what an overlay lies on, the bottom one first.
+    pub base: &'a [ArchLock],
+    /// Where the lock lies.
+    pub path: &'a Path,
 }
 
-/// `lock` for a lock that lies elsewhere than beside its recipe.
-pub fn lock_at(
-    context: &Context,
-    args: &Args,
-    recipe: &Recipe,
-    arch: Arch,
-    pool: &Path,
-    path: &Path,
-) -> Result<ArchLock> {
-    let request = apt::request(recipe, arch);
+/// The lock of the recipe for this architecture, with every package in the pool.
+pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
+    let Wanted { context, recipe, arch, base, path, .. } = *wanted;
+    let request = apt::request(recipe, arch, base);
     let mut lock = Lock::load(path)?;
-    if !args.update
+    // Only what the person named is renewed: an overlay's base stays what its own lock says.
+    if !(args.update && args.name == recipe.name)
         && let Some(locked) = lock.get(arch, &request)
     {
-        match fetch(context, recipe, arch, locked, pool) {
+        match fetch(wanted, locked) {
             Ok(()) => return Ok(locked.clone()),
             Err(error) if args.is_lenient && is_gone(&error) => {
                 context.ui.line(&format!("warning: {error:#}"));
                 context.ui.line(
                     "warning: newer packages are used for this bake, and the lock stays as it is",
                 );
-                let locked = choose(context, recipe, arch)?;
-                fetch(context, recipe, arch, &locked, pool)?;
+                let locked = choose(wanted)?;
+                fetch(wanted, &locked)?;
                 return Ok(locked);
             }
             Err(error) => return Err(error),
         }
     }
-    let chosen = choose(context, recipe, arch)?;
-    fetch(context, recipe, arch, &chosen, pool)?;
+    let chosen = choose(wanted)?;
+    fetch(wanted, &chosen)?;
     for line in difference(lock.any(arch), &chosen) {
         context.ui.line(&format!("    {line}"));
     }
@@ -69,16 +66,20 @@ fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Gone { .. })))
 }
 
-fn private_apt(context: &Context, recipe: &Recipe, arch: Arch) -> Result<Apt> {
+fn private_apt(wanted: &Wanted) -> Result<Apt> {
+    let Wanted { context, recipe, arch, .. } = *wanted;
     setup::ensure_packages(context, &["debian-archive-keyring"])?;
     let archives = apt::archives(recipe.body.distribution.name)?;
     let mut key = Key::new("apt");
     key.add("what", format!("{archives:?} {:?} {arch:?}", recipe.body.distribution).as_bytes());
     let folder = context.cache.folder(&format!("apt/{}", key.digest()))?;
-    Ok(Apt::new(&folder, recipe, arch, archives)?)
+    let apt = Apt::new(&folder, recipe, arch, archives)?;
+    apt.assume(wanted.base, wanted.pool)?;
+    Ok(apt)
 }
 
-fn choose(context: &Context, recipe: &Recipe, arch: Arch) -> Result<ArchLock> {
+fn choose(wanted: &Wanted) -> Result<ArchLock> {
+    let Wanted { context, recipe, arch, base, .. } = *wanted;
     if context.offline {
         return Err(hinted(
             format!(
@@ -88,23 +89,18 @@ fn choose(context: &Context, recipe: &Recipe, arch: Arch) -> Result<ArchLock> {
             "run once without --offline",
         ));
     }
-    let apt = private_apt(context, recipe, arch)?;
+    let apt = private_apt(wanted)?;
     context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| {
         step.run(apt.update())?;
         step.say("Resolving dependencies");
-        Ok(apt.resolve(recipe, arch)?)
+        Ok(apt.resolve(recipe, arch, base)?)
     })
 }
 
 /// Fetches what the pool does not hold yet. Everything that was fetched is checked before it is
 /// used, and what the pool holds was checked when it came: its names are its hashes.
-fn fetch(
-    context: &Context,
-    recipe: &Recipe,
-    arch: Arch,
-    lock: &ArchLock,
-    pool: &Path,
-) -> Result<()> {
+fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
+    let Wanted { context, recipe, pool, .. } = *wanted;
     let missing: Vec<&Package> =
         lock.all().filter(|package| !apt::pool_path(pool, package).is_file()).collect();
     if missing.is_empty() {
@@ -117,7 +113,7 @@ fn fetch(
             "run once without --offline",
         ));
     }
-    let apt = private_apt(context, recipe, arch)?;
+    let apt = private_apt(wanted)?;
     context.ui.step(&format!("Fetch the packages of {}", recipe.name), |step| {
         step.expect(missing.iter().map(|package| package.size).sum::<u64>() >> 10);
         let mut n_done = 0;

@@ -22,11 +22,13 @@ use image_builder::{
     tree::Tree,
     wheel,
 };
-use package_layout::image::Part;
 use std::path::{Path, PathBuf};
 
 /// zstd's level for disks. Level 19 makes a Debian disk 5 percent smaller in twenty times the time.
 const DISK_LEVEL: i32 = 9;
+
+/// The file of an entry that holds an image's whole tree.
+pub const TREE: &str = "tree.tar";
 
 /// The texts of our own licences.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
@@ -46,12 +48,13 @@ impl Baker<'_> {
     pub fn kernel(&self) -> Result<PathBuf> {
         let mut key =
             self.key("kernel", &["kernel.rs", "kernel_package.rs", "modules.rs", "deb.rs"])?;
-        key.add("package", self.lock.kernel.sha256.as_bytes());
+        let locked = self.lock.kernel.as_ref().context("A base's lock names its kernel")?;
+        key.add("package", locked.sha256.as_bytes());
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
             setup::ensure_packages(self.context, &["kmod"])?;
-            let package = apt::pool_path(self.pool, &self.lock.kernel);
-            step.say(self.lock.kernel.name.clone());
+            let package = apt::pool_path(self.pool, locked);
+            step.say(locked.name.clone());
             let scratch = tempfile::tempdir()?;
             let parts = kernel_package::take(&package, self.recipe, self.arch, scratch.path())?;
             if parts.form == Form::BzImage {
@@ -118,15 +121,24 @@ impl Baker<'_> {
     }
 
     fn install(&self, step: &Step, tar: &Path) -> Result<()> {
+        self.install_with(step, |repository, way| {
+            Ok(rootfs::install(self.lock, self.recipe, self.arch, way, repository, tar))
+        })
+    }
+
+    /// Runs the command that `make` gives for a folder with the packages.
+    pub fn install_with(
+        &self,
+        step: &Step,
+        make: impl FnOnce(&Path, rootfs::Way) -> Result<duct::Expression>,
+    ) -> Result<()> {
         setup::ensure_packages(self.context, &["mmdebstrap", "uidmap"])?;
         let way = rootfs::way();
         self.context.ui.line(&format!("    root file system: {}", way.describe()));
         let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
         share(repository.path())?;
         rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
-        let command =
-            rootfs::install(self.lock, self.recipe, self.arch, way, repository.path(), tar);
-        step.run(command).map_err(|error| match way {
+        step.run(make(repository.path(), way)?).map_err(|error| match way {
             rootfs::Way::Root => error,
             rootfs::Way::UserNamespace => hinted(
                 format!("{error:#}"),
@@ -154,6 +166,8 @@ impl Baker<'_> {
                 modules.add_tar_file(&kernel.join("modules.tar"))?;
             }
             let tree = assemble::tree(packages, &modules, self.recipe, self.lock)?;
+            // What overlays are made on.
+            tree.write_tar(&folder.join(TREE))?;
             step.say(format!("ext4: {} entries", tree.len()));
             let settings = ext4::Settings {
                 size: self.recipe.body.disk.size.0,
@@ -164,25 +178,22 @@ impl Baker<'_> {
             let chunks = ext4::build(&tree, &settings)?.into_chunks();
             step.say("qcow2");
             step.expect(chunks.iter().flatten().count() as u64);
-            let settings = qcow2::Settings {
-                level: DISK_LEVEL,
-                n_threads: std::thread::available_parallelism().map_or(1, usize::from),
-                backing: None,
-            };
+            let settings = qcow2_settings(None);
             qcow2::write(&folder.join("qcow2"), &chunks, &settings, &|n_done| step.reach(n_done))?;
             Ok(())
         })
     }
 
     /// The wheel of the finished files; gives its path in the cache.
-    pub fn wheel(&self, rootfs: &Path, files: &[(Part, PathBuf)]) -> Result<PathBuf> {
+    pub fn wheel(&self, rootfs: &Path, files: &[(PathBuf, String)]) -> Result<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
-        let sources = ["wheel.rs", "wheel/image.py", "licence.rs", "sbom.rs"];
+        let sources = ["wheel.rs", "wheel/image.py", "wheel/overlay.py", "licence.rs", "sbom.rs"];
         let mut key = self.key("wheel", &sources)?;
         key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
         key.add("lock", format!("{:?}", self.lock).as_bytes());
         key.add("version", version.as_bytes());
-        for (_, made) in files {
+        for (made, name) in files {
+            key.add("name", name.as_bytes());
             // A finished file lies in the entry that is named by all that went into it.
             key.add("made", made.parent().map_or(&[], name_of));
         }
@@ -195,9 +206,9 @@ impl Baker<'_> {
             for name in LICENCES {
                 ours.push((name.to_owned(), fs::read(self.context.root.join(name))?));
             }
-            step.say("Compressing the kernel");
-            let spec =
-                wheel::spec(self.recipe, self.arch, version, self.lock, &copyrights, &ours, files);
+            step.say("Compressing");
+            let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
+            let spec = wheel::spec(recipe, arch, version, lock, &copyrights, &ours, files);
             wheel_retag::write(&spec, folder)?;
             Ok(())
         })?;
@@ -207,7 +218,7 @@ impl Baker<'_> {
 
     /// A key that starts with the code that makes the stage, so that a change of the code is a
     /// change of the input.
-    fn key(&self, what: &str, sources: &[&str]) -> Result<Key> {
+    pub fn key(&self, what: &str, sources: &[&str]) -> Result<Key> {
         let mut key = Key::new(what);
         key.add("arch", self.arch.image_name().as_bytes());
         for source in sources {
@@ -216,7 +227,7 @@ impl Baker<'_> {
         Ok(key)
     }
 
-    fn stage(
+    pub fn stage(
         &self,
         kind: &str,
         key: &Key,
@@ -236,8 +247,17 @@ impl Baker<'_> {
 }
 
 /// The last part of an entry's path, which is the hash of all its inputs.
-fn name_of(entry: &Path) -> &[u8] {
+pub fn name_of(entry: &Path) -> &[u8] {
     entry.file_name().map_or(&[], std::ffi::OsStr::as_encoded_bytes)
+}
+
+/// How disks are written.
+pub fn qcow2_settings(backing: Option<String>) -> qcow2::Settings {
+    qcow2::Settings {
+        level: DISK_LEVEL,
+        n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        backing: backing.map(|name| (name, "qcow2".to_owned())),
+    }
 }
 
 /// Lets the ids of a user namespace read a folder.

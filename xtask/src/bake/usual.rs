@@ -78,7 +78,11 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     installed.body.packages.extend(tools.into_iter().chain([kernel_package]));
     systemd_service(&mut installed, &agent)?;
     let lock_path = context.cache.folder("locks")?.join("debian-usual.lock");
-    let lock = locked::lock_at(context, &args, &installed, arch, &pool, &lock_path)?;
+    let locked = |recipe: &Recipe, path: &Path| {
+        let wanted = locked::Wanted { context, recipe, arch, pool: &pool, base: &[], path };
+        locked::lock(&args, &wanted)
+    };
+    let lock = locked(&installed, &lock_path)?;
     let system =
         stages::Baker { context, args: &args, recipe: &installed, arch, lock: &lock, pool: &pool };
     let rootfs = system.rootfs()?;
@@ -90,14 +94,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
         system.disk(&rootfs, None)?
     } else {
         busybox_service(&mut own, &agent)?;
-        let lock = locked::lock_at(
-            context,
-            &args,
-            &own,
-            arch,
-            &pool,
-            &recipes.join(name).join("recipe.lock"),
-        )?;
+        let lock = locked(&own, &recipes.join(name).join("recipe.lock"))?;
         let baker =
             stages::Baker { context, args: &args, recipe: &own, arch, lock: &lock, pool: &pool };
         baker.disk(&baker.rootfs()?, None)?
@@ -150,6 +147,7 @@ fn add_agent(recipe: &mut Recipe, agent: &Path) -> Result<()> {
         text: None,
         source: Some(agent.to_str().context("The cache's path is not UTF-8")?.to_owned()),
         mode: "0755".to_owned().try_into().map_err(anyhow::Error::msg)?,
+        owner: None,
     });
     add_text(recipe, "/usr/local/sbin/quicksand-agent-service", SERVICE, "0755")
 }
@@ -160,6 +158,7 @@ fn add_text(recipe: &mut Recipe, path: &str, text: &str, mode: &str) -> Result<(
         text: Some(text.to_owned()),
         source: None,
         mode: mode.to_owned().try_into().map_err(anyhow::Error::msg)?,
+        owner: None,
     });
     Ok(())
 }

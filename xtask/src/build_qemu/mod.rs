@@ -78,6 +78,18 @@ impl Default for Args {
 
 /// Builds QEMU, unless the cache has it, and writes its wheels.
 pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
+    let (bundle, key) = bundle(context, args)?;
+    pack_wheels(
+        context,
+        &context.root.join("qemu"),
+        &bundle,
+        key,
+        host_platform::host().process_arch,
+    )
+}
+
+/// The bundle in the cache, with the key of what it was built from; built unless it is there.
+pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
     let source = Source::parse(&args.source, args.sha256.as_ref())?;
     let host = host_platform::host();
     if (host.os, host.process_arch) != (Os::Linux, Arch::Amd64) {
@@ -102,11 +114,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
         })
         .collect();
     let cached = keyed.iter().find_map(|(_, key)| Some((context.cache.find("qemu", key)?, key)));
-    let (bundle, key) = match cached {
-        Some((bundle, key)) => (bundle, key.clone()),
-        None => build(context, &folder, &pins, &keyed, tools)?,
-    };
-    pack_wheels(context, &folder, &bundle, key, host.process_arch)
+    match cached {
+        Some((bundle, key)) => Ok((bundle, key.clone())),
+        None => build(context, &folder, &pins, &keyed, tools),
+    }
 }
 
 /// One tarball that would do.

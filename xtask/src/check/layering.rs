@@ -31,7 +31,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "xtask",
-        &["host-platform", "package-layout", "binary-bundler", "wheel-retag", "image-builder"],
+        &[
+            "host-platform",
+            "package-layout",
+            "binary-bundler",
+            "wheel-retag",
+            "image-builder",
+            "runtime-locator",
+            "sandbox",
+        ],
     ),
     (
         "vm-tests",

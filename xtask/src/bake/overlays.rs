@@ -1,0 +1,113 @@
+//! The stages of an overlay: its packages are installed into the tree of the image below, and what
+//! differs then is written into that image's own file system, so that the overlay holds no more.
+
+use super::stages::{Baker, TREE, name_of, qcow2_settings};
+use anyhow::Result;
+use fs_err as fs;
+use image_builder::{assemble, disk, ext4, qcow2, rootfs, tree::Tree};
+use package_layout::manifest::{BaseDisk, Manifest};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// A finished image as the layer below another.
+pub struct Below {
+    /// Its entry of the cache, with the tree.
+    pub entry: PathBuf,
+    /// The disks, the base's first.
+    pub chain: Vec<PathBuf>,
+    /// What the topmost disk is called when it is published.
+    pub name: String,
+}
+
+impl Baker<'_> {
+    /// The tree with the overlay's packages in it, as a tar.
+    pub fn install_over(&self, below: &Below) -> Result<PathBuf> {
+        let mut key = self.key("overlay-rootfs", &["rootfs.rs", "deb.rs", "tree.rs"])?;
+        key.add("below", name_of(&below.entry));
+        for package in &self.lock.package {
+            key.add("package", package.sha256.as_bytes());
+        }
+        key.add("time", &self.lock.source_date.to_le_bytes());
+        for layer in self.recipe.layers() {
+            let body = &layer.body;
+            key.add("rules", format!("{:?} {:?}", body.exclude, body.keep).as_bytes());
+        }
+        key.add("commands", format!("{:?}", self.recipe.body.commands).as_bytes());
+        let title = format!("Install the packages of {}", self.recipe.name);
+        self.stage("rootfs", &key, &title, |step, folder| {
+            let tar = folder.join("rootfs.tar");
+            self.install_with(step, |repository, way| {
+                // The cache may lie below a private home folder.
+                fs::copy(below.entry.join(TREE), repository.join(rootfs::BASE_TAR))?;
+                Ok(rootfs::install_over(self.lock, self.recipe, self.arch, way, repository, &tar))
+            })
+        })
+    }
+
+    /// The overlay's disk, its manifest, and the whole tree for overlays on this one.
+    pub fn overlay(&self, below: &Below, rootfs: &Path) -> Result<PathBuf> {
+        let sources = [
+            "assemble.rs",
+            "account.rs",
+            "difference.rs",
+            "disk.rs",
+            "ext4.rs",
+            "ext4/fill.rs",
+            "qcow2.rs",
+            "qcow2/read.rs",
+            "tree.rs",
+        ];
+        let mut key = self.key("overlay", &sources)?;
+        key.add("below", name_of(&below.entry));
+        key.add("rootfs", name_of(rootfs));
+        for layer in self.recipe.layers() {
+            key.add("recipe", format!("{} {:?}", layer.name, layer.body).as_bytes());
+            for file in &layer.body.file {
+                key.add(file.path.as_str(), &layer.content(file)?);
+            }
+        }
+        let title = format!("Write the overlay of {}", self.recipe.name);
+        self.stage("disk", &key, &title, |step, folder| {
+            let time = self.lock.source_date;
+            let mut before = Tree::new(time);
+            before.add_tar_file(&below.entry.join(TREE))?;
+            let mut installed = Tree::new(time);
+            installed.add_tar_file(&rootfs.join("rootfs.tar"))?;
+            let tree = assemble::overlay(installed, &before, self.recipe, self.lock)?;
+            tree.write_tar(&folder.join(TREE))?;
+            step.say(format!("ext4: {} entries", tree.len()));
+            let chain: Vec<&Path> = below.chain.iter().map(PathBuf::as_path).collect();
+            let old = qcow2::read(&chain)?;
+            let new = disk::SparseDisk::from_chunks(old.clone());
+            let new = ext4::update(new, &before, &tree, time)?.into_chunks();
+            let changed = disk::changed(&old, new);
+            step.say("qcow2");
+            step.expect(changed.iter().flatten().count() as u64);
+            let settings = qcow2_settings(Some(below.name.clone()));
+            qcow2::write(&folder.join("qcow2"), &changed, &settings, &|n| step.reach(n))?;
+            fs::write(folder.join("manifest.json"), self.manifest(below)?)?;
+            Ok(())
+        })
+    }
+
+    /// The manifest: what the overlay lies on, and what a sandbox gets by default.
+    fn manifest(&self, below: &Below) -> Result<String> {
+        let mut config = Map::new();
+        if let Some(base) = &self.recipe.base {
+            config.insert("image".to_owned(), Value::from(base.name.as_str()));
+        }
+        let defaults = &self.recipe.body.defaults;
+        if let Some(memory) = &defaults.memory {
+            config.insert("memory".to_owned(), Value::from(memory.as_str()));
+        }
+        if let Some(cpus) = defaults.cpus {
+            config.insert("cpus".to_owned(), Value::from(cpus.0));
+        }
+        let mut manifest = Manifest::new(config, self.arch.qemu_name());
+        if let Some(disk) = below.chain.last() {
+            let sha256 = image_builder::sha256(&fs::read(disk)?);
+            manifest.base_disk = Some(BaseDisk { file: below.name.clone(), sha256 });
+        }
+        Ok(manifest.to_json())
+    }
+}
