@@ -1,4 +1,4 @@
-//! The binary frames of `/session`: `[kind u8][length u32, little endian][payload]`.
+//! The binary frames of `/session` and `/files/…`: `[kind u8][length u32, little endian][payload]`.
 //!
 //! The decoder is incremental: feed it whatever arrived, take out whole frames. It never holds more
 //! than one frame of the largest size plus what was fed last, because a length over the limit is
@@ -33,6 +33,12 @@ pub enum FrameKind {
     Exit = 18,
     /// Guest to host, last: an [`crate::ErrorResponse`] in JSON.
     Error = 19,
+    /// Either way, in a transfer of files: a [`crate::FileEntry`] in JSON.
+    Entry = 32,
+    /// Either way: bytes of the file whose entry came last.
+    Data = 33,
+    /// Either way, last: the transfer is complete.
+    Done = 34,
 }
 
 impl TryFrom<u8> for FrameKind {
@@ -49,6 +55,9 @@ impl TryFrom<u8> for FrameKind {
             17 => FrameKind::Stderr,
             18 => FrameKind::Exit,
             19 => FrameKind::Error,
+            32 => FrameKind::Entry,
+            33 => FrameKind::Data,
+            34 => FrameKind::Done,
             kind => return Err(Error::UnknownFrameKind { kind }),
         })
     }

@@ -7,15 +7,19 @@
 
 mod error;
 pub mod event;
+mod files;
 pub mod frame;
 pub mod limits;
+mod mount;
 pub mod openapi;
 mod request;
 mod response;
 
 pub use error::{Error, suggest};
 pub use event::StreamEvent;
+pub use files::{EntryKind, FileEntry, ReadFilesRequest, WriteFilesRequest, WriteFilesResponse};
 pub use frame::{Frame, FrameDecoder, FrameKind};
+pub use mount::{MountRequest, UnmountRequest, check_target};
 pub use request::{
     AuthenticateRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest, PtyRequest,
     ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
@@ -41,6 +45,14 @@ pub mod paths {
     pub const CREATE_USER: &str = "/create_user";
     /// `POST`: removes a user from the guest.
     pub const DELETE_USER: &str = "/delete_user";
+    /// `POST`: sends a file or a tree to the host.
+    pub const FILES_READ: &str = "/files/read";
+    /// `POST`: takes a file or a tree from the host.
+    pub const FILES_WRITE: &str = "/files/write";
+    /// `POST`: mounts a share of the host.
+    pub const MOUNT: &str = "/mount";
+    /// `POST`: unmounts it.
+    pub const UNMOUNT: &str = "/unmount";
     /// `POST`: writes everything to the disk and powers the guest off.
     pub const SHUTDOWN: &str = "/shutdown";
 }

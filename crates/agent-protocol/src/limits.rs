@@ -28,3 +28,9 @@ pub const MAX_TIMEOUT_SECONDS: f64 = u32::MAX as f64;
 ///
 /// See <https://man7.org/linux/man-pages/man8/useradd.8.html>.
 pub const MAX_USER_NAME: usize = 32;
+/// Longest path of a file, in bytes (the kernel's PATH_MAX without its NUL).
+///
+/// See <https://man7.org/linux/man-pages/man3/pathconf.3.html>.
+pub const MAX_PATH: usize = 4095;
+/// Bytes of a file in one frame.
+pub const FILE_CHUNK: usize = 256 << 10;

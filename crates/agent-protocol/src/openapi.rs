@@ -56,6 +56,27 @@ pub fn document() -> Value {
             (paths::DELETE_USER): post(
                 "deleteUser", "Remove a user from the guest", "DeleteUserRequest", "OkResponse",
                 None),
+            (paths::FILES_READ): { "post": {
+                "operationId": "readFiles",
+                "summary": "Send a file or a tree",
+                "description": "The answer is frames as in /session: 32 entry (FileEntry), 33 data \
+                    of that file, 34 done; or 19 error (ErrorResponse), last.",
+                "requestBody": body("application/json", schema_ref("ReadFilesRequest")),
+                "responses": responses(answer("application/octet-stream", json!({}))),
+            }},
+            (paths::FILES_WRITE): { "post": {
+                "operationId": "writeFiles",
+                "summary": "Take a file or a tree",
+                "description": "The body is frames as in /session: 0 start (WriteFilesRequest), \
+                    32 entry (FileEntry), 33 data of that file, 34 done.",
+                "requestBody": body("application/octet-stream", json!({})),
+                "responses": responses(
+                    answer("application/json", schema_ref("WriteFilesResponse"))),
+            }},
+            (paths::MOUNT): post(
+                "mount", "Mount a share of the host", "MountRequest", "OkResponse", None),
+            (paths::UNMOUNT): post(
+                "unmount", "Unmount a share", "UnmountRequest", "OkResponse", None),
             (paths::SHUTDOWN): post(
                 "shutdown", "Write everything to the disk and power off", "ShutdownRequest",
                 "OkResponse", None),
@@ -135,6 +156,33 @@ fn schemas() -> Value {
         "UserResponse": object(
             json!({ "name": text(), "uid": count(), "gid": count(), "home": text() }),
             &["name", "uid", "gid", "home"]),
+        "ReadFilesRequest": request(json!({
+            "path": described(text(), "Absolute path of a file or folder"),
+            "tree": described(flag(), "Allow a folder, with all that is in it"),
+        }), &["path"]),
+        "WriteFilesRequest": request(json!({
+            "path": described(text(), "Absolute path that the file or tree gets"),
+            "name": described(nullable("string"), "The file's name, when `path` is a folder"),
+        }), &["path"]),
+        "WriteFilesResponse": object(
+            json!({ "n_files": count(), "n_bytes": count() }), &["n_files", "n_bytes"]),
+        "FileEntry": request(json!({
+            "path": described(text(), "Below the root, joined by `/`; empty for the root"),
+            "kind": { "enum": ["file", "folder", "link", "other"] },
+            "mode": { "type": ["integer", "null"], "minimum": 0, "maximum": 0o7777 },
+            "target": described(nullable("string"), "Where a link points to"),
+        }), &["path", "kind"]),
+        "MountRequest": request(json!({
+            "source": described(text(), "`//ADDRESS/SHARE` for cifs, the tag for 9p"),
+            "target": described(text(), "Absolute path of the folder, made when missing"),
+            "type": { "enum": ["cifs", "9p"] },
+            "options": described(text(), "The file system's own, joined by commas"),
+            "readonly": flag(),
+        }), &["source", "target", "type"]),
+        "UnmountRequest": request(json!({
+            "target": text(),
+            "force": described(flag(), "Also when it is in use"),
+        }), &["target"]),
         "ShutdownRequest": request(json!({
             "force": described(flag(), "Pass over the distribution's init"),
         }), &[]),
@@ -177,7 +225,7 @@ fn responses(done: Value) -> Value {
     for (status, description) in [
         ("400", "Not JSON, or a value that the guest cannot use (no such directory, shell, user)"),
         ("401", "Missing or wrong token"),
-        ("404", "No such path, or no such user to delete"),
+        ("404", "No such path, no such file, or no such user to delete"),
         ("405", "Another method is needed"),
         ("408", "The request's body did not arrive in time"),
         ("409", "The user exists already"),

@@ -1,4 +1,4 @@
-//! Bodies of answers: whole, or a command's events as they come.
+//! Bodies of answers: whole, or a command's events and files as they come.
 //!
 //! A body is asked for its next frame only when the connection can take one, and asks the command
 //! in turn: that is the back-pressure.
@@ -12,6 +12,7 @@ use agent_protocol::{FrameKind, frame};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 
+use crate::files::Reader;
 use crate::process::{Event, Running, Stream};
 
 /// How a command's events are written.
@@ -28,6 +29,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// A command.
     Command(Box<CommandBody>),
+    /// Files on their way to the host.
+    Files(Box<Reader>),
 }
 
 /// A command's events as a body.
@@ -56,6 +59,7 @@ impl hyper::body::Body for Body {
         match self.get_mut() {
             Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Body::Command(command) => command.poll_bytes(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
+            Body::Files(reader) => Poll::Ready(reader.next_frame().map(|b| Ok(Frame::data(b)))),
         }
     }
 
@@ -63,13 +67,14 @@ impl hyper::body::Body for Body {
         match self {
             Body::Whole(bytes) => bytes.is_none(),
             Body::Command(command) => command.done,
+            Body::Files(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Body::Command(_) => SizeHint::default(),
+            Body::Command(_) | Body::Files(_) => SizeHint::default(),
         }
     }
 }

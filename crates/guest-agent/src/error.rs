@@ -127,6 +127,28 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A path that the host named cannot be used as it asked.
+    #[error("Failed to {action} `{path}`: {source}")]
+    Path {
+        /// What was tried.
+        action: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file system that the guest's kernel does not have.
+    #[error("The guest's kernel has no file system `{kind}`")]
+    NoFileSystem {
+        /// Its name.
+        kind: String,
+    },
+    /// A user to remove that the guest does not have.
+    #[error("No such user `{name}` to delete")]
+    NoUserToDelete {
+        /// The name.
+        name: String,
+    },
     /// A step of the boot failed.
     #[error("Failed to {step}: {source}")]
     Boot {
@@ -175,6 +197,9 @@ impl Error {
                 "Use a lower-case letter or `_`, then letters, digits, `_` or `-`; 32 at most"
                     .into()
             }
+            Error::NoFileSystem { .. } => {
+                "Use an image whose kernel has the module, such as `debian`".into()
+            }
             Error::SystemUser { .. } => "Only users from number 1000 on can be removed".into(),
             Error::Argument { .. } => "See `quicksand-agent --help`".into(),
             _ => return None,
@@ -194,6 +219,12 @@ impl Error {
             Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::BodyTimeout { .. } | Error::WaitTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Error::UserExists { .. } => StatusCode::CONFLICT,
+            Error::NoUserToDelete { .. } => StatusCode::NOT_FOUND,
+            Error::Path { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+                io::ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+                _ => StatusCode::BAD_REQUEST,
+            },
             Error::UserName { .. } | Error::SystemUser { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Error::Spawn { .. }
             | Error::File { .. }

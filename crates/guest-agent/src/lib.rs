@@ -4,7 +4,8 @@
 //!  init        PID 1 in the initrd: modules, root disk, network, hand over to the distribution
 //!  agent       tokens, listeners, the state that all requests share
 //!  router      method, path, token, body limits -> endpoints
-//!  endpoints   execute, execute_stream, session, users, shutdown
+//!  endpoints   execute, execute_stream, session, files, mount, users, shutdown
+//!  files       a file or a tree as frames, both ways
 //!  process     spawn, follow, bound and kill commands
 //!  accounts    /etc/passwd and /etc/group
 //! ```
@@ -27,6 +28,7 @@ pub mod body;
 pub mod config;
 pub mod endpoints;
 mod error;
+pub mod files;
 pub mod init;
 pub mod listen;
 pub mod process;

@@ -48,6 +48,10 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
         | paths::SESSION
         | paths::CREATE_USER
         | paths::DELETE_USER
+        | paths::FILES_READ
+        | paths::FILES_WRITE
+        | paths::MOUNT
+        | paths::UNMOUNT
         | paths::SHUTDOWN => Method::POST,
         _ => return Err(Error::UnknownPath { path: path.to_owned() }),
     };
@@ -65,6 +69,7 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
             version: Some(env!("CARGO_PKG_VERSION").into()),
         })),
         paths::SESSION => endpoints::session::open(agent, request.into_body()).await,
+        paths::FILES_WRITE => endpoints::files::write(request.into_body()).await,
         path => {
             let path = path.to_owned();
             let body = read_body(request).await?;
@@ -86,6 +91,9 @@ async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<
         paths::EXECUTE_STREAM => endpoints::execute::stream(agent, body).await,
         paths::CREATE_USER => endpoints::users::create(agent, body).await,
         paths::DELETE_USER => endpoints::users::delete(agent, body).await,
+        paths::FILES_READ => endpoints::files::read(body),
+        paths::MOUNT => endpoints::mount::mount(body).await,
+        paths::UNMOUNT => endpoints::mount::unmount(body).await,
         _ => endpoints::shutdown::request(agent, body).await,
     }
 }

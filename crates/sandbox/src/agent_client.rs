@@ -5,6 +5,7 @@
 //! TCP it is HTTP/1.1 with a connection for each request. Every byte that comes back is the
 //! guest's: headers, frames, events and error texts are bounded.
 
+mod files;
 mod session;
 
 use crate::error::{Error, Result};
@@ -26,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+pub(crate) use files::{Part, data_frame, done_frame, entry_frame};
 pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.
@@ -224,6 +226,11 @@ impl RequestBody {
 
     fn json(bytes: Vec<u8>) -> Self {
         Self { first: Some(bytes.into()), rest: None, content_type: "application/json" }
+    }
+
+    fn queue(first: Bytes, rest: mpsc::Receiver<Bytes>) -> Self {
+        let content_type = "application/octet-stream";
+        Self { first: Some(first), rest: Some(rest), content_type }
     }
 
     fn frames(first: Bytes) -> (Self, mpsc::Sender<Bytes>) {

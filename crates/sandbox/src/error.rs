@@ -182,6 +182,50 @@ pub enum Error {
         /// The agent's hint.
         hint: Option<String>,
     },
+    /// A path or argument of a call about files cannot be used.
+    #[error("Invalid path: {message}")]
+    InvalidPath {
+        /// The path and what is allowed.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// A file of the guest could not be read or written.
+    #[error("{message} (in the guest)")]
+    GuestFile {
+        /// The agent's words, which name the file.
+        message: String,
+        /// Whether there is no such file.
+        is_missing: bool,
+    },
+    /// What the guest sent does not go where it was to go.
+    #[error("Failed to write `{path}`: {reason}")]
+    Transfer {
+        /// The place on the host.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A transfer is larger than the caller allows.
+    #[error("The guest's `{path}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The file or folder of the guest.
+        path: String,
+        /// The caller's limit.
+        limit: u64,
+    },
+    /// A share could not be mounted or unmounted.
+    #[error("Failed to {action} shares: `{share}`: {reason}")]
+    Mount {
+        /// `mount` or `unmount`.
+        action: &'static str,
+        /// The folder of the host or the guest.
+        share: String,
+        /// Why not.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// A command's options cannot be used.
     #[error("Invalid command: {message}")]
     InvalidRequest {
@@ -224,6 +268,8 @@ impl Error {
         match self {
             Self::InvalidValue { hint, .. }
             | Self::AgentRefused { hint, .. }
+            | Self::InvalidPath { hint, .. }
+            | Self::Mount { hint, .. }
             | Self::InvalidRequest { hint, .. } => hint.clone(),
             Self::UnknownOption { nearest, .. } => {
                 nearest.as_ref().map(|nearest| format!("Did you mean `{nearest}`?"))
@@ -253,7 +299,10 @@ impl Error {
             Self::GuestSilent { .. } => {
                 Some("The guest may hang or lack memory: stop the sandbox and start it anew".into())
             }
+            Self::TooLarge { .. } => Some("Raise max_bytes, or take a smaller part".into()),
             Self::QemuExited { .. }
+            | Self::GuestFile { .. }
+            | Self::Transfer { .. }
             | Self::NotAnObject { .. }
             | Self::Stopped { .. }
             | Self::System { .. }
@@ -270,6 +319,7 @@ impl Error {
         match self {
             Self::InvalidValue { .. }
             | Self::InvalidRequest { .. }
+            | Self::InvalidPath { .. }
             | Self::UnknownOption { .. }
             | Self::NotAnObject { .. }
             | Self::NotYet { .. } => ErrorKind::Value,

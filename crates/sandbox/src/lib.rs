@@ -17,6 +17,7 @@ mod config;
 mod console;
 mod error;
 mod execute;
+mod files;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;
@@ -39,6 +40,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use execute::{
     DEFAULT_MAX_OUTPUT, ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent,
 };
+pub use files::{DEFAULT_MAX_FILE, Transfer};
 pub use host_platform::Arch;
 pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, native_accelerator};
 pub use network::{Forward, NetworkMode};

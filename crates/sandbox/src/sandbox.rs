@@ -212,7 +212,7 @@ impl Sandbox {
         Some(machine.hull.process.pid())
     }
 
-    fn machine(&self, action: &'static str) -> Result<Arc<Machine>> {
+    pub(crate) fn machine(&self, action: &'static str) -> Result<Arc<Machine>> {
         self.lifecycle.machine().ok_or(Error::NotRunning { action })
     }
 

@@ -95,6 +95,32 @@ fn schemas_have_the_fields_of_the_types() {
         ("CreateUserRequest", json!(CreateUserRequest { name: "n".into() })),
         ("DeleteUserRequest", json!(DeleteUserRequest { name: "n".into(), remove_home: true })),
         ("ShutdownRequest", json!(ShutdownRequest { force: true })),
+        ("ReadFilesRequest", json!(ReadFilesRequest { path: "/".into(), tree: true })),
+        (
+            "WriteFilesRequest",
+            json!(WriteFilesRequest { path: "/".into(), name: Some("n".into()) }),
+        ),
+        ("WriteFilesResponse", json!(WriteFilesResponse { n_files: 1, n_bytes: 1 })),
+        (
+            "FileEntry",
+            json!(FileEntry {
+                path: "p".into(),
+                kind: EntryKind::Link,
+                mode: Some(0o644),
+                target: Some("t".into()),
+            }),
+        ),
+        (
+            "MountRequest",
+            json!(MountRequest {
+                source: "s".into(),
+                target: "/mnt".into(),
+                kind: "9p".into(),
+                options: "o".into(),
+                readonly: true,
+            }),
+        ),
+        ("UnmountRequest", json!(UnmountRequest { target: "/mnt".into(), force: true })),
     ] {
         check_fields(name, value);
     }
@@ -104,7 +130,7 @@ fn schemas_have_the_fields_of_the_types() {
 #[test]
 fn required_fields_are_those_that_the_decoder_requires() {
     type Decoder = fn(&[u8]) -> bool;
-    let cases: [(&str, Value, Decoder); 7] = [
+    let cases: [(&str, Value, Decoder); 12] = [
         ("ExecuteRequest", json!({"command": "c"}), |b| ExecuteRequest::from_json(b).is_ok()),
         ("AuthenticateRequest", json!({"token": "t"}), |b| {
             AuthenticateRequest::from_json(b).is_ok()
@@ -114,6 +140,13 @@ fn required_fields_are_those_that_the_decoder_requires() {
         ("CreateUserRequest", json!({"name": "n"}), |b| CreateUserRequest::from_json(b).is_ok()),
         ("DeleteUserRequest", json!({"name": "n"}), |b| DeleteUserRequest::from_json(b).is_ok()),
         ("ShutdownRequest", json!({}), |b| ShutdownRequest::from_json(b).is_ok()),
+        ("ReadFilesRequest", json!({"path": "/"}), |b| ReadFilesRequest::from_json(b).is_ok()),
+        ("WriteFilesRequest", json!({"path": "/"}), |b| WriteFilesRequest::from_json(b).is_ok()),
+        ("FileEntry", json!({"path": "", "kind": "file"}), |b| FileEntry::from_json(b).is_ok()),
+        ("MountRequest", json!({"source": "s", "target": "/mnt", "type": "9p"}), |b| {
+            MountRequest::from_json(b).is_ok()
+        }),
+        ("UnmountRequest", json!({"target": "/mnt"}), |b| UnmountRequest::from_json(b).is_ok()),
     ];
     for (name, smallest, decodes) in cases {
         let required = schema(name)["required"].clone();

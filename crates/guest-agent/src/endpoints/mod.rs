@@ -1,6 +1,9 @@
 //! What the agent does for each path.
 
 pub mod execute;
+pub mod files;
+mod frames;
+pub mod mount;
 pub mod session;
 pub mod shutdown;
 pub mod users;

@@ -7,13 +7,13 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use agent_protocol::{
-    ExecuteRequest, ExitReport, Frame, FrameDecoder, FrameKind, ResizeRequest, SignalRequest,
-    frame, timeout_message,
+    ExecuteRequest, ExitReport, Frame, FrameKind, ResizeRequest, SignalRequest, frame,
+    timeout_message,
 };
-use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::body::Incoming;
 
+use super::frames::Frames;
 use super::start;
 use crate::agent::Agent;
 use crate::body::{Body, Encoding, json};
@@ -33,7 +33,7 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// # Errors
 /// Only when the request breaks off before its first frame.
 pub async fn open(agent: Rc<Agent>, body: Incoming) -> Result<Response<Body>> {
-    let frames = Frames { body, decoder: FrameDecoder::new() };
+    let frames = Frames::new(body);
     match begin(&agent, frames).await {
         Ok(response) => Ok(response),
         Err(error @ (Error::BodyLost { .. } | Error::BodyTimeout { .. })) => Err(error),
@@ -52,9 +52,7 @@ pub async fn open(agent: Rc<Agent>, body: Incoming) -> Result<Response<Body>> {
 }
 
 async fn begin(agent: &Rc<Agent>, mut frames: Frames) -> Result<Response<Body>> {
-    let first = tokio::time::timeout(START_TIME, frames.next())
-        .await
-        .unwrap_or(Err(Error::BodyTimeout { seconds: START_TIME.as_secs() }))?;
+    let first = frames.next_within(START_TIME).await?;
     let Some(Frame { kind: FrameKind::Start, payload }) = first else {
         return Err(out_of_place("the first frame must be a start frame"));
     };
@@ -81,34 +79,6 @@ async fn begin(agent: &Rc<Agent>, mut frames: Frames) -> Result<Response<Body>> 
         Stdin::Queue => None,
     };
     Ok(typed(CONTENT_TYPE, Body::command(running, first, Encoding::Frames)))
-}
-
-struct Frames {
-    body: Incoming,
-    decoder: FrameDecoder,
-}
-
-impl Frames {
-    /// The next frame; `None` at the end of the body.
-    async fn next(&mut self) -> Result<Option<Frame>> {
-        loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.decoder.feed(data);
-                    }
-                }
-                Some(Err(source)) => return Err(Error::BodyLost { source }),
-                None => {
-                    self.decoder.finish()?;
-                    return Ok(None);
-                }
-            }
-        }
-    }
 }
 
 /// Passes on what the host sends until it ends. What arrives after the command's end is read all

@@ -47,7 +47,10 @@ pub async fn create(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
 pub async fn delete(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let DeleteUserRequest { name, remove_home } = DeleteUserRequest::from_json(body)?;
     check(&name)?;
-    let account = accounts::find(Path::new(ROOT), &name)?;
+    let account = match accounts::find(Path::new(ROOT), &name) {
+        Err(Error::UnknownUser { name, .. }) => return Err(Error::NoUserToDelete { name }),
+        found => found?,
+    };
     if !accounts::is_person(&account) {
         return Err(Error::SystemUser { name });
     }
