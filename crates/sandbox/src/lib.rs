@@ -33,6 +33,7 @@ mod running;
 mod sandbox;
 mod size;
 mod timing;
+mod usernet;
 
 pub use agent_client::SessionInput;
 pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, WaitFor};

@@ -1,0 +1,111 @@
+//! The guest's network, in this process: a TCP/IP stack at the other end of the guest's cable.
+//!
+//! ```text
+//!  guest eth0 ── QEMU -netdev stream ── frames ──► stack ──► policy ──► a socket of the host
+//!                 (inherited socket)                │
+//!                                                   ├──► dns      10.0.2.3
+//!                                                   ├──► shares   10.0.2.100:445
+//!                                                   └──► forwards 10.0.2.101, and host ports inwards
+//! ```
+//! QEMU has no socket of its own then, and who may talk to whom is decided here, where it can be
+//! changed while the machine runs. Addresses are those of QEMU's own user network, so that images
+//! know them: 10.0.2.15 for the guest, 10.0.2.2 for the gateway, 10.0.2.3 for names.
+//!
+//! Owns addresses and the handle; knows nothing of SMB, QEMU or the configuration. Every frame is the
+//! guest's: flows, queues and tables are bounded.
+
+mod dns;
+mod flow;
+mod frame;
+mod policy;
+mod stack;
+mod udp;
+
+pub(crate) use policy::{AllowList, Policy};
+
+use crate::error::{Error, Result};
+use crate::network::Forward;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The guest's own address.
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+/// The gateway; by default it leads nowhere but out.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// The name server.
+pub(crate) const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// Where the guest finds the host's shares.
+pub(crate) const SHARES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+/// Where the guest finds forwarded ports of the host unless it is told otherwise.
+pub(crate) const FORWARDS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
+
+/// A running network. Dropping it ends every connection.
+pub(crate) struct UserNet {
+    shared: Arc<stack::Shared>,
+    stack: JoinHandle<()>,
+    listeners: Mutex<Vec<(SocketAddrV4, JoinHandle<()>)>>,
+}
+
+impl UserNet {
+    /// Runs the network at this end of the guest's cable.
+    #[cfg(unix)]
+    pub(crate) fn start(cable: tokio::net::UnixStream, policy: Policy) -> Self {
+        let shared = stack::Shared::new(policy);
+        let stack = tokio::spawn(stack::run(cable, Arc::clone(&shared)));
+        Self { shared, stack, listeners: Mutex::default() }
+    }
+
+    /// Changes who may talk to whom. Connections that exist go on.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Policy) -> T) -> T {
+        change(&mut self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Leads a listening port of the host into the guest.
+    pub(crate) fn listen(&self, listener: TcpListener, forward: &Forward) {
+        let guest = SocketAddrV4::new(forward.guest_address.unwrap_or(GUEST), forward.guest_port);
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(flow::serve(listener, guest, shared));
+        let host = SocketAddrV4::new(forward.host_address, forward.host_port);
+        self.lock().push((host, task));
+    }
+
+    /// Closes a port of the host again; says whether it was open.
+    pub(crate) fn unlisten(&self, forward: &Forward) -> bool {
+        let host = SocketAddrV4::new(forward.host_address, forward.host_port);
+        let mut listeners = self.lock();
+        let Some(index) = listeners.iter().position(|(open, _)| *open == host) else { return false };
+        listeners.swap_remove(index).1.abort();
+        true
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(SocketAddrV4, JoinHandle<()>)>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for UserNet {
+    fn drop(&mut self) {
+        self.stack.abort();
+        for (_, task) in self.lock().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Opens a port of the host for a forward.
+pub(crate) fn bind(forward: &Forward) -> Result<std::net::TcpListener> {
+    let address = SocketAddr::from((forward.host_address, forward.host_port));
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => Error::PortInUse {
+            port: forward.host_port,
+            address: forward.host_address.to_string(),
+        },
+        _ => Error::System { action: "listen on a forwarded port", source },
+    })
+}

@@ -1,0 +1,362 @@
+//! Who the guest may talk to: pure decisions on addresses and names.
+//!
+//! Three rules, in this order: a service that was made for the guest (shares, forwards) is reached
+//! at its own address and nowhere else; what belongs to the host or tells secrets of a cloud is
+//! closed unless it is named; everything else is as the mode and the allow-list say.
+
+use super::GATEWAY;
+use crate::error::{Error, Result};
+use crate::network::NetworkMode;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+/// How long an address stands for the name that it was looked up by.
+const NAME_TIME: Duration = Duration::from_secs(3600);
+/// The most addresses that are remembered for names.
+const MAX_NAMED: usize = 4096;
+/// Addresses at which clouds tell a machine's secrets, beyond 169.254.0.0/16.
+const METADATA: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+];
+
+/// What becomes of a connection of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is refused.
+    Deny,
+    /// It goes to this address of the host or the world, which must not be the host's own.
+    Out(SocketAddrV4),
+    /// It goes to this address, which the host itself may have.
+    Named(SocketAddrV4),
+}
+
+/// The rules of one machine.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    mode: NetworkMode,
+    allow: Option<AllowList>,
+    services: HashMap<SocketAddrV4, SocketAddrV4>,
+    /// Addresses that allowed names were looked up as, with the ports that they are allowed for.
+    named: HashMap<(Ipv4Addr, Option<u16>), Instant>,
+}
+
+impl Policy {
+    /// The rules of a mode; without a list, FULL reaches everything that is not closed.
+    pub(crate) fn new(mode: NetworkMode, allow: Option<AllowList>) -> Self {
+        Self { mode, allow, services: HashMap::new(), named: HashMap::new() }
+    }
+
+    /// Serves an address of the guest's network by one of the host.
+    pub(crate) fn serve(&mut self, guest: SocketAddrV4, host: SocketAddrV4) {
+        self.services.insert(guest, host);
+    }
+
+    /// Serves it no more; says whether it did.
+    pub(crate) fn unserve(&mut self, guest: SocketAddrV4) -> bool {
+        self.services.remove(&guest).is_some()
+    }
+
+    /// Replaces the allow-list.
+    pub(crate) fn set_allow(&mut self, allow: Option<AllowList>) {
+        self.allow = allow;
+        self.named.clear();
+    }
+
+    /// Whether there is a world outside at all.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mode == NetworkMode::Full
+    }
+
+    /// Whether something is served at an address of the guest's network.
+    pub(crate) fn is_service_host(&self, address: Ipv4Addr) -> bool {
+        self.services.keys().any(|service| *service.ip() == address)
+    }
+
+    /// What becomes of a connection to `to`.
+    pub(crate) fn decide(&self, to: SocketAddrV4, now: Instant) -> Verdict {
+        if let Some(host) = self.services.get(&to) {
+            return Verdict::Named(*host);
+        }
+        if self.mode != NetworkMode::Full {
+            return Verdict::Deny;
+        }
+        // The gateway stands for the host, as in QEMU's own user network.
+        let target = match *to.ip() {
+            GATEWAY => SocketAddrV4::new(Ipv4Addr::LOCALHOST, to.port()),
+            _ => to,
+        };
+        let (ip, port) = (*target.ip(), target.port());
+        if self.allow.as_ref().is_some_and(|allow| allow.has_address(ip, port)) {
+            return Verdict::Named(target);
+        }
+        let is_inside = to.ip().octets()[..3] == GATEWAY.octets()[..3];
+        if is_closed(ip) || is_inside {
+            return Verdict::Deny;
+        }
+        let is_named = |port| {
+            self.named.get(&(ip, port)).is_some_and(|since| now.duration_since(*since) < NAME_TIME)
+        };
+        match &self.allow {
+            Some(allow) if !allow.has_everything(port) && !is_named(None) && !is_named(Some(port)) => {
+                Verdict::Deny
+            }
+            _ => Verdict::Out(target),
+        }
+    }
+
+    /// Whether a name may be looked up.
+    pub(crate) fn may_resolve(&self, name: &str) -> bool {
+        let allowed = |allow: &AllowList| allow.resolves(name);
+        self.mode == NetworkMode::Full && self.allow.as_ref().is_none_or(allowed)
+    }
+
+    /// Remembers what an allowed name stands for.
+    pub(crate) fn note_resolved(&mut self, name: &str, addresses: &[Ipv4Addr], now: Instant) {
+        let Some(allow) = &self.allow else { return };
+        if self.named.len() > MAX_NAMED {
+            self.named.retain(|_, since| now.duration_since(*since) < NAME_TIME);
+            if self.named.len() > MAX_NAMED {
+                self.named.clear();
+            }
+        }
+        for port in allow.ports_of(name) {
+            self.named.extend(addresses.iter().map(|address| ((*address, port), now)));
+        }
+    }
+}
+
+/// Whether an address is the host's, the network's own, or a cloud's: closed unless it is named.
+fn is_closed(ip: Ipv4Addr) -> bool {
+    ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_unspecified()
+        || ip.is_broadcast()
+        || ip.is_multicast()
+        || ip.octets()[0] == 0
+        || ip.octets()[0] >= 240
+        || METADATA.contains(&ip)
+}
+
+/// The entries of `allow`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AllowList {
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    what: What,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Everything,
+    Name(String),
+    /// `*.example.com`: every name below, and not the name itself.
+    Below(String),
+    Net(Ipv4Addr, u8),
+}
+
+impl AllowList {
+    /// Reads `example.com`, `*.example.com`, `192.0.2.1`, `192.0.2.0/24` and `*`, each with an
+    /// optional `:port`.
+    pub(crate) fn parse(entries: &[String]) -> Result<Self> {
+        let entries = entries.iter().map(|text| {
+            Entry::parse(text).ok_or_else(|| Error::InvalidValue {
+                option: "allow",
+                value: text.clone(),
+                allowed: "a domain, an IPv4 address or network, or `*`, each with `:port` or without"
+                    .into(),
+                hint: Some(
+                    "Write for example allow=[\"example.com\", \"*.example.org:443\", \"192.0.2.0/24\"]"
+                        .into(),
+                ),
+            })
+        });
+        Ok(Self { entries: entries.collect::<Result<_>>()? })
+    }
+
+    fn has_address(&self, ip: Ipv4Addr, port: u16) -> bool {
+        self.entries.iter().any(|entry| match entry.what {
+            What::Net(net, prefix) => entry.is_for(port) && is_in(ip, net, prefix),
+            _ => false,
+        })
+    }
+
+    fn has_everything(&self, port: u16) -> bool {
+        self.entries.iter().any(|entry| entry.what == What::Everything && entry.is_for(port))
+    }
+
+    fn resolves(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.what == What::Everything || entry.has_name(name))
+    }
+
+    fn ports_of(&self, name: &str) -> Vec<Option<u16>> {
+        let entries = self.entries.iter().filter(|entry| entry.has_name(name));
+        entries.map(|entry| entry.port).collect()
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Option<Self> {
+        let (what, port) = match text.rsplit_once(':') {
+            Some((what, port)) => (what, Some(port.parse().ok().filter(|port| *port > 0)?)),
+            None => (text, None),
+        };
+        let (address, prefix) = match what.split_once('/') {
+            Some((address, prefix)) => {
+                (address, prefix.parse::<u8>().ok().filter(|prefix| *prefix <= 32)?)
+            }
+            None => (what, 32),
+        };
+        let what = match address.parse::<Ipv4Addr>() {
+            Ok(GATEWAY) => What::Net(Ipv4Addr::LOCALHOST, 32),
+            Ok(address) => What::Net(address, prefix),
+            Err(_) if what.contains('/') => return None,
+            Err(_) if what == "*" => What::Everything,
+            Err(_) if what == "localhost" => What::Net(Ipv4Addr::LOCALHOST, 32),
+            Err(_) => match what.strip_prefix("*.") {
+                Some(below) => What::Below(domain(below)?),
+                None => What::Name(domain(what)?),
+            },
+        };
+        Some(Self { what, port })
+    }
+
+    fn is_for(&self, port: u16) -> bool {
+        self.port.is_none_or(|own| own == port)
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        match &self.what {
+            What::Name(own) => own == name,
+            What::Below(own) => {
+                name.strip_suffix(own.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A domain name in lower case, if it is one. A name of digits alone is a mistyped address.
+fn domain(text: &str) -> Option<String> {
+    let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_numeric = text.rsplit('.').next()?.bytes().all(|b| b.is_ascii_digit());
+    (text.len() <= 253 && !is_numeric && text.split('.').all(is_label)).then_some(text)
+}
+
+fn is_in(ip: Ipv4Addr, net: Ipv4Addr, prefix: u8) -> bool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    u32::from(ip) & mask == u32::from(net) & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(text: &str) -> SocketAddrV4 {
+        text.parse().unwrap()
+    }
+
+    fn list(entries: &[&str]) -> AllowList {
+        let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        AllowList::parse(&entries).unwrap()
+    }
+
+    #[test]
+    fn without_a_list_full_reaches_the_world_and_not_the_host() {
+        let policy = Policy::new(NetworkMode::Full, None);
+        let now = Instant::now();
+        for open in ["192.0.2.1:80", "8.8.8.8:443", "192.168.1.7:22", "100.64.0.1:1"] {
+            assert_eq!(policy.decide(to(open), now), Verdict::Out(to(open)), "{open}");
+        }
+        for closed in [
+            "10.0.2.2:80", "127.0.0.1:80", "127.9.9.9:1", "169.254.169.254:80", "0.0.0.0:80",
+            "100.100.100.200:80", "168.63.129.16:80", "224.0.0.1:1", "255.255.255.255:1",
+            "10.0.2.100:445", "10.0.2.3:80", "10.0.2.15:1",
+        ] {
+            assert_eq!(policy.decide(to(closed), now), Verdict::Deny, "{closed}");
+        }
+        assert!(policy.may_resolve("example.com"));
+    }
+
+    #[test]
+    fn mounts_only_reaches_its_services_and_nothing_else() {
+        let mut policy = Policy::new(NetworkMode::MountsOnly, None);
+        policy.serve(to("10.0.2.100:445"), to("127.0.0.1:9999"));
+        let now = Instant::now();
+        assert_eq!(policy.decide(to("10.0.2.100:445"), now), Verdict::Named(to("127.0.0.1:9999")));
+        for closed in ["10.0.2.100:9999", "10.0.2.2:9999", "192.0.2.1:80", "127.0.0.1:9999"] {
+            assert_eq!(policy.decide(to(closed), now), Verdict::Deny, "{closed}");
+        }
+        assert!(!policy.may_resolve("example.com"));
+        assert!(policy.unserve(to("10.0.2.100:445")));
+        assert_eq!(policy.decide(to("10.0.2.100:445"), now), Verdict::Deny);
+    }
+
+    #[test]
+    fn a_list_opens_what_it_names() {
+        let allow = list(&["example.com", "*.example.org:443", "192.0.2.0/24", "10.0.2.2:8000"]);
+        let mut policy = Policy::new(NetworkMode::Full, Some(allow));
+        let now = Instant::now();
+        for (name, expect) in [
+            ("example.com", true), ("www.example.com", false), ("a.example.org", true),
+            ("a.b.example.org", true), ("example.org", false), ("notexample.org", false),
+            (".example.org", false),
+        ] {
+            assert_eq!(policy.may_resolve(name), expect, "{name}");
+        }
+        assert_eq!(policy.decide(to("192.0.2.77:1"), now), Verdict::Named(to("192.0.2.77:1")));
+        assert_eq!(policy.decide(to("192.0.3.1:1"), now), Verdict::Deny);
+        assert_eq!(policy.decide(to("10.0.2.2:8000"), now), Verdict::Named(to("127.0.0.1:8000")));
+        assert_eq!(policy.decide(to("10.0.2.2:8001"), now), Verdict::Deny);
+        // An address is open once an allowed name stood for it, on the ports of its entry.
+        assert_eq!(policy.decide(to("198.51.100.1:443"), now), Verdict::Deny);
+        policy.note_resolved("a.example.org", &[Ipv4Addr::new(198, 51, 100, 1)], now);
+        let out = to("198.51.100.1:443");
+        assert_eq!(policy.decide(out, now), Verdict::Out(out));
+        assert_eq!(policy.decide(to("198.51.100.1:80"), now), Verdict::Deny);
+        assert_eq!(policy.decide(out, now + NAME_TIME), Verdict::Deny);
+        // A name that its owner points at the host opens nothing.
+        policy.note_resolved("example.com", &[Ipv4Addr::LOCALHOST], now);
+        policy.note_resolved("example.com", &[Ipv4Addr::new(169, 254, 169, 254)], now);
+        assert_eq!(policy.decide(to("127.0.0.1:80"), now), Verdict::Deny);
+        assert_eq!(policy.decide(to("10.0.2.2:80"), now), Verdict::Deny);
+        assert_eq!(policy.decide(to("169.254.169.254:80"), now), Verdict::Deny);
+        policy.set_allow(Some(list(&[])));
+        assert_eq!(policy.decide(out, now), Verdict::Deny);
+    }
+
+    #[test]
+    fn everything_can_be_named_beside_the_host() {
+        let policy = Policy::new(NetworkMode::Full, Some(list(&["*", "169.254.169.254:80"])));
+        let now = Instant::now();
+        let out = to("198.51.100.1:80");
+        assert_eq!(policy.decide(out, now), Verdict::Out(out));
+        let metadata = to("169.254.169.254:80");
+        assert_eq!(policy.decide(metadata, now), Verdict::Named(metadata));
+        assert_eq!(policy.decide(to("127.0.0.1:80"), now), Verdict::Deny);
+        assert!(policy.may_resolve("anything.example"));
+    }
+
+    #[test]
+    fn entries_that_mean_nothing_are_refused() {
+        for entry in [
+            "", "a b", "http://x", "1.2.3", "1.2.3.4/33", "example.com/8", "x:0", "x:99999", "*x.com",
+            "-a.com", "a..b", "::1",
+        ] {
+            let error = AllowList::parse(&[entry.to_owned()]).unwrap_err();
+            assert!(error.hint().is_some(), "{entry}");
+        }
+    }
+}
