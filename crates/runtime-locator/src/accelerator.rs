@@ -179,7 +179,22 @@ fn choose(
 ) -> Choice {
     let without_probe = |accelerator, reason: String| Choice { accelerator, reason, verdict: None };
     if let AcceleratorRequest::Exactly(accelerator) = request {
-        return without_probe(accelerator, "asked for".to_owned());
+        let reason = "asked for".to_owned();
+        if accelerator == Accelerator::Tcg {
+            return without_probe(accelerator, reason);
+        }
+        // A broken one is refused here, with its reason, and not by a boot that never ends.
+        let verdict = match guest_arch == host.arch {
+            true => probe(accelerator),
+            false => Verdict {
+                accelerator,
+                usable: false,
+                reason: format!("the guest is {guest_arch}, the host {}", host.arch),
+                elapsed: Duration::ZERO,
+                cached: false,
+            },
+        };
+        return Choice { accelerator, reason, verdict: Some(verdict) };
     }
     if guest_arch != host.arch {
         let reason = format!("the guest is {guest_arch}, the host {}", host.arch);
@@ -275,12 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_not_probed() {
+    fn a_request_is_probed_and_never_replaced() {
         let host = Host { os: Os::Linux, arch: Arch::Amd64, process_arch: Arch::Amd64 };
         for accelerator in Accelerator::ALL {
             let request = AcceleratorRequest::Exactly(accelerator);
-            let choice = choose(&host, request, Arch::Arm64, |_| panic!("was probed"));
-            assert_eq!(choice.accelerator, accelerator);
+            let foreign = choose(&host, request, Arch::Arm64, |_| panic!("was probed"));
+            assert_eq!(foreign.accelerator, accelerator);
+            assert_eq!(foreign.verdict.is_none(), accelerator == Accelerator::Tcg, "{accelerator}");
+            assert!(foreign.verdict.is_none_or(|verdict| !verdict.usable));
+            for usable in [true, false] {
+                let choice = choose(&host, request, Arch::Amd64, |a| verdict(a, usable));
+                assert_eq!(choice.accelerator, accelerator);
+                let expect = (accelerator != Accelerator::Tcg).then_some(usable);
+                assert_eq!(choice.verdict.map(|verdict| verdict.usable), expect, "{accelerator}");
+            }
         }
     }
 

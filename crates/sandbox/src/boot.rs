@@ -16,6 +16,7 @@ use crate::machine::default_boot_timeout_s;
 use crate::qmp::Qmp;
 use crate::running::{Hull, Machine};
 use crate::sandbox::run_to_end;
+use crate::shares;
 use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
 use assembly::Wires;
 use runtime_locator::{Accelerator, Search};
@@ -128,10 +129,20 @@ async fn attempt(
     match result {
         Ok((qmp, agent)) => {
             timing.boot = watch.lap();
-            timing.total = watch.total();
             timing.guest_marks = hull.console.told().marks;
             let accelerator = (located.accelerator, located.reason.clone());
-            Ok(Machine::new(hull, qmp, agent, accelerator, timing.clone()))
+            let forwards = start.config.port_forwards().to_vec();
+            let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), forwards);
+            let mounts = start.config.mounts();
+            let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
+            if let Err(error) = mounting.await {
+                machine.end_now().await;
+                return Err(error.into());
+            }
+            timing.mount = watch.lap();
+            timing.total = watch.total();
+            machine.timing = timing.clone();
+            Ok(machine)
         }
         Err(error) => {
             // A machine that was still being tried is gone before the next one starts.
@@ -167,11 +178,14 @@ async fn first_answer(
             let (qmp, ()) = tokio::try_join!(greeting, agent.ping())?;
             (qmp, agent)
         }
-        Wires::Tcp { qmp, forwards, token, guest_port } => {
+        Wires::Tcp { qmp, forwards, port, token, guest_port } => {
             let qmp = qmp.connect().await?;
             timing.launch = watch.lap();
             start.stage(3);
-            let port = assembly::agent_port(&qmp, &forwards, guest_port).await?;
+            let port = match port {
+                Some(port) => port,
+                None => assembly::agent_port(&qmp, &forwards, guest_port).await?,
+            };
             let agent = AgentClient::on_port(port, &token);
             let ready = async {
                 hull.console.wait_for(|told| told.ready).await;

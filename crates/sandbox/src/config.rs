@@ -7,6 +7,7 @@
 mod options;
 
 use crate::error::{Error, Result};
+use crate::mount::Mount;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;
 use host_platform::Arch;
@@ -68,8 +69,10 @@ pub struct SandboxConfig {
     arch: Option<Arch>,
     memory: Size,
     cpus: u16,
+    mounts: Vec<Mount>,
     port_forwards: Vec<Forward>,
     network_mode: NetworkMode,
+    allow: Option<Vec<String>>,
     extra_qemu_args: Vec<String>,
     boot_timeout: Option<Duration>,
     accel: AccelChoice,
@@ -129,6 +132,16 @@ impl SandboxConfig {
     /// The number of virtual CPUs.
     pub fn cpus(&self) -> u16 {
         self.cpus
+    }
+
+    /// Folders of the host that are shared from the start.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// What the guest may reach with [`NetworkMode::Full`]; `None`: everything but the host itself.
+    pub fn allow(&self) -> Option<&[String]> {
+        self.allow.as_deref()
     }
 
     /// Ports that lead from the host into the guest.
@@ -216,13 +229,28 @@ impl SandboxConfigBuilder {
         self.option("cpus", cpus)
     }
 
-    /// Adds a port that leads from the host into the guest.
-    pub fn port_forward(mut self, forward: Forward) -> Self {
-        let value = forward.to_value();
-        match self.options.get_mut("port_forwards") {
+    /// Adds a port that leads from one side to the other.
+    pub fn port_forward(self, forward: Forward) -> Self {
+        self.push("port_forwards", forward.to_value())
+    }
+
+    /// Adds a folder of the host that is shared with the guest.
+    pub fn mount(self, mount: Mount) -> Self {
+        self.push("mounts", options::enum_value(&mount))
+    }
+
+    /// Sets what the guest may reach with [`NetworkMode::Full`]: domains (`example.com`,
+    /// `*.example.com`), IPv4 addresses and networks, or `*`, each with `:port` or without.
+    pub fn allow<I: IntoIterator<Item = S>, S: Into<String>>(self, entries: I) -> Self {
+        let entries = entries.into_iter().map(|entry| Value::String(entry.into())).collect();
+        self.option("allow", Value::Array(entries))
+    }
+
+    fn push(mut self, option: &str, value: Value) -> Self {
+        match self.options.get_mut(option) {
             Some(Value::Array(list)) => list.push(value),
             _ => {
-                self.options.insert("port_forwards".into(), Value::Array(vec![value]));
+                self.options.insert(option.into(), Value::Array(vec![value]));
             }
         }
         self

@@ -18,11 +18,13 @@ mod console;
 mod error;
 mod execute;
 mod files;
+mod forwards;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;
 mod located;
 mod machine;
+mod mount;
 mod network;
 mod overlay;
 mod plan;
@@ -31,6 +33,7 @@ mod qemu_args;
 mod qmp;
 mod running;
 mod sandbox;
+mod shares;
 mod size;
 mod timing;
 mod usernet;
@@ -44,8 +47,11 @@ pub use execute::{
 pub use files::{DEFAULT_MAX_FILE, Transfer};
 pub use host_platform::Arch;
 pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, native_accelerator};
-pub use network::{Forward, NetworkMode};
-pub use plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, FdSet, MachinePlan, QmpPlan};
+pub use mount::{Mount, MountHandle, MountType};
+pub use network::{Direction, Forward, NetworkMode};
+pub use plan::{
+    AppendPlan, ControlPlan, DiskCache, DiskPlan, FdSet, MachinePlan, Plan9Share, QmpPlan,
+};
 pub use qemu_args::qemu_args;
 pub use runtime_locator::{Accelerator, Search};
 pub use sandbox::{Sandbox, Session as SessionOutput};

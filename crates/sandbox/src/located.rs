@@ -6,7 +6,10 @@
 use crate::config::{AccelChoice, SandboxConfig, Transport};
 use crate::error::{Error, Result};
 use crate::machine::MachineType;
-use crate::plan::{ControlPlan, DiskPlan, FdSet, MachinePlan, QmpPlan};
+use crate::mount::MountType;
+use crate::network::{Direction, Forward, NetworkMode};
+use crate::plan::{ControlPlan, DiskPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
+use crate::shares::plan9_tag;
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
 
@@ -27,9 +30,10 @@ pub(crate) struct Ends {
     pub qmp: QmpPlan,
     pub disk: DiskPlan,
     pub fd_sets: Vec<FdSet>,
+    pub cable_fd: Option<i32>,
 }
 
-/// Finds everything. `assumed` stands in for the probe's verdict.
+/// Finds everything. `assumed` stands in for the probe and its verdict.
 pub(crate) fn locate(
     config: &SandboxConfig,
     search: &Search,
@@ -41,7 +45,7 @@ pub(crate) fn locate(
     }
     let qemu = runtime_locator::find_qemu(search, image.arch)?;
     let (accelerator, reason) = match (assumed, config.accel()) {
-        (Some(assumed), AccelChoice::Auto) => (assumed, "assumed by the caller".to_owned()),
+        (Some(assumed), _) => (assumed, "assumed by the caller".to_owned()),
         (_, choice) => choose(search, choice, image.arch)?,
     };
     Ok(Located { qemu, image, accelerator, reason, os: search.host.os })
@@ -80,6 +84,22 @@ impl Located {
         }
     }
 
+    /// Whether this process is the guest's network. QEMU's own is the documents', and enough for
+    /// the `tcp` transport as long as the guest reaches nothing but the agent's port.
+    pub(crate) fn has_cable(&self, config: &SandboxConfig, is_socket: bool) -> bool {
+        let leads_out = |forward: &Forward| forward.direction == Direction::GuestToHost;
+        let is_asked = match config.network_mode() {
+            NetworkMode::None => false,
+            NetworkMode::Full => true,
+            NetworkMode::MountsOnly => {
+                is_socket
+                    || config.mounts().iter().any(|mount| mount.kind == MountType::Cifs)
+                    || config.port_forwards().iter().any(leads_out)
+            }
+        };
+        cfg!(unix) && is_asked
+    }
+
     /// The whole plan of a start.
     pub(crate) fn plan(&self, config: &SandboxConfig, ends: Ends) -> MachinePlan {
         let arch = self.image.arch;
@@ -97,7 +117,14 @@ impl Located {
             control: ends.control,
             qmp: ends.qmp,
             network_mode: config.network_mode(),
-            forwards: config.port_forwards().to_vec(),
+            forwards: config
+                .port_forwards()
+                .iter()
+                .filter(|forward| forward.direction == Direction::HostToGuest)
+                .cloned()
+                .collect(),
+            cable_fd: ends.cable_fd,
+            plan9: plan9_shares(config),
             smb_server: None,
             vnc_display: None,
             fd_sets: ends.fd_sets,
@@ -105,4 +132,36 @@ impl Located {
             extra_args: config.extra_qemu_args().to_vec(),
         }
     }
+}
+
+/// The 9p devices; each has its tag from the share's place in the configuration.
+fn plan9_shares(config: &SandboxConfig) -> Vec<Plan9Share> {
+    let mounts = config.mounts().iter().enumerate();
+    mounts
+        .filter(|(_, mount)| mount.kind == MountType::Plan9)
+        .map(|(index, mount)| Plan9Share {
+            // QEMU has the same working folder, but an error should name the whole path.
+            path: std::path::absolute(&mount.host).unwrap_or_else(|_| mount.host.clone()),
+            tag: plan9_tag(index),
+            readonly: mount.readonly,
+            mapped: has_attributes(&mount.host),
+        })
+        .collect()
+}
+
+/// Whether a folder's file system keeps extended attributes of users.
+#[cfg(target_os = "linux")]
+fn has_attributes(folder: &std::path::Path) -> bool {
+    const NAME: &str = "user.quicksand.probe";
+    let flags = rustix::fs::XattrFlags::empty();
+    let is_kept = rustix::fs::setxattr(folder, NAME, b"1", flags).is_ok();
+    if is_kept {
+        let _ = rustix::fs::removexattr(folder, NAME);
+    }
+    is_kept
+}
+
+#[cfg(not(target_os = "linux"))]
+fn has_attributes(_: &std::path::Path) -> bool {
+    cfg!(target_os = "macos")
 }

@@ -4,10 +4,11 @@
 //! `qemu_args`' business.
 
 use crate::error::{Error, Result};
+use crate::usernet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// What the guest can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,14 +34,27 @@ impl NetworkMode {
     }
 }
 
-/// A TCP port of the host that leads to a TCP port of the guest.
+/// Which side of a forward listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Direction {
+    /// The host listens, and connections lead into the guest.
+    #[default]
+    HostToGuest,
+    /// The guest finds the host's port at an address of its own network.
+    GuestToHost,
+}
+
+/// A TCP port of the host that leads to a TCP port of the guest, or the other way round.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Forward {
-    /// The host's address to listen on (loopback).
+    /// Which side listens.
+    pub direction: Direction,
+    /// The host's address to listen on, or to lead to (loopback).
     pub host_address: Ipv4Addr,
     /// The host's port.
     pub host_port: u16,
-    /// The guest's address; its only one when it is `None`.
+    /// The guest's address, its only one when it is `None`; from the guest to the host the address at
+    /// which it finds the port, 10.0.2.101 when it is `None`.
     pub guest_address: Option<Ipv4Addr>,
     /// The guest's port.
     pub guest_port: u16,
@@ -49,7 +63,28 @@ pub struct Forward {
 impl Forward {
     /// A forward from the host's loopback to the guest.
     pub fn new(host_port: u16, guest_port: u16) -> Self {
-        Self { host_address: Ipv4Addr::LOCALHOST, host_port, guest_address: None, guest_port }
+        Self {
+            direction: Direction::HostToGuest,
+            host_address: Ipv4Addr::LOCALHOST,
+            host_port,
+            guest_address: None,
+            guest_port,
+        }
+    }
+
+    /// A forward from the guest, where the port is at 10.0.2.101, to the host's loopback.
+    pub fn to_host(guest_port: u16, host_port: u16) -> Self {
+        Self { direction: Direction::GuestToHost, ..Self::new(host_port, guest_port) }
+    }
+
+    /// Where the guest finds a port of the host.
+    pub(crate) fn guest_end(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.guest_address.unwrap_or(usernet::FORWARDS), self.guest_port)
+    }
+
+    /// The host's end.
+    pub(crate) fn host_end(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.host_address, self.host_port)
     }
 
     /// The JSON form: `{"host": 8080, "guest": 80}`, where each side may also be
@@ -64,7 +99,12 @@ impl Forward {
             None => json!(self.guest_port),
             Some(address) => json!({"address": address, "port": self.guest_port}),
         };
-        json!({"host": host, "guest": guest})
+        match self.direction {
+            Direction::HostToGuest => json!({"host": host, "guest": guest}),
+            Direction::GuestToHost => {
+                json!({"host": host, "guest": guest, "direction": "guest_to_host"})
+            }
+        }
     }
 
     /// Reads a list of forwards in their JSON form.
@@ -78,15 +118,18 @@ impl Forward {
     fn from_value(value: Value) -> Result<Self> {
         let given = value.to_string();
         let raw: RawForward = serde_json::from_value(value).map_err(|_| refuse(&given))?;
-        if raw.direction.as_deref().is_some_and(|direction| direction != "host_to_guest") {
-            return Err(Error::NotYet { option: "port_forwards from the guest to the host" });
-        }
+        let direction = match raw.direction.as_deref() {
+            None | Some("host_to_guest") => Direction::HostToGuest,
+            Some("guest_to_host") => Direction::GuestToHost,
+            Some(_) => return Err(refuse(&given)),
+        };
         let (host_address, host_port) = raw.host.parts();
         let (guest_address, guest_port) = raw.guest.parts();
         let port = |port: u64| {
             u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| refuse(&given))
         };
         Ok(Self {
+            direction,
             host_address: host_address.unwrap_or(Ipv4Addr::LOCALHOST),
             host_port: port(host_port)?,
             guest_address,
@@ -148,7 +191,20 @@ pub(crate) fn check_forwards(mode: NetworkMode, forwards: &[Forward]) -> Result<
         });
     }
     let mut taken = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for forward in forwards {
+        if forward.direction == Direction::GuestToHost {
+            check_guest_end(forward)?;
+            if !found.insert(forward.guest_end()) {
+                return Err(Error::InvalidValue {
+                    option: "port_forwards",
+                    value: forward.guest_end().to_string(),
+                    allowed: "each address and port of the guest once".into(),
+                    hint: Some("Give each forward a port of its own".into()),
+                });
+            }
+            continue;
+        }
         // A listener on all addresses collides with one on any single address.
         let everywhere = (Ipv4Addr::UNSPECIFIED, forward.host_port);
         let here = (forward.host_address, forward.host_port);
@@ -166,4 +222,22 @@ pub(crate) fn check_forwards(mode: NetworkMode, forwards: &[Forward]) -> Result<
         taken.insert(here);
     }
     Ok(())
+}
+
+/// Checks that the guest can find a forward where it is to be: on its own network, and not where
+/// something else is.
+pub(crate) fn check_guest_end(forward: &Forward) -> Result<()> {
+    let address = *forward.guest_end().ip();
+    let is_near = address.octets()[..3] == usernet::GATEWAY.octets()[..3];
+    let others = [usernet::GATEWAY, usernet::NAME_SERVER, usernet::GUEST, usernet::SHARES]
+        .contains(&address);
+    if is_near && !others && !matches!(address.octets()[3], 0 | 255) {
+        return Ok(());
+    }
+    Err(Error::InvalidValue {
+        option: "port_forwards",
+        value: address.to_string(),
+        allowed: "an address from 10.0.2.4 to 10.0.2.254, other than .15 and .100".into(),
+        hint: Some("Leave the address out for 10.0.2.101".into()),
+    })
 }

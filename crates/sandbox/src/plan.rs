@@ -43,6 +43,11 @@ pub struct MachinePlan {
     pub network_mode: NetworkMode,
     /// Ports from the host into the guest.
     pub forwards: Vec<Forward>,
+    /// QEMU's end of the guest's cable, when this process is its network; QEMU's own user network
+    /// when it is `None`.
+    pub cable_fd: Option<i32>,
+    /// Folders that are shared by 9p.
+    pub plan9: Vec<Plan9Share>,
     /// The command that serves shares through `guestfwd`, when there are any.
     pub smb_server: Option<String>,
     /// A screen, served by VNC at `127.0.0.1:5900 + display`.
@@ -53,6 +58,20 @@ pub struct MachinePlan {
     pub seccomp: bool,
     /// The user's own arguments, last.
     pub extra_args: Vec<String>,
+}
+
+/// A folder of the host on a 9p device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan9Share {
+    /// The folder.
+    pub path: PathBuf,
+    /// The name by which the guest mounts it.
+    pub tag: String,
+    /// Whether QEMU refuses writes.
+    pub readonly: bool,
+    /// Whether modes, owners, links and devices of the guest are kept in extended attributes, so
+    /// that they mean nothing to the host. Not every file system of a host has them.
+    pub mapped: bool,
 }
 
 /// The copy-on-write disk.

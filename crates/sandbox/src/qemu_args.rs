@@ -39,6 +39,7 @@ pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
     kernel(plan, &mut args);
     agent(plan, &mut args);
     network(plan, &mut args);
+    plan9(plan, &mut args);
     args.0.extend(plan.extra_args.iter().cloned());
     args.0
 }
@@ -171,10 +172,18 @@ fn agent(plan: &MachinePlan, args: &mut Args) {
 fn network(plan: &MachinePlan, args: &mut Args) {
     let mut netdev = String::from("user,id=net0");
     let mut device = format!("{},netdev=net0", plan.machine.virtio("net"));
-    if is_socket(plan) {
-        if plan.network_mode == NetworkMode::None {
-            return;
+    if is_socket(plan) && plan.network_mode == NetworkMode::None {
+        return;
+    }
+    if let Some(fd) = plan.cable_fd {
+        if plan.machine == MachineType::Q35 {
+            device.push_str(",romfile=");
         }
+        args.pair("-netdev", format!("stream,id=net0,server=off,addr.type=fd,addr.str={fd}"));
+        args.pair("-device", device);
+        return;
+    }
+    if is_socket(plan) {
         // Most hosts have no IPv6 to pass on, and a guest that believes in it waits for it.
         netdev.push_str(",ipv6=off");
     }
@@ -200,6 +209,23 @@ fn network(plan: &MachinePlan, args: &mut Args) {
     }
     args.pair("-netdev", netdev);
     args.pair("-device", device);
+}
+
+fn plan9(plan: &MachinePlan, args: &mut Args) {
+    for (index, share) in plan.plan9.iter().enumerate() {
+        let model = if share.mapped { "mapped-xattr" } else { "none" };
+        let readonly = if share.readonly { ",readonly=on" } else { "" };
+        // Files of two file systems below one share would otherwise look like the same file.
+        args.pair(
+            "-fsdev",
+            format!(
+                "local,id=fs{index},path={},security_model={model},multidevs=remap{readonly}",
+                escape(&share.path.to_string_lossy())
+            ),
+        );
+        let device = plan.machine.virtio("9p");
+        args.pair("-device", format!("{device},fsdev=fs{index},mount_tag={}", share.tag));
+    }
 }
 
 #[cfg(test)]

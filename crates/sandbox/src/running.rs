@@ -7,10 +7,15 @@ use crate::agent_client::AgentClient;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::Process;
+use crate::mount::MountHandle;
+use crate::network::Forward;
 use crate::qmp::Qmp;
+use crate::shares::Shares;
 use crate::timing::BootTiming;
+use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -24,12 +29,19 @@ pub(crate) struct Hull {
     pub stderr: Console,
     /// The command line that may be shown, program first.
     pub command: Vec<String>,
+    /// The guest's network, when this process is the other end of its cable.
+    pub net: Option<UserNet>,
     /// What must be removed with the machine where files have names.
     #[cfg(not(unix))]
     pub _overlay: crate::overlay::Overlay,
 }
 
 impl Hull {
+    /// The guest's network, when it is ours.
+    pub(crate) fn net(&self) -> Option<&UserNet> {
+        self.net.as_ref()
+    }
+
     /// Whether QEMU has ended or does so in a moment.
     pub(crate) async fn ends_soon(&self) -> bool {
         tokio::time::timeout(LAST_WORDS, self.process.exited()).await.is_ok()
@@ -63,6 +75,11 @@ pub(crate) struct Machine {
     pub accelerator: Accelerator,
     pub reason: String,
     pub timing: BootTiming,
+    pub shares: tokio::sync::Mutex<Shares>,
+    /// Ports that are forwarded now.
+    pub forwards: tokio::sync::Mutex<Vec<Forward>>,
+    /// What `shares` held when it was last looked at.
+    mounted: std::sync::Mutex<Vec<MountHandle>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -73,9 +90,30 @@ impl Machine {
         agent: AgentClient,
         (accelerator, reason): (Accelerator, String),
         timing: BootTiming,
+        forwards: Vec<Forward>,
     ) -> Self {
         let stopping = watch::Sender::new(false);
-        Self { hull, qmp, agent, accelerator, reason, timing, stopping }
+        Self {
+            hull,
+            qmp,
+            agent,
+            accelerator,
+            reason,
+            timing,
+            shares: Default::default(),
+            forwards: tokio::sync::Mutex::new(forwards),
+            mounted: Default::default(),
+            stopping,
+        }
+    }
+
+    /// What is shared with the guest.
+    pub(crate) fn active_mounts(&self) -> Vec<MountHandle> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(shares) = self.shares.try_lock() {
+            *mounted = shares.active();
+        }
+        mounted.clone()
     }
 
     /// Whether QEMU runs and is not about to be ended.

@@ -109,7 +109,7 @@ impl Sandbox {
         let start = Start {
             config: &self.config,
             search: &search,
-            assumed: self.assumed,
+            assumed: self.assumed.filter(|_| self.config.accel() == AccelChoice::Auto),
             progress: &*self.progress,
         };
         starting.run(boot(start)).await
@@ -187,7 +187,12 @@ impl Sandbox {
         if let Some(machine) = self.lifecycle.machine() {
             return Ok(machine.hull.command.clone());
         }
-        let located = locate(&self.config, &self.search(), self.assumed)?;
+        // A fixed accelerator is shown as it was asked for; a start finds out whether it works.
+        let assumed = match self.config.accel() {
+            AccelChoice::Fixed(accelerator) => Some(accelerator),
+            AccelChoice::Auto => self.assumed,
+        };
+        let located = locate(&self.config, &self.search(), assumed)?;
         boot::preview(&self.config, &located)
     }
 
@@ -210,6 +215,10 @@ impl Sandbox {
     pub fn pid(&self) -> Option<u32> {
         let machine = self.lifecycle.machine().filter(|machine| machine.is_alive())?;
         Some(machine.hull.process.pid())
+    }
+
+    pub(crate) fn lifecycle_machine(&self) -> Option<Arc<Machine>> {
+        self.lifecycle.machine().filter(|machine| machine.is_alive())
     }
 
     pub(crate) fn machine(&self, action: &'static str) -> Result<Arc<Machine>> {

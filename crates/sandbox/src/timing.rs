@@ -22,6 +22,8 @@ pub struct BootTiming {
     /// From QEMU's greeting to the agent's first answer (and the end of the guest's boot, when
     /// that was to be waited for).
     pub boot: Duration,
+    /// Mounting the shares that the configuration names.
+    pub mount: Duration,
     /// The whole start.
     pub total: Duration,
     /// The guest's own marks (`init`, `root`, `ready`): seconds since its kernel began.

@@ -75,7 +75,9 @@ impl UserNet {
     pub(crate) fn unlisten(&self, forward: &Forward) -> bool {
         let host = SocketAddrV4::new(forward.host_address, forward.host_port);
         let mut listeners = self.lock();
-        let Some(index) = listeners.iter().position(|(open, _)| *open == host) else { return false };
+        let Some(index) = listeners.iter().position(|(open, _)| *open == host) else {
+            return false;
+        };
         listeners.swap_remove(index).1.abort();
         true
     }
@@ -102,10 +104,9 @@ pub(crate) fn bind(forward: &Forward) -> Result<std::net::TcpListener> {
         Ok(listener)
     });
     listener.map_err(|source| match source.kind() {
-        std::io::ErrorKind::AddrInUse => Error::PortInUse {
-            port: forward.host_port,
-            address: forward.host_address.to_string(),
-        },
+        std::io::ErrorKind::AddrInUse => {
+            Error::PortInUse { port: forward.host_port, address: forward.host_address.to_string() }
+        }
         _ => Error::System { action: "listen on a forwarded port", source },
     })
 }

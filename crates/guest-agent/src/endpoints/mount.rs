@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use agent_protocol::{MountRequest, OkResponse, UnmountRequest};
 use hyper::Response;
@@ -14,6 +15,11 @@ use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, unmount as unmo
 use crate::body::Body;
 use crate::router::answer;
 use crate::{Error, Result};
+
+/// How long a folder may be in use by what has ended a moment ago: the kernel closes files of a
+/// server in the background.
+const BUSY_TIME: Duration = Duration::from_secs(1);
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Mounts a share; the folder is made when it is missing.
 ///
@@ -33,7 +39,14 @@ pub async fn unmount(body: &[u8]) -> Result<Response<Body>> {
     let request = UnmountRequest::from_json(body)?;
     in_thread(move || {
         let flags = if request.force { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        unmount_at(&request.target, flags | UnmountFlags::NOFOLLOW).map_err(|source| Error::Path {
+        let deadline = Instant::now() + BUSY_TIME;
+        let result = loop {
+            match unmount_at(&request.target, flags | UnmountFlags::NOFOLLOW) {
+                Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(BUSY_PAUSE),
+                result => break result,
+            }
+        };
+        result.map_err(|source| Error::Path {
             action: "unmount",
             path: request.target.into(),
             source: source.into(),

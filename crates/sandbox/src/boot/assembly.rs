@@ -9,12 +9,14 @@ use crate::kernel_cmdline;
 use crate::launch::{Inherited, Launch, launch};
 use crate::located::{Ends, Located};
 use crate::machine::MachineType;
-use crate::network::Forward;
+use crate::network::{Direction, Forward};
 use crate::overlay::Overlay;
 use crate::plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, MachinePlan, QmpPlan};
 use crate::qemu_args::{qemu_args, shown_args};
 use crate::qmp::Qmp;
 use crate::running::Hull;
+#[cfg(unix)]
+use crate::usernet::{self, AllowList, Policy, UserNet};
 use serde_json::json;
 use std::net::TcpListener;
 
@@ -33,8 +35,18 @@ pub(crate) struct Prepared {
     launch: Launch,
     shown: Vec<String>,
     wires: WireEnds,
+    #[cfg(unix)]
+    cable: Option<Cable>,
     #[cfg(not(unix))]
     overlay: Overlay,
+}
+
+/// Our end of the guest's cable, with the rules and the open ports of its network.
+#[cfg(unix)]
+struct Cable {
+    stream: std::os::unix::net::UnixStream,
+    policy: Policy,
+    listeners: Vec<(TcpListener, Forward)>,
 }
 
 /// Our ends of the connections, before they belong to a runtime.
@@ -48,6 +60,8 @@ enum WireEnds {
     Tcp {
         qmp: QmpEnd,
         forwards: Vec<Forward>,
+        /// The agent's port, where it is not QEMU that chose it.
+        port: Option<u16>,
         token: String,
     },
 }
@@ -65,7 +79,7 @@ pub(crate) enum Wires {
     #[cfg(unix)]
     Socket { qmp: UnixStream, agent: UnixStream, token: String },
     /// A forwarded port, to be asked for.
-    Tcp { qmp: QmpWire, forwards: Vec<Forward>, token: String, guest_port: u16 },
+    Tcp { qmp: QmpWire, forwards: Vec<Forward>, port: Option<u16>, token: String, guest_port: u16 },
 }
 
 /// A QMP connection to be made.
@@ -95,10 +109,12 @@ impl QmpWire {
 
 /// Makes everything that the machine needs.
 pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepared> {
-    check_ports(config.port_forwards())?;
     let token = make_token()?;
     let base = &located.image.chain[0];
     let is_socket = located.transport(config)? == Transport::Socket;
+    if !located.has_cable(config, is_socket) {
+        check_ports(config.port_forwards())?;
+    }
     prepare_platform(config, located, base, token, is_socket)
 }
 
@@ -124,6 +140,14 @@ fn prepare_platform(
         .map(|(index, set): (usize, u32)| FdSet { fd: inherit[index].number(), set })
         .to_vec();
     let qmp_plan = QmpPlan::Fd { fd: inherit[3].number() };
+    let (mut cable, mut cable_fd) = (None, None);
+    if located.has_cable(config, is_socket) {
+        let (stream, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+        let theirs = inherited(theirs.into())?;
+        cable_fd = Some(theirs.number());
+        inherit.push(theirs);
+        cable = Some(lay_cable(config, stream)?);
+    }
     let (control, wires) = if is_socket {
         let (agent, their_agent) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let secret = inherited(secret_file(token.as_bytes())?)?;
@@ -143,11 +167,58 @@ fn prepare_platform(
         inherit.push(secret);
         let control = tcp_control(AppendPlan::File { path });
         let forwards = config.port_forwards().to_vec();
-        (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, token })
+        let port = match &mut cable {
+            Some(cable) => Some(cable.agent_port()?),
+            None => None,
+        };
+        (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, port, token })
     };
     let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
-    let plan = located.plan(config, Ends { control, qmp: qmp_plan, disk, fd_sets });
-    Ok(Prepared { shown: shown(located, &plan), launch: to_launch(located, &plan, inherit), wires })
+    let plan = located.plan(config, Ends { control, qmp: qmp_plan, disk, fd_sets, cable_fd });
+    let launch = to_launch(located, &plan, inherit);
+    Ok(Prepared { shown: shown(located, &plan), launch, wires, cable })
+}
+
+/// The guest's network as the configuration wants it. Its ports are open from here on, so that no
+/// other can take them.
+#[cfg(unix)]
+fn lay_cable(config: &SandboxConfig, stream: std::os::unix::net::UnixStream) -> Result<Cable> {
+    let allow = config.allow().map(AllowList::parse).transpose()?;
+    let mut policy = Policy::new(config.network_mode(), allow);
+    let mut listeners = Vec::new();
+    for forward in config.port_forwards() {
+        match forward.direction {
+            Direction::GuestToHost => policy.serve(forward.guest_end(), forward.host_end()),
+            Direction::HostToGuest => listeners.push((usernet::bind(forward)?, forward.clone())),
+        }
+    }
+    Ok(Cable { stream, policy, listeners })
+}
+
+#[cfg(unix)]
+impl Cable {
+    /// Opens a loopback port that leads to the agent.
+    fn agent_port(&mut self) -> Result<u16> {
+        let mut forward = Forward::new(0, GUEST_PORT);
+        let listener = usernet::bind(&forward)?;
+        let address = listener.local_addr();
+        let address =
+            address.map_err(|source| Error::System { action: "listen for the agent", source })?;
+        forward.host_port = address.port();
+        self.listeners.push((listener, forward));
+        Ok(address.port())
+    }
+
+    /// Runs the network. Must be called in a runtime.
+    fn connect(self) -> Result<UserNet> {
+        let net = UserNet::start(adopt(self.stream)?, self.policy);
+        for (listener, forward) in self.listeners {
+            let listener = tokio::net::TcpListener::from_std(listener)
+                .map_err(|source| Error::System { action: "use a forwarded port", source })?;
+            net.listen(listener, &forward);
+        }
+        Ok(net)
+    }
 }
 
 #[cfg(not(unix))]
@@ -164,9 +235,10 @@ fn prepare_platform(
     let disk =
         DiskPlan { file: overlay.path.to_string_lossy().into_owned(), cache: DiskCache::Unsafe };
     let qmp = QmpPlan::Tcp { port };
-    let plan = located.plan(config, Ends { control, qmp, disk, fd_sets: Vec::new() });
+    let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd: None };
+    let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
-    let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, token };
+    let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
     let launch = to_launch(located, &plan, Vec::new());
     Ok(Prepared { shown: shown(located, &plan), launch, wires, overlay })
 }
@@ -195,7 +267,9 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
         tcp_control(AppendPlan::Argument { token: String::new() })
     };
     let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
-    let ends = Ends { control, qmp: QmpPlan::Fd { fd: 13 }, disk, fd_sets: Vec::new() };
+    let cable_fd = located.has_cable(config, is_socket).then_some(16);
+    let qmp = QmpPlan::Fd { fd: 13 };
+    let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd };
     Ok(shown(located, &located.plan(config, ends)))
 }
 
@@ -203,6 +277,10 @@ impl Prepared {
     /// Starts QEMU. Must be called in a runtime.
     pub(crate) fn launch(self) -> Result<(Hull, Wires)> {
         let wires = self.wires.into_runtime()?;
+        #[cfg(unix)]
+        let net = self.cable.map(Cable::connect).transpose()?;
+        #[cfg(not(unix))]
+        let net = None;
         let (process, output) = launch(self.launch)?;
         tracing::debug!(pid = process.pid(), command = ?self.shown, "QEMU runs");
         let hull = Hull {
@@ -210,6 +288,7 @@ impl Prepared {
             console: Console::follow(output.stdout),
             stderr: Console::follow(output.stderr),
             command: self.shown,
+            net,
             #[cfg(not(unix))]
             _overlay: self.overlay,
         };
@@ -224,14 +303,14 @@ impl WireEnds {
             Self::Socket { qmp, agent, token } => {
                 Ok(Wires::Socket { qmp: adopt(qmp)?, agent: adopt(agent)?, token })
             }
-            Self::Tcp { qmp, forwards, token } => {
+            Self::Tcp { qmp, forwards, port, token } => {
                 let qmp = match qmp {
                     #[cfg(unix)]
                     QmpEnd::Socket(stream) => QmpWire::Socket(adopt(stream)?),
                     #[cfg(not(unix))]
                     QmpEnd::Port(port) => QmpWire::Port(port),
                 };
-                Ok(Wires::Tcp { qmp, forwards, token, guest_port: GUEST_PORT })
+                Ok(Wires::Tcp { qmp, forwards, port, token, guest_port: GUEST_PORT })
             }
         }
     }

@@ -2,8 +2,10 @@
 
 use super::{AccelChoice, SandboxConfig, Transport, WaitFor};
 use crate::error::{Error, Result};
+use crate::mount::{Mount, MountType};
 use crate::network::{self, Forward, NetworkMode};
 use crate::size::Size;
+use crate::usernet::AllowList;
 use host_platform::Arch;
 use runtime_locator::Accelerator;
 use serde::Serialize;
@@ -12,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Every option that the interface knows, those of later versions included.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "image",
     "arch",
     "memory",
@@ -20,6 +22,7 @@ const NAMES: [&str; 17] = [
     "mounts",
     "port_forwards",
     "network_mode",
+    "allow",
     "extra_qemu_args",
     "boot_timeout",
     "accel",
@@ -49,8 +52,10 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         arch: None,
         memory: Size::parse("memory", "512M")?,
         cpus: 1,
+        mounts: Vec::new(),
         port_forwards: Vec::new(),
         network_mode: NetworkMode::default(),
+        allow: None,
         extra_qemu_args: Vec::new(),
         boot_timeout: None,
         accel: AccelChoice::Auto,
@@ -69,6 +74,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         ));
     }
     network::check_forwards(config.network_mode, &config.port_forwards)?;
+    check_network(&config)?;
     Ok(config)
 }
 
@@ -95,9 +101,9 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
             config.transport = choice("transport", value, &["auto", "socket", "tcp"])?;
         }
         ("wait_for", value) => config.wait_for = choice("wait_for", value, &["agent", "boot"])?,
-        ("mounts", Value::Array(list)) if list.is_empty() => {}
+        ("mounts", value) => config.mounts = Mount::list_from_value(value)?,
+        ("allow", value) => config.allow = Some(read_allow(value)?),
         ("enable_display", Value::Bool(false)) => {}
-        ("mounts", _) => return Err(Error::NotYet { option: "mounts" }),
         ("disk_size", _) => return Err(Error::NotYet { option: "disk_size" }),
         ("enable_display", _) => return Err(Error::NotYet { option: "enable_display" }),
         ("save", _) => return Err(Error::NotYet { option: "save" }),
@@ -114,9 +120,10 @@ pub(super) fn write(config: &SandboxConfig) -> Value {
         "arch": config.arch.map(|arch| arch.image_name()),
         "memory": config.memory,
         "cpus": config.cpus,
-        "mounts": [],
+        "mounts": config.mounts,
         "port_forwards": config.port_forwards.iter().map(Forward::to_value).collect::<Vec<_>>(),
         "network_mode": config.network_mode,
+        "allow": config.allow,
         "extra_qemu_args": config.extra_qemu_args,
         "boot_timeout": config.boot_timeout.map(|timeout| timeout.as_secs_f64()),
         "accel": accel_name(config.accel),
@@ -198,6 +205,42 @@ fn read_args(value: Value) -> Result<Vec<String>> {
                 "Write each word apart: [\"-device\", \"virtio-balloon-pci\"]",
             )
         })
+}
+
+fn read_allow(value: Value) -> Result<Vec<String>> {
+    let given = shown(&value);
+    let entries: Vec<String> = serde_json::from_value(value).map_err(|_| {
+        let hint = "Write for example allow=[\"example.com\", \"192.0.2.0/24\"]";
+        invalid("allow", &given, "a list of domains and addresses", hint)
+    })?;
+    AllowList::parse(&entries)?;
+    Ok(entries)
+}
+
+/// Refuses options that this network mode cannot honour.
+fn check_network(config: &SandboxConfig) -> Result<()> {
+    if let Some(allow) = &config.allow
+        && config.network_mode != NetworkMode::Full
+    {
+        return Err(invalid(
+            "allow",
+            &format!("{allow:?}"),
+            "nothing but with network_mode=\"full\"",
+            "Set network_mode=\"full\": without it nothing is reached at all",
+        ));
+    }
+    let needs_network = |mount: &&Mount| mount.kind == MountType::Cifs;
+    if config.network_mode == NetworkMode::None
+        && let Some(mount) = config.mounts.iter().find(needs_network)
+    {
+        return Err(invalid(
+            "mounts",
+            &mount.guest,
+            "type=\"9p\" with network_mode=\"none\", as SMB needs the network",
+            "Use Mount(..., type=\"9p\"), or network_mode=\"mounts_only\"",
+        ));
+    }
+    Ok(())
 }
 
 fn read_timeout(value: &Value) -> Result<Duration> {

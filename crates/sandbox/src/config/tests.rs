@@ -13,6 +13,7 @@ fn defaults_are_those_of_the_documents() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&config).unwrap(), @r#"
     {
       "accel": "auto",
+      "allow": null,
       "arch": null,
       "boot_timeout": null,
       "cpus": 1,
@@ -99,6 +100,11 @@ fn bad_values_are_named_with_what_is_allowed() {
         (json!({"extra_qemu_args": "-s -S"}), "a list of strings"),
         (json!({"extra_qemu_args": ["a\u{0}"]}), "a list of strings"),
         (json!({"image": ""}), "`image`"),
+        (json!({"mounts": "/a:/b"}), "a list of mounts"),
+        (json!({"mounts": [{"host": "/a", "guest": "b"}]}), "an absolute folder"),
+        (json!({"network_mode": "none", "mounts": [{"host": "/a", "guest": "/b"}]}), "type=\"9p\""),
+        (json!({"allow": ["example.com"]}), "network_mode=\"full\""),
+        (json!({"network_mode": "full", "allow": ["http://x"]}), "`http://x` for `allow`"),
         (json!({"image": 7}), "`7` for `image`"),
         (json!({"port_forwards": [{"host": 0, "guest": 80}]}), "1 to 65535"),
         (json!({"port_forwards": [{"host": 80, "guest": 65536}]}), "1 to 65535"),
@@ -143,7 +149,6 @@ fn unknown_options_offer_the_nearest() {
 #[test]
 fn options_of_later_versions_say_so() {
     for (name, value) in [
-        ("mounts", json!([{"host": "/a", "guest": "/b"}])),
         ("disk_size", json!("10G")),
         ("enable_display", json!(true)),
         ("save", json!("x")),

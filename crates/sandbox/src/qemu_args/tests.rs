@@ -27,6 +27,8 @@ fn documents_arm64() -> MachinePlan {
         qmp: QmpPlan::Tcp { port: 4444 },
         network_mode: NetworkMode::MountsOnly,
         forwards: Vec::new(),
+        cable_fd: None,
+        plan9: Vec::new(),
         smb_server: Some("/path/to/smb_server".into()),
         vnc_display: None,
         fd_sets: Vec::new(),
@@ -53,6 +55,8 @@ fn socket_amd64() -> MachinePlan {
         qmp: QmpPlan::Fd { fd: 13 },
         disk: DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe },
         fd_sets: vec![FdSet { fd: 10, set: 0 }, FdSet { fd: 11, set: 0 }, FdSet { fd: 12, set: 1 }],
+        cable_fd: None,
+        plan9: Vec::new(),
         smb_server: None,
         seccomp: true,
         ..documents_amd64()

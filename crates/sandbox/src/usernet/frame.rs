@@ -1,11 +1,11 @@
 //! Ethernet frames: what the stack needs to know of one, and the few that it makes itself.
 
 use super::{GATEWAY, GUEST, NAME_SERVER};
-use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
-};
 use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The gateway's hardware address; it answers for every address that is not the guest's.

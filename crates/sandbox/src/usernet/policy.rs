@@ -100,7 +100,9 @@ impl Policy {
             self.named.get(&(ip, port)).is_some_and(|since| now.duration_since(*since) < NAME_TIME)
         };
         match &self.allow {
-            Some(allow) if !allow.has_everything(port) && !is_named(None) && !is_named(Some(port)) => {
+            Some(allow)
+                if !allow.has_everything(port) && !is_named(None) && !is_named(Some(port)) =>
+            {
                 Verdict::Deny
             }
             _ => Verdict::Out(target),
@@ -234,9 +236,9 @@ impl Entry {
     fn has_name(&self, name: &str) -> bool {
         match &self.what {
             What::Name(own) => own == name,
-            What::Below(own) => {
-                name.strip_suffix(own.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-            }
+            What::Below(own) => name
+                .strip_suffix(own.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
             _ => false,
         }
     }
@@ -281,9 +283,18 @@ mod tests {
             assert_eq!(policy.decide(to(open), now), Verdict::Out(to(open)), "{open}");
         }
         for closed in [
-            "10.0.2.2:80", "127.0.0.1:80", "127.9.9.9:1", "169.254.169.254:80", "0.0.0.0:80",
-            "100.100.100.200:80", "168.63.129.16:80", "224.0.0.1:1", "255.255.255.255:1",
-            "10.0.2.100:445", "10.0.2.3:80", "10.0.2.15:1",
+            "10.0.2.2:80",
+            "127.0.0.1:80",
+            "127.9.9.9:1",
+            "169.254.169.254:80",
+            "0.0.0.0:80",
+            "100.100.100.200:80",
+            "168.63.129.16:80",
+            "224.0.0.1:1",
+            "255.255.255.255:1",
+            "10.0.2.100:445",
+            "10.0.2.3:80",
+            "10.0.2.15:1",
         ] {
             assert_eq!(policy.decide(to(closed), now), Verdict::Deny, "{closed}");
         }
@@ -310,8 +321,12 @@ mod tests {
         let mut policy = Policy::new(NetworkMode::Full, Some(allow));
         let now = Instant::now();
         for (name, expect) in [
-            ("example.com", true), ("www.example.com", false), ("a.example.org", true),
-            ("a.b.example.org", true), ("example.org", false), ("notexample.org", false),
+            ("example.com", true),
+            ("www.example.com", false),
+            ("a.example.org", true),
+            ("a.b.example.org", true),
+            ("example.org", false),
+            ("notexample.org", false),
             (".example.org", false),
         ] {
             assert_eq!(policy.may_resolve(name), expect, "{name}");
@@ -352,8 +367,18 @@ mod tests {
     #[test]
     fn entries_that_mean_nothing_are_refused() {
         for entry in [
-            "", "a b", "http://x", "1.2.3", "1.2.3.4/33", "example.com/8", "x:0", "x:99999", "*x.com",
-            "-a.com", "a..b", "::1",
+            "",
+            "a b",
+            "http://x",
+            "1.2.3",
+            "1.2.3.4/33",
+            "example.com/8",
+            "x:0",
+            "x:99999",
+            "*x.com",
+            "-a.com",
+            "a..b",
+            "::1",
         ] {
             let error = AllowList::parse(&[entry.to_owned()]).unwrap_err();
             assert!(error.hint().is_some(), "{entry}");

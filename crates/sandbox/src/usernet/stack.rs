@@ -337,4 +337,3 @@ impl TxToken for Outgoing<'_> {
         result
     }
 }
-

@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod execute;
+mod files;
 mod host_death;
 mod lifecycle;
+mod mounts;
 mod network;
 mod transport;
 

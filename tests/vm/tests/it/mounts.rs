@@ -1,0 +1,172 @@
+//! Shares of the host, by the guest kernel's own SMB client.
+
+use super::{execute, run};
+use sandbox::{Error, Mount, MountType, NetworkMode, SandboxConfigBuilder};
+use std::path::Path;
+
+fn tree() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("from the host.txt"), "hello").unwrap();
+    folder
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    fs_err::read_to_string(path.as_ref()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_are_mounted_at_the_start_and_later() {
+    let (writable, readonly, hot) = (tree(), tree(), tree());
+    let builder = vm_tests::minimal()
+        .memory("192M")
+        .mount(Mount::new(writable.path(), "/mnt/rw"))
+        .mount(Mount::new(readonly.path(), "/mnt/ro").readonly(true));
+    let sandbox = vm_tests::started(builder).await;
+    assert_eq!(sandbox.active_mounts().len(), 2);
+    assert_eq!(run(&sandbox, "cat '/mnt/rw/from the host.txt'").await, "hello");
+
+    // Names, rename, folders, links of the guest, and what the host changes meanwhile.
+    run(
+        &sandbox,
+        "cd /mnt/rw && echo grüße > 'ünï 😀.txt' && mkdir -p a/b && mv 'ünï 😀.txt' a/b/",
+    )
+    .await;
+    assert_eq!(text(writable.path().join("a/b/ünï 😀.txt")), "grüße\n");
+    run(&sandbox, "cd /mnt/rw && ln -s a/b link && cat 'link/ünï 😀.txt'").await;
+    fs_err::write(writable.path().join("later"), "one").unwrap();
+    assert_eq!(run(&sandbox, "cat /mnt/rw/later").await, "one");
+    fs_err::write(writable.path().join("later"), "two and more").unwrap();
+    super::eventually("the host's change", std::time::Duration::from_secs(5), async || {
+        run(&sandbox, "cat /mnt/rw/later").await == "two and more"
+    })
+    .await;
+
+    // A large file, whole on both sides; many small ones, and their removal.
+    run(&sandbox, "dd if=/dev/urandom of=/mnt/rw/large bs=1M count=20 2>/dev/null").await;
+    let sum = run(&sandbox, "md5sum < /mnt/rw/large").await;
+    assert_eq!(fs_err::metadata(writable.path().join("large")).unwrap().len(), 20 << 20);
+    run(&sandbox, "cp /mnt/rw/large /mnt/rw/copy").await;
+    let (large, copy) = (writable.path().join("large"), writable.path().join("copy"));
+    assert!(fs_err::read(large).unwrap() == fs_err::read(copy).unwrap());
+    assert_eq!(run(&sandbox, "md5sum < /mnt/rw/copy").await, sum);
+    run(&sandbox, "mkdir /mnt/rw/many; i=0; while [ $i -lt 200 ]; do echo $i > /mnt/rw/many/$i; i=$((i+1)); done").await;
+    assert_eq!(fs_err::read_dir(writable.path().join("many")).unwrap().count(), 200);
+    assert_eq!(run(&sandbox, "cat /mnt/rw/many/* | wc -l").await, "200");
+    run(&sandbox, "rm -r /mnt/rw/many").await;
+    assert!(!writable.path().join("many").exists());
+
+    // Locks of one program keep another out.
+    let locks = "cd /mnt/rw && touch lock && (flock 9; sleep 2) 9>lock & sleep 1; \
+                 flock -n /mnt/rw/lock true && echo free || echo held; wait";
+    assert_eq!(run(&sandbox, locks).await, "held");
+
+    // Read-only on the host's side: a guest's root that mounts anew cannot write either.
+    assert_eq!(run(&sandbox, "cat '/mnt/ro/from the host.txt'").await, "hello");
+    assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);
+    execute(&sandbox, "mount -o remount,rw /mnt/ro").await;
+    for attempt in [
+        "echo x > /mnt/ro/x",
+        "echo x >> '/mnt/ro/from the host.txt'",
+        "rm '/mnt/ro/from the host.txt'",
+        "mkdir /mnt/ro/folder",
+        "mv '/mnt/ro/from the host.txt' /mnt/ro/y",
+    ] {
+        assert_ne!(execute(&sandbox, attempt).await.exit_code, 0, "{attempt}");
+    }
+    assert_eq!(fs_err::read_dir(readonly.path()).unwrap().count(), 1);
+    assert_eq!(text(readonly.path().join("from the host.txt")), "hello");
+
+    // No way out of the folder: neither by links that are in it, nor by names.
+    let secret = tempfile::tempdir().unwrap();
+    fs_err::write(secret.path().join("secret"), "secret").unwrap();
+    fs_err::os::unix::fs::symlink(secret.path(), writable.path().join("out")).unwrap();
+    for attempt in [
+        "cat /mnt/rw/out/secret",
+        "echo x > /mnt/rw/out/new",
+        "cat /mnt/rw/../../..%2f..%2fetc/hostname",
+        "cat '/mnt/rw/..\\..\\etc\\passwd'",
+    ] {
+        let result = execute(&sandbox, attempt).await;
+        assert_ne!(result.exit_code, 0, "{attempt}: {result:?}");
+        assert!(!result.stdout_lossy().contains("secret"), "{attempt}");
+    }
+    assert_eq!(fs_err::read_dir(secret.path()).unwrap().count(), 1);
+
+    // Another while it runs, and away again.
+    let handle = sandbox.mount(Mount::new(hot.path(), "/mnt/hot, with comma")).await.unwrap();
+    assert_eq!(sandbox.active_mounts().len(), 3);
+    assert_eq!(run(&sandbox, "cat '/mnt/hot, with comma/from the host.txt'").await, "hello");
+    let twice = sandbox.mount(Mount::new(hot.path(), "/mnt/hot, with comma")).await.unwrap_err();
+    assert!(twice.to_string().contains("already"), "{twice}");
+    let busy = "cd '/mnt/hot, with comma' && (sleep 30 >/dev/null 2>&1 &)";
+    run(&sandbox, busy).await;
+    let error = sandbox.unmount(&handle, false).await.unwrap_err();
+    assert!(error.to_string().contains("busy"), "{error}");
+    assert_eq!(sandbox.active_mounts().len(), 3);
+    sandbox.unmount(&handle, true).await.unwrap();
+    assert_eq!(sandbox.active_mounts().len(), 2);
+    assert_eq!(run(&sandbox, "ls '/mnt/hot, with comma'").await, "");
+    assert!(sandbox.unmount(&handle, false).await.is_err());
+    for handle in sandbox.active_mounts() {
+        sandbox.unmount(&handle, false).await.unwrap();
+    }
+    assert_eq!(run(&sandbox, "grep -c cifs /proc/mounts || true").await, "0");
+}
+
+async fn start_error(builder: SandboxConfigBuilder) -> String {
+    let sandbox = vm_tests::sandbox(builder);
+    let error = sandbox.start().await.unwrap_err();
+    assert!(matches!(error, Error::Mount { .. }), "{error}");
+    assert!(!sandbox.is_running());
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_that_cannot_be_mounted_ends_the_start() {
+    let builder = vm_tests::minimal().mount(Mount::new("/no/such/folder", "/mnt/x"));
+    let message = start_error(builder).await;
+    assert!(message.starts_with("Failed to mount shares: `/no/such/folder`"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tcp_transport_has_shares_too() {
+    let folder = tree();
+    let builder = vm_tests::minimal()
+        .transport(sandbox::Transport::Tcp)
+        .mount(Mount::new(folder.path(), "/mnt/x"));
+    let sandbox = vm_tests::started(builder).await;
+    assert_eq!(run(&sandbox, "cat '/mnt/x/from the host.txt'").await, "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plan9_needs_no_network() {
+    let (writable, readonly) = (tree(), tree());
+    let builder = sandbox::SandboxConfig::builder("debian")
+        .network_mode(NetworkMode::None)
+        .mount(Mount::new(writable.path(), "/mnt/rw").kind(MountType::Plan9))
+        .mount(Mount::new(readonly.path(), "/mnt/ro").kind(MountType::Plan9).readonly(true));
+    let sandbox = vm_tests::started(builder).await;
+    assert_eq!(
+        run(&sandbox, "cat '/mnt/rw/from the host.txt' '/mnt/ro/from the host.txt'").await,
+        "hellohello"
+    );
+    run(
+        &sandbox,
+        "cd /mnt/rw && echo grüße > 'ünï 😀' && chmod 751 'ünï 😀' && ln -s /etc/passwd link",
+    )
+    .await;
+    assert_eq!(text(writable.path().join("ünï 😀")), "grüße\n");
+    assert_eq!(
+        run(&sandbox, "stat -c %a '/mnt/rw/ünï 😀'; readlink /mnt/rw/link").await,
+        "751\n/etc/passwd"
+    );
+    execute(&sandbox, "mount -o remount,rw /mnt/ro").await;
+    assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);
+    assert_eq!(fs_err::read_dir(readonly.path()).unwrap().count(), 1);
+    let hot = Mount::new(writable.path(), "/mnt/hot").kind(MountType::Plan9);
+    let error = sandbox.mount(hot).await.unwrap_err();
+    assert!(error.to_string().contains("9p"), "{error}");
+    let handles = sandbox.active_mounts();
+    sandbox.unmount(&handles[0], false).await.unwrap();
+    assert_eq!(run(&sandbox, "ls /mnt/rw").await, "");
+}
