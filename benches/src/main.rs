@@ -5,12 +5,14 @@ mod execute;
 mod figure;
 mod greeting;
 mod retag;
+mod shares;
 mod start;
 mod stream;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use figure::Figure;
+use sandbox::MountType;
 use std::path::PathBuf;
 
 /// Measures quicksand beside its references.
@@ -54,6 +56,11 @@ enum Name {
     Execute,
     /// 50 MB through `execute` with a callback.
     Stream,
+    /// 50 MB and 500 small files through a share by SMB, beside the guest's disk.
+    Smb,
+    /// The same by 9p.
+    #[value(name = "9p")]
+    Plan9,
     /// Size of the QEMU wheel and time to the QMP greeting.
     Qemu,
     /// Another tag for an 85 MB wheel, and the fat wheel, beside cp and Python's tools.
@@ -71,6 +78,8 @@ fn main() -> Result<()> {
             Name::Start => runtime.block_on(start::measure(args.samples))?,
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
+            Name::Smb => runtime.block_on(shares::measure(MountType::Cifs, args.samples))?,
+            Name::Plan9 => runtime.block_on(shares::measure(MountType::Plan9, args.samples))?,
             Name::Qemu => greeting::measure(&args)?,
             Name::Retag => retag::measure(&args)?,
         };

@@ -31,8 +31,11 @@ from ._errors import (
     AgentConnectionError,
     AlreadyRunningError,
     ConfigError,
+    GuestFileError,
+    GuestFileNotFoundError,
     ImageNotFoundError,
     InstallError,
+    MountError,
     NotAvailableError,
     NotRunningError,
     QemuNotFoundError,
@@ -41,7 +44,7 @@ from ._errors import (
     UnknownOptionError,
 )
 from ._install import install
-from ._machine import BootTiming, ExecuteResult
+from ._machine import BootTiming, ExecuteResult, MountHandle, Transfer
 from ._native import __version__
 from ._native import shutdown as _shutdown
 from ._runtime import (
@@ -83,11 +86,15 @@ __all__ = [
     "ExecuteResult",
     "Forward",
     "Guest",
+    "GuestFileError",
+    "GuestFileNotFoundError",
     "Host",
     "ImageNotFoundError",
     "InstallError",
     "MachineType",
     "Mount",
+    "MountError",
+    "MountHandle",
     "MountType",
     "NetworkMode",
     "NotAvailableError",
@@ -101,6 +108,7 @@ __all__ = [
     "SandboxConfigParams",
     "SandboxError",
     "StartError",
+    "Transfer",
     "UbuntuDesktopSandbox",
     "UbuntuSandbox",
     "UnknownOptionError",

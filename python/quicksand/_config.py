@@ -27,6 +27,8 @@ __all__ = [
     "SandboxConfig",
     "SandboxConfigParams",
     "check_options",
+    "plain",
+    "read_forward",
 ]
 
 
@@ -144,6 +146,7 @@ class SandboxConfigParams(TypedDict, total=False):
     mounts: Sequence[Mount]
     port_forwards: Sequence[PortForward | Forward]
     network_mode: NetworkMode | str
+    allow: Sequence[str] | None
     extra_qemu_args: Sequence[str]
     boot_timeout: float
     accel: Accelerator | str | None
@@ -166,6 +169,11 @@ class SandboxConfig:
         mounts: folders of the host to share.
         port_forwards: ports of the host that lead into the guest.
         network_mode: what the guest may reach.
+        allow: with ``network_mode="full"``, the only things it may reach: domains
+            (``"example.com"``, ``"*.example.com"`` for all below), IPv4 addresses and networks
+            (``"192.0.2.0/24"``), or ``"*"``, each with ``":port"`` or without. The host itself
+            and the addresses at which clouds tell secrets are closed unless they are named
+            (``"10.0.2.2:8000"`` is port 8000 of the host's loopback). ``None``: everything else.
         extra_qemu_args: appended to QEMU's arguments as they are.
         boot_timeout: seconds until a start is given up. A default that was not touched becomes
             600 under TCG and 120 under WHPX.
@@ -194,6 +202,7 @@ class SandboxConfig:
     mounts: tuple[Mount, ...] = ()
     port_forwards: tuple[PortForward | Forward, ...] = ()
     network_mode: NetworkMode = NetworkMode.MOUNTS_ONLY
+    allow: tuple[str, ...] | None = None
     extra_qemu_args: tuple[str, ...] = ()
     boot_timeout: float = _BOOT_TIMEOUT
     accel: Union[Accelerator, Literal["auto"], None] = "auto"
@@ -211,6 +220,8 @@ class SandboxConfig:
             put("image", os.fspath(self.image))
         put("mounts", _items("mounts", self.mounts, (Mount,)))
         put("port_forwards", _items("port_forwards", self.port_forwards, (PortForward, Forward)))
+        if self.allow is not None:
+            put("allow", _items("allow", self.allow, (str,)))
         put("extra_qemu_args", _items("extra_qemu_args", self.extra_qemu_args, (str,)))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -229,7 +240,7 @@ class SandboxConfig:
             value = getattr(self, field.name)
             if field.name == "boot_timeout" and isinstance(value, _Untouched):
                 continue
-            values[field.name] = _plain(value)
+            values[field.name] = plain(value)
         return values
 
     def to_json(self) -> str:
@@ -251,7 +262,7 @@ class SandboxConfig:
             for name in names
             if name in values and (name == "accel" or values[name] is not None)
         }
-        for name, read in (("mounts", _read_mount), ("port_forwards", _read_forward)):
+        for name, read in (("mounts", _read_mount), ("port_forwards", read_forward)):
             if name in known:
                 known[name] = [read(item) for item in known[name]]
         return cls(**known)
@@ -314,13 +325,14 @@ def _items(option: str, value: object, kinds: tuple[type, ...]) -> tuple[Any, ..
     return items
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value in the form that JSON knows."""
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Forward):
         return _plain_forward(value)
     if isinstance(value, (PortForward, Mount)):
-        return {key: _plain(item) for key, item in vars(value).items()}
+        return {key: plain(item) for key, item in vars(value).items()}
     return value.value if isinstance(value, Enum) else value
 
 
@@ -334,14 +346,16 @@ def _plain_forward(forward: Forward) -> dict[str, Any]:
     return ends
 
 
-def _read_forward(value: Mapping[str, Any]) -> PortForward | Forward:
+def read_forward(value: Mapping[str, Any]) -> PortForward | Forward:
+    """The inverse of ``plain`` for forwards."""
     host, guest = value["host"], value["guest"]
-    if isinstance(host, int) and isinstance(guest, int):
+    if isinstance(host, int) and isinstance(guest, int) and "direction" not in value:
         return PortForward(host, guest)
-    return Forward(
-        Host(host) if isinstance(host, int) else Host(**host),
-        Guest(guest) if isinstance(guest, int) else Guest(**guest),
-    )
+    outside = Host(host) if isinstance(host, int) else Host(**host)
+    inside = Guest(guest) if isinstance(guest, int) else Guest(**guest)
+    if value.get("direction") == "guest_to_host":
+        return Forward(inside, outside)
+    return Forward(outside, inside)
 
 
 def _read_mount(value: Mapping[str, Any]) -> Mount:

@@ -10,8 +10,11 @@ __all__ = [
     "AgentConnectionError",
     "AlreadyRunningError",
     "ConfigError",
+    "GuestFileError",
+    "GuestFileNotFoundError",
     "ImageNotFoundError",
     "InstallError",
+    "MountError",
     "NotAvailableError",
     "NotRunningError",
     "QemuNotFoundError",
@@ -51,6 +54,18 @@ class QemuNotFoundError(StartError):
 
 class AgentConnectionError(SandboxError):
     """The agent in the guest did not answer, or the connection to it was lost."""
+
+
+class GuestFileError(SandboxError):
+    """A file of the guest could not be read or written."""
+
+
+class GuestFileNotFoundError(GuestFileError, FileNotFoundError):
+    """There is no such file or folder in the guest."""
+
+
+class MountError(SandboxError):
+    """A folder could not be shared: ``Failed to mount shares: ...``, or taken away again."""
 
 
 class AlreadyRunningError(SandboxError):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import inspect
+import json
 import math
 import os
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from . import _native
 from ._bridge import Begin, Event
-from ._config import SandboxConfig, check_options
-from ._enums import Accelerator
+from ._config import Forward, Mount, PortForward, SandboxConfig, check_options, plain
+from ._enums import Accelerator, MountType
 from ._errors import ConfigError, NotAvailableError
 from ._locate import search
 
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
     from ._config import SandboxConfigParams
 
-__all__ = ["BaseSandbox", "BootTiming", "Command", "ExecuteResult"]
+__all__ = ["BaseSandbox", "BootTiming", "Command", "ExecuteResult", "MountHandle", "Transfer"]
 
 Output = Callable[[str], object]
+GuestPath = Union[str, "os.PathLike[str]"]
 ProgressCallback = Callable[[str, int, int], object]
 
 _LATER = {
     "checkpoint": "checkpoints",
     "create_user": "users",
     "delete_user": "users",
-    "mount": "shared folders",
     "mouse_click": "control of the desktop",
     "mouse_move": "control of the desktop",
     "press_key": "control of the desktop",
@@ -42,7 +43,6 @@ _LATER = {
     "save": "saves",
     "screenshot": "control of the desktop",
     "type_text": "control of the desktop",
-    "unmount": "shared folders",
     "validate_save": "saves",
 }
 """Members that a later version will have, each with the name of its feature."""
@@ -71,6 +71,49 @@ class ExecuteResult:
     stderr_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
     stdout_dropped: int = 0
     stderr_dropped: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MountHandle:
+    """A folder of the host that is shared with the guest, for ``unmount``.
+
+    Attributes:
+        id: a number that no other share of the same start has.
+        host: the folder on the host.
+        guest: where the guest sees it.
+        readonly: whether the guest may only read.
+        type: how it is shared.
+    """
+
+    id: int
+    host: str
+    guest: str
+    readonly: bool = False
+    type: MountType = MountType.CIFS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", MountType(self.type))
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """What an upload or download moved.
+
+    Attributes:
+        n_files: number of files.
+        n_bytes: bytes in them.
+        skipped: what was left out, by its path below the root: devices, pipes and sockets, names
+            that are not UTF-8, and on a download links that lead out of the tree.
+    """
+
+    n_files: int
+    n_bytes: int
+    skipped: tuple[str, ...] = ()
+
+    @classmethod
+    def _read(cls, text: str) -> Transfer:
+        values = json.loads(text)
+        return cls(values["n_files"], values["n_bytes"], tuple(values["skipped"]))
 
 
 class Command:
@@ -197,9 +240,64 @@ class BaseSandbox:
         return None if marks is None else BootTiming(**marks)
 
     @property
-    def active_mounts(self) -> list[object]:
-        """The folders that are shared now: none, as this version cannot share any."""
-        return []
+    def active_mounts(self) -> list[MountHandle]:
+        """The folders that are shared now, those of the start included."""
+        return [MountHandle(**handle) for handle in json.loads(self._machine.active_mounts)]
+
+    def _begin_read_file(self, path: GuestPath, max_bytes: int) -> Begin:
+        return lambda wake: self._machine.read_file(wake, os.fspath(path), max_bytes)
+
+    def _begin_write_file(self, path: GuestPath, data: bytes | str, mode: int | None) -> Begin:
+        if isinstance(data, str):
+            data = data.encode("utf-8", "surrogateescape")
+        content = bytes(data)
+        if mode is not None and not 0 <= mode <= 0o7777:
+            raise ConfigError(f"Invalid value for `mode`: {mode!r}", "allowed: 0 to 0o7777")
+        return lambda wake: self._machine.write_file(wake, os.fspath(path), content, mode)
+
+    def _begin_upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Begin:
+        os.stat(host)
+        return lambda wake: self._machine.upload(wake, os.fspath(host), os.fspath(guest))
+
+    def _begin_download(
+        self, guest: GuestPath, host: str | os.PathLike[str], max_bytes: int | None
+    ) -> Begin:
+        return lambda wake: self._machine.download(
+            wake, os.fspath(guest), os.fspath(host), max_bytes
+        )
+
+    def _begin_mount(
+        self,
+        host: str | os.PathLike[str],
+        guest: GuestPath,
+        readonly: bool,
+        type: MountType | str,
+    ) -> Begin:
+        mount = Mount(os.fspath(host), os.fspath(guest), readonly, MountType(type))
+        check_options({"image": "-", "mounts": [plain(mount)]})
+        return lambda wake: self._machine.mount(wake, json.dumps(plain(mount)))
+
+    def _begin_unmount(self, handle: MountHandle, force: bool) -> Begin:
+        if not isinstance(handle, MountHandle):
+            raise TypeError(f"unmount() takes a MountHandle, not {type(handle).__name__}")
+        return lambda wake: self._machine.unmount(wake, handle.id, force)
+
+    def _begin_forwards(self) -> Begin:
+        return lambda wake: self._machine.forwards(wake)
+
+    def _begin_add_forward(self, forward: PortForward | Forward) -> Begin:
+        text = json.dumps(plain(forward))
+        return lambda wake: self._machine.add_forward(wake, text)
+
+    def _begin_remove_forward(self, forward: PortForward | Forward) -> Begin:
+        text = json.dumps(plain(forward))
+        return lambda wake: self._machine.remove_forward(wake, text)
+
+    def _begin_set_allow(self, allow: Iterable[str] | None) -> Begin:
+        if isinstance(allow, str):
+            raise TypeError("allow is a list of strings, or None")
+        entries = None if allow is None else list(allow)
+        return lambda wake: self._machine.set_allow(wake, entries)
 
     def _begin_start(self) -> Begin:
         return lambda wake: self._machine.start(wake)
@@ -262,6 +360,7 @@ class BootTiming:
         launch: from QEMU's start to its greeting.
         boot: from the greeting to the agent's first answer (or to the end of the guest's boot,
             with ``wait_for="boot"``).
+        mount: mounting the shares that the configuration names.
         total: the whole start.
         guest_marks: the guest's own marks, in seconds since its kernel began, in their order.
     """
@@ -270,6 +369,7 @@ class BootTiming:
     prepare: float
     launch: float
     boot: float
+    mount: float
     total: float
     guest_marks: dict[str, float]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._bridge import run
-from ._machine import BaseSandbox, ExecuteResult, Output, ProgressCallback
+from ._config import Forward, PortForward, read_forward
+from ._enums import MountType
+from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, ProgressCallback, Transfer
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -139,6 +143,167 @@ class Sandbox(BaseSandbox):
             env=env,
         )
         return running.finish(await run(begin, running.on_event))
+
+    async def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
+        """Reads a file of the guest.
+
+        It goes over the agent's connection, in any network mode, as root.
+
+        Args:
+            path: absolute path in the guest.
+            max_bytes: a larger file is an error.
+
+        Raises:
+            GuestFileNotFoundError: there is no such file (a ``FileNotFoundError`` too).
+            GuestFileError: it cannot be read, or is larger.
+
+        Example:
+            >>> async def release(sb):
+            ...     return (await sb.read_file("/etc/os-release")).decode()
+        """
+        return await run(self._begin_read_file(path, max_bytes))  # type: ignore[no-any-return]
+
+    async def write_file(
+        self, path: GuestPath, data: bytes | str, mode: int | None = None
+    ) -> None:
+        """Writes a file of the guest, as root. Missing folders above it are made.
+
+        Args:
+            path: absolute path in the guest.
+            data: the content; text is written as UTF-8.
+            mode: permission bits; those of the file that is there, or 0o644, when ``None``.
+
+        Raises:
+            GuestFileError: it cannot be written.
+
+        Example:
+            >>> async def install(sb):
+            ...     await sb.write_file("/root/go.sh", "#!/bin/sh\necho ok\n", mode=0o755)
+        """
+        await run(self._begin_write_file(path, data, mode))
+
+    async def upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Transfer:
+        """Copies a file, or a folder with all that is in it, into the guest.
+
+        Modes are kept, links stay links. A file goes into a folder of the guest that is there
+        already, under its own name; otherwise ``guest`` is the copy's own path.
+
+        Raises:
+            FileNotFoundError: there is no such file on the host.
+            GuestFileError: it cannot be written in the guest.
+
+        Example:
+            >>> async def send(sb):
+            ...     return (await sb.upload("project", "/root/project")).n_files
+        """
+        return Transfer._read(await run(self._begin_upload(host, guest)))
+
+    async def download(
+        self,
+        guest: GuestPath,
+        host: str | os.PathLike[str],
+        *,
+        max_bytes: int | None = None,
+    ) -> Transfer:
+        """Copies a file, or a folder with all that is in it, out of the guest.
+
+        Nothing is written outside of ``host``, whatever the guest sends: links that lead out of
+        the tree are left out and named in ``skipped``. Permission bits are kept, but for
+        set-user-ID and the like. A file goes into a folder that is there already.
+
+        Args:
+            guest: absolute path in the guest.
+            host: the copy's path.
+            max_bytes: more than this in all is an error; no limit when ``None``.
+
+        Raises:
+            GuestFileNotFoundError: there is no such file or folder in the guest.
+            GuestFileError: it cannot be read, or is larger.
+
+        Example:
+            >>> async def results(sb):
+            ...     return (await sb.download("/root/out", "out")).n_bytes
+        """
+        return Transfer._read(await run(self._begin_download(guest, host, max_bytes)))
+
+    async def mount(
+        self,
+        host: str | os.PathLike[str],
+        guest: GuestPath,
+        readonly: bool = False,
+        type: MountType | str = MountType.CIFS,
+    ) -> MountHandle:
+        """Shares a folder of the host with the running guest, by SMB.
+
+        Args:
+            host: the folder on the host.
+            guest: where the guest sees it; made when it is missing.
+            readonly: the guest may not change it; the host enforces that.
+            type: ``"cifs"``; ``"9p"`` is for the start only (``mounts=[...]``).
+
+        Raises:
+            MountError: ``Failed to mount shares: ...``.
+
+        Example:
+            >>> async def share(sb):
+            ...     handle = await sb.mount("/home/me/code", "/mnt/code", readonly=True)
+            ...     await sb.unmount(handle)
+        """
+        handle = await run(self._begin_mount(host, guest, readonly, type))
+        return MountHandle(**json.loads(handle))
+
+    async def unmount(self, handle: MountHandle, *, force: bool = False) -> None:
+        """Takes a share away from the guest.
+
+        Args:
+            handle: what ``mount`` gave, or one of ``active_mounts``.
+            force: also when it is in use; whoever uses it sees errors then.
+
+        Raises:
+            MountError: it is not mounted, or in use.
+        """
+        await run(self._begin_unmount(handle, force))
+
+    async def port_forwards(self) -> list[PortForward | Forward]:
+        """The ports that are forwarded now."""
+        return [read_forward(item) for item in json.loads(await run(self._begin_forwards()))]
+
+    async def add_forward(self, forward: PortForward | Forward) -> None:
+        """Forwards a port from now on.
+
+        Raises:
+            ConfigError: it is forwarded already, or this network cannot have it.
+            StartError: the host's port is in use.
+
+        Example:
+            >>> from quicksand import PortForward
+            >>> async def publish(sb):
+            ...     await sb.add_forward(PortForward(host=8080, guest=80))
+        """
+        await run(self._begin_add_forward(forward))
+
+    async def remove_forward(self, forward: PortForward | Forward) -> None:
+        """Forwards a port no more; connections that exist go on.
+
+        Raises:
+            ConfigError: there is no such forward.
+        """
+        await run(self._begin_remove_forward(forward))
+
+    async def set_allow(self, allow: Iterable[str] | None) -> None:
+        """Changes what a guest with ``network_mode="full"`` may reach from now on.
+
+        Args:
+            allow: entries as in ``SandboxConfig.allow``; ``None``: everything but the host itself.
+
+        Raises:
+            ConfigError: an entry means nothing, or the mode is another one.
+
+        Example:
+            >>> async def restrict(sb):
+            ...     await sb.set_allow(["example.com", "*.example.org:443"])
+        """
+        await run(self._begin_set_allow(allow))
 
 
 class AlpineSandbox(Sandbox):

@@ -9,12 +9,16 @@ Example:
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._bridge import run_sync
-from ._machine import BaseSandbox, ExecuteResult, Output
+from ._config import Forward, PortForward, read_forward
+from ._enums import MountType
+from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, Transfer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,6 +89,61 @@ class Sandbox(BaseSandbox):
             env=env,
         )
         return running.finish(run_sync(begin, running.on_event))
+
+    def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
+        """See ``quicksand.Sandbox.read_file``."""
+        return run_sync(self._begin_read_file(path, max_bytes))  # type: ignore[no-any-return]
+
+    def write_file(
+        self, path: GuestPath, data: bytes | str, mode: int | None = None
+    ) -> None:
+        """See ``quicksand.Sandbox.write_file``."""
+        run_sync(self._begin_write_file(path, data, mode))
+
+    def upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Transfer:
+        """See ``quicksand.Sandbox.upload``."""
+        return Transfer._read(run_sync(self._begin_upload(host, guest)))
+
+    def download(
+        self,
+        guest: GuestPath,
+        host: str | os.PathLike[str],
+        *,
+        max_bytes: int | None = None,
+    ) -> Transfer:
+        """See ``quicksand.Sandbox.download``."""
+        return Transfer._read(run_sync(self._begin_download(guest, host, max_bytes)))
+
+    def mount(
+        self,
+        host: str | os.PathLike[str],
+        guest: GuestPath,
+        readonly: bool = False,
+        type: MountType | str = MountType.CIFS,
+    ) -> MountHandle:
+        """See ``quicksand.Sandbox.mount``."""
+        handle = run_sync(self._begin_mount(host, guest, readonly, type))
+        return MountHandle(**json.loads(handle))
+
+    def unmount(self, handle: MountHandle, *, force: bool = False) -> None:
+        """See ``quicksand.Sandbox.unmount``."""
+        run_sync(self._begin_unmount(handle, force))
+
+    def port_forwards(self) -> list[PortForward | Forward]:
+        """See ``quicksand.Sandbox.port_forwards``."""
+        return [read_forward(item) for item in json.loads(run_sync(self._begin_forwards()))]
+
+    def add_forward(self, forward: PortForward | Forward) -> None:
+        """See ``quicksand.Sandbox.add_forward``."""
+        run_sync(self._begin_add_forward(forward))
+
+    def remove_forward(self, forward: PortForward | Forward) -> None:
+        """See ``quicksand.Sandbox.remove_forward``."""
+        run_sync(self._begin_remove_forward(forward))
+
+    def set_allow(self, allow: Iterable[str] | None) -> None:
+        """See ``quicksand.Sandbox.set_allow``."""
+        run_sync(self._begin_set_allow(allow))
 
 
 class AlpineSandbox(Sandbox):

@@ -92,6 +92,14 @@ def test_memory_in_all_usual_forms(memory: str | int) -> None:
         ("enable_display", "yes"),
         ("disk_size", object()),
         ("mounts", "/tmp:/mnt"),
+        ("mounts", [Mount("/tmp", "relative")]),
+        ("mounts", [Mount("/tmp", "/")]),
+        ("mounts", [Mount("/tmp", "/mnt/../etc")]),
+        ("mounts", [Mount("/tmp", "/mnt"), Mount("/var", "/mnt/")]),
+        ("allow", "example.com"),
+        ("allow", ["http://example.com"]),
+        ("allow", [1]),
+        ("port_forwards", [Forward(Guest(80, "10.0.2.2"), Host(8080))]),
     ],
 )
 def test_bad_values_are_refused_at_construction(option: str, value: object) -> None:
@@ -162,12 +170,10 @@ def test_forwards_that_collide_or_lead_nowhere() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"mounts": [Mount("/tmp", "/mnt")]},
         {"disk_size": "10G"},
         {"enable_display": True},
         {"save": "my-env"},
         {"workspace": "/tmp"},
-        {"port_forwards": [Forward(Guest(80), Host(8080))]},
     ],
 )
 def test_what_a_later_version_brings_is_refused_clearly(options: dict) -> None:
@@ -178,12 +184,28 @@ def test_what_a_later_version_brings_is_refused_clearly(options: dict) -> None:
 
 def test_methods_of_later_versions_are_not_there() -> None:
     sandbox = Sandbox(image="minimal")
-    for name in ("checkpoint", "revert", "save", "screenshot", "mount", "create_user"):
+    for name in ("checkpoint", "revert", "save", "screenshot", "create_user"):
         assert not hasattr(sandbox, name)
         with pytest.raises(NotImplementedError, match=name):
             getattr(sandbox, name)
     with pytest.raises(AttributeError, match="no_such_thing"):
         sandbox.no_such_thing  # noqa: B018
+
+
+def test_mounts_forwards_and_the_allow_list_go_to_json_and_back() -> None:
+    config = SandboxConfig(
+        image="minimal",
+        network_mode="full",
+        mounts=[Mount("/tmp", "/mnt", readonly=True), Mount("/var", "/var/host", type="9p")],
+        port_forwards=[Forward(Guest(80), Host(8080)), Forward(Host(8080), Guest(80))],
+        allow=["example.com", "*.example.org:443", "192.0.2.0/24"],
+    )
+    assert SandboxConfig.from_json(config.to_json()) == config
+    assert config.allow == ("example.com", "*.example.org:443", "192.0.2.0/24")
+    with pytest.raises(ConfigError, match="full"):
+        SandboxConfig(image="minimal", allow=["example.com"])
+    with pytest.raises(ConfigError, match="9p"):
+        SandboxConfig(image="minimal", network_mode="none", mounts=[Mount("/tmp", "/mnt")])
 
 
 def test_a_config_is_immutable_and_has_a_value() -> None:

@@ -17,7 +17,7 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, execute, stream, qemu, retag); all without an argument.
+    /// Figures to measure (start, execute, stream, smb, 9p, qemu, retag); all without an argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.

@@ -131,6 +131,15 @@ pub struct MachineArgs {
     #[arg(long, value_enum, value_name = "MODE")]
     pub network: Option<Network>,
 
+    /// With --network full, what alone the guest may reach: a domain (*.example.com for all below),
+    /// an IPv4 address or network, or *, each with :PORT or without; 10.0.2.2 is the host itself
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<String>,
+
+    /// Share a folder of the host; ro: the guest may only read; 9p: without a network
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:9p]", value_parser = volume)]
+    pub volume: Vec<Value>,
+
     /// Lead a TCP port of the host into the guest
     #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
     pub publish: Vec<Value>,
@@ -280,6 +289,10 @@ impl MachineArgs {
         put("cpus", json!(self.cpus));
         put("network_mode", json!(self.network.map(Network::option)));
         put("port_forwards", json!(self.publish));
+        put("mounts", json!(self.volume));
+        if !self.allow.is_empty() {
+            put("allow", json!(self.allow));
+        }
         put("boot_timeout", json!(self.boot_timeout));
         put("accel", json!(self.accel));
         put("transport", json!(self.transport));
@@ -318,6 +331,34 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0)
         .ok_or_else(|| "allowed is a number of seconds above 0".into())
+}
+
+/// Reads `HOST:GUEST[:ro][:9p]` into the JSON form of a mount. A colon of a Windows drive belongs to
+/// the host's path, and so does every colon before the guest's, which begins with `/`.
+fn volume(text: &str) -> Result<Value, String> {
+    let mut rest = text;
+    let (mut readonly, mut kind) = (false, "cifs");
+    loop {
+        rest = match rest.rsplit_once(':') {
+            Some((before, "ro")) => {
+                readonly = true;
+                before
+            }
+            Some((before, "rw")) => before,
+            Some((before, "9p")) => {
+                kind = "9p";
+                before
+            }
+            _ => break,
+        };
+    }
+    match rest.rsplit_once(":/") {
+        Some((host, guest)) if !host.is_empty() => {
+            let guest = format!("/{guest}");
+            Ok(json!({"host": host, "guest": guest, "readonly": readonly, "type": kind}))
+        }
+        _ => Err("allowed is HOST:GUEST[:ro][:9p], for example ./code:/mnt/code:ro".into()),
+    }
 }
 
 /// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
@@ -374,12 +415,30 @@ mod tests {
     }
 
     #[test]
+    fn volumes_in_all_forms() {
+        let mount = |host: &str, guest: &str, readonly: bool, kind: &str| json!({"host": host, "guest": guest, "readonly": readonly, "type": kind});
+        for (text, expect) in [
+            ("/a:/b", mount("/a", "/b", false, "cifs")),
+            ("./a:/b:ro", mount("./a", "/b", true, "cifs")),
+            ("/a:/b:9p:ro", mount("/a", "/b", true, "9p")),
+            ("/a:b:/c:rw", mount("/a:b", "/c", false, "cifs")),
+            ("C:\\a:/b", mount("C:\\a", "/b", false, "cifs")),
+        ] {
+            assert_eq!(volume(text).unwrap(), expect, "{text}");
+        }
+        for text in ["", "/a", ":/b", "/a:b", "/a:ro", "/a:/b:rx"] {
+            volume(text).unwrap_err();
+        }
+    }
+
+    #[test]
     fn options_that_were_not_given_are_left_out() {
         let cli = Cli::try_parse_from(["quicksand", "run", "minimal", "--memory", "1G"]).unwrap();
         let Task::Run(args) = cli.task else { panic!("run was parsed as something else") };
         assert_eq!(
             args.machine.to_options("minimal"),
-            json!({"image": "minimal", "memory": "1G", "port_forwards": [], "extra_qemu_args": []})
+            json!({"image": "minimal", "memory": "1G", "port_forwards": [], "mounts": [],
+                "extra_qemu_args": []})
         );
     }
 

@@ -57,6 +57,9 @@ fn class_of(error: &Error) -> &'static str {
         Error::AgentBroken { .. } | Error::AgentRefused { .. } | Error::GuestSilent { .. } => {
             "AgentConnectionError"
         }
+        Error::GuestFile { is_missing: true, .. } => "GuestFileNotFoundError",
+        Error::GuestFile { .. } | Error::TooLarge { .. } => "GuestFileError",
+        Error::Mount { .. } => "MountError",
         Error::AcceleratorUnusable { .. }
         | Error::BadImage { .. }
         | Error::Spawn { .. }

@@ -5,6 +5,7 @@
 
 mod background;
 mod errors;
+mod files;
 mod host;
 mod machine;
 mod operation;

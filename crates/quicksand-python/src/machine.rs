@@ -3,7 +3,7 @@
 //! Owns nothing but the machine's life in this process; what a machine is, is `sandbox`'s business.
 
 use crate::{
-    background, errors, host,
+    background, errors, files, host,
     operation::{Channel, Operation, Value},
 };
 use bytes::Bytes;
@@ -11,10 +11,11 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
+use sandbox::{Error, ExecuteRequest, Forward, Mount, Sandbox, SandboxConfig};
 use std::{
     collections::BTreeMap,
     mem::ManuallyDrop,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -32,7 +33,7 @@ type Listener = Arc<RwLock<Weak<Channel>>>;
 #[pyclass(frozen, module = "quicksand._native")]
 pub struct Machine {
     /// A fork copies the value but not the machine: only the process that made it may drop it.
-    sandbox: ManuallyDrop<Arc<Sandbox>>,
+    pub(crate) sandbox: ManuallyDrop<Arc<Sandbox>>,
     process: u32,
     listener: Listener,
 }
@@ -109,6 +110,7 @@ impl Machine {
             ("prepare", timing.prepare),
             ("launch", timing.launch),
             ("boot", timing.boot),
+            ("mount", timing.mount),
             ("total", timing.total),
         ] {
             fields.set_item(name, duration.as_secs_f64())?;
@@ -185,6 +187,101 @@ impl Machine {
             async {},
         )
     }
+
+    #[getter]
+    fn active_mounts(&self) -> String {
+        let handles = self.sandbox.active_mounts();
+        handles.iter().map(files::handle_value).collect::<serde_json::Value>().to_string()
+    }
+
+    fn read_file(&self, wake: Py<PyAny>, path: String, max_bytes: u64) -> PyResult<Operation> {
+        self.operate(wake, "read a file", move |sandbox| async move {
+            sandbox.read_file(&path, max_bytes).await.map(Value::Bytes)
+        })
+    }
+
+    fn write_file(
+        &self,
+        wake: Py<PyAny>,
+        path: String,
+        data: &Bound<'_, PyBytes>,
+        mode: Option<u32>,
+    ) -> PyResult<Operation> {
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        self.operate(wake, "write a file", move |sandbox| async move {
+            sandbox.write_file(&path, data, mode).await.map(|()| Value::Nothing)
+        })
+    }
+
+    fn upload(&self, wake: Py<PyAny>, host: PathBuf, guest: String) -> PyResult<Operation> {
+        self.operate(wake, "upload", move |sandbox| async move {
+            sandbox.upload(host, &guest).await.map(files::transfer_value)
+        })
+    }
+
+    fn download(
+        &self,
+        wake: Py<PyAny>,
+        guest: String,
+        host: PathBuf,
+        max_bytes: Option<u64>,
+    ) -> PyResult<Operation> {
+        self.operate(wake, "download", move |sandbox| async move {
+            sandbox.download(&guest, host, max_bytes).await.map(files::transfer_value)
+        })
+    }
+
+    /// `mount` is the JSON form of a `Mount`.
+    fn mount(&self, wake: Py<PyAny>, mount: &str) -> PyResult<Operation> {
+        let mount: Mount = serde_json::from_str(mount)
+            .map_err(|error| errors::invalid("mount", mount, &error.to_string()))?;
+        self.operate(wake, "mount", move |sandbox| async move {
+            let handle = sandbox.mount(mount).await?;
+            Ok(Value::Json(files::handle_value(&handle)))
+        })
+    }
+
+    fn unmount(&self, wake: Py<PyAny>, id: u64, force: bool) -> PyResult<Operation> {
+        self.operate(wake, "unmount", move |sandbox| async move {
+            let handle = sandbox.active_mounts().into_iter().find(|handle| handle.id() == id);
+            let handle = handle.ok_or_else(|| Error::Mount {
+                action: "unmount",
+                share: id.to_string(),
+                reason: "it is not mounted".into(),
+                hint: Some("active_mounts lists what is mounted now".into()),
+            })?;
+            sandbox.unmount(&handle, force).await.map(|()| Value::Nothing)
+        })
+    }
+
+    /// The JSON forms of the forwards.
+    fn forwards(&self, wake: Py<PyAny>) -> PyResult<Operation> {
+        self.operate(wake, "list forwards", |sandbox| async move {
+            let forwards = sandbox.forwards().await;
+            Ok(Value::Json(forwards.iter().map(Forward::to_value).collect()))
+        })
+    }
+
+    /// `forward` is the JSON form of a forward.
+    fn add_forward(&self, wake: Py<PyAny>, forward: &str) -> PyResult<Operation> {
+        let forward = files::forward_of(forward)?;
+        self.operate(wake, "forward a port", move |sandbox| async move {
+            sandbox.add_forward(forward).await.map(|()| Value::Nothing)
+        })
+    }
+
+    fn remove_forward(&self, wake: Py<PyAny>, forward: &str) -> PyResult<Operation> {
+        let forward = files::forward_of(forward)?;
+        self.operate(wake, "remove a forward", move |sandbox| async move {
+            sandbox.remove_forward(&forward).await.map(|()| Value::Nothing)
+        })
+    }
+
+    fn set_allow(&self, wake: Py<PyAny>, allow: Option<Vec<String>>) -> PyResult<Operation> {
+        self.operate(wake, "change the allow-list", move |sandbox| async move {
+            sandbox.set_allow(allow).await.map(|()| Value::Nothing)
+        })
+    }
 }
 
 impl Machine {
@@ -192,7 +289,7 @@ impl Machine {
         self.process == std::process::id()
     }
 
-    fn check_process(&self, action: &'static str) -> PyResult<()> {
+    pub(crate) fn check_process(&self, action: &'static str) -> PyResult<()> {
         if self.is_ours() { Ok(()) } else { Err(errors::foreign(action)) }
     }
 }

@@ -24,6 +24,10 @@ pub enum Value {
     Nothing,
     /// A command's result.
     Command(sandbox::ExecuteResult),
+    /// A file.
+    Bytes(Vec<u8>),
+    /// Anything small, as JSON.
+    Json(serde_json::Value),
 }
 
 enum Event {
@@ -202,6 +206,10 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
             (name, PyBytes::new(py, &data)).into_bound_py_any(py)
         }
         Event::Done(Value::Nothing) => ("done", py.None()).into_bound_py_any(py),
+        Event::Done(Value::Bytes(bytes)) => {
+            ("done", PyBytes::new(py, &bytes)).into_bound_py_any(py)
+        }
+        Event::Done(Value::Json(value)) => ("done", value.to_string()).into_bound_py_any(py),
         Event::Done(Value::Command(result)) => {
             let stdout = PyBytes::new(py, &result.stdout);
             let stderr = PyBytes::new(py, &result.stderr);

@@ -115,7 +115,11 @@ impl Forward {
         }
     }
 
-    fn from_value(value: Value) -> Result<Self> {
+    /// Reads a forward in its JSON form.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`].
+    pub fn from_value(value: Value) -> Result<Self> {
         let given = value.to_string();
         let raw: RawForward = serde_json::from_value(value).map_err(|_| refuse(&given))?;
         let direction = match raw.direction.as_deref() {

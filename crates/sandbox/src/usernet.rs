@@ -14,6 +14,7 @@
 //! Owns addresses and the handle; knows nothing of SMB, QEMU or the configuration. Every frame is the
 //! guest's: flows, queues and tables are bounded.
 
+mod dhcp;
 mod dns;
 mod flow;
 mod frame;

@@ -8,7 +8,7 @@ use super::flow::{self, GuestStream};
 use super::frame::{self, MAC, Meaning};
 use super::policy::{Policy, Verdict};
 use super::udp::Datagrams;
-use super::{GATEWAY, NAME_SERVER};
+use super::{GATEWAY, NAME_SERVER, dhcp};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
@@ -102,7 +102,7 @@ impl Shared {
         net.next_port = port.checked_add(1).unwrap_or(49_152);
         let mut socket = socket();
         let net = &mut *net;
-        let local = (Ipv4Address::from(GATEWAY), port);
+        let local = (GATEWAY, port);
         socket.connect(net.interface.context(), (*to.ip(), to.port()), local).ok()?;
         Some(self.stream(net, socket))
     }
@@ -214,6 +214,14 @@ where
                         let stream = stream.ok().flatten();
                         let _ = sender.send(Opened { key, first: bytes, stream }).await;
                     });
+                }
+                Meaning::Datagram { to, payload, .. } if to.port() == dhcp::PORT => {
+                    let lease = dhcp::answer(&payload).and_then(|lease| {
+                        let server = SocketAddrV4::new(GATEWAY, dhcp::PORT);
+                        let everyone = SocketAddrV4::new(Ipv4Address::BROADCAST, dhcp::PORT + 1);
+                        frame::datagram(guest, server, everyone, &lease)
+                    });
+                    shared.net().device.outgoing.extend(lease);
                 }
                 Meaning::Datagram { from, to, payload } => datagrams.take(from, to, payload),
                 Meaning::Nothing => {}

@@ -75,6 +75,20 @@ async fn a_corrupt_disk_is_refused_before_anything_runs() {
 }
 
 #[tokio::test]
+async fn an_accelerator_of_this_system_is_tried_before_it_is_used() {
+    let native = sandbox::native_accelerator(vm_tests::search().host.os);
+    let verdict = runtime_locator::probe(native);
+    if verdict.usable {
+        println!("skipped: {} works here", native.name());
+        return;
+    }
+    let wanted = AccelChoice::Fixed(native);
+    let error = start_error(vm_tests::sandbox(vm_tests::minimal().accel(wanted))).await;
+    assert!(matches!(error, Error::AcceleratorUnusable { .. }), "{error}");
+    assert!(error.to_string().contains(&verdict.reason), "{error}");
+}
+
+#[tokio::test]
 async fn an_accelerator_that_does_not_work_is_refused_by_name() {
     let wanted = AccelChoice::Fixed(if cfg!(target_os = "linux") {
         Accelerator::Hvf

@@ -10,7 +10,7 @@ async fn files_and_trees_go_both_ways_without_a_network() {
     let folder = tempfile::tempdir().unwrap();
 
     // Bytes of all values, more than any buffer, into folders that are missing.
-    let large: Vec<u8> = (0..9_000_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..9_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
     sandbox.write_file("/root/new/deep/large", large.clone(), Some(0o640)).await.unwrap();
     assert_eq!(run(&sandbox, "stat -c '%a %s' /root/new/deep/large").await, "640 9000000");
     assert!(sandbox.read_file("/root/new/deep/large", 10_000_000).await.unwrap() == large);
