@@ -167,13 +167,33 @@ pub fn pool_path(pool: &Path, package: &Package) -> PathBuf {
     pool.join(format!("{}.deb", package.sha256))
 }
 
-/// Fails when a package of the pool is not what the lock names.
-pub fn verify(pool: &Path, package: &Package) -> Result<(), Error> {
+/// The path of a package in the pool, after a look at whether it is what the lock names: a byte that
+/// changed since it was fetched must not get into an image.
+pub fn checked_path(pool: &Path, package: &Package) -> Result<PathBuf, Error> {
     let path = pool_path(pool, package);
     let found = crate::sha256(&fs::read(&path)?);
     if found == package.sha256 {
-        Ok(())
+        Ok(path)
     } else {
         Err(Error::WrongHash { path, found, expected: package.sha256.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::tests::package;
+
+    #[test]
+    fn a_changed_byte_is_found() {
+        let pool = tempfile::tempdir().unwrap();
+        let package = package("bash", "5");
+        let path = pool_path(pool.path(), &package);
+        fs::write(&path, "bash").unwrap();
+        assert_eq!(checked_path(pool.path(), &package).unwrap(), path);
+        fs::write(&path, "bosh").unwrap();
+        let error = checked_path(pool.path(), &package).unwrap_err();
+        assert!(error.to_string().contains(&package.sha256), "{error}");
+        assert!(error.hint().unwrap().contains("delete"), "{error}");
     }
 }

@@ -2,7 +2,7 @@
 //! files is laid out for mmdebstrap, which needs neither root (where user namespaces are allowed)
 //! nor a network. Where a recipe only unpacks, the tree is read from the packages directly.
 
-use crate::{Error, apt::pool_path, deb, lock::ArchLock, recipe::Recipe, tree::Tree};
+use crate::{Error, apt::checked_path, deb, lock::ArchLock, recipe::Recipe, tree::Tree};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
@@ -53,7 +53,7 @@ pub fn unpack(lock: &ArchLock, pool: &Path) -> Result<Tree, Error> {
         tree.put(folder, crate::tree::Node::symlink(target, lock.source_date))?;
     }
     for package in &lock.package {
-        for (path, node) in deb::data(&pool_path(pool, package))?.iter() {
+        for (path, node) in deb::data(&checked_path(pool, package)?)?.iter() {
             tree.put_bytes(path, node.clone())?;
         }
     }
@@ -70,7 +70,7 @@ pub fn lay_out(
 ) -> Result<(), Error> {
     let mut index = String::new();
     for package in &lock.package {
-        let from = pool_path(pool, package);
+        let from = checked_path(pool, package)?;
         let control = deb::control(&from)?;
         let file = format!("{}_{}.deb", package.name, package.arch);
         // The pool may lie below a private home folder, which a user namespace cannot enter.

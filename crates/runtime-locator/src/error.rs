@@ -79,6 +79,16 @@ pub enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// The disk below an overlay is not the one that the overlay was made on.
+    #[error("The overlay `{path}` was made on another `{file}` than `{below}`")]
+    OtherBaseDisk {
+        /// The overlay's folder.
+        path: PathBuf,
+        /// The disk below it.
+        below: PathBuf,
+        /// What the disk that it was made on is called.
+        file: String,
+    },
     /// A file that was found cannot be read.
     #[error("Failed to read `{path}`")]
     Io {
@@ -124,6 +134,10 @@ impl Error {
                 Some("copy the whole folder again, manifest.json and overlays together".to_owned())
             }
             Error::Base { source, .. } => source.hint(),
+            Error::OtherBaseDisk { .. } => Some(
+                "install the overlay and its base in the same version, or bake both in the same bake"
+                    .to_owned(),
+            ),
             Error::Io { .. } => None,
         }
     }

@@ -8,6 +8,7 @@
 //! works on that value, so that tests play any host with folders of their own.
 
 mod accelerator;
+mod base_disk;
 mod entry_points;
 mod error;
 mod image;
@@ -21,6 +22,7 @@ pub use accelerator::{
     Accelerator, AcceleratorRequest, Choice, ParseAcceleratorError, Verdict, choose_accelerator,
     is_hyperv_guest, probe, whpx_needs_irqchip_off,
 };
+pub use base_disk::check_base_disks;
 pub use error::Error;
 pub use image::{ImageFind, find_image};
 pub use list::{ImageKind, ImageListing, list_images};

@@ -48,6 +48,7 @@ pub(crate) fn locate(
         (Some(assumed), _) => (assumed, "assumed by the caller".to_owned()),
         (_, choice) => choose(search, choice, image.arch)?,
     };
+    runtime_locator::check_base_disks(&image)?;
     Ok(Located { qemu, image, accelerator, reason, os: search.host.os })
 }
 

@@ -124,7 +124,7 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
             for package in batch {
                 let came = apt::pool_path(arriving.path(), package);
                 if came.is_file() {
-                    apt::verify(arriving.path(), package)?;
+                    apt::checked_path(arriving.path(), package)?;
                     fs_err::rename(came, apt::pool_path(pool, package))?;
                 } else {
                     gone.push(format!("{} {}", package.name, package.version));

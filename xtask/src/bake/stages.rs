@@ -53,7 +53,7 @@ impl Baker<'_> {
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
             setup::ensure_packages(self.context, &["kmod"])?;
-            let package = apt::pool_path(self.pool, locked);
+            let package = apt::checked_path(self.pool, locked)?;
             step.say(locked.name.clone());
             let scratch = tempfile::tempdir()?;
             let parts = kernel_package::take(&package, self.recipe, self.arch, scratch.path())?;
