@@ -273,7 +273,7 @@ class BaseSandbox:
         readonly: bool,
         type: MountType | str,
     ) -> Begin:
-        mount = Mount(os.fspath(host), os.fspath(guest), readonly, MountType(type))
+        mount = Mount(os.fspath(host), os.fspath(guest), readonly, type)  # type: ignore[arg-type]
         check_options({"image": "-", "mounts": [plain(mount)]})
         return lambda wake: self._machine.mount(wake, json.dumps(plain(mount)))
 

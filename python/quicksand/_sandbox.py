@@ -177,8 +177,8 @@ class Sandbox(BaseSandbox):
             GuestFileError: it cannot be written.
 
         Example:
-            >>> async def install(sb):
-            ...     await sb.write_file("/root/go.sh", "#!/bin/sh\necho ok\n", mode=0o755)
+            >>> async def greet(sb):
+            ...     await sb.write_file("/root/hello.txt", "hello", mode=0o600)
         """
         await run(self._begin_write_file(path, data, mode))
 

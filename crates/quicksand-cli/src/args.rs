@@ -131,12 +131,11 @@ pub struct MachineArgs {
     #[arg(long, value_enum, value_name = "MODE")]
     pub network: Option<Network>,
 
-    /// With --network full, what alone the guest may reach: a domain (*.example.com for all below),
-    /// an IPv4 address or network, or *, each with :PORT or without; 10.0.2.2 is the host itself
+    /// With --network full, the only thing to reach: a domain, address or network[:PORT]
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<String>,
 
-    /// Share a folder of the host; ro: the guest may only read; 9p: without a network
+    /// Share a folder of the host; ro: to read only; 9p: without a network
     #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:9p]", value_parser = volume)]
     pub volume: Vec<Value>,
 

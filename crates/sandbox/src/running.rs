@@ -156,6 +156,10 @@ impl Machine {
     /// Ends the machine and waits until it is gone.
     pub(crate) async fn end_now(&self) {
         self.stopping.send_replace(true);
+        // A session that somebody still holds must not hold the host's ports open.
+        if let Some(net) = self.hull.net() {
+            net.close();
+        }
         self.hull.process.kill_and_wait().await;
     }
 

@@ -83,6 +83,14 @@ impl UserNet {
         true
     }
 
+    /// Closes every port and ends every connection.
+    pub(crate) fn close(&self) {
+        self.stack.abort();
+        for (_, task) in self.lock().drain(..) {
+            task.abort();
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(SocketAddrV4, JoinHandle<()>)>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,10 +98,7 @@ impl UserNet {
 
 impl Drop for UserNet {
     fn drop(&mut self) {
-        self.stack.abort();
-        for (_, task) in self.lock().drain(..) {
-            task.abort();
-        }
+        self.close();
     }
 }
 
