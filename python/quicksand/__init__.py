@@ -26,6 +26,7 @@ from ._config import (
     SandboxConfig,
     SandboxConfigParams,
 )
+from ._desktop import Key
 from ._enums import OS, Accelerator, Architecture, MachineType, MountType, NetworkMode
 from ._errors import (
     AgentConnectionError,
@@ -91,6 +92,7 @@ __all__ = [
     "Host",
     "ImageNotFoundError",
     "InstallError",
+    "Key",
     "MachineType",
     "Mount",
     "MountError",

@@ -152,6 +152,7 @@ class SandboxConfigParams(TypedDict, total=False):
     accel: Accelerator | str | None
     disk_size: str | int | None
     enable_display: bool
+    vnc: Literal["auto", "port", "off"]
     transport: Literal["auto", "socket", "tcp"]
     wait_for: Literal["agent", "boot"]
 
@@ -180,6 +181,9 @@ class SandboxConfig:
         accel: ``"auto"``, an ``Accelerator`` or its name; ``None`` means TCG.
         disk_size: grow the disk to this size; forms as for ``memory``.
         enable_display: give the machine a screen, a keyboard and a mouse.
+        vnc: who may watch the display: ``"port"`` serves VNC with a password on 127.0.0.1, ports
+            5900 to 5999; ``"off"`` lets nobody; ``"auto"`` is ``"port"`` with the ``tcp``
+            transport and ``"off"`` with the ``socket`` transport.
         transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
 
@@ -208,6 +212,7 @@ class SandboxConfig:
     accel: Union[Accelerator, Literal["auto"], None] = "auto"
     disk_size: str | int | None = None
     enable_display: bool = False
+    vnc: str = "auto"
     transport: str = "auto"
     wait_for: str = "agent"
 

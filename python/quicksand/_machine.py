@@ -34,15 +34,8 @@ _LATER = {
     "checkpoint": "checkpoints",
     "create_user": "users",
     "delete_user": "users",
-    "mouse_click": "control of the desktop",
-    "mouse_move": "control of the desktop",
-    "press_key": "control of the desktop",
-    "query_display_size": "control of the desktop",
-    "query_mouse_position": "control of the desktop",
     "revert": "checkpoints",
     "save": "saves",
-    "screenshot": "control of the desktop",
-    "type_text": "control of the desktop",
     "validate_save": "saves",
 }
 """Members that a later version will have, each with the name of its feature."""
@@ -219,11 +212,6 @@ class BaseSandbox:
     def boot_timeout(self) -> float:
         """Seconds until a start is given up, with the accelerator taken into account."""
         return self._machine.boot_timeout
-
-    @property
-    def vnc_port(self) -> int | None:
-        """The VNC server's port on 127.0.0.1, when the machine has a display and runs."""
-        return self._machine.vnc_port
 
     @property
     def qemu_command(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._bridge import run
 from ._config import Forward, PortForward, read_forward
+from ._desktop import Desktop
 from ._enums import MountType
 from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, ProgressCallback, Transfer
 
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-class Sandbox(BaseSandbox):
+class Sandbox(Desktop, BaseSandbox):
     """A virtual machine for untrusted work.
 
     Args:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from ._bridge import run_sync
 from ._config import Forward, PortForward, read_forward
+from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
 from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, Transfer
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Literal, Self
 
 __all__ = [
     "AlpineDesktopSandbox",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-class Sandbox(BaseSandbox):
+class Sandbox(BaseDesktop, BaseSandbox):
     """``quicksand.Sandbox`` with blocking methods, for ``with`` and for threads.
 
     Options, errors and results are those of ``quicksand.Sandbox``; callbacks are called in the
@@ -144,6 +145,55 @@ class Sandbox(BaseSandbox):
     def set_allow(self, allow: Iterable[str] | None) -> None:
         """See ``quicksand.Sandbox.set_allow``."""
         run_sync(self._begin_set_allow(allow))
+
+    def screenshot(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        region: Region | None = None,
+        scale: float | None = None,
+    ) -> bytes:
+        """See ``quicksand.Sandbox.screenshot``."""
+        return keep_picture(path, run_sync(self._begin_screenshot(region, scale)))
+
+    def wait_for_change(self, timeout: float = 10.0) -> bool:
+        """See ``quicksand.Sandbox.wait_for_change``."""
+        return run_sync(self._begin_wait(timeout))
+
+    def type_text(self, text: str) -> None:
+        """See ``quicksand.Sandbox.type_text``."""
+        run_sync(self._begin_type(text))
+
+    def press_key(self, *keys: Key | str) -> None:
+        """See ``quicksand.Sandbox.press_key``."""
+        run_sync(self._begin_press(keys))
+
+    def mouse_move(self, x: int, y: int, *, unit: Literal["abs", "px"] = "abs") -> None:
+        """See ``quicksand.Sandbox.mouse_move``."""
+        run_sync(self._begin_move(x, y, unit))
+
+    def mouse_click(self, button: str = "left", *, double: bool = False) -> None:
+        """See ``quicksand.Sandbox.mouse_click``."""
+        run_sync(self._begin_click(button, double))
+
+    def mouse_drag(
+        self,
+        start: tuple[int, int],
+        end: tuple[int, int],
+        *,
+        button: str = "left",
+        unit: Literal["abs", "px"] = "abs",
+    ) -> None:
+        """See ``quicksand.Sandbox.mouse_drag``."""
+        run_sync(self._begin_drag(start, end, button, unit))
+
+    def query_display_size(self) -> tuple[int, int]:
+        """See ``quicksand.Sandbox.query_display_size``."""
+        return run_sync(self._begin_desktop("query_display_size"))
+
+    def query_mouse_position(self) -> tuple[int, int] | None:
+        """See ``quicksand.Sandbox.query_mouse_position``."""
+        return run_sync(self._begin_desktop("query_mouse_position"))
 
 
 class AlpineSandbox(Sandbox):

@@ -107,7 +107,7 @@ def test_bad_values_are_refused_at_construction(option: str, value: object) -> N
     with pytest.raises((ConfigError, NotAvailableError)) as caught:
         Sandbox(**options)
     assert option in str(caught.value)
-    if option not in ("disk_size", "enable_display"):
+    if option not in ("disk_size",):
         assert isinstance(caught.value, ValueError)
 
 
@@ -171,7 +171,6 @@ def test_forwards_that_collide_or_lead_nowhere() -> None:
     "options",
     [
         {"disk_size": "10G"},
-        {"enable_display": True},
         {"save": "my-env"},
         {"workspace": "/tmp"},
     ],
@@ -184,7 +183,7 @@ def test_what_a_later_version_brings_is_refused_clearly(options: dict) -> None:
 
 def test_methods_of_later_versions_are_not_there() -> None:
     sandbox = Sandbox(image="minimal")
-    for name in ("checkpoint", "revert", "save", "screenshot", "create_user"):
+    for name in ("checkpoint", "revert", "save", "create_user"):
         assert not hasattr(sandbox, name)
         with pytest.raises(NotImplementedError, match=name):
             getattr(sandbox, name)

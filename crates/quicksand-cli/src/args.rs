@@ -155,6 +155,10 @@ pub struct MachineArgs {
     #[arg(long)]
     pub transport: Option<String>,
 
+    /// Give the machine a screen, and serve it by VNC on a loopback port, with a password
+    #[arg(long)]
+    pub enable_display: bool,
+
     /// What a start waits for: the agent's first answer, or the end of the guest's boot
     /// [default: agent]
     #[arg(long, value_name = "EVENT")]
@@ -295,6 +299,11 @@ impl MachineArgs {
         put("boot_timeout", json!(self.boot_timeout));
         put("accel", json!(self.accel));
         put("transport", json!(self.transport));
+        if self.enable_display {
+            put("enable_display", json!(true));
+            // Whoever asks for a screen at the command line wants to look at it.
+            put("vnc", json!("port"));
+        }
         put("wait_for", json!(self.wait_for));
         put("extra_qemu_args", json!(self.extra_args));
         Value::Object(options)

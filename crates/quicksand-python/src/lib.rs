@@ -4,6 +4,7 @@
 //! agent. `python/quicksand/_native.pyi` is its interface.
 
 mod background;
+mod desktop;
 mod errors;
 mod files;
 mod host;

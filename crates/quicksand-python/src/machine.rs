@@ -3,11 +3,14 @@
 //! Owns nothing but the machine's life in this process; what a machine is, is `sandbox`'s business.
 
 use crate::{
-    background, errors, files, host,
+    background,
+    desktop::Call,
+    errors, files, host,
     operation::{Channel, Operation, Value},
 };
 use bytes::Bytes;
 use pyo3::{
+    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -93,6 +96,11 @@ impl Machine {
     }
 
     #[getter]
+    fn vnc_password(&self) -> Option<String> {
+        self.sandbox.vnc_password()
+    }
+
+    #[getter]
     fn qemu_command(&self) -> PyResult<Vec<String>> {
         self.sandbox.qemu_command().map_err(|error| errors::raise(&error))
     }
@@ -143,6 +151,14 @@ impl Machine {
         let sandbox = Arc::clone(&self.sandbox);
         let work = |_| async move { sandbox.stop().await.map(|()| Value::Nothing) };
         Operation::begin(wake, work, async {})
+    }
+
+    fn desktop(&self, wake: Py<PyAny>, call: &str) -> PyResult<Operation> {
+        self.check_process("use the desktop")?;
+        let call: Call =
+            serde_json::from_str(call).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let sandbox = Arc::clone(&self.sandbox);
+        Operation::begin(wake, |_| async move { call.run(&sandbox).await }, async {})
     }
 
     #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, env, streaming))]

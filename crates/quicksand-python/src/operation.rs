@@ -22,9 +22,13 @@ const ROOM: usize = 4 << 20;
 pub enum Value {
     /// Nothing.
     Nothing,
+    /// Yes or no.
+    Flag(bool),
+    /// Two numbers, when there are any.
+    Pair(Option<(u32, u32)>),
     /// A command's result.
     Command(sandbox::ExecuteResult),
-    /// A file.
+    /// A file or a picture.
     Bytes(Vec<u8>),
     /// Anything small, as JSON.
     Json(serde_json::Value),
@@ -210,6 +214,8 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
             ("done", PyBytes::new(py, &bytes)).into_bound_py_any(py)
         }
         Event::Done(Value::Json(value)) => ("done", value.to_string()).into_bound_py_any(py),
+        Event::Done(Value::Flag(flag)) => ("done", flag).into_bound_py_any(py),
+        Event::Done(Value::Pair(pair)) => ("done", pair).into_bound_py_any(py),
         Event::Done(Value::Command(result)) => {
             let stdout = PyBytes::new(py, &result.stdout);
             let stderr = PyBytes::new(py, &result.stderr);

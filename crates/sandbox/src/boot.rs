@@ -194,6 +194,9 @@ async fn first_answer(
             (qmp, agent)
         }
     };
+    if let Some(screen) = &hull.screen {
+        screen.open_vnc(&qmp).await?;
+    }
     if start.config.wait_for() == WaitFor::Boot {
         wait_for_init(&agent).await?;
     }

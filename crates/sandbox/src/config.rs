@@ -50,6 +50,19 @@ pub enum WaitFor {
     Boot,
 }
 
+/// Who may watch the display through VNC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VncAccess {
+    /// A port with the `tcp` transport, nobody with the `socket` transport.
+    #[default]
+    Auto,
+    /// Whoever knows the password, on a loopback port of 5900 to 5999.
+    Port,
+    /// Nobody: pictures come through QMP alone.
+    Off,
+}
+
 /// A checked, immutable configuration.
 ///
 /// ```
@@ -78,6 +91,8 @@ pub struct SandboxConfig {
     accel: AccelChoice,
     transport: Transport,
     wait_for: WaitFor,
+    enable_display: bool,
+    vnc: VncAccess,
 }
 
 impl SandboxConfig {
@@ -177,6 +192,16 @@ impl SandboxConfig {
     /// What `start` waits for.
     pub fn wait_for(&self) -> WaitFor {
         self.wait_for
+    }
+
+    /// Whether the machine has a screen, a keyboard and a pointer.
+    pub fn enable_display(&self) -> bool {
+        self.enable_display
+    }
+
+    /// Who may watch the display through VNC.
+    pub fn vnc(&self) -> VncAccess {
+        self.vnc
     }
 }
 
@@ -285,6 +310,16 @@ impl SandboxConfigBuilder {
     /// Sets what `start` waits for.
     pub fn wait_for(self, wait_for: WaitFor) -> Self {
         self.option("wait_for", options::enum_value(&wait_for))
+    }
+
+    /// Gives the machine a screen, a keyboard and a pointer.
+    pub fn enable_display(self, enable: bool) -> Self {
+        self.option("enable_display", enable)
+    }
+
+    /// Sets who may watch the display through VNC.
+    pub fn vnc(self, vnc: VncAccess) -> Self {
+        self.option("vnc", options::enum_value(&vnc))
     }
 
     /// Checks everything.

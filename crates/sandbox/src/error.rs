@@ -252,6 +252,27 @@ pub enum Error {
     /// The receiver of output asked to end.
     #[error("The receiver of the command's output ended the command")]
     OutputRefused,
+    /// The machine has no display.
+    #[error("The sandbox has no display")]
+    NoDisplay,
+    /// A character that no key of a US keyboard types.
+    #[error(
+        "Cannot type `{}` (U+{:04X}) at position {position}: no key of a US keyboard types it",
+        character.escape_debug(),
+        u32::from(*character)
+    )]
+    Untypable {
+        /// The character.
+        character: char,
+        /// Its place in the text, in characters from 0.
+        position: usize,
+    },
+    /// No picture of the screen could be had.
+    #[error("The screen cannot be read: {reason}")]
+    Screen {
+        /// QEMU's words, or what is wrong with its picture.
+        reason: String,
+    },
     /// QEMU's control connection failed or refused a command.
     #[error("QEMU's control connection failed at `{command}`: {reason}")]
     Qmp {
@@ -274,6 +295,12 @@ impl Error {
             Self::UnknownOption { nearest, .. } => {
                 nearest.as_ref().map(|nearest| format!("Did you mean `{nearest}`?"))
             }
+            Self::NoDisplay => Some("Make the sandbox with enable_display=True".into()),
+            Self::Untypable { .. } => Some(
+                "Put other characters into the guest by a file or the clipboard: execute() can run \
+                 `xclip` or `wl-copy` with them on standard input, then press Ctrl+V"
+                    .into(),
+            ),
             Self::NotYet { option } => Some(format!("Leave `{option}` out")),
             Self::Locate(error) => error.hint(),
             Self::AcceleratorUnusable { .. } => {
@@ -310,6 +337,7 @@ impl Error {
             | Self::BootFailed { .. }
             | Self::AgentBroken { .. }
             | Self::OutputRefused
+            | Self::Screen { .. }
             | Self::Qmp { .. } => None,
         }
     }
@@ -322,10 +350,12 @@ impl Error {
             | Self::InvalidPath { .. }
             | Self::UnknownOption { .. }
             | Self::NotAnObject { .. }
+            | Self::Untypable { .. }
             | Self::NotYet { .. } => ErrorKind::Value,
-            Self::AlreadyRunning | Self::NotRunning { .. } | Self::Stopped { .. } => {
-                ErrorKind::State
-            }
+            Self::NoDisplay
+            | Self::AlreadyRunning
+            | Self::NotRunning { .. }
+            | Self::Stopped { .. } => ErrorKind::State,
             _ => ErrorKind::Runtime,
         }
     }

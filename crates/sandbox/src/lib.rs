@@ -15,6 +15,7 @@ mod agent_client;
 mod boot;
 mod config;
 mod console;
+mod desktop;
 mod error;
 mod execute;
 mod files;
@@ -39,7 +40,8 @@ mod timing;
 mod usernet;
 
 pub use agent_client::SessionInput;
-pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, WaitFor};
+pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor};
+pub use desktop::{Key, MouseButton, POINTER_MAX, PointerUnit, Region, ScreenshotOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use execute::{
     DEFAULT_MAX_OUTPUT, ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent,
@@ -50,7 +52,8 @@ pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, nat
 pub use mount::{Mount, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};
 pub use plan::{
-    AppendPlan, ControlPlan, DiskCache, DiskPlan, FdSet, MachinePlan, Plan9Share, QmpPlan,
+    AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share,
+    QmpPlan,
 };
 pub use qemu_args::qemu_args;
 pub use runtime_locator::{Accelerator, Search};

@@ -3,12 +3,12 @@
 //! Asks `runtime_locator` and turns its answers into the part of the plan that does not change
 //! from start to start. Blocking; knows nothing of processes.
 
-use crate::config::{AccelChoice, SandboxConfig, Transport};
+use crate::config::{AccelChoice, SandboxConfig, Transport, VncAccess};
 use crate::error::{Error, Result};
 use crate::machine::MachineType;
 use crate::mount::MountType;
 use crate::network::{Direction, Forward, NetworkMode};
-use crate::plan::{ControlPlan, DiskPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
+use crate::plan::{ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
 use crate::shares::plan9_tag;
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
@@ -101,6 +101,18 @@ impl Located {
         cfg!(unix) && is_asked
     }
 
+    /// The screen that the configuration asks for.
+    pub(crate) fn display(&self, config: &SandboxConfig) -> Option<DisplayPlan> {
+        let is_tcp = matches!(self.transport(config), Ok(Transport::Tcp));
+        let is_served = match config.vnc() {
+            VncAccess::Port => true,
+            VncAccess::Auto => is_tcp,
+            VncAccess::Off => false,
+        };
+        let display = if is_served { DisplayPlan::Vnc { first: 0 } } else { DisplayPlan::Hidden };
+        config.enable_display().then_some(display)
+    }
+
     /// The whole plan of a start.
     pub(crate) fn plan(&self, config: &SandboxConfig, ends: Ends) -> MachinePlan {
         let arch = self.image.arch;
@@ -127,7 +139,7 @@ impl Located {
             cable_fd: ends.cable_fd,
             plan9: plan9_shares(config),
             smb_server: None,
-            vnc_display: None,
+            display: self.display(config),
             fd_sets: ends.fd_sets,
             seccomp: self.os == Os::Linux,
             extra_args: config.extra_qemu_args().to_vec(),

@@ -50,8 +50,8 @@ pub struct MachinePlan {
     pub plan9: Vec<Plan9Share>,
     /// The command that serves shares through `guestfwd`, when there are any.
     pub smb_server: Option<String>,
-    /// A screen, served by VNC at `127.0.0.1:5900 + display`.
-    pub vnc_display: Option<u16>,
+    /// The screen, when there is one.
+    pub display: Option<DisplayPlan>,
     /// Descriptors handed to QEMU as sets, in the order of their numbers.
     pub fd_sets: Vec<FdSet>,
     /// Whether QEMU confines itself with seccomp, which only Linux has.
@@ -72,6 +72,18 @@ pub struct Plan9Share {
     /// Whether modes, owners, links and devices of the guest are kept in extended attributes, so
     /// that they mean nothing to the host. Not every file system of a host has them.
     pub mapped: bool,
+}
+
+/// Who sees the screen besides QMP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DisplayPlan {
+    /// Nobody.
+    Hidden,
+    /// Whoever knows the password, at `127.0.0.1:5900 + first`, or the next port that is free.
+    Vnc {
+        /// The first display number that is tried.
+        first: u16,
+    },
 }
 
 /// The copy-on-write disk.

@@ -10,7 +10,7 @@
 use crate::kernel_cmdline;
 use crate::machine::{MachineType, accel_flag, cpu_flag};
 use crate::network::NetworkMode;
-use crate::plan::{AppendPlan, ControlPlan, MachinePlan, QmpPlan, REDACTED};
+use crate::plan::{AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED};
 
 /// The name of the virtio-serial port that the guest's agent opens.
 const AGENT_PORT_NAME: &str = "quicksand.agent";
@@ -18,6 +18,9 @@ const AGENT_PORT_NAME: &str = "quicksand.agent";
 const TOKEN_ITEM: &str = "opt/quicksand/token";
 /// Where the guest finds the host's shares in the documents' design.
 const SMB_ADDRESS: &str = "10.0.2.100:445";
+
+/// VNC's ports end at 5999.
+const LAST_DISPLAY: u16 = 99;
 
 /// All arguments, without the program's name.
 pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
@@ -115,13 +118,19 @@ fn disk(plan: &MachinePlan, args: &mut Args) {
 }
 
 fn display(plan: &MachinePlan, args: &mut Args) {
-    let Some(number) = plan.vnc_display else {
+    let Some(display) = plan.display else {
         args.flag("-nographic");
         args.pair("-vga", "none");
         return;
     };
     args.pair("-device", plan.machine.gpu());
-    args.pair("-display", format!("vnc=127.0.0.1:{number}"));
+    match display {
+        DisplayPlan::Hidden => args.pair("-display", "none"),
+        // QEMU takes the first free port itself, so that two machines never race for one.
+        DisplayPlan::Vnc { first } => {
+            args.pair("-display", format!("vnc=127.0.0.1:{first},to={LAST_DISPLAY},password=on"));
+        }
+    }
     args.pair("-device", "usb-ehci,id=ehci");
     // A tablet says where the pointer is; a mouse only how it moved, which drifts.
     args.pair("-device", "usb-tablet,bus=ehci.0");

@@ -27,6 +27,8 @@ pub(crate) struct Hull {
     pub process: Process,
     pub console: Console,
     pub stderr: Console,
+    /// The display, when it has one.
+    pub screen: Option<crate::desktop::Screen>,
     /// The command line that may be shown, program first.
     pub command: Vec<String>,
     /// The guest's network, when this process is the other end of its cable.

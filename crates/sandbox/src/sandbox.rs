@@ -201,11 +201,6 @@ impl Sandbox {
         self.lifecycle.machine().map(|machine| machine.timing.clone())
     }
 
-    /// The port of the VNC server; `None` without a display.
-    pub fn vnc_port(&self) -> Option<u16> {
-        None
-    }
-
     /// The last 64 KiB of the serial console.
     pub fn console(&self) -> String {
         self.lifecycle.machine().map(|machine| machine.hull.console.text()).unwrap_or_default()

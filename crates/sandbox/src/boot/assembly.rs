@@ -4,6 +4,7 @@
 
 use crate::config::{SandboxConfig, Transport};
 use crate::console::Console;
+use crate::desktop::Screen;
 use crate::error::{Error, Result};
 use crate::kernel_cmdline;
 use crate::launch::{Inherited, Launch, launch};
@@ -37,6 +38,7 @@ pub(crate) struct Prepared {
     wires: WireEnds,
     #[cfg(unix)]
     cable: Option<Cable>,
+    screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: Overlay,
 }
@@ -136,9 +138,17 @@ fn prepare_platform(
         inherited(files.base)?,
         inherited(their_qmp.into())?,
     ];
-    let fd_sets = [(0, 0), (1, 0), (2, 1)]
+    let mut fd_sets = [(0, 0), (1, 0), (2, 1)]
         .map(|(index, set): (usize, u32)| FdSet { fd: inherit[index].number(), set })
         .to_vec();
+    let screen = if let Some(display) = located.display(config) {
+        let (screen, theirs, set) = Screen::new(display)?;
+        let theirs = inherited(theirs)?;
+        fd_sets.push(FdSet { fd: theirs.number(), set });
+        Some((screen, theirs))
+    } else {
+        None
+    };
     let qmp_plan = QmpPlan::Fd { fd: inherit[3].number() };
     let (mut cable, mut cable_fd) = (None, None);
     if located.has_cable(config, is_socket) {
@@ -175,8 +185,12 @@ fn prepare_platform(
     };
     let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
     let plan = located.plan(config, Ends { control, qmp: qmp_plan, disk, fd_sets, cable_fd });
-    let launch = to_launch(located, &plan, inherit);
-    Ok(Prepared { shown: shown(located, &plan), launch, wires, cable })
+    let screen = screen.map(|(screen, theirs)| {
+        inherit.push(theirs);
+        screen
+    });
+    let (shown, launch) = (shown(located, &plan), to_launch(located, &plan, inherit));
+    Ok(Prepared { launch, shown, wires, cable, screen })
 }
 
 /// The guest's network as the configuration wants it. Its ports are open from here on, so that no
@@ -240,7 +254,8 @@ fn prepare_platform(
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
     let launch = to_launch(located, &plan, Vec::new());
-    Ok(Prepared { shown: shown(located, &plan), launch, wires, overlay })
+    let screen = located.display(config).map(Screen::new).transpose()?;
+    Ok(Prepared { shown: shown(located, &plan), launch, wires, screen, overlay })
 }
 
 /// The host's port is QEMU's choice, so that no two machines can ever want the same.
@@ -287,6 +302,7 @@ impl Prepared {
             process,
             console: Console::follow(output.stdout),
             stderr: Console::follow(output.stderr),
+            screen: self.screen,
             command: self.shown,
             net,
             #[cfg(not(unix))]

@@ -1,6 +1,6 @@
 //! Reads and writes each option of the configuration: types, limits, defaults and messages.
 
-use super::{AccelChoice, SandboxConfig, Transport, WaitFor};
+use super::{AccelChoice, SandboxConfig, Transport, VncAccess, WaitFor};
 use crate::error::{Error, Result};
 use crate::mount::{Mount, MountType};
 use crate::network::{self, Forward, NetworkMode};
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Every option that the interface knows, those of later versions included.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "image",
     "arch",
     "memory",
@@ -28,6 +28,7 @@ const NAMES: [&str; 18] = [
     "accel",
     "disk_size",
     "enable_display",
+    "vnc",
     "transport",
     "wait_for",
     "save",
@@ -61,6 +62,8 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         accel: AccelChoice::Auto,
         transport: Transport::Auto,
         wait_for: WaitFor::Agent,
+        enable_display: false,
+        vnc: VncAccess::Auto,
     };
     for (name, value) in options {
         read_option(&mut config, &name, value)?;
@@ -103,9 +106,12 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
         ("wait_for", value) => config.wait_for = choice("wait_for", value, &["agent", "boot"])?,
         ("mounts", value) => config.mounts = Mount::list_from_value(value)?,
         ("allow", value) => config.allow = Some(read_allow(value)?),
-        ("enable_display", Value::Bool(false)) => {}
+        ("enable_display", Value::Bool(enable)) => config.enable_display = enable,
+        ("enable_display", value) => {
+            return Err(invalid("enable_display", &shown(&value), "true or false", "Leave it out"));
+        }
+        ("vnc", value) => config.vnc = choice("vnc", value, &["auto", "port", "off"])?,
         ("disk_size", _) => return Err(Error::NotYet { option: "disk_size" }),
-        ("enable_display", _) => return Err(Error::NotYet { option: "enable_display" }),
         ("save", _) => return Err(Error::NotYet { option: "save" }),
         ("workspace", _) => return Err(Error::NotYet { option: "workspace" }),
         (name, _) => return Err(unknown(name)),
@@ -128,7 +134,8 @@ pub(super) fn write(config: &SandboxConfig) -> Value {
         "boot_timeout": config.boot_timeout.map(|timeout| timeout.as_secs_f64()),
         "accel": accel_name(config.accel),
         "disk_size": null,
-        "enable_display": false,
+        "enable_display": config.enable_display,
+        "vnc": config.vnc,
         "transport": config.transport,
         "wait_for": config.wait_for,
     })

@@ -26,6 +26,7 @@ fn defaults_are_those_of_the_documents() {
       "network_mode": "mounts_only",
       "port_forwards": [],
       "transport": "auto",
+      "vnc": "auto",
       "wait_for": "agent"
     }
     "#);
@@ -148,12 +149,9 @@ fn unknown_options_offer_the_nearest() {
 
 #[test]
 fn options_of_later_versions_say_so() {
-    for (name, value) in [
-        ("disk_size", json!("10G")),
-        ("enable_display", json!(true)),
-        ("save", json!("x")),
-        ("workspace", json!("/tmp")),
-    ] {
+    for (name, value) in
+        [("disk_size", json!("10G")), ("save", json!("x")), ("workspace", json!("/tmp"))]
+    {
         let error = refused(json!({"image": "x", name: value}));
         assert!(matches!(error, Error::NotYet { option } if option == name), "{error}");
     }

@@ -30,7 +30,7 @@ fn documents_arm64() -> MachinePlan {
         cable_fd: None,
         plan9: Vec::new(),
         smb_server: Some("/path/to/smb_server".into()),
-        vnc_display: None,
+        display: None,
         fd_sets: Vec::new(),
         seccomp: false,
         extra_args: Vec::new(),
@@ -140,21 +140,29 @@ fn the_documents_command_on_q35() {
 #[test]
 fn the_documents_displays() {
     let display = |plan: MachinePlan| {
-        let args = qemu_args(&MachinePlan { vnc_display: Some(0), ..plan });
+        let args = qemu_args(&MachinePlan { display: Some(DisplayPlan::Vnc { first: 0 }), ..plan });
         let first = args.iter().position(|arg| arg == "stdio").unwrap() + 1;
         let end = args.iter().position(|arg| arg == "-cpu").unwrap();
         args[first..end].join(" ")
     };
     assert_eq!(
         display(documents_arm64()),
-        "-device virtio-gpu-pci -display vnc=127.0.0.1:0 -device usb-ehci,id=ehci \
+        "-device virtio-gpu-pci -display vnc=127.0.0.1:0,to=99,password=on -device usb-ehci,id=ehci \
          -device usb-tablet,bus=ehci.0 -device virtio-keyboard-pci"
     );
     assert_eq!(
         display(documents_amd64()),
-        "-device virtio-vga -display vnc=127.0.0.1:0 -device usb-ehci,id=ehci \
+        "-device virtio-vga -display vnc=127.0.0.1:0,to=99,password=on -device usb-ehci,id=ehci \
          -device usb-tablet,bus=ehci.0 -device virtio-keyboard-pci"
     );
+}
+
+#[test]
+fn a_display_that_nobody_serves_is_still_one() {
+    let args = qemu_args(&MachinePlan { display: Some(DisplayPlan::Hidden), ..socket_amd64() });
+    let text = args.join(" ");
+    assert!(text.contains("-device virtio-vga -display none -device usb-ehci,id=ehci"), "{text}");
+    assert!(!text.contains("vnc") && !text.contains("-nographic"), "{text}");
 }
 
 #[test]
