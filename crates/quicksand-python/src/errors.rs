@@ -74,9 +74,10 @@ fn class_of_locate(error: &runtime_locator::Error) -> &'static str {
     use runtime_locator::Error;
     match error {
         Error::QemuNotFound { .. } | Error::QemuOverride { .. } => "QemuNotFoundError",
-        Error::ImageNotFound { .. } | Error::ImageArch { .. } | Error::Base { .. } => {
-            "ImageNotFoundError"
-        }
+        Error::ImageNotFound { .. }
+        | Error::ImageArch { .. }
+        | Error::Base { .. }
+        | Error::OtherBaseDisk { .. } => "ImageNotFoundError",
         Error::Manifest { .. } | Error::Broken { .. } | Error::Io { .. } => "StartError",
     }
 }
