@@ -51,6 +51,7 @@ struct Hidden {
 #[serde(deny_unknown_fields)]
 struct Musllinux {
     lowest: String,
+    libraries: Vec<String>,
     since: BTreeMap<String, String>,
 }
 
@@ -185,6 +186,11 @@ pub fn lowest_musl() -> &'static str {
     &MUSLLINUX.lowest
 }
 
+/// Whether a wheel for musl may leave a library to the system.
+pub fn is_beside_musl(name: &str) -> bool {
+    MUSLLINUX.libraries.iter().any(|library| library == name)
+}
+
 /// The musl release that brought a function, when it is younger than the lowest tag's.
 pub fn musl_since(symbol: &str) -> Option<&'static str> {
     MUSLLINUX.since.get(symbol).map(String::as_str)
@@ -252,13 +258,14 @@ mod tests {
         check("GLIBC_2.38", "2.38");
         check("GLIBC_PRIVATE", "Never");
         check("GLIBC_ABI_DT_RELR", "2.36");
-        check("GLIBCXX_3.4.9", "2.5");
+        check("GLIBCXX_3.4.8", "2.5");
+        check("GLIBCXX_3.4.9", "2.12");
         check("GLIBCXX_3.4.21", "2.24");
         check("GLIBCXX_3.4.99", "Never");
         check("CXXABI_1.3.9", "2.24");
         check("CXXABI_TM_1", "2.17");
         check("GCC_4.2.0", "2.5");
-        check("GCC_7.0.0", "2.26");
+        check("GCC_7.0.0", "2.27");
         check("ZLIB_1.2.9", "2.27");
         check("OPENSSL_3.0.0", "Nothing");
     }

@@ -160,7 +160,7 @@ fn libraries(judged: &Judged<'_>, arch: &str, is_musl: bool, verdict: &mut Verdi
         let is_musl_libc =
             name == "libc.so" || name.starts_with("libc.musl-") || name.starts_with("ld-musl-");
         let is_promised = match is_musl {
-            true => is_musl_libc,
+            true => is_musl_libc || policy::is_beside_musl(name),
             false => policy::library_since(name, arch).is_some(),
         };
         if !is_promised {
@@ -168,7 +168,7 @@ fn libraries(judged: &Judged<'_>, arch: &str, is_musl: bool, verdict: &mut Verdi
                 file: judged.path.to_path_buf(),
                 needs: name.clone(),
                 reason: match is_musl {
-                    true => "musllinux promises musl alone".to_owned(),
+                    true => "no musllinux platform promises this library".to_owned(),
                     false => "no manylinux platform promises this library".to_owned(),
                 },
             });
@@ -176,7 +176,7 @@ fn libraries(judged: &Judged<'_>, arch: &str, is_musl: bool, verdict: &mut Verdi
     }
     for library in policy::libraries_with_hidden_symbols() {
         let asks = judged.elf.needed.iter().any(|name| name == library);
-        if is_musl || !asks || judged.bundled.contains(library) {
+        if !asks || judged.bundled.contains(library) {
             continue;
         }
         let hidden = judged.elf.unversioned.iter().find(|symbol| {
