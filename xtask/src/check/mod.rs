@@ -2,6 +2,7 @@
 //!
 //! Each rule is a pure function from data to findings; this file gathers the data and prints.
 
+mod cross;
 mod layering;
 mod licences;
 mod tidy;
@@ -16,6 +17,10 @@ pub struct Args {
     /// Checks to run; all without an argument.
     #[arg(value_enum)]
     pub checks: Vec<Check>,
+
+    /// Type-check for Windows and macOS, and run the Windows command under Wine, instead.
+    #[arg(long, conflicts_with = "checks")]
+    pub cross: bool,
 }
 
 /// One check.
@@ -43,6 +48,9 @@ const SCANNER: &[&str] = &["zizmor==1.32.0"];
 
 /// Runs the checks and fails when any of them found something.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
+    if args.cross {
+        return cross::run(context);
+    }
     let checks = if args.checks.is_empty() { &ALL[..] } else { &args.checks[..] };
     for check in checks {
         match check {
