@@ -1,6 +1,7 @@
 //! The figures of the runtime. `cargo xtask bench` sets up what is measured and calls this program;
 //! it measures ours and the reference by turns in one run, so that a noisy machine disturbs both.
 
+mod audit;
 mod execute;
 mod figure;
 mod greeting;
@@ -42,6 +43,10 @@ pub struct Args {
     #[arg(long)]
     wheel_python: Option<PathBuf>,
 
+    /// The xtask that audits, auditwheel, and the folder of the corpus.
+    #[arg(long, num_args = 3, value_names = ["XTASK", "AUDITWHEEL", "CORPUS"])]
+    audit: Vec<PathBuf>,
+
     /// Root folder of an installed distribution QEMU.
     #[arg(long)]
     reference_root: Option<PathBuf>,
@@ -63,8 +68,12 @@ enum Name {
     Plan9,
     /// Size of the QEMU wheel and time to the QMP greeting.
     Qemu,
-    /// Another tag for an 85 MB wheel, and the fat wheel, beside cp and Python's tools.
+    /// Another tag for an 85 MB wheel, beside cp and Python's tool.
     Retag,
+    /// The fat wheel, beside Python's zipfile.
+    Merge,
+    /// The audit of the pinned corpus, beside auditwheel.
+    Audit,
 }
 
 fn main() -> Result<()> {
@@ -82,6 +91,8 @@ fn main() -> Result<()> {
             Name::Plan9 => runtime.block_on(shares::measure(MountType::Plan9, args.samples))?,
             Name::Qemu => greeting::measure(&args)?,
             Name::Retag => retag::measure(&args)?,
+            Name::Merge => retag::measure_merge(&args)?,
+            Name::Audit => audit::measure(&args)?,
         };
         for figure in &found {
             println!("{figure}");

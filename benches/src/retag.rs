@@ -1,5 +1,5 @@
 //! Another tag for a large wheel beside `cp` and `python -m wheel tags`; the fat wheel beside
-//! Python's zipfile doing the same.
+//! Python's zipfile doing the same; and the memory that both take.
 
 use crate::{
     Args,
@@ -75,13 +75,10 @@ pub fn measure(args: &Args) -> Result<Vec<Figure>> {
         Figure::new("retag of an 85 MB wheel, CPU", "s", seconds.clone())
             .goal(GoalKind::AtMost, 0.05),
     ];
-    let merged = merge(args)?;
+    let (_, peak) = with_peak(|| retag(&wheel, &tag, &out))?;
+    figures.push(Figure::new("retag of an 85 MB wheel, peak memory", "MB", vec![peak]));
     let Some(python) = &args.wheel_python else {
-        eprintln!(
-            "warning: no --wheel-python given: retag and merge lack Python's tools beside them"
-        );
-        figures
-            .extend(merged.map(|ours| Figure::new("merge of two 44 MB wheels", "ms", ours.wall)));
+        eprintln!("warning: no --wheel-python given: retag lacks `wheel tags` beside it");
         return Ok(figures);
     };
     let (mut wall, mut tags) = (vec![], vec![]);
@@ -93,26 +90,36 @@ pub fn measure(args: &Args) -> Result<Vec<Figure>> {
     figures.push(Figure::new("retag beside wheel tags", "ms", ours).beside("wheel tags", wall));
     figures
         .push(Figure::new("retag beside wheel tags, CPU", "s", seconds).beside("wheel tags", tags));
-    if let Some(merged) = merged {
-        let folder = tempfile::tempdir()?;
-        let [first, second] = halves(folder.path())?;
-        let (mut wall, mut processor) = (vec![], vec![]);
-        for _ in 0..3 {
-            let begin = Instant::now();
-            let out = folder.path().join("python.whl");
-            let line = cmd!(python, "-c", PYTHON_MERGE, &first, &second, out);
-            processor.push(last_number(&line.read()?)?);
-            wall.push(begin.elapsed().as_secs_f64() * 1e3);
-        }
-        figures.push(
-            Figure::new("merge of two 44 MB wheels", "ms", merged.wall).beside("zipfile", wall),
-        );
-        figures.push(
-            Figure::new("merge of two 44 MB wheels, CPU", "s", merged.processor)
-                .beside("zipfile", processor),
-        );
-    }
     Ok(figures)
+}
+
+/// The fat wheel, by turns with Python's zipfile doing the same.
+pub fn measure_merge(args: &Args) -> Result<Vec<Figure>> {
+    let python = args.wheel_python.clone().unwrap_or_else(|| PathBuf::from("python3"));
+    let mut merged = Merged { wall: vec![], processor: vec![] };
+    let (mut wall, mut processor) = (vec![], vec![]);
+    let folder = tempfile::tempdir()?;
+    let [first, second] = halves(folder.path())?;
+    let kept = folder.path().join("kept");
+    fs_err::rename(&first, &kept)?;
+    for _ in 0..args.samples.min(5) {
+        fs_err::copy(&kept, &first)?;
+        let begin = Instant::now();
+        let out = folder.path().join("python.zip");
+        let line = cmd!(&python, "-c", PYTHON_MERGE, &first, &second, out);
+        processor.push(last_number(&line.read()?)?);
+        wall.push(begin.elapsed().as_secs_f64() * 1e3);
+        merge(folder.path(), &mut merged)?;
+    }
+    fs_err::copy(&kept, &first)?;
+    let (_, peak) =
+        with_peak(|| merge(folder.path(), &mut Merged { wall: vec![], processor: vec![] }))?;
+    Ok(vec![
+        Figure::new("merge of two 44 MB wheels", "ms", merged.wall).beside("zipfile", wall),
+        Figure::new("merge of two 44 MB wheels, CPU", "s", merged.processor)
+            .beside("zipfile", processor),
+        Figure::new("merge of two 44 MB wheels, peak memory", "MB", vec![peak]),
+    ])
 }
 
 struct Merged {
@@ -121,22 +128,27 @@ struct Merged {
 }
 
 /// Both wheels are verified before, and the fat one after, as the task does it.
-fn merge(args: &Args) -> Result<Option<Merged>> {
-    let mut merged = Merged { wall: vec![], processor: vec![] };
-    let folder = tempfile::tempdir()?;
-    let [first, _] = halves(folder.path())?;
-    let kept = folder.path().join("kept");
-    fs_err::rename(&first, &kept)?;
-    for _ in 0..args.samples.min(5) {
-        fs_err::copy(&kept, &first)?;
-        let (begin, processor) = (Instant::now(), processor_seconds());
-        for pair in fat_pairs(folder.path())? {
-            merge_fat(plan_merge(&pair)?)?;
-        }
-        merged.wall.push(begin.elapsed().as_secs_f64() * 1e3);
-        merged.processor.push(processor_seconds() - processor);
+fn merge(folder: &Path, merged: &mut Merged) -> Result<()> {
+    let (begin, processor) = (Instant::now(), processor_seconds());
+    for pair in fat_pairs(folder)? {
+        merge_fat(plan_merge(&pair)?)?;
     }
-    Ok(Some(merged))
+    merged.wall.push(begin.elapsed().as_secs_f64() * 1e3);
+    merged.processor.push(processor_seconds() - processor);
+    Ok(())
+}
+
+/// What the most of this process' memory was while it ran, in MB: proc_pid_clear_refs(5) resets the
+/// mark, proc_pid_status(5) tells it.
+fn with_peak<T, E: Into<anyhow::Error>>(run: impl FnOnce() -> Result<T, E>) -> Result<(T, f64)> {
+    fs_err::write("/proc/self/clear_refs", "5")?;
+    let outcome = run().map_err(Into::into)?;
+    let status = fs_err::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: f64 = line
+        .and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok())
+        .context("/proc/self/status has no VmHWM")?;
+    Ok((outcome, kib * 1024.0 / 1e6))
 }
 
 fn image() -> WheelSpec {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
-use crate::{bake, cache::Key, context::Context, dist, environment, setup};
+use crate::{audit, bake, cache::Key, context::Context, dist, environment, setup};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use std::{
@@ -17,7 +17,8 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, execute, stream, smb, 9p, qemu, retag); all without an argument.
+    /// Figures to measure (start, execute, stream, smb, 9p, qemu, retag, merge, audit); all without an
+    /// argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.
@@ -53,7 +54,13 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     if wants("qemu") {
         line.extend(["--reference-root".into(), distribution_qemu(context)?.into()]);
     }
-    if wants("retag") {
+    if wants("audit") {
+        line.push("--audit".into());
+        line.push(std::env::current_exe()?.into());
+        line.push(audit::corpus::auditwheel(context)?.into());
+        line.push(audit::corpus::folder(context)?.into());
+    }
+    if wants("retag") || wants("merge") {
         let tools = setup::python_tools(context, WHEEL_TOOLS)?;
         line.extend(["--wheel-python".into(), tools.join("python").into()]);
     }

@@ -89,7 +89,7 @@ fn main() -> std::process::ExitCode {
             }
         }),
         Task::Bundle(args) => bundle::run(&context, &args),
-        Task::Audit(args) => audit::run(&context, &args),
+        Task::Audit(args) => audit::run(&args),
         Task::Verify(args) => verify::run(&args),
         Task::Retag(args) => retag::run(&args),
         Task::MergeFat(args) => merge_fat::run(&args),

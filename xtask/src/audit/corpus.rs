@@ -6,11 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use duct::cmd;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 /// auditwheel and what it needs, pinned.
 const AUDITWHEEL: &[&str] = &["auditwheel==6.8.2", "pyelftools==0.33", "packaging==26.3"];
@@ -89,58 +85,6 @@ fn check(path: &Path, sha256: &str) -> Result<()> {
 /// The program auditwheel, installed at the first time.
 pub fn auditwheel(context: &Context) -> Result<PathBuf> {
     Ok(setup::python_tools(context, AUDITWHEEL)?.join("auditwheel"))
-}
-
-/// Processor time (user and system) of both auditors over the Linux wheels of the corpus.
-pub struct Figures {
-    n_wheels: usize,
-    ours: Duration,
-    auditwheel: Duration,
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ours, theirs) = (self.ours.as_secs_f64(), self.auditwheel.as_secs_f64());
-        writeln!(f, "audit of {} wheels, CPU-seconds, one process for each wheel:", self.n_wheels)?;
-        writeln!(f, "  cargo xtask audit  {ours:.2}")?;
-        writeln!(f, "  auditwheel show    {theirs:.2}")?;
-        writeln!(f, "  ratio              {:.3}", ours / theirs)
-    }
-}
-
-/// Measures both, each wheel in a process of its own, as a release would.
-pub fn measure(context: &Context) -> Result<Figures> {
-    let folder = folder(context)?;
-    let auditwheel = auditwheel(context)?;
-    let this = std::env::current_exe()?;
-    let mut figures = Figures { n_wheels: 0, ours: Duration::ZERO, auditwheel: Duration::ZERO };
-    let mut wheels: Vec<PathBuf> =
-        fs_err::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    wheels.retain(|path| path.to_string_lossy().contains("linux"));
-    wheels.sort();
-    for wheel in &wheels {
-        figures.n_wheels += 1;
-        figures.ours += processor_time(&cmd!(&this, "audit", wheel))?;
-        figures.auditwheel += processor_time(&cmd!(&auditwheel, "show", wheel))?;
-    }
-    Ok(figures)
-}
-
-/// The processor time that a command takes, its children's included.
-fn processor_time(command: &duct::Expression) -> Result<Duration> {
-    let before = children_time()?;
-    command.stdout_null().stderr_null().unchecked().run()?;
-    Ok(children_time()?.saturating_sub(before))
-}
-
-/// User and system time of all ended children: fields 16 and 17 of /proc/self/stat, in ticks of
-/// 10 ms (proc_pid_stat(5)). Too coarse for one small wheel, fine enough for the sum.
-fn children_time() -> Result<Duration> {
-    let stat = fs_err::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit_once(") ").context("/proc/self/stat has no name")?.1;
-    let mut fields = after_name.split(' ').skip(13).map(str::parse::<u64>);
-    let mut next = || fields.next().context("/proc/self/stat is short")?.context("no number");
-    Ok(Duration::from_millis((next()? + next()?) * 10))
 }
 
 #[cfg(test)]

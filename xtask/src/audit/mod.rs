@@ -6,7 +6,7 @@
 pub mod corpus;
 mod print;
 
-use crate::{context::Context, ui::hinted};
+use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 use binary_bundler::{
     inspect::{self, Binary},
@@ -22,17 +22,12 @@ use std::{
 #[derive(clap::Args)]
 pub struct Args {
     /// Wheels, folders or single binaries.
-    #[arg(required_unless_present = "measure")]
+    #[arg(required = true)]
     files: Vec<PathBuf>,
 
     /// Print the reports as JSON.
     #[arg(long)]
     json: bool,
-
-    /// Instead of files, audit the corpus of the tests, and print the processor time beside that of
-    /// auditwheel.
-    #[arg(long, conflicts_with_all = ["files", "json"])]
-    measure: bool,
 }
 
 /// All reports, as `--json` prints them.
@@ -43,10 +38,7 @@ struct Reports {
 }
 
 /// Audits and prints.
-pub fn run(context: &Context, args: &Args) -> Result<()> {
-    if args.measure {
-        return corpus::measure(context).map(|figures| print!("{figures}"));
-    }
+pub fn run(args: &Args) -> Result<()> {
     let reports: Vec<Report> = args.files.iter().map(|file| audit(file)).collect::<Result<_>>()?;
     let is_true = reports.iter().all(|report| report.is_true);
     let reports = Reports { is_true, reports };
