@@ -95,7 +95,9 @@ pub fn measure(args: &Args) -> Result<Vec<Figure>> {
 
 /// The fat wheel, by turns with Python's zipfile doing the same.
 pub fn measure_merge(args: &Args) -> Result<Vec<Figure>> {
-    let python = args.wheel_python.clone().unwrap_or_else(|| PathBuf::from("python3"));
+    // A word, not a path: it is looked up in PATH.
+    let python =
+        args.wheel_python.clone().map_or_else(|| "python3".into(), PathBuf::into_os_string);
     let mut merged = Merged { wall: vec![], processor: vec![] };
     let (mut wall, mut processor) = (vec![], vec![]);
     let folder = tempfile::tempdir()?;
