@@ -361,7 +361,7 @@ fn volume(text: &str) -> Result<Value, String> {
         };
     }
     match rest.rsplit_once(":/") {
-        Some((host, guest)) if !host.is_empty() => {
+        Some((host, guest)) if !host.is_empty() && !guest.contains(':') => {
             let guest = format!("/{guest}");
             Ok(json!({"host": host, "guest": guest, "readonly": readonly, "type": kind}))
         }
