@@ -6,6 +6,7 @@ mod execute;
 mod figure;
 mod greeting;
 mod retag;
+mod save;
 mod shares;
 mod start;
 mod stream;
@@ -66,6 +67,12 @@ enum Name {
     /// The same by 9p.
     #[value(name = "9p")]
     Plan9,
+    /// A save beside a plain copy, and a start from it beside one from the image.
+    Save,
+    /// Checkpoints and reverts.
+    Checkpoint,
+    /// Processor and memory of a machine that does nothing.
+    Idle,
     /// Size of the QEMU wheel and time to the QMP greeting.
     Qemu,
     /// Another tag for an 85 MB wheel, beside cp and Python's tool.
@@ -89,6 +96,9 @@ fn main() -> Result<()> {
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
             Name::Smb => runtime.block_on(shares::measure(MountType::Cifs, args.samples))?,
             Name::Plan9 => runtime.block_on(shares::measure(MountType::Plan9, args.samples))?,
+            Name::Save => runtime.block_on(save::measure_saves(args.samples))?,
+            Name::Checkpoint => runtime.block_on(save::measure_checkpoints(args.samples))?,
+            Name::Idle => runtime.block_on(save::measure_idle(args.samples))?,
             Name::Qemu => greeting::measure(&args)?,
             Name::Retag => retag::measure(&args)?,
             Name::Merge => retag::measure_merge(&args)?,

@@ -57,7 +57,7 @@ async fn start(options: Value) -> Result<Cost> {
 }
 
 /// User and system time of a process (proc_pid_stat(5), fields 14 and 15).
-fn cpu_seconds(pid: u32) -> Result<f64> {
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
     let text = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name in parentheses may hold blanks; the fields after it do not.
     let after_name = text.rsplit_once(')').context("/proc/PID/stat has no name")?.1;

@@ -41,11 +41,20 @@ from ._errors import (
     NotRunningError,
     QemuNotFoundError,
     SandboxError,
+    SaveError,
+    SaveNotFoundError,
     StartError,
     UnknownOptionError,
 )
 from ._install import install
-from ._machine import BootTiming, ExecuteResult, MountHandle, Transfer
+from ._machine import (
+    BootTiming,
+    Checkpoint,
+    ExecuteResult,
+    Metrics,
+    MountHandle,
+    Transfer,
+)
 from ._native import __version__
 from ._native import shutdown as _shutdown
 from ._runtime import (
@@ -71,6 +80,15 @@ from ._sandbox import (
     UbuntuSandbox,
 )
 
+from ._saves import (
+    SaveInfo,
+    SaveManifest,
+    export_save,
+    import_save,
+    list_saves,
+    remove_save,
+)
+
 __all__ = [
     "OS",
     "Accelerator",
@@ -81,6 +99,7 @@ __all__ = [
     "AlreadyRunningError",
     "Architecture",
     "BootTiming",
+    "Checkpoint",
     "ConfigError",
     "DebianDesktopSandbox",
     "DebianSandbox",
@@ -94,6 +113,7 @@ __all__ = [
     "InstallError",
     "Key",
     "MachineType",
+    "Metrics",
     "Mount",
     "MountError",
     "MountHandle",
@@ -109,6 +129,10 @@ __all__ = [
     "SandboxConfig",
     "SandboxConfigParams",
     "SandboxError",
+    "SaveError",
+    "SaveInfo",
+    "SaveManifest",
+    "SaveNotFoundError",
     "StartError",
     "Transfer",
     "UbuntuDesktopSandbox",
@@ -117,13 +141,17 @@ __all__ = [
     "__version__",
     "detect_accelerator",
     "ensure_runtime",
+    "export_save",
     "get_accelerator",
     "get_machine_type",
     "get_platform_config",
     "get_runtime",
+    "import_save",
     "install",
     "install_qemu",
     "is_runtime_available",
+    "list_saves",
+    "remove_save",
 ]
 
 # QEMU would end with this process anyway; this way its temporary files go in an orderly fashion.

@@ -19,6 +19,8 @@ __all__ = [
     "NotRunningError",
     "QemuNotFoundError",
     "SandboxError",
+    "SaveError",
+    "SaveNotFoundError",
     "StartError",
     "UnknownOptionError",
 ]
@@ -74,6 +76,14 @@ class AlreadyRunningError(SandboxError):
 
 class NotRunningError(SandboxError):
     """A sandbox was used before its start or after its stop."""
+
+
+class SaveError(SandboxError):
+    """The sandbox could not be saved; what was saved before is untouched."""
+
+
+class SaveNotFoundError(_Hinted, FileNotFoundError):
+    """There is no save at that place: ``Save not found: …``."""
 
 
 class NotAvailableError(SandboxError, NotImplementedError, AttributeError):

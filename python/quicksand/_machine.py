@@ -18,25 +18,31 @@ from ._config import Forward, Mount, PortForward, SandboxConfig, check_options, 
 from ._enums import Accelerator, MountType
 from ._errors import ConfigError, NotAvailableError
 from ._locate import search
+from ._saves import SaveManifest, validate_save
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._config import SandboxConfigParams
 
-__all__ = ["BaseSandbox", "BootTiming", "Command", "ExecuteResult", "MountHandle", "Transfer"]
+__all__ = [
+    "BaseSandbox",
+    "BootTiming",
+    "Checkpoint",
+    "Command",
+    "ExecuteResult",
+    "Metrics",
+    "MountHandle",
+    "Transfer",
+]
 
 Output = Callable[[str], object]
 GuestPath = Union[str, "os.PathLike[str]"]
 ProgressCallback = Callable[[str, int, int], object]
 
 _LATER = {
-    "checkpoint": "checkpoints",
     "create_user": "users",
     "delete_user": "users",
-    "revert": "checkpoints",
-    "save": "saves",
-    "validate_save": "saves",
 }
 """Members that a later version will have, each with the name of its feature."""
 
@@ -159,7 +165,7 @@ class BaseSandbox:
         *,
         image: str | os.PathLike[str] | None = None,
         progress_callback: ProgressCallback | None = None,
-        save: str | None = None,
+        save: str | os.PathLike[str] | None = None,
         workspace: str | os.PathLike[str] | None = None,
         **options: Unpack[SandboxConfigParams],
     ) -> None:
@@ -167,12 +173,14 @@ class BaseSandbox:
         if image is None:
             raise TypeError(f"{type(self).__name__}() needs an image, such as image=\"debian\"")
         _check_callback("progress_callback", progress_callback)
-        check_options({"image": "-", "save": save, "workspace": _text(workspace)})
         check_options({"image": "-", **dict.fromkeys(options)})
         self._progress_callback = progress_callback
         # What the type checker misses: SandboxConfig turns lists and paths into its own types.
         self._config = SandboxConfig(image=image, **options)  # type: ignore[arg-type]
-        self._machine = _native.Machine(self._config.to_json(), search(self._config.image))
+        place = {"save": _text(save), "workspace": _text(workspace)}
+        self._machine = _native.Machine(
+            json.dumps({**self._config.to_dict(), **place}), search(self._config.image)
+        )
 
     if not TYPE_CHECKING:
 
@@ -287,6 +295,51 @@ class BaseSandbox:
         entries = None if allow is None else list(allow)
         return lambda wake: self._machine.set_allow(wake, entries)
 
+    @staticmethod
+    def validate_save(path: str | os.PathLike[str]) -> SaveManifest:
+        """Reads a save and checks all of it, without starting anything.
+
+        Args:
+            path: the folder of the save, or the name of one in ``.quicksand/sandboxes``.
+
+        Raises:
+            SaveNotFoundError: ``Save not found`` (a ``FileNotFoundError``).
+            ConfigError: it is no save, or a damaged one: ``Missing manifest.json``, ``Missing
+                overlays``, ``No overlay files found``, a manifest ``newer than supported``, ``not
+                a directory`` (a ``ValueError``).
+
+        Example:
+            >>> try:
+            ...     Sandbox.validate_save("no-such-save")
+            ... except FileNotFoundError as error:
+            ...     print("Save not found" in str(error))
+            True
+        """
+        return validate_save(path)
+
+    def _begin_save(
+        self,
+        name: str | os.PathLike[str],
+        workspace: str | os.PathLike[str] | None,
+        compress: bool,
+        delete_checkpoints: bool,
+    ) -> Begin:
+        return lambda wake: self._machine.save(
+            wake,
+            os.fspath(name),
+            workspace=_text(workspace),
+            compress=compress,
+            delete_checkpoints=delete_checkpoints,
+        )
+
+    def _begin_checkpoint(self, action: str, tag: str | None) -> Begin:
+        if tag is not None and not isinstance(tag, str):
+            raise TypeError(f"tag is a string, not {type(tag).__name__}")
+        return lambda wake: self._machine.checkpoint(wake, action, tag)
+
+    def _begin_metrics(self) -> Begin:
+        return lambda wake: self._machine.metrics(wake)
+
     def _begin_start(self) -> Begin:
         return lambda wake: self._machine.start(wake)
 
@@ -360,6 +413,52 @@ class BootTiming:
     mount: float
     total: float
     guest_marks: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of a running sandbox.
+
+    Attributes:
+        tag: its name.
+        created: when it was made, in seconds since 1970.
+        state_bytes: bytes of the guest's memory and devices in it.
+    """
+
+    tag: str
+    created: float
+    state_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What a running machine uses, all of it since its start.
+
+    Attributes:
+        uptime: seconds.
+        cpu_seconds: processor time of the host that the machine has used; ``None`` where the
+            system does not tell.
+        memory_rss: bytes of the host's memory that the machine holds now; ``None`` likewise.
+        disk_read_bytes: bytes that the guest has read from its disk.
+        disk_written_bytes: bytes that the guest has written to it.
+        overlay_bytes: bytes that its changes take on the host.
+        network_received_bytes: bytes that the guest has received, as it says; ``None`` without a
+            network.
+        network_sent_bytes: bytes that it has sent.
+        guest_memory_total: bytes of memory that the guest's kernel has, as it says.
+        guest_memory_available: bytes that programs could still get.
+    """
+
+    uptime: float
+    cpu_seconds: float | None
+    memory_rss: int | None
+    disk_read_bytes: int
+    disk_written_bytes: int
+    overlay_bytes: int
+    network_received_bytes: int | None
+    network_sent_bytes: int | None
+    guest_memory_total: int | None
+    guest_memory_available: int | None
 
 
 def _text(path: str | os.PathLike[str] | None) -> str | None:

@@ -33,6 +33,31 @@ def machine_type(arch: str | None) -> str:
 def host() -> str:
     """The operating system and native architecture. The answer is JSON: ``os`` and ``arch``."""
 
+def validate_save(path: str) -> str:
+    """Checks a save, and gives its manifest (JSON).
+
+    Raises:
+        SaveNotFoundError: there is none.
+        ConfigError: it is damaged.
+    """
+
+def list_saves(workspace: str | None) -> str:
+    """All saves. The answer is JSON: a list of the fields of ``SaveInfo``."""
+
+def remove_save(name: str, workspace: str | None) -> None:
+    """Removes a save.
+
+    Raises:
+        SaveNotFoundError: there is none.
+        ConfigError: it is no save.
+    """
+
+def export_save(name: str, file: str, workspace: str | None) -> str:
+    """Writes a save to one file, and gives its manifest (JSON)."""
+
+def import_save(file: str, name: str, workspace: str | None, replace: bool) -> str:
+    """Makes a save of one file, and gives its manifest (JSON)."""
+
 def shutdown() -> None:
     """Ends every machine of this process that still runs."""
 
@@ -81,6 +106,17 @@ class Machine:
     def start(self, wake: Callable[[], None]) -> Operation: ...
     def stop(self, wake: Callable[[], None]) -> Operation: ...
     def desktop(self, wake: Callable[[], None], call: str) -> Operation: ...
+    def save(
+        self,
+        wake: Callable[[], None],
+        name: str,
+        *,
+        workspace: str | None,
+        compress: bool,
+        delete_checkpoints: bool,
+    ) -> Operation: ...
+    def checkpoint(self, wake: Callable[[], None], action: str, tag: str | None) -> Operation: ...
+    def metrics(self, wake: Callable[[], None]) -> Operation: ...
     def execute(
         self,
         wake: Callable[[], None],

@@ -12,7 +12,18 @@ from ._bridge import run
 from ._config import Forward, PortForward, read_forward
 from ._desktop import Desktop
 from ._enums import MountType
-from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, ProgressCallback, Transfer
+from ._machine import (
+    BaseSandbox,
+    Checkpoint,
+    ExecuteResult,
+    GuestPath,
+    Metrics,
+    MountHandle,
+    Output,
+    ProgressCallback,
+    Transfer,
+)
+from ._saves import SaveManifest
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -37,8 +48,8 @@ class Sandbox(Desktop, BaseSandbox):
         image: name of an installed image, or the path of one.
         progress_callback: called in the event loop as ``(stage, current, total)`` while the
             machine starts.
-        save: not in this version.
-        workspace: not in this version.
+        save: when the sandbox stops, its disk is saved under this name or absolute path.
+        workspace: the folder of saves, instead of ``.quicksand/sandboxes`` in the working folder.
         **options: the fields of ``SandboxConfig``, such as ``memory="2G"``.
 
     Raises:
@@ -70,7 +81,14 @@ class Sandbox(Desktop, BaseSandbox):
         await run(self._begin_start(), self._on_progress)
 
     async def stop(self) -> None:
-        """Ends the machine and removes its temporary files; does nothing when it does not run."""
+        """Ends the machine; does nothing when it does not run.
+
+        With ``save=`` its disk is saved first, otherwise it is gone.
+
+        Raises:
+            SaveError: the save failed. The machine is ended all the same, and a save that was
+                there before is untouched.
+        """
         await run(self._begin_stop(), cancellable=False)
 
     async def __aenter__(self) -> Self:
@@ -305,6 +323,98 @@ class Sandbox(Desktop, BaseSandbox):
             ...     await sb.set_allow(["example.com", "*.example.org:443"])
         """
         await run(self._begin_set_allow(allow))
+
+    async def save(
+        self,
+        name: str | os.PathLike[str],
+        *,
+        workspace: str | os.PathLike[str] | None = None,
+        compress: bool = False,
+        delete_checkpoints: bool = False,
+    ) -> SaveManifest:
+        """Saves the disk while the machine runs on; ``Sandbox(image=name)`` starts from it.
+
+        The guest writes everything out and stands still for a moment. A save of that name is
+        replaced in one step: whatever happens, the old one or the new one is there.
+
+        Args:
+            name: the save's name, or its absolute path.
+            workspace: the folder of saves, instead of ``.quicksand/sandboxes``.
+            compress: compress what was written since the start.
+            delete_checkpoints: delete the checkpoints afterwards. A save holds none either way.
+
+        Raises:
+            NotRunningError: the sandbox does not run.
+            ConfigError: the name leads elsewhere, or something that is no save is in the way.
+            SaveError: it failed, with the cause.
+
+        Example:
+            >>> async def keep(sb):
+            ...     await sb.execute("echo data > /root/file")
+            ...     return await sb.save("my-env")
+        """
+        begin = self._begin_save(name, workspace, compress, delete_checkpoints)
+        return SaveManifest.from_json(await run(begin))
+
+    async def checkpoint(self, tag: str) -> Checkpoint:
+        """Keeps memory and disk of the running machine under a name, for ``revert``.
+
+        The machine stands still meanwhile. A checkpoint of that name is replaced; all of them end
+        with the machine.
+
+        Raises:
+            NotRunningError: the sandbox does not run.
+            ConfigError: the name is empty, too long, or cannot be shown.
+
+        Example:
+            >>> import asyncio
+            >>> from quicksand import Sandbox
+            >>> async def main():
+            ...     async with Sandbox(image="minimal", memory="256M") as sb:
+            ...         await sb.execute("echo good > /state")
+            ...         await sb.checkpoint("good")
+            ...         await sb.execute("echo bad > /state")
+            ...         await sb.revert("good")
+            ...         print((await sb.execute("cat /state")).stdout, end="")
+            >>> asyncio.run(main())
+            good
+        """
+        return Checkpoint(*await run(self._begin_checkpoint("make", tag)))
+
+    async def revert(self, tag: str) -> None:
+        """Takes the machine back to a checkpoint: memory, processes, open files and disk.
+
+        The guest's clock is of now. Calls that are under way fail; commands that they waited for
+        are gone.
+
+        Raises:
+            ConfigError: there is no checkpoint of that name (a ``ValueError``).
+        """
+        await run(self._begin_checkpoint("revert", tag))
+
+    async def checkpoints(self) -> list[Checkpoint]:
+        """The checkpoints of the running machine, the oldest first."""
+        return [Checkpoint(*each) for each in await run(self._begin_checkpoint("list", None))]
+
+    async def delete_checkpoint(self, tag: str) -> None:
+        """Deletes a checkpoint.
+
+        Raises:
+            ConfigError: there is no checkpoint of that name (a ``ValueError``).
+        """
+        await run(self._begin_checkpoint("delete", tag))
+
+    async def metrics(self) -> Metrics:
+        """What the machine uses: processor, memory, disk and network.
+
+        Raises:
+            NotRunningError: the sandbox does not run.
+
+        Example:
+            >>> async def is_busy(sb):
+            ...     return (await sb.metrics()).cpu_seconds > 10
+        """
+        return Metrics(**await run(self._begin_metrics()))
 
 
 class AlpineSandbox(Sandbox):

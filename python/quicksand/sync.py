@@ -19,7 +19,17 @@ from ._bridge import run_sync
 from ._config import Forward, PortForward, read_forward
 from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
-from ._machine import BaseSandbox, ExecuteResult, GuestPath, MountHandle, Output, Transfer
+from ._machine import (
+    BaseSandbox,
+    Checkpoint,
+    ExecuteResult,
+    GuestPath,
+    Metrics,
+    MountHandle,
+    Output,
+    Transfer,
+)
+from ._saves import SaveManifest
 
 if TYPE_CHECKING:
     from typing_extensions import Literal, Self
@@ -194,6 +204,38 @@ class Sandbox(BaseDesktop, BaseSandbox):
     def query_mouse_position(self) -> tuple[int, int] | None:
         """See ``quicksand.Sandbox.query_mouse_position``."""
         return run_sync(self._begin_desktop("query_mouse_position"))
+
+    def save(
+        self,
+        name: str | os.PathLike[str],
+        *,
+        workspace: str | os.PathLike[str] | None = None,
+        compress: bool = False,
+        delete_checkpoints: bool = False,
+    ) -> SaveManifest:
+        """See ``quicksand.Sandbox.save``."""
+        begin = self._begin_save(name, workspace, compress, delete_checkpoints)
+        return SaveManifest.from_json(run_sync(begin))
+
+    def checkpoint(self, tag: str) -> Checkpoint:
+        """See ``quicksand.Sandbox.checkpoint``."""
+        return Checkpoint(*run_sync(self._begin_checkpoint("make", tag)))
+
+    def revert(self, tag: str) -> None:
+        """See ``quicksand.Sandbox.revert``."""
+        run_sync(self._begin_checkpoint("revert", tag))
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """See ``quicksand.Sandbox.checkpoints``."""
+        return [Checkpoint(*each) for each in run_sync(self._begin_checkpoint("list", None))]
+
+    def delete_checkpoint(self, tag: str) -> None:
+        """See ``quicksand.Sandbox.delete_checkpoint``."""
+        run_sync(self._begin_checkpoint("delete", tag))
+
+    def metrics(self) -> Metrics:
+        """See ``quicksand.Sandbox.metrics``."""
+        return Metrics(**run_sync(self._begin_metrics()))
 
 
 class AlpineSandbox(Sandbox):

@@ -14,6 +14,7 @@ mod mount;
 pub mod openapi;
 mod request;
 mod response;
+pub mod resync;
 
 pub use error::{Error, suggest};
 pub use event::StreamEvent;
@@ -21,12 +22,12 @@ pub use files::{EntryKind, FileEntry, ReadFilesRequest, WriteFilesRequest, Write
 pub use frame::{Frame, FrameDecoder, FrameKind};
 pub use mount::{MountRequest, UnmountRequest, check_target};
 pub use request::{
-    AuthenticateRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest, PtyRequest,
-    ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
+    AuthenticateRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest, FreezeRequest,
+    PtyRequest, ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
 };
 pub use response::{
-    AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, OkResponse, PingResponse,
-    UserResponse, exit_code_of_signal, timeout_message,
+    AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, FreezeResponse, GrowResponse,
+    OkResponse, PingResponse, UserResponse, exit_code_of_signal, timeout_message,
 };
 
 /// The paths of the agent's API, as the router serves them and the document lists them.
@@ -53,6 +54,12 @@ pub mod paths {
     pub const MOUNT: &str = "/mount";
     /// `POST`: unmounts it.
     pub const UNMOUNT: &str = "/unmount";
+    /// `POST`: writes everything to the disk and keeps it still, for a time at most.
+    pub const FREEZE: &str = "/freeze";
+    /// `POST`: lets a frozen disk go on.
+    pub const THAW: &str = "/thaw";
+    /// `POST`: makes the root file system as large as its disk.
+    pub const GROW: &str = "/grow";
     /// `POST`: writes everything to the disk and powers the guest off.
     pub const SHUTDOWN: &str = "/shutdown";
 }

@@ -77,6 +77,14 @@ pub fn document() -> Value {
                 "mount", "Mount a share of the host", "MountRequest", "OkResponse", None),
             (paths::UNMOUNT): post(
                 "unmount", "Unmount a share", "UnmountRequest", "OkResponse", None),
+            (paths::FREEZE): post(
+                "freeze", "Write everything to the disk and keep it still for a time",
+                "FreezeRequest", "FreezeResponse", None),
+            (paths::THAW): post(
+                "thaw", "Let a frozen disk go on", "EmptyRequest", "OkResponse", None),
+            (paths::GROW): post(
+                "grow", "Make the root file system as large as its disk", "EmptyRequest",
+                "GrowResponse", None),
             (paths::SHUTDOWN): post(
                 "shutdown", "Write everything to the disk and power off", "ShutdownRequest",
                 "OkResponse", None),
@@ -183,6 +191,15 @@ fn schemas() -> Value {
             "target": text(),
             "force": described(flag(), "Also when it is in use"),
         }), &["target"]),
+        "EmptyRequest": request(json!({}), &[]),
+        "FreezeRequest": request(json!({
+            "seconds": described(count(), "After this time the agent thaws by itself"),
+        }), &["seconds"]),
+        "FreezeResponse": object(
+            json!({ "frozen": described(flag(), "False where it could only be written") }),
+            &["frozen"]),
+        "GrowResponse": object(
+            json!({ "bytes": described(count(), "The size of the file system now") }), &["bytes"]),
         "ShutdownRequest": request(json!({
             "force": described(flag(), "Pass over the distribution's init"),
         }), &[]),

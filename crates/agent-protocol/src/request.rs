@@ -198,6 +198,14 @@ pub struct DeleteUserRequest {
     pub remove_home: bool,
 }
 
+/// Body of `POST /freeze`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeRequest {
+    /// Seconds after which the agent thaws by itself.
+    pub seconds: u32,
+}
+
 /// Body of `POST /shutdown`; an empty body means the defaults.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +262,7 @@ json_request!(
     SignalRequest,
     CreateUserRequest,
     DeleteUserRequest,
+    FreezeRequest,
     ShutdownRequest
 );
 

@@ -30,6 +30,20 @@ pub struct OkResponse {
     pub ok: bool,
 }
 
+/// Answer to `POST /freeze`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FreezeResponse {
+    /// Whether the file system stands still; one that cannot was only written to the disk.
+    pub frozen: bool,
+}
+
+/// Answer to `POST /grow`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GrowResponse {
+    /// The size of the file system now, in bytes.
+    pub bytes: u64,
+}
+
 /// Answer to `POST /create_user`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserResponse {

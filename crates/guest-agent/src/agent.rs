@@ -36,6 +36,8 @@ pub struct Agent {
     lock: Arc<RwLock<()>>,
     /// Whether the machine is going down.
     pub ending: Cell<bool>,
+    /// Counts freezes and thaws of the disk, so that a thaw by time knows whether it is still meant.
+    pub freezes: Cell<u64>,
 }
 
 impl Agent {
@@ -76,6 +78,7 @@ pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
             },
             lock: Arc::default(),
             ending: Cell::new(false),
+            freezes: Cell::new(0),
         });
         for listener in setup.listeners {
             listen::open(&agent, listener).await?;

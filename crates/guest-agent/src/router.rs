@@ -52,6 +52,9 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
         | paths::FILES_WRITE
         | paths::MOUNT
         | paths::UNMOUNT
+        | paths::FREEZE
+        | paths::THAW
+        | paths::GROW
         | paths::SHUTDOWN => Method::POST,
         _ => return Err(Error::UnknownPath { path: path.to_owned() }),
     };
@@ -94,6 +97,9 @@ async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<
         paths::FILES_READ => endpoints::files::read(body),
         paths::MOUNT => endpoints::mount::mount(body).await,
         paths::UNMOUNT => endpoints::mount::unmount(body).await,
+        paths::FREEZE => endpoints::disk::freeze(agent, body).await,
+        paths::THAW => endpoints::disk::thaw(agent).await,
+        paths::GROW => endpoints::disk::grow().await,
         _ => endpoints::shutdown::request(agent, body).await,
     }
 }

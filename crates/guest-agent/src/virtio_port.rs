@@ -9,9 +9,13 @@
 //!   bytes are HTTP/2's preface, and they begin a buffer of their own, because the device never
 //!   joins two messages in one read; such a read ends the old connection and begins the new one.
 //!
+//! - A host whose guest went back in time says so in a message of its own
+//!   ([`agent_protocol::resync`]); it ends the old connection, is answered, and what follows is the
+//!   new one.
+//!
 //! See `drivers/char/virtio_console.c` and <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -21,6 +25,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use agent_protocol::resync;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::fs::{Mode, OFlags};
@@ -34,6 +39,8 @@ const PORTS: &str = "/sys/class/virtio-ports";
 /// The port's name arrives in a message of the host after the driver has started.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOOK_FOR: Duration = Duration::from_secs(30);
+/// Bytes that are read in one go at least: more than a preface with its settings, or a resync.
+const WHOLE: usize = 512;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Type byte of a SETTINGS frame, four bytes into the frame that must follow the preface.
 const SETTINGS: u8 = 4;
@@ -44,6 +51,8 @@ pub struct Port {
     hangups: AsyncFd<OwnedFd>,
     /// The start of a connection that was found at the end of the one before.
     ahead: Rc<RefCell<Vec<u8>>>,
+    /// A wish to begin anew that was found at the end of the connection before.
+    resync: Rc<Cell<Option<resync::Request>>>,
 }
 
 impl Port {
@@ -69,7 +78,7 @@ impl Port {
         let events = epoll::EventFlags::OUT | epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&hangups, &device, epoll::EventData::new_u64(0), events)?;
         let hangups = watch(hangups, Interest::READABLE)?;
-        Ok(Port { device, hangups, ahead: Rc::default() })
+        Ok(Port { device, hangups, ahead: Rc::default(), resync: Rc::default() })
     }
 
     /// Waits for a host and gives the connection to it.
@@ -83,11 +92,17 @@ impl Port {
             epoll::wait(self.hangups.get_ref(), &mut events[..], Some(&Timespec::default()))?;
             guard.clear_ready();
         }
+        let device = watch(self.device.try_clone()?, Interest::READABLE | Interest::WRITABLE)?;
+        if let Some(request) = self.resync.take() {
+            answer(&device, &request).await?;
+            renew(&request);
+        }
         Ok(Connection {
-            device: watch(self.device.try_clone()?, Interest::READABLE | Interest::WRITABLE)?,
+            device,
             ahead: Rc::clone(&self.ahead),
-            begun: false,
-            ended: false,
+            resync: Rc::clone(&self.resync),
+            begun: Cell::new(false),
+            ended: Cell::new(false),
         })
     }
 
@@ -95,6 +110,43 @@ impl Port {
         let mut descriptors = [PollFd::new(&self.device, PollFlags::OUT)];
         rustix::event::poll(&mut descriptors, Some(&Timespec::default()))?;
         Ok(descriptors[0].revents().contains(PollFlags::HUP))
+    }
+}
+
+/// Tells the host where the new connection begins.
+async fn answer(device: &AsyncFd<OwnedFd>, request: &resync::Request) -> io::Result<()> {
+    let message = resync::answer(&request.nonce);
+    let mut rest = &message[..];
+    while !rest.is_empty() {
+        let mut guard = device.writable().await?;
+        match rustix::io::write(device.get_ref(), rest) {
+            Ok(n_written) => rest = &rest[n_written..],
+            Err(Errno::AGAIN) if guard.ready().is_write_closed() => {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Err(Errno::AGAIN) => guard.clear_ready(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What must not be as it was when the guest's state was kept: its clock and its random numbers.
+fn renew(request: &resync::Request) {
+    const RNDRESEEDCRNG: u32 = 0x5207;
+    let time = Timespec {
+        tv_sec: (request.unix_nanos / 1_000_000_000) as i64,
+        tv_nsec: (request.unix_nanos % 1_000_000_000) as _,
+    };
+    // An agent that may do neither (a test on the host) goes on as it is.
+    let _ = rustix::time::clock_settime(rustix::time::ClockId::Realtime, time);
+    if fs_err::write("/dev/urandom", request.nonce).is_ok()
+        && let Ok(file) = fs_err::File::open("/dev/urandom")
+    {
+        use std::os::fd::AsRawFd as _;
+        // SAFETY: the descriptor is open; the command takes no argument.
+        unsafe { libc::ioctl(file.as_raw_fd(), RNDRESEEDCRNG as _) };
     }
 }
 
@@ -116,24 +168,25 @@ fn begins_connection(bytes: &[u8]) -> bool {
 pub struct Connection {
     device: AsyncFd<OwnedFd>,
     ahead: Rc<RefCell<Vec<u8>>>,
-    begun: bool,
-    ended: bool,
+    resync: Rc<Cell<Option<resync::Request>>>,
+    begun: Cell<bool>,
+    ended: Cell<bool>,
 }
 
 impl Read for Connection {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if this.ended {
+        let this = &*self;
+        if this.ended.get() {
             return Poll::Ready(Ok(()));
         }
         {
             let mut ahead = this.ahead.borrow_mut();
             if !ahead.is_empty() {
-                this.begun = true;
+                this.begun.set(true);
                 let length = ahead.len().min(cursor.remaining());
                 cursor.put_slice(&ahead[..length]);
                 ahead.drain(..length);
@@ -142,25 +195,31 @@ impl Read for Connection {
         }
         loop {
             let mut guard = ready!(this.device.poll_read_ready(cx))?;
-            // SAFETY: nothing is un-initialised; the kernel writes, and `advance` is told how much.
-            let spare = unsafe { cursor.as_mut() };
-            match rustix::io::read(this.device.get_ref(), spare) {
-                Ok((bytes, _)) => {
-                    if this.begun && begins_connection(bytes) {
-                        this.ahead.borrow_mut().extend_from_slice(bytes);
-                        this.ended = true;
-                        return Poll::Ready(Ok(()));
+            let result = if cursor.remaining() < WHOLE {
+                // HTTP/2 reads its preface in pieces, but a message must be seen whole to be known.
+                let mut whole = [MaybeUninit::uninit(); WHOLE];
+                rustix::io::read(this.device.get_ref(), &mut whole[..]).map(|(bytes, _)| {
+                    if !this.ends_with(bytes) {
+                        let taken = bytes.len().min(cursor.remaining());
+                        cursor.put_slice(&bytes[..taken]);
+                        this.ahead.borrow_mut().extend_from_slice(&bytes[taken..]);
                     }
-                    let length = bytes.len();
-                    this.begun |= length > 0;
-                    this.ended = length == 0;
+                })
+            } else {
+                // SAFETY: nothing is un-initialised; the kernel writes, and `advance` is told how
+                // much.
+                let spare = unsafe { cursor.as_mut() };
+                let read = rustix::io::read(this.device.get_ref(), spare);
+                read.map(|(bytes, _)| if this.ends_with(bytes) { 0 } else { bytes.len() }).map(
                     // SAFETY: the kernel has written that many bytes.
-                    unsafe { cursor.advance(length) };
-                    return Poll::Ready(Ok(()));
-                }
+                    |length| unsafe { cursor.advance(length) },
+                )
+            };
+            match result {
+                Ok(()) => return Poll::Ready(Ok(())),
                 // The hang-up is remembered although the next host is there already.
                 Err(Errno::AGAIN) if guard.ready().is_read_closed() => {
-                    this.ended = true;
+                    this.ended.set(true);
                     return Poll::Ready(Ok(()));
                 }
                 Err(Errno::AGAIN) => guard.clear_ready(),
@@ -172,6 +231,22 @@ impl Read for Connection {
 }
 
 impl Connection {
+    /// Takes note of what was read in one go, and says whether the connection ends with it.
+    fn ends_with(&self, bytes: &[u8]) -> bool {
+        if let Some(request) = resync::parse(bytes) {
+            self.resync.set(Some(request));
+            self.ahead.borrow_mut().extend_from_slice(&bytes[resync::REQUEST_LEN..]);
+            self.ended.set(true);
+        } else if self.begun.get() && begins_connection(bytes) {
+            self.ahead.borrow_mut().extend_from_slice(bytes);
+            self.ended.set(true);
+        } else {
+            self.begun.set(true);
+            self.ended.set(bytes.is_empty());
+        }
+        self.ended.get()
+    }
+
     fn poll_with(
         &self,
         cx: &mut Context<'_>,

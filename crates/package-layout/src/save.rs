@@ -6,7 +6,17 @@ use crate::{Error, portable::is_windows_device};
 /// The folder of all saves, below the working folder or the home folder.
 pub const SANDBOXES_DIR: &str = ".quicksand/sandboxes";
 
+/// What the name of a folder starts with in which a save is being written.
+pub const PART_PREFIX: &str = ".quicksand-part-";
+/// What the name of a folder ends with, after a dot and the save's name, that is being replaced.
+pub const OLD_SUFFIX: &str = ".quicksand-old";
+
 pub use crate::image::{MANIFEST_FILE, OVERLAYS_DIR, overlay_file, overlay_number};
+
+/// Whether a folder among saves is one that is being written or replaced, and no save.
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with(PART_PREFIX) || (name.starts_with('.') && name.ends_with(OLD_SUFFIX))
+}
 
 /// Checks that a save's name is the name of one folder, on every system that it may be carried
 /// to. Absolute paths, which the Python interface allows too, are not names: whether they point
@@ -31,6 +41,9 @@ pub fn check_name(name: &str) -> Result<(), Error> {
     }
     if name.ends_with([' ', '.']) || name.starts_with(' ') {
         return error("it starts or ends with a space, or ends with a dot, which Windows drops");
+    }
+    if is_unfinished(name) {
+        return error("saves that are being written have such names");
     }
     if is_windows_device(name) {
         return error("Windows keeps that name for a device");
@@ -64,6 +77,8 @@ mod tests {
             "x ",
             " x",
             "nul",
+            ".quicksand-part-1",
+            ".x.quicksand-old",
             "NUL.txt",
             "Com1",
             "lpt9.save",

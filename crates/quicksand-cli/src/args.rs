@@ -39,6 +39,8 @@ pub enum Task {
     List(ListArgs),
     /// Remove saves, and with --global caches
     Clean(CleanArgs),
+    /// List, check, remove, export and import what sandboxes were saved as
+    Save(SaveArgs),
     /// Say which QEMU is used, where it was found and why, and how fast it can be
     Qemu(QemuArgs),
 }
@@ -106,6 +108,10 @@ pub struct RunArgs {
     #[arg(short = 't', long)]
     pub tty: bool,
 
+    /// Save the disk when the run ends: a name for .quicksand/sandboxes, or a path
+    #[arg(short = 'o', long, value_name = "NAME_OR_PATH")]
+    pub output: Option<String>,
+
     // Last, because its heading holds for every option after it.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -126,6 +132,10 @@ pub struct MachineArgs {
     /// Number of virtual processors [default: 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<u64>,
+
+    /// Grow the disk and its file system to this size [default: the image's]
+    #[arg(long, value_name = "SIZE")]
+    pub disk_size: Option<String>,
 
     /// What the guest may reach [default: mounts-only]
     #[arg(long, value_enum, value_name = "MODE")]
@@ -242,6 +252,81 @@ pub struct ListArgs {
     pub json: bool,
 }
 
+/// The options of `quicksand save`.
+#[derive(Debug, Args)]
+pub struct SaveArgs {
+    #[command(subcommand)]
+    pub action: SaveAction,
+}
+
+/// What to do with saves. A save is given by its name, or by the path of its folder.
+#[derive(Debug, Subcommand)]
+pub enum SaveAction {
+    /// List the saves, damaged ones too
+    List {
+        #[command(flatten)]
+        place: SavePlace,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a save holds
+    Show {
+        /// Its name or path
+        name: String,
+        #[command(flatten)]
+        place: SavePlace,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check saves completely; fails when one is damaged
+    Validate {
+        /// Their names or paths
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        place: SavePlace,
+    },
+    /// Remove saves
+    Remove {
+        /// Their names or paths
+        #[arg(required = true)]
+        names: Vec<String>,
+        #[command(flatten)]
+        place: SavePlace,
+    },
+    /// Write a save to one file, for another machine
+    Export {
+        /// Its name or path
+        name: String,
+        /// The file [default: NAME.tar]
+        file: Option<std::path::PathBuf>,
+        #[command(flatten)]
+        place: SavePlace,
+    },
+    /// Make a save from an exported file, whoever it came from
+    Import {
+        /// The file
+        file: std::path::PathBuf,
+        /// Its name or path [default: the file's name]
+        name: Option<String>,
+        #[command(flatten)]
+        place: SavePlace,
+        /// Replace a save of that name
+        #[arg(long)]
+        replace: bool,
+    },
+}
+
+/// Where saves are.
+#[derive(Debug, Args)]
+pub struct SavePlace {
+    /// The folder of saves [default: .quicksand/sandboxes]
+    #[arg(long, value_name = "FOLDER")]
+    pub workspace: Option<std::path::PathBuf>,
+}
+
 /// The options of `quicksand qemu`.
 #[derive(Debug, Args)]
 pub struct QemuArgs {
@@ -290,6 +375,7 @@ impl MachineArgs {
         put("arch", json!(self.arch));
         put("memory", json!(self.memory));
         put("cpus", json!(self.cpus));
+        put("disk_size", json!(self.disk_size));
         put("network_mode", json!(self.network.map(Network::option)));
         put("port_forwards", json!(self.publish));
         put("mounts", json!(self.volume));
@@ -473,7 +559,7 @@ mod tests {
         let mut cli = Cli::command().term_width(100);
         cli.build();
         let mut help = String::new();
-        for name in ["run", "install", "uninstall", "list", "clean", "qemu"] {
+        for name in ["run", "install", "uninstall", "list", "save", "clean", "qemu"] {
             if let Some(command) = cli.find_subcommand_mut(name) {
                 help.push_str(&format!("{}\n----\n", command.render_help()));
             }

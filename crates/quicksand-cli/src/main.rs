@@ -11,6 +11,7 @@ mod places;
 mod qemu;
 mod report;
 mod run;
+mod save;
 mod signals;
 mod streams;
 mod terminal;
@@ -26,6 +27,7 @@ fn main() {
         Task::Install(args) => install::run(args).map(|()| 0),
         Task::Uninstall(args) => install::uninstall(args).map(|()| 0),
         Task::Clean(args) => clean::run(args).map(|()| 0),
+        Task::Save(args) => save::run(&args.action).map(|()| 0),
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
     };
     let code = outcome.unwrap_or_else(|failure| failure.print());

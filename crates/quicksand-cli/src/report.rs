@@ -36,6 +36,15 @@ impl Failure {
         Self { message: chain(error), hint: error.hint(), code }
     }
 
+    /// A failed task that is no sandbox's. A wrong argument is a wrong command line.
+    pub fn task(error: &sandbox::Error) -> Self {
+        let code = match error {
+            sandbox::Error::InvalidValue { .. } => USAGE,
+            _ => FAILURE,
+        };
+        Self { message: chain(error), hint: error.hint(), code }
+    }
+
     /// A failed search for QEMU or images, with the places that were looked at.
     pub fn locate(error: &runtime_locator::Error) -> Self {
         let mut message = chain(error);

@@ -7,6 +7,7 @@ use crate::{
     args::RunArgs,
     places,
     report::{Failure, INTERRUPTED, SANDBOX, TIMED_OUT, USAGE},
+    save,
     signals::{Signal, Signals},
     streams::{self, Writer},
     terminal::{self, RawMode, Status},
@@ -34,8 +35,11 @@ const SHELLS: &str = "for s in /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\
 /// Runs it, and gives the exit code.
 pub fn run(args: &RunArgs) -> Result<i32, Failure> {
     let request = request(args, terminal::is_interactive())?;
-    let config = SandboxConfig::from_value(args.machine.to_options(&args.image))
-        .map_err(|error| Failure::sandbox(&error))?;
+    let mut options = args.machine.to_options(&args.image);
+    if let Some(output) = &args.output {
+        options["save"] = save::name_or_path(output).into();
+    }
+    let config = SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -51,6 +51,8 @@ fn class_of(error: &Error) -> &'static str {
         Error::UnknownOption { .. } => "UnknownOptionError",
         Error::NotYet { .. } => "NotAvailableError",
         Error::Locate(error) => class_of_locate(error),
+        Error::SaveNotFound { .. } => "SaveNotFoundError",
+        Error::SaveFailed { .. } => "SaveError",
         Error::AlreadyRunning => "AlreadyRunningError",
         Error::NotRunning { .. } | Error::Stopped { .. } => "NotRunningError",
         Error::BootTimeout { .. } | Error::BootFailed { .. } => "StartError",
@@ -62,6 +64,7 @@ fn class_of(error: &Error) -> &'static str {
         Error::Mount { .. } => "MountError",
         Error::AcceleratorUnusable { .. }
         | Error::BadImage { .. }
+        | Error::BaseChanged { .. }
         | Error::Spawn { .. }
         | Error::PortInUse { .. }
         | Error::QemuExited { .. } => "StartError",

@@ -10,6 +10,7 @@ mod files;
 mod host;
 mod machine;
 mod operation;
+mod saves;
 
 use pyo3::prelude::*;
 
@@ -22,6 +23,7 @@ mod _native {
         host::{check_config, detect_accelerator, find_qemu, host, machine_type},
         machine::{Machine, shutdown},
         operation::Operation,
+        saves::{export_save, import_save, list_saves, remove_save, validate_save},
     };
 
     #[pymodule_init]

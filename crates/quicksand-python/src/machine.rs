@@ -14,7 +14,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use sandbox::{Error, ExecuteRequest, Forward, Mount, Sandbox, SandboxConfig};
+use sandbox::{Error, ExecuteRequest, Forward, Mount, Sandbox, SandboxConfig, save::SaveOptions};
 use std::{
     collections::BTreeMap,
     mem::ManuallyDrop,
@@ -159,6 +159,63 @@ impl Machine {
             serde_json::from_str(call).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let sandbox = Arc::clone(&self.sandbox);
         Operation::begin(wake, |_| async move { call.run(&sandbox).await }, async {})
+    }
+
+    #[pyo3(signature = (wake, name, *, workspace, compress, delete_checkpoints))]
+    fn save(
+        &self,
+        wake: Py<PyAny>,
+        name: String,
+        workspace: Option<PathBuf>,
+        compress: bool,
+        delete_checkpoints: bool,
+    ) -> PyResult<Operation> {
+        self.check_process("save")?;
+        let options = SaveOptions { workspace, compress, delete_checkpoints };
+        let sandbox = Arc::clone(&self.sandbox);
+        let work = |_| async move {
+            sandbox.save(&name, &options).await.map(|manifest| Value::Text(manifest.to_json()))
+        };
+        Operation::begin(wake, work, async {})
+    }
+
+    /// Makes, restores, lists or deletes checkpoints.
+    fn checkpoint(
+        &self,
+        wake: Py<PyAny>,
+        action: &str,
+        tag: Option<String>,
+    ) -> PyResult<Operation> {
+        self.check_process("use checkpoints")?;
+        let sandbox = Arc::clone(&self.sandbox);
+        let tag = tag.unwrap_or_default();
+        match action {
+            "make" => {
+                let work = |_| async move { sandbox.checkpoint(&tag).await.map(Value::Checkpoint) };
+                Operation::begin(wake, work, async {})
+            }
+            "revert" => {
+                let work = |_| async move { sandbox.revert(&tag).await.map(|()| Value::Nothing) };
+                Operation::begin(wake, work, async {})
+            }
+            "list" => {
+                let work = |_| async move { sandbox.checkpoints().await.map(Value::Checkpoints) };
+                Operation::begin(wake, work, async {})
+            }
+            _ => {
+                let work = |_| async move {
+                    sandbox.delete_checkpoint(&tag).await.map(|()| Value::Nothing)
+                };
+                Operation::begin(wake, work, async {})
+            }
+        }
+    }
+
+    fn metrics(&self, wake: Py<PyAny>) -> PyResult<Operation> {
+        self.check_process("measure")?;
+        let sandbox = Arc::clone(&self.sandbox);
+        let work = |_| async move { sandbox.metrics().await.map(Value::Metrics) };
+        Operation::begin(wake, work, async {})
     }
 
     #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, env, streaming))]

@@ -5,7 +5,11 @@
 
 use crate::{background, errors};
 use bytes::Bytes;
-use pyo3::{IntoPyObjectExt as _, prelude::*, types::PyBytes};
+use pyo3::{
+    IntoPyObjectExt as _,
+    prelude::*,
+    types::{PyBytes, PyDict},
+};
 use sandbox::OutputStream;
 use std::{
     collections::VecDeque,
@@ -32,6 +36,14 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// Anything small, as JSON.
     Json(serde_json::Value),
+    /// JSON.
+    Text(String),
+    /// A checkpoint that was made.
+    Checkpoint(sandbox::Checkpoint),
+    /// All checkpoints.
+    Checkpoints(Vec<sandbox::Checkpoint>),
+    /// What the machine uses.
+    Metrics(sandbox::Metrics),
 }
 
 enum Event {
@@ -223,7 +235,38 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
             let value = (stdout, stderr, result.exit_code, dropped.0, dropped.1);
             ("done", value).into_bound_py_any(py)
         }
+        Event::Done(Value::Text(text)) => ("done", text).into_bound_py_any(py),
+        Event::Done(Value::Checkpoint(made)) => ("done", fields(&made)).into_bound_py_any(py),
+        Event::Done(Value::Checkpoints(all)) => {
+            let all: Vec<_> = all.iter().map(fields).collect();
+            ("done", all).into_bound_py_any(py)
+        }
+        Event::Done(Value::Metrics(metrics)) => {
+            ("done", measures(py, &metrics)?).into_bound_py_any(py)
+        }
         Event::Failed(error) => ("failed", errors::to_python(py, &error)).into_bound_py_any(py),
         Event::Cancelled => ("failed", errors::cancelled(py)).into_bound_py_any(py),
     }
+}
+
+/// The fields of Python's `Checkpoint`, in their order.
+fn fields(checkpoint: &sandbox::Checkpoint) -> (String, f64, u64) {
+    let created = checkpoint.created.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (checkpoint.tag.clone(), created.as_secs_f64(), checkpoint.state_bytes)
+}
+
+/// The fields of Python's `Metrics`.
+fn measures<'py>(py: Python<'py>, metrics: &sandbox::Metrics) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("uptime", metrics.uptime.as_secs_f64())?;
+    fields.set_item("cpu_seconds", metrics.cpu.map(|cpu| cpu.as_secs_f64()))?;
+    fields.set_item("memory_rss", metrics.memory_rss)?;
+    fields.set_item("disk_read_bytes", metrics.disk_read_bytes)?;
+    fields.set_item("disk_written_bytes", metrics.disk_written_bytes)?;
+    fields.set_item("overlay_bytes", metrics.overlay_bytes)?;
+    fields.set_item("network_received_bytes", metrics.network_received_bytes)?;
+    fields.set_item("network_sent_bytes", metrics.network_sent_bytes)?;
+    fields.set_item("guest_memory_total", metrics.guest_memory_total)?;
+    fields.set_item("guest_memory_available", metrics.guest_memory_available)?;
+    Ok(fields)
 }

@@ -40,6 +40,11 @@ pub struct ImageFind {
     pub initrd: PathBuf,
     /// The disks from bottom to top; the first is the base image's.
     pub chain: Vec<PathBuf>,
+    /// The name by which the image below all saves is found again: an installed image, or the
+    /// absolute path of one.
+    pub base: String,
+    /// How many disks of the chain are that image's; those above them are saves'.
+    pub n_base_disks: usize,
     /// The configuration of the manifests of all layers, upper ones winning, without the names of
     /// the images below.
     pub defaults: Map<String, Value>,
@@ -101,6 +106,8 @@ fn find_below(
                                 kernel: base.kernel,
                                 initrd: base.initrd,
                                 chain: vec![base.disk],
+                                base: lasting_name(search, name, &source),
+                                n_base_disks: 1,
                                 defaults: if held.has_manifest && own_folder {
                                     config_of(read_manifest(&folder)?)
                                 } else {
@@ -269,6 +276,8 @@ fn base_by_file(
             kernel: base.kernel,
             initrd: base.initrd,
             chain: vec![base.disk],
+            base: lasting_name(search, name, &Source::Configuration),
+            n_base_disks: 1,
             defaults: Map::new(),
             source: Source::Configuration,
             tried: Vec::new(),
@@ -311,8 +320,25 @@ fn layered(
     })?;
     let mut defaults = base.defaults;
     defaults.extend(config_of(manifest));
-    let chain = base.chain.into_iter().chain(overlays).collect();
-    Ok(ImageFind { name: name.to_owned(), chain, defaults, source, ..base })
+    let chain: Vec<PathBuf> = base.chain.into_iter().chain(overlays).collect();
+    let below = match source {
+        // A save is whole by itself but for the image below it: a save made from it holds its disks.
+        Source::Configuration | Source::WorkingFolder | Source::HomeFolder => {
+            (base.base, base.n_base_disks)
+        }
+        _ => (lasting_name(search, name, &source), chain.len()),
+    };
+    let (lowest, n_base_disks) = below;
+    let name = name.to_owned();
+    Ok(ImageFind { name, chain, base: lowest, n_base_disks, defaults, source, ..base })
+}
+
+/// The name that finds the same image from another working folder.
+fn lasting_name(search: &Search, name: &str, source: &Source) -> String {
+    match source {
+        Source::Configuration => as_path(search, name).to_string_lossy().into_owned(),
+        _ => name.to_owned(),
+    }
 }
 
 /// The manifest's configuration without what names the layer below.

@@ -6,7 +6,7 @@ use crate::{
 };
 use package_layout::{
     image::{IMAGES_DIR, PACKAGE_PREFIX, PUBLISHED},
-    save::SANDBOXES_DIR,
+    save::{SANDBOXES_DIR, is_unfinished},
     user_data,
 };
 use serde::Serialize;
@@ -51,7 +51,8 @@ pub struct ImageListing {
 pub fn list_images(search: &Search) -> Vec<ImageListing> {
     let mut list = Vec::new();
     let mut saves = |parent: &Path, source: &Source| {
-        for (name, folder) in sub_folders(&parent.join(SANDBOXES_DIR)) {
+        let folders = sub_folders(&parent.join(SANDBOXES_DIR));
+        for (name, folder) in folders.into_iter().filter(|(name, _)| !is_unfinished(name)) {
             list_folder(&mut list, &folder, Some(&name), ImageKind::Save, source);
         }
     };

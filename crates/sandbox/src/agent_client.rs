@@ -5,7 +5,10 @@
 //! TCP it is HTTP/1.1 with a connection for each request. Every byte that comes back is the
 //! guest's: headers, frames, events and error texts are bounded.
 
+mod disk;
 mod files;
+#[cfg(unix)]
+mod resync;
 mod session;
 
 use crate::error::{Error, Result};
@@ -13,9 +16,11 @@ use agent_protocol::{ErrorResponse, limits, paths};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
+#[cfg(unix)]
+use hyper::client::conn::http2;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -23,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
+#[cfg(unix)]
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -46,31 +52,18 @@ pub(crate) struct AgentClient {
 
 #[derive(Clone)]
 enum Wire {
-    Stream(http2::SendRequest<RequestBody>),
+    #[cfg(unix)]
+    Stream(Arc<resync::Stream>),
     Tcp(u16),
 }
 
 impl AgentClient {
     /// Speaks HTTP/2 on a stream. Nothing is waited for: requests are answered once the guest's
     /// agent has opened its end.
-    pub(crate) async fn on_stream<S>(stream: S, token: &str) -> Result<Self>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(limits::STREAM_WINDOW)
-            .initial_connection_window_size(limits::CONNECTION_WINDOW)
-            .max_frame_size(limits::MAX_HTTP2_FRAME)
-            .max_header_list_size(limits::MAX_HEADERS as u32)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the agent's connection ended");
-            }
-        });
-        Ok(Self::new(Wire::Stream(sender), token))
+    #[cfg(unix)]
+    pub(crate) async fn on_stream(stream: tokio::net::UnixStream, token: &str) -> Result<Self> {
+        let stream = resync::Stream::open(stream).await?;
+        Ok(Self::new(Wire::Stream(Arc::new(stream)), token))
     }
 
     /// Speaks HTTP/1.1 to a loopback port.
@@ -105,8 +98,9 @@ impl AgentClient {
             .header(header::AUTHORIZATION, &*self.authorization)
             .header(header::CONTENT_TYPE, body.content_type);
         match &self.wire {
-            Wire::Stream(sender) => {
-                let mut sender = sender.clone();
+            #[cfg(unix)]
+            Wire::Stream(stream) => {
+                let mut sender = stream.sender();
                 let request = request.uri(format!("http://agent{path}"));
                 let request = request.body(body).map_err(broken)?;
                 sender.ready().await.map_err(broken)?;
@@ -128,6 +122,19 @@ impl AgentClient {
                 sender.send_request(request).await.map_err(broken)
             }
         }
+    }
+
+    /// Finds the agent of a guest that went back in time. Everything that was under way is lost.
+    pub(crate) async fn resync(&self) -> Result<()> {
+        match &self.wire {
+            #[cfg(unix)]
+            Wire::Stream(stream) => stream.resync().await?,
+            Wire::Tcp(_) => {
+                wait_on_port(self, std::future::ready(())).await?;
+                self.set_clock().await;
+            }
+        }
+        self.ping().await
     }
 
     fn has_sessions(&self) -> bool {
@@ -162,6 +169,28 @@ pub(crate) async fn wait_on_port(
             () = &mut ready, if !is_ready => is_ready = true,
         }
     }
+}
+
+/// Begins HTTP/2 on a stream, with all of its work on these tasks.
+#[cfg(unix)]
+async fn begin<S>(stream: S, tasks: &resync::Tasks) -> Result<http2::SendRequest<RequestBody>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http2::Builder::new(tasks.clone())
+        .initial_stream_window_size(limits::STREAM_WINDOW)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        .max_frame_size(limits::MAX_HTTP2_FRAME)
+        .max_header_list_size(limits::MAX_HEADERS as u32)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    hyper::rt::Executor::execute(tasks, async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the agent's connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// Turns an answer that is no success into an error with the agent's words.

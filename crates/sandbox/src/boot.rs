@@ -98,11 +98,17 @@ async fn attempt(
     let prepared = blocking(move || assembly::prepare(&config, &finds)).await?;
     timing.prepare = watch.lap();
     start.stage(2);
-    let (hull, wires) = prepared.launch()?;
+    let (hull, wires, origin) = prepared.launch()?;
     let is_on_trial =
         located.accelerator != Accelerator::Tcg && start.config.accel() == AccelChoice::Auto;
     let limit = boot_timeout(start.config, Some(located.accelerator));
-    let answered = first_answer(start, &hull, wires, watch, timing);
+    let answered = async {
+        let (qmp, agent) = first_answer(start, &hull, wires, watch, timing).await?;
+        if origin.is_grown {
+            agent.grow().await?;
+        }
+        Ok((qmp, agent))
+    };
     let no_progress = async {
         tokio::time::sleep(NO_PROGRESS).await;
         if !is_on_trial || hull.console.told().alive {
@@ -132,7 +138,8 @@ async fn attempt(
             timing.guest_marks = hull.console.told().marks;
             let accelerator = (located.accelerator, located.reason.clone());
             let forwards = start.config.port_forwards().to_vec();
-            let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), forwards);
+            let mut machine =
+                Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin, forwards);
             let mounts = start.config.mounts();
             let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
             if let Err(error) = mounting.await {

@@ -14,6 +14,7 @@ use host_platform::Arch;
 use runtime_locator::Accelerator;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Which accelerator a machine uses.
@@ -89,6 +90,9 @@ pub struct SandboxConfig {
     extra_qemu_args: Vec<String>,
     boot_timeout: Option<Duration>,
     accel: AccelChoice,
+    disk_size: Option<Size>,
+    save: Option<String>,
+    workspace: Option<PathBuf>,
     transport: Transport,
     wait_for: WaitFor,
     enable_display: bool,
@@ -182,6 +186,21 @@ impl SandboxConfig {
     /// The accelerator.
     pub fn accel(&self) -> AccelChoice {
         self.accel
+    }
+
+    /// The size that the disk and its file system grow to; the image's own when it is `None`.
+    pub fn disk_size(&self) -> Option<&Size> {
+        self.disk_size.as_ref()
+    }
+
+    /// The name or absolute path that a stop saves the disk under.
+    pub fn save(&self) -> Option<&str> {
+        self.save.as_deref()
+    }
+
+    /// The folder of saves, instead of `.quicksand/sandboxes` in the working folder.
+    pub fn workspace(&self) -> Option<&Path> {
+        self.workspace.as_deref()
     }
 
     /// The control transport.
@@ -300,6 +319,22 @@ impl SandboxConfigBuilder {
     /// Sets the accelerator.
     pub fn accel(self, accel: AccelChoice) -> Self {
         self.option("accel", options::accel_name(accel))
+    }
+
+    /// Sets the size that the disk and its file system grow to, in any form that [`Size::parse`]
+    /// reads.
+    pub fn disk_size(self, size: &str) -> Self {
+        self.option("disk_size", size)
+    }
+
+    /// Sets the name or absolute path that a stop saves the disk under.
+    pub fn save(self, name: &str) -> Self {
+        self.option("save", name)
+    }
+
+    /// Sets the folder of saves.
+    pub fn workspace(self, folder: impl AsRef<Path>) -> Self {
+        self.option("workspace", folder.as_ref().to_string_lossy().into_owned())
     }
 
     /// Sets the control transport.

@@ -273,6 +273,82 @@ pub enum Error {
         /// QEMU's words, or what is wrong with its picture.
         reason: String,
     },
+    /// There is no save at that place.
+    #[error("Save not found: `{path}`")]
+    SaveNotFound {
+        /// The folder of the save.
+        path: PathBuf,
+    },
+    /// A folder is not a save, or a damaged one.
+    #[error("`{path}` is not a save: {reason}")]
+    NotASave {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// Something is in the way of a new save.
+    #[error("Cannot write to `{path}`: {reason}")]
+    SaveInTheWay {
+        /// The folder or file.
+        path: PathBuf,
+        /// What it is.
+        reason: String,
+    },
+    /// A save could not be made. What was there before is untouched.
+    #[error("Failed to save to `{path}`")]
+    SaveFailed {
+        /// The folder of the save.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A save lies on another version of its image than the one that is installed.
+    #[error(
+        "The save `{path}` was made on another version of the image `{base}`{}",
+        version.as_ref().map(|version| format!(": {version}")).unwrap_or_default()
+    )]
+    BaseChanged {
+        /// The folder of the save.
+        path: PathBuf,
+        /// The image's name.
+        base: String,
+        /// The version of the image that it was made on.
+        version: Option<String>,
+    },
+    /// A file is not an exported save.
+    #[error("`{path}` is not an exported save: {reason}")]
+    BadArchive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no checkpoint of that name.
+    #[error("There is no checkpoint `{tag}`")]
+    UnknownCheckpoint {
+        /// The name as it was given.
+        tag: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// A checkpoint could not be made, restored or removed.
+    #[error("Failed to {action} the checkpoint `{tag}`: {reason}")]
+    CheckpointFailed {
+        /// What was tried.
+        action: &'static str,
+        /// The checkpoint's name.
+        tag: String,
+        /// QEMU's words.
+        reason: String,
+    },
+    /// The sandbox went back to a checkpoint while the call was under way.
+    #[error("The sandbox went back to a checkpoint during {action}")]
+    Reverted {
+        /// What was under way.
+        action: &'static str,
+    },
     /// QEMU's control connection failed or refused a command.
     #[error("QEMU's control connection failed at `{command}`: {reason}")]
     Qmp {
@@ -320,6 +396,26 @@ impl Error {
                 "Raise boot_timeout, or look at the console lines for what the guest waits for"
                     .into(),
             ),
+            Self::SaveNotFound { .. } => {
+                Some("`quicksand save list` shows the saves that there are".into())
+            }
+            Self::NotASave { .. } => Some(
+                "A save is a folder with manifest.json and overlays/0.qcow2, 1.qcow2, …".into(),
+            ),
+            Self::SaveInTheWay { .. } => {
+                Some("Choose another name or folder; only saves are replaced".into())
+            }
+            Self::SaveFailed { source, .. } => source.hint(),
+            Self::BaseChanged { base, version, .. } => Some(match version {
+                Some(version) => format!("Install version {version} of `{base}` again"),
+                None => format!("Install the version of `{base}` that it was made on"),
+            }),
+            Self::UnknownCheckpoint { known, .. } if known.is_empty() => {
+                Some("There are none yet: make one with checkpoint(tag)".into())
+            }
+            Self::UnknownCheckpoint { known, .. } => {
+                Some(format!("There are: {}", known.join(", ")))
+            }
             Self::HostDiskFull => Some(
                 "Free space in the folder for temporary files, then start a new sandbox".into(),
             ),
@@ -338,6 +434,9 @@ impl Error {
             | Self::AgentBroken { .. }
             | Self::OutputRefused
             | Self::Screen { .. }
+            | Self::BadArchive { .. }
+            | Self::CheckpointFailed { .. }
+            | Self::Reverted { .. }
             | Self::Qmp { .. } => None,
         }
     }
@@ -351,11 +450,16 @@ impl Error {
             | Self::UnknownOption { .. }
             | Self::NotAnObject { .. }
             | Self::Untypable { .. }
+            | Self::NotASave { .. }
+            | Self::SaveInTheWay { .. }
+            | Self::BadArchive { .. }
+            | Self::UnknownCheckpoint { .. }
             | Self::NotYet { .. } => ErrorKind::Value,
             Self::NoDisplay
             | Self::AlreadyRunning
             | Self::NotRunning { .. }
-            | Self::Stopped { .. } => ErrorKind::State,
+            | Self::Stopped { .. }
+            | Self::Reverted { .. } => ErrorKind::State,
             _ => ErrorKind::Runtime,
         }
     }

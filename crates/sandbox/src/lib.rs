@@ -13,6 +13,7 @@
 
 mod agent_client;
 mod boot;
+mod checkpoint;
 mod config;
 mod console;
 mod desktop;
@@ -25,6 +26,7 @@ mod launch;
 mod lifecycle;
 mod located;
 mod machine;
+mod metrics;
 mod mount;
 mod network;
 mod overlay;
@@ -34,12 +36,14 @@ mod qemu_args;
 mod qmp;
 mod running;
 mod sandbox;
+pub mod save;
 mod shares;
 mod size;
 mod timing;
 mod usernet;
 
 pub use agent_client::SessionInput;
+pub use checkpoint::Checkpoint;
 pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor};
 pub use desktop::{Key, MouseButton, POINTER_MAX, PointerUnit, Region, ScreenshotOptions};
 pub use error::{Error, ErrorKind, Result};
@@ -49,6 +53,7 @@ pub use execute::{
 pub use files::{DEFAULT_MAX_FILE, Transfer};
 pub use host_platform::Arch;
 pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, native_accelerator};
+pub use metrics::Metrics;
 pub use mount::{Mount, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};
 pub use plan::{

@@ -5,18 +5,45 @@
 //! are files in the folder for temporary files, removed on drop and swept at the next start.
 
 use crate::error::{Error, Result};
-use crate::qcow2::{self, Fault};
+use crate::qcow2::{self, Fault, Layer};
+use crate::size::Size;
+use host_platform::Arch;
+use runtime_locator::ImageFind;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// What makes the disk of one machine.
+/// What makes the disk of one machine: an empty overlay on the layers of its image.
 pub(crate) struct Overlay {
-    /// The overlay and its base as QEMU reaches them.
+    /// The overlay and its layers as QEMU reaches them.
     #[cfg(unix)]
     pub files: OverlayFiles,
     /// The overlay's path, removed with this value.
     #[cfg(not(unix))]
     pub path: tempfile::TempPath,
+    /// Where the disk came from.
+    pub origin: Origin,
+}
+
+/// Where the disk of a machine came from: what a save of it must say and hold.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The size that the guest sees, in bytes.
+    pub size: u64,
+    /// Whether that is more than the image's.
+    pub is_grown: bool,
+    /// The name of the image below all saves.
+    pub base: String,
+    /// That image's version.
+    pub version: String,
+    /// The digest of that image's topmost disk.
+    pub fingerprint: String,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// The overlay, for a save after the guest has powered itself off.
+    pub overlay: File,
+    /// The saves' layers from bottom to top, open since the start: their folder may be replaced.
+    pub save_layers: Vec<File>,
 }
 
 /// Open files of a disk. QEMU opens a disk for reading first and for writing later, and takes a
@@ -27,28 +54,34 @@ pub(crate) struct OverlayFiles {
     pub read_write: std::os::fd::OwnedFd,
     /// The same file for reading.
     pub read_only: std::os::fd::OwnedFd,
-    /// The base image for reading: it cannot be written through this.
-    pub base: std::os::fd::OwnedFd,
+    /// The layers for reading, the base first: they cannot be written through these.
+    pub layers: Vec<std::os::fd::OwnedFd>,
 }
 
 impl Overlay {
-    /// Checks the base and puts an empty overlay on it. `backing` is the base's name for QEMU when
-    /// that is not its path.
-    pub(crate) fn create(base: &Path, backing: Option<&str>) -> Result<Self> {
-        let unreadable =
-            |source| Error::File { action: "read the disk image", path: base.into(), source };
-        let mut image = fs_err::File::open(base).map_err(unreadable)?;
-        let size = qcow2::virtual_size(&mut image).map_err(|fault| match fault {
-            Fault::Bad(reason) => Error::BadImage { path: base.into(), reason },
-            Fault::Io(source) => unreadable(source),
+    /// Checks the image's layers and puts an empty overlay of the wanted size on them.
+    pub(crate) fn create(image: &ImageFind, wanted: Option<&Size>) -> Result<Self> {
+        let mut files = Vec::with_capacity(image.chain.len());
+        let mut save_layers = Vec::new();
+        let mut fingerprint = String::new();
+        let mut size = 0;
+        for (index, path) in image.chain.iter().enumerate() {
+            let (file, layer) = open_layer(path, index == 0, index >= image.n_base_disks)?;
+            if index + 1 == image.n_base_disks {
+                fingerprint = layer.fingerprint;
+            }
+            if index >= image.n_base_disks {
+                let action = "open the disk image";
+                let failed = |source| Error::File { action, path: path.clone(), source };
+                save_layers.push(file.file().try_clone().map_err(failed)?);
+            }
+            size = layer.size;
+            files.push(file);
+        }
+        let (head, length) = qcow2::empty_overlay(grown(size, wanted)?, "").ok_or_else(|| {
+            let reason = "its size is beyond the format".into();
+            Error::BadImage { path: image.chain[0].clone(), reason }
         })?;
-        let absolute = std::path::absolute(base).map_err(unreadable)?;
-        let name = backing.map_or_else(|| absolute.to_string_lossy(), Into::into);
-        let (head, length) =
-            qcow2::empty_overlay(size, &name, "qcow2").ok_or_else(|| Error::BadImage {
-                path: base.into(),
-                reason: "its size or the length of its path is beyond the format".into(),
-            })?;
         let folder = temporary_folder();
         let failed = |source| Error::File {
             action: "write the overlay disk in",
@@ -56,23 +89,82 @@ impl Overlay {
             source,
         };
         #[cfg(unix)]
+        let (mut file, read_only) = unnamed_file(&folder).map_err(failed)?;
+        #[cfg(not(unix))]
+        let mut file = {
+            sweep(&folder);
+            let mut builder = tempfile::Builder::new();
+            builder.prefix(PREFIX).suffix(".qcow2").tempfile_in(&folder).map_err(failed)?
+        };
+        file.write_all(&head).map_err(failed)?;
+        #[cfg(unix)]
+        let overlay = &file;
+        #[cfg(not(unix))]
+        let overlay = file.as_file();
+        overlay.set_len(length).map_err(failed)?;
+        let origin = Origin {
+            overlay: overlay.try_clone().map_err(failed)?,
+            is_grown: grown(size, wanted)? > size,
+            size: grown(size, wanted)?,
+            base: image.base.clone(),
+            version: image.version.clone(),
+            fingerprint,
+            arch: image.arch,
+            save_layers,
+        };
+        if image.chain.len() > image.n_base_disks
+            && let Some(top) = image.chain.last().and_then(|top| top.parent()?.parent())
         {
-            let (mut file, read_only) = unnamed_file(&folder).map_err(failed)?;
-            file.write_all(&head).and_then(|()| file.set_len(length)).map_err(failed)?;
-            let base = image.into_file().into();
-            Ok(Self { files: OverlayFiles { read_write: file.into(), read_only, base } })
+            crate::save::check_base(top, &origin)?;
+        }
+        #[cfg(unix)]
+        {
+            let layers = files.into_iter().map(|file| file.into_file().into()).collect();
+            let files = OverlayFiles { read_write: file.into(), read_only, layers };
+            Ok(Self { files, origin })
         }
         #[cfg(not(unix))]
         {
-            sweep(&folder);
-            let mut file = tempfile::Builder::new()
-                .prefix(PREFIX)
-                .suffix(".qcow2")
-                .tempfile_in(&folder)
-                .map_err(failed)?;
-            file.write_all(&head).and_then(|()| file.as_file().set_len(length)).map_err(failed)?;
-            Ok(Self { path: file.into_temp_path() })
+            Ok(Self { path: file.into_temp_path(), origin })
         }
+    }
+}
+
+/// The size of a disk that is to grow.
+fn grown(size: u64, wanted: Option<&Size>) -> Result<u64> {
+    let Some(wanted) = wanted else { return Ok(size) };
+    // A whole number of MiB: what every disk driver and file system can use to its end.
+    let bytes = wanted.bytes().next_multiple_of(1 << 20);
+    if bytes >= size {
+        return Ok(bytes);
+    }
+    Err(Error::InvalidValue {
+        option: "disk_size",
+        value: wanted.to_string(),
+        allowed: format!("at least the image's own {} MiB", size.div_ceil(1 << 20)),
+        hint: Some("A disk can grow and never shrink; leave it out for its own".into()),
+    })
+}
+
+/// Opens a layer for reading and checks it. A save's layers must be files of its own folder: a link
+/// could lead to a disk that the guest has no business with.
+pub(crate) fn open_layer(
+    path: &Path,
+    is_base: bool,
+    is_save: bool,
+) -> Result<(fs_err::File, Layer)> {
+    let unreadable =
+        |source| Error::File { action: "read the disk image", path: path.into(), source };
+    let damaged = |reason: String| Error::BadImage { path: path.into(), reason };
+    let metadata = if is_save { fs_err::symlink_metadata(path) } else { fs_err::metadata(path) };
+    if !metadata.map_err(unreadable)?.is_file() {
+        return Err(damaged("it is no regular file".into()));
+    }
+    let mut file = fs_err::File::open(path).map_err(unreadable)?;
+    match qcow2::inspect(&mut file, is_base) {
+        Ok(layer) => Ok((file, layer)),
+        Err(Fault::Bad(reason)) => Err(damaged(reason)),
+        Err(Fault::Io(source)) => Err(unreadable(source)),
     }
 }
 

@@ -91,6 +91,9 @@ pub enum DisplayPlan {
 pub struct DiskPlan {
     /// A path, or `/dev/fdset/N` for a descriptor that was handed over.
     pub file: String,
+    /// The layers below it, the base first, in the same form. What the files' own headers say of
+    /// what is below them is not followed. Empty in the documents' form, where the header says it.
+    pub layers: Vec<String>,
     /// How writes are cached.
     pub cache: DiskCache,
 }

@@ -1,10 +1,12 @@
-//! The head of a qcow2 file: checks a base image's, and writes an empty overlay's.
+//! The head of a qcow2 file: checks that of each layer, and writes an empty overlay's.
 //!
-//! Pure functions on bytes and readers. The format:
+//! Pure functions on bytes and readers. The file below a layer is known from the layout of images and
+//! saves; what a layer's own header says of it is never followed. The format:
 //! <https://www.qemu.org/docs/master/interop/qcow2.html>. QEMU does the real work; this is here so
 //! that an overlay needs no second process and no name in the file system, and so that a damaged
 //! image is refused by name before a machine boots from it.
 
+use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// The first bytes of every qcow2 file.
@@ -20,6 +22,11 @@ const BACKING_FORMAT: u32 = 0xe279_2aca;
 const KNOWN_FEATURES: u64 = 0b1001;
 /// The feature bit that QEMU sets when it found the image inconsistent.
 const CORRUPT: u64 = 0b10;
+/// The feature bit of clusters that are compressed with something else than zlib, and zstd's number.
+const HAS_COMPRESSION_TYPE: u64 = 0b1000;
+const ZSTD: u8 = 1;
+/// Bytes of the header of an overlay of ours: with the compression type and its padding.
+const LONG_HEADER: usize = 112;
 /// The bits of an L1 or L2 entry that hold an offset.
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The largest L1 table that QEMU itself accepts, in entries.
@@ -47,12 +54,23 @@ fn bad<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Bad(reason.into()))
 }
 
-/// Checks a base image and gives its virtual size in bytes.
+/// What a sound layer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// The size of the disk that the guest sees, in bytes.
+    pub size: u64,
+    /// A digest of the file's length and of the tables that lead to its data. Images with other
+    /// content have other tables, as the tables say where each compressed cluster lies.
+    pub fingerprint: String,
+}
+
+/// Checks a layer.
 ///
 /// All tables that lead to data are followed, so that a file that was cut short is found here and
-/// not by the guest. A base that names further files is refused: an image must not make the host
-/// open files of its choice.
-pub(crate) fn virtual_size(file: &mut (impl Read + Seek)) -> Result<u64, Fault> {
+/// not by the guest. A base that names further files is refused; those that an overlay names are for
+/// the caller to ignore. Data outside of the file is refused in both: an image must not make the
+/// host open files of its choice.
+pub(crate) fn inspect(file: &mut (impl Read + Seek), is_base: bool) -> Result<Layer, Fault> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
     let mut header = [0; HEADER];
@@ -75,7 +93,7 @@ pub(crate) fn virtual_size(file: &mut (impl Read + Seek)) -> Result<u64, Fault> 
         }
         other => return bad(format!("its version is {other}, not 2 or 3")),
     }
-    if u64_at(&header, 8) != 0 {
+    if is_base && u64_at(&header, 8) != 0 {
         return bad("it is based on a further file");
     }
     if u32_at(&header, 32) != 0 {
@@ -95,8 +113,11 @@ pub(crate) fn virtual_size(file: &mut (impl Read + Seek)) -> Result<u64, Fault> 
     if u128::from(n_entries) * per_table < u128::from(size) {
         return bad("its tables do not cover its size");
     }
-    follow(file, u64_at(&header, 40), n_entries, cluster_bits, length)?;
-    Ok(size)
+    let mut digest = Sha256::new();
+    digest.update(length.to_be_bytes());
+    follow(file, u64_at(&header, 40), n_entries, cluster_bits, length, &mut digest)?;
+    let fingerprint = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Ok(Layer { size, fingerprint })
 }
 
 /// Follows L1 and L2 tables and checks that everything they lead to is inside the file.
@@ -106,13 +127,19 @@ fn follow(
     n_entries: u32,
     cluster_bits: u32,
     length: u64,
+    digest: &mut Sha256,
 ) -> Result<(), Fault> {
     let cluster = 1u64 << cluster_bits;
     let l1 = read_table(file, l1_offset, n_entries as usize, length)?;
     // In a compressed cluster's entry the low bits are an offset and the high ones a length.
     let compressed_offset = (1u64 << (62 - (cluster_bits - 8))) - 1;
+    let tables = l1.iter().filter(|entry| *entry & OFFSET != 0).count();
+    if tables as u64 > length / cluster {
+        return bad("several of its tables lie in one place");
+    }
     for l2_offset in l1.into_iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0) {
         for entry in read_table(file, l2_offset, cluster as usize / 8, length)? {
+            digest.update(entry.to_be_bytes());
             let is_compressed = entry & (1 << 62) != 0;
             let end = if is_compressed {
                 (entry & compressed_offset) + 1
@@ -146,10 +173,12 @@ fn read_table(
     Ok(bytes.chunks_exact(8).map(|entry| u64_at(entry, 0)).collect())
 }
 
-/// The first bytes of an empty overlay of a backing file, and the file's whole length (the rest is
-/// zeros). `None` when the backing file's name is too long for the format.
-pub(crate) fn empty_overlay(size: u64, backing: &str, format: &str) -> Option<(Vec<u8>, u64)> {
-    if backing.len() > 1023 {
+/// The first bytes of an empty overlay, and the file's whole length (the rest is zeros). `below` is
+/// the name of the layer below for tools that show it; compressed clusters will be zstd's. `None`
+/// when the name or the size is beyond the format.
+pub(crate) fn empty_overlay(size: u64, below: &str) -> Option<(Vec<u8>, u64)> {
+    const FORMAT: &[u8; 8] = b"qcow2\0\0\0";
+    if below.len() > 1023 {
         return None;
     }
     let n_l1_entries = size.div_ceil(CLUSTER * CLUSTER / 8).max(1);
@@ -160,12 +189,11 @@ pub(crate) fn empty_overlay(size: u64, backing: &str, format: &str) -> Option<(V
         return None;
     }
     let mut head = Vec::with_capacity(3 * CLUSTER as usize);
-    let padded = format.len().next_multiple_of(8);
-    let backing_offset = HEADER as u64 + 8 + padded as u64 + 8;
+    let below_offset = LONG_HEADER as u64 + 8 + FORMAT.len() as u64 + 8;
     head.extend(MAGIC);
     head.extend(3u32.to_be_bytes());
-    head.extend(backing_offset.to_be_bytes());
-    head.extend((backing.len() as u32).to_be_bytes());
+    head.extend(if below.is_empty() { 0 } else { below_offset }.to_be_bytes());
+    head.extend((below.len() as u32).to_be_bytes());
     head.extend(CLUSTER_BITS.to_be_bytes());
     head.extend(size.to_be_bytes());
     head.extend(0u32.to_be_bytes()); // no encryption
@@ -174,15 +202,16 @@ pub(crate) fn empty_overlay(size: u64, backing: &str, format: &str) -> Option<(V
     head.extend(CLUSTER.to_be_bytes());
     head.extend(1u32.to_be_bytes());
     head.extend([0; 12]); // no snapshots
-    head.extend([0; 24]); // no features
+    head.extend(HAS_COMPRESSION_TYPE.to_be_bytes());
+    head.extend([0; 16]); // no further features
     head.extend(4u32.to_be_bytes()); // refcounts of 16 bits
-    head.extend((HEADER as u32).to_be_bytes());
+    head.extend((LONG_HEADER as u32).to_be_bytes());
+    head.extend([ZSTD, 0, 0, 0, 0, 0, 0, 0]);
     head.extend(BACKING_FORMAT.to_be_bytes());
-    head.extend((format.len() as u32).to_be_bytes());
-    head.extend(format.as_bytes());
-    head.resize(head.len() + padded - format.len(), 0);
+    head.extend(5u32.to_be_bytes());
+    head.extend(FORMAT);
     head.extend([0; 8]); // the end of the extensions
-    head.extend(backing.as_bytes());
+    head.extend(below.as_bytes());
     head.resize(CLUSTER as usize, 0);
     head.extend((2 * CLUSTER).to_be_bytes());
     head.resize(2 * CLUSTER as usize, 0);
@@ -213,10 +242,9 @@ mod tests {
 
     /// An image of ours without its backing file, with the first cluster of data allocated.
     fn image() -> Vec<u8> {
-        let (head, length) = empty_overlay(GIB, "", "qcow2").unwrap();
+        let (head, length) = empty_overlay(GIB, "").unwrap();
         let mut image = head;
         image.resize(length as usize, 0);
-        image[8..16].fill(0);
         let l2 = length;
         image[3 * CLUSTER as usize..][..8].copy_from_slice(&l2.to_be_bytes());
         image.resize((length + CLUSTER) as usize, 0);
@@ -227,7 +255,7 @@ mod tests {
     }
 
     fn fault(image: Vec<u8>) -> String {
-        match virtual_size(&mut Cursor::new(image)) {
+        match inspect(&mut Cursor::new(image), true) {
             Err(Fault::Bad(reason)) => reason,
             other => panic!("{other:?}"),
         }
@@ -235,7 +263,24 @@ mod tests {
 
     #[test]
     fn a_sound_image_tells_its_size() {
-        assert_eq!(virtual_size(&mut Cursor::new(image())).unwrap(), GIB);
+        let layer = inspect(&mut Cursor::new(image()), true).unwrap();
+        assert_eq!(layer.size, GIB);
+        assert_eq!(layer.fingerprint.len(), 32);
+        let mut longer = image();
+        longer.push(0);
+        let other = inspect(&mut Cursor::new(longer), true).unwrap();
+        assert_ne!(layer.fingerprint, other.fingerprint);
+    }
+
+    #[test]
+    fn what_an_overlay_names_is_not_looked_at_but_data_elsewhere_is_refused() {
+        let (mut overlay, length) = empty_overlay(GIB, "/etc/shadow").unwrap();
+        overlay.resize(length as usize, 0);
+        assert_eq!(inspect(&mut Cursor::new(&overlay), false).unwrap().size, GIB);
+        assert!(fault(overlay.clone()).contains("further file"));
+        // The feature bit of an external data file.
+        overlay[79] |= 0b100;
+        assert!(matches!(inspect(&mut Cursor::new(overlay), false), Err(Fault::Bad(_))));
     }
 
     #[test]
@@ -272,16 +317,16 @@ mod tests {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut image = image();
                 image[offset] = value;
-                let _ = virtual_size(&mut Cursor::new(image));
+                let _ = inspect(&mut Cursor::new(image), false);
             }
         }
     }
 
     #[test]
     fn names_and_sizes_beyond_the_format_are_refused() {
-        assert!(empty_overlay(GIB, &"x".repeat(1024), "qcow2").is_none());
-        assert!(empty_overlay(GIB, &"x".repeat(1023), "qcow2").is_some());
-        assert!(empty_overlay(u64::MAX, "x", "qcow2").is_none());
-        assert!(empty_overlay(64 << 40, "x", "qcow2").is_some());
+        assert!(empty_overlay(GIB, &"x".repeat(1024)).is_none());
+        assert!(empty_overlay(GIB, &"x".repeat(1023)).is_some());
+        assert!(empty_overlay(u64::MAX, "x").is_none());
+        assert!(empty_overlay(64 << 40, "x").is_some());
     }
 }

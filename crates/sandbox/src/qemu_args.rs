@@ -11,6 +11,7 @@ use crate::kernel_cmdline;
 use crate::machine::{MachineType, accel_flag, cpu_flag};
 use crate::network::NetworkMode;
 use crate::plan::{AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED};
+use serde_json::json;
 
 /// The name of the virtio-serial port that the guest's agent opens.
 const AGENT_PORT_NAME: &str = "quicksand.agent";
@@ -106,15 +107,33 @@ fn confine(plan: &MachinePlan, args: &mut Args) {
 
 fn disk(plan: &MachinePlan, args: &mut Args) {
     args.pair("-object", "iothread,id=iothread0");
-    args.pair(
-        "-drive",
-        format!(
-            "file={},format=qcow2,if=none,id=drive0,cache={},discard=unmap,detect-zeroes=unmap",
-            escape(&plan.disk.file),
-            plan.disk.cache.name()
-        ),
+    for (index, file) in plan.disk.layers.iter().enumerate() {
+        let below = index.checked_sub(1).map(layer_name);
+        let layer = json!({
+            "driver": "qcow2",
+            "node-name": layer_name(index),
+            "read-only": true,
+            "file": {"driver": "file", "filename": file},
+            // `null` says that there is nothing below, whatever the file itself names.
+            "backing": below,
+        });
+        args.pair("-blockdev", layer.to_string());
+    }
+    let mut drive = format!(
+        "file={},format=qcow2,if=none,id=drive0,cache={},discard=unmap,detect-zeroes=unmap",
+        escape(&plan.disk.file),
+        plan.disk.cache.name()
     );
+    if let Some(top) = plan.disk.layers.len().checked_sub(1) {
+        drive.push_str(&format!(",backing={}", layer_name(top)));
+    }
+    args.pair("-drive", drive);
     args.pair("-device", format!("{},drive=drive0,iothread=iothread0", plan.machine.virtio("blk")));
+}
+
+/// The name of a layer's node in QEMU's graph.
+fn layer_name(index: usize) -> String {
+    format!("layer{index}")
 }
 
 fn display(plan: &MachinePlan, args: &mut Args) {

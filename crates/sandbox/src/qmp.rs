@@ -18,6 +18,10 @@ const MAX_LINE: u64 = 4 << 20;
 /// How long QEMU may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long QEMU may be busy with a job that keeps it from answering, such as keeping the memory of
+/// a large machine on a slow disk.
+const JOB_TIMEOUT: Duration = Duration::from_secs(900);
+
 type Answer = std::result::Result<Value, String>;
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
 
@@ -65,6 +69,51 @@ impl Qmp {
 
     /// Runs a command and gives what it returns.
     pub(crate) async fn execute(&self, command: &str, arguments: Value) -> Result<Value> {
+        self.execute_within(ANSWER_TIMEOUT, command, arguments).await
+    }
+
+    /// Runs a job and waits for its end. `arguments` holds its `job-id`. Dropping the future leaves
+    /// the job to itself.
+    ///
+    /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html#background-jobs>.
+    pub(crate) async fn job(&self, command: &str, arguments: Value) -> Result<()> {
+        let id = arguments["job-id"].as_str().unwrap_or_default().to_owned();
+        self.execute_within(JOB_TIMEOUT, command, arguments).await?;
+        self.finish_job(command, &id).await
+    }
+
+    /// Waits for the end of a job that a command has begun.
+    pub(crate) async fn finish_job(&self, command: &str, id: &str) -> Result<()> {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            // A job on the machine's state keeps QEMU from answering until it is done.
+            let jobs = self.execute_within(JOB_TIMEOUT, "query-jobs", json!({})).await?;
+            let own = jobs.as_array().into_iter().flatten().find(|job| job["id"] == id);
+            let Some(own) = own else {
+                return Err(Error::Qmp {
+                    command: command.to_owned(),
+                    reason: "its job is gone".into(),
+                });
+            };
+            if own["status"] == "concluded" {
+                let error = own["error"].as_str().map(str::to_owned);
+                self.execute("job-dismiss", json!({ "id": id })).await?;
+                return match error {
+                    None => Ok(()),
+                    Some(reason) => Err(Error::Qmp { command: command.to_owned(), reason }),
+                };
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    async fn execute_within(
+        &self,
+        limit: Duration,
+        command: &str,
+        arguments: Value,
+    ) -> Result<Value> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -80,14 +129,14 @@ impl Qmp {
         if written.is_err() {
             return Err(broken(command));
         }
-        match tokio::time::timeout(ANSWER_TIMEOUT, receiver).await {
+        match tokio::time::timeout(limit, receiver).await {
             Ok(Ok(answer)) => {
                 answer.map_err(|reason| Error::Qmp { command: command.to_owned(), reason })
             }
             Ok(Err(_)) => Err(broken(command)),
             Err(_) => Err(Error::Qmp {
                 command: command.to_owned(),
-                reason: format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+                reason: format!("no answer within {} s", limit.as_secs()),
             }),
         }
     }

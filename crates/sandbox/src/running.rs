@@ -4,11 +4,13 @@
 //! machine's end, its host's full disk and a stop at the same time.
 
 use crate::agent_client::AgentClient;
+use crate::checkpoint::Checkpoints;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::Process;
 use crate::mount::MountHandle;
 use crate::network::Forward;
+use crate::overlay::Origin;
 use crate::qmp::Qmp;
 use crate::shares::Shares;
 use crate::timing::BootTiming;
@@ -16,7 +18,7 @@ use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
 use std::path::Path;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long the last words of an ended QEMU may take to arrive.
@@ -35,7 +37,7 @@ pub(crate) struct Hull {
     pub net: Option<UserNet>,
     /// What must be removed with the machine where files have names.
     #[cfg(not(unix))]
-    pub _overlay: crate::overlay::Overlay,
+    pub _overlay: tempfile::TempPath,
 }
 
 impl Hull {
@@ -82,7 +84,21 @@ pub(crate) struct Machine {
     pub forwards: tokio::sync::Mutex<Vec<Forward>>,
     /// What `shares` held when it was last looked at.
     mounted: std::sync::Mutex<Vec<MountHandle>>,
+    /// When it answered for the first time.
+    pub since: Instant,
+    /// Where its disk came from.
+    pub origin: Origin,
+    /// Held by whoever copies or replaces the machine's state.
+    pub state: tokio::sync::Mutex<Checkpoints>,
     stopping: watch::Sender<bool>,
+    /// Counts how often the machine went back in time, and whether it does so now.
+    past: watch::Sender<Past>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Past {
+    n_reverts: u64,
+    is_reverting: bool,
 }
 
 impl Machine {
@@ -92,9 +108,11 @@ impl Machine {
         agent: AgentClient,
         (accelerator, reason): (Accelerator, String),
         timing: BootTiming,
+        origin: Origin,
         forwards: Vec<Forward>,
     ) -> Self {
         let stopping = watch::Sender::new(false);
+        let past = watch::Sender::new(Past::default());
         Self {
             hull,
             qmp,
@@ -105,7 +123,11 @@ impl Machine {
             shares: Default::default(),
             forwards: tokio::sync::Mutex::new(forwards),
             mounted: Default::default(),
+            since: Instant::now(),
+            origin,
+            state: Default::default(),
             stopping,
+            past,
         }
     }
 
@@ -118,9 +140,38 @@ impl Machine {
         mounted.clone()
     }
 
+    /// Runs what takes the machine back in time: calls that are under way fail, new ones wait.
+    pub(crate) async fn back_in_time<T>(&self, work: impl Future<Output = T>) -> T {
+        self.past.send_modify(|past| {
+            past.n_reverts += 1;
+            past.is_reverting = true;
+        });
+        let result = work.await;
+        self.past.send_modify(|past| past.is_reverting = false);
+        result
+    }
+
+    /// Waits until the machine is not going back in time, and gives how often it has.
+    async fn present(&self) -> u64 {
+        let mut past = self.past.subscribe();
+        // The sender lives as long as this value.
+        let present = past.wait_for(|past| !past.is_reverting).await.map(|past| past.n_reverts);
+        present.unwrap_or_default()
+    }
+
+    async fn reverted(&self, since: u64) {
+        let mut past = self.past.subscribe();
+        let _ = past.wait_for(|past| past.n_reverts != since).await;
+    }
+
     /// Whether QEMU runs and is not about to be ended.
     pub(crate) fn is_alive(&self) -> bool {
         !*self.stopping.borrow() && self.hull.process.exit_status().is_none()
+    }
+
+    /// Whether it is about to be ended by us.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Runs a call to its end, or to the machine's.
@@ -129,9 +180,14 @@ impl Machine {
         action: &'static str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let present = tokio::select! {
+            present = self.present() => present,
+            () = self.stopped() => return Err(Error::Stopped { action }),
+        };
         self.resume_if_space().await;
         let result = tokio::select! {
             biased;
+            () = self.reverted(present) => return Err(Error::Reverted { action }),
             result = call => result,
             () = self.stopped() => return Err(Error::Stopped { action }),
             _ = self.hull.process.exited() => return Err(self.end(action).await),

@@ -5,12 +5,16 @@
 
 use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
 use crate::boot::{self, Start, boot};
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
 use crate::error::{Error, Result};
 use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
 use crate::lifecycle::Lifecycle;
 use crate::located::locate;
+use crate::metrics::{self, Metrics};
 use crate::running::Machine;
+use crate::save::take::{Wish, take};
+use crate::save::{self, SaveManifest, SaveOptions};
 use crate::timing::BootTiming;
 use bytes::Bytes;
 use runtime_locator::{Accelerator, Search};
@@ -106,6 +110,10 @@ impl Sandbox {
     pub async fn start(&self) -> Result<()> {
         let starting = self.lifecycle.begin()?;
         let search = self.search();
+        if let Some(name) = self.config.save() {
+            // Better told now than after the work that was to be kept.
+            save::check_place(&save::place(&search, name, self.config.workspace())?)?;
+        }
         let start = Start {
             config: &self.config,
             search: &search,
@@ -115,14 +123,108 @@ impl Sandbox {
         starting.run(boot(start)).await
     }
 
-    /// Ends the machine and throws its disk away. Does nothing when it does not run; calls that
-    /// are under way fail with [`Error::Stopped`].
+    /// Ends the machine. Does nothing when it does not run; calls that are under way fail with
+    /// [`Error::Stopped`]. With the option `save` its disk is saved first, otherwise it is gone.
     ///
     /// # Errors
-    /// None yet: a machine that is not kept has nothing that could fail.
+    /// When the save fails. The machine is ended all the same, and a save that was there before is
+    /// untouched.
     pub async fn stop(&self) -> Result<()> {
+        let saved = match (self.config.save(), self.lifecycle.machine()) {
+            (Some(name), Some(machine)) if !machine.is_stopping() => {
+                self.save_machine(machine, name, &SaveOptions::default(), true).await
+            }
+            _ => Ok(None),
+        };
         self.lifecycle.stop().await;
-        Ok(())
+        saved.map(|_| ())
+    }
+
+    /// Saves the disk under a name, or under an absolute path, while the machine runs on. A save of
+    /// that name is replaced in one step.
+    ///
+    /// The guest writes everything out and stands still for a moment, so that the save needs no
+    /// repair. Its memory is not in it.
+    ///
+    /// ```no_run
+    /// # async fn example(sandbox: sandbox::Sandbox) -> Result<(), sandbox::Error> {
+    /// use sandbox::{Sandbox, SandboxConfig, save::SaveOptions};
+    ///
+    /// sandbox.save("my-env", &SaveOptions::default()).await?;
+    /// let again = Sandbox::new(SandboxConfig::builder("my-env").build()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for a name that leads elsewhere, [`Error::SaveInTheWay`] for a place
+    /// where something else is, [`Error::SaveFailed`] with the cause otherwise.
+    pub async fn save(&self, name: &str, options: &SaveOptions) -> Result<SaveManifest> {
+        save::check_name(name)?;
+        let machine = self.machine("save")?;
+        let saved = self.save_machine(machine, name, options, false).await?;
+        saved.ok_or(Error::Stopped { action: "save" })
+    }
+
+    async fn save_machine(
+        &self,
+        machine: Arc<Machine>,
+        name: &str,
+        options: &SaveOptions,
+        is_last: bool,
+    ) -> Result<Option<SaveManifest>> {
+        let workspace = options.workspace.as_deref().or(self.config.workspace());
+        let target = save::place(&self.search(), name, workspace)?;
+        let wish = Wish {
+            target,
+            compress: options.compress,
+            config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
+            is_last,
+        };
+        let manifest = take(Arc::clone(&machine), wish).await?;
+        if options.delete_checkpoints {
+            checkpoint::delete_all(&machine).await?;
+        }
+        Ok(manifest)
+    }
+
+    /// Keeps memory and disk of the running machine under a name, for [`Self::revert`]. The machine
+    /// stands still meanwhile. A checkpoint of that name is replaced; all of them end with the
+    /// machine.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for a name that cannot be one, [`Error::CheckpointFailed`] with
+    /// QEMU's words.
+    pub async fn checkpoint(&self, tag: &str) -> Result<Checkpoint> {
+        checkpoint::check_tag(tag)?;
+        let machine = self.machine("make a checkpoint")?;
+        checkpoint::make(machine, tag.to_owned()).await
+    }
+
+    /// Takes the machine back to a checkpoint: memory, processes, open files and disk. The guest's
+    /// clock and random numbers are of now. Calls that are under way fail with [`Error::Reverted`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.
+    pub async fn revert(&self, tag: &str) -> Result<()> {
+        let machine = self.machine("revert")?;
+        checkpoint::revert(machine, tag.to_owned()).await
+    }
+
+    /// The checkpoints of the running machine, the oldest first.
+    pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
+        let machine = self.machine("list checkpoints")?;
+        let all = machine.state.lock().await;
+        Ok(all.list())
+    }
+
+    /// Removes a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.
+    pub async fn delete_checkpoint(&self, tag: &str) -> Result<()> {
+        let machine = self.machine("delete a checkpoint")?;
+        checkpoint::delete(machine, tag.to_owned()).await
     }
 
     /// Runs a command and gives all of its output.
@@ -155,6 +257,15 @@ impl Sandbox {
         let call = machine.agent.session(&request, pty.as_ref(), true);
         let (input, output) = machine.during("a session's start", call).await?;
         Ok((input, Session { machine, output }))
+    }
+
+    /// What the machine uses: processor, memory, disk and network.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] without a machine. A guest that does not tell its own figures is none.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let machine = self.machine("measure")?;
+        machine.during("measure", metrics::measure(&machine)).await
     }
 
     /// Whether the machine answers calls.

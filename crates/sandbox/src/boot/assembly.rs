@@ -11,7 +11,7 @@ use crate::launch::{Inherited, Launch, launch};
 use crate::located::{Ends, Located};
 use crate::machine::MachineType;
 use crate::network::{Direction, Forward};
-use crate::overlay::Overlay;
+use crate::overlay::{Origin, Overlay};
 use crate::plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, MachinePlan, QmpPlan};
 use crate::qemu_args::{qemu_args, shown_args};
 use crate::qmp::Qmp;
@@ -30,17 +30,20 @@ use tokio::net::UnixStream;
 
 /// The agent's port in the guest with the `tcp` transport, as in the documents.
 const GUEST_PORT: u16 = 8080;
+/// The descriptor set of the lowest layer; those below are of single files.
+const FIRST_LAYER_SET: u32 = 100;
 
 /// Everything that a launch needs.
 pub(crate) struct Prepared {
     launch: Launch,
     shown: Vec<String>,
     wires: WireEnds,
+    origin: Origin,
     #[cfg(unix)]
     cable: Option<Cable>,
     screen: Option<Screen>,
     #[cfg(not(unix))]
-    overlay: Overlay,
+    overlay: tempfile::TempPath,
 }
 
 /// Our end of the guest's cable, with the rules and the open ports of its network.
@@ -112,35 +115,41 @@ impl QmpWire {
 /// Makes everything that the machine needs.
 pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepared> {
     let token = make_token()?;
-    let base = &located.image.chain[0];
     let is_socket = located.transport(config)? == Transport::Socket;
     if !located.has_cable(config, is_socket) {
         check_ports(config.port_forwards())?;
     }
-    prepare_platform(config, located, base, token, is_socket)
+    let overlay = Overlay::create(&located.image, config.disk_size())?;
+    prepare_platform(config, located, overlay, token, is_socket)
 }
 
 #[cfg(unix)]
 fn prepare_platform(
     config: &SandboxConfig,
     located: &Located,
-    base: &std::path::Path,
+    overlay: Overlay,
     token: String,
     is_socket: bool,
 ) -> Result<Prepared> {
     let failed = |source| Error::System { action: "make a socket", source };
     let inherited = |fd| Inherited::new(fd).map_err(failed);
-    let files = Overlay::create(base, Some("/dev/fdset/1"))?.files;
+    let Overlay { files, origin } = overlay;
     let (qmp, their_qmp) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
     let mut inherit = vec![
         inherited(files.read_write)?,
         inherited(files.read_only)?,
-        inherited(files.base)?,
         inherited(their_qmp.into())?,
     ];
-    let mut fd_sets = [(0, 0), (1, 0), (2, 1)]
-        .map(|(index, set): (usize, u32)| FdSet { fd: inherit[index].number(), set })
-        .to_vec();
+    let qmp_plan = QmpPlan::Fd { fd: inherit[2].number() };
+    let mut fd_sets =
+        vec![FdSet { fd: inherit[0].number(), set: 0 }, FdSet { fd: inherit[1].number(), set: 0 }];
+    let mut layers = Vec::with_capacity(files.layers.len());
+    for (layer, set) in files.layers.into_iter().zip(FIRST_LAYER_SET..) {
+        let layer = inherited(layer)?;
+        fd_sets.push(FdSet { fd: layer.number(), set });
+        layers.push(fd_set_path(set));
+        inherit.push(layer);
+    }
     let screen = if let Some(display) = located.display(config) {
         let (screen, theirs, set) = Screen::new(display)?;
         let theirs = inherited(theirs)?;
@@ -149,7 +158,6 @@ fn prepare_platform(
     } else {
         None
     };
-    let qmp_plan = QmpPlan::Fd { fd: inherit[3].number() };
     let (mut cable, mut cable_fd) = (None, None);
     if located.has_cable(config, is_socket) {
         let (stream, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
@@ -183,14 +191,21 @@ fn prepare_platform(
         };
         (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, port, token })
     };
-    let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
-    let plan = located.plan(config, Ends { control, qmp: qmp_plan, disk, fd_sets, cable_fd });
+    let drive = DiskPlan { file: fd_set_path(0), layers, cache: DiskCache::Unsafe };
+    let ends = Ends { control, qmp: qmp_plan, disk: drive, fd_sets, cable_fd };
+    let plan = located.plan(config, ends);
     let screen = screen.map(|(screen, theirs)| {
         inherit.push(theirs);
         screen
     });
     let (shown, launch) = (shown(located, &plan), to_launch(located, &plan, inherit));
-    Ok(Prepared { launch, shown, wires, cable, screen })
+    Ok(Prepared { launch, shown, wires, origin, cable, screen })
+}
+
+/// How QEMU names the files of a descriptor set.
+#[cfg(unix)]
+fn fd_set_path(set: u32) -> String {
+    format!("/dev/fdset/{set}")
 }
 
 /// The guest's network as the configuration wants it. Its ports are open from here on, so that no
@@ -239,15 +254,18 @@ impl Cable {
 fn prepare_platform(
     config: &SandboxConfig,
     located: &Located,
-    base: &std::path::Path,
+    overlay: Overlay,
     token: String,
     _is_socket: bool,
 ) -> Result<Prepared> {
-    let overlay = Overlay::create(base, None)?;
     let port = free_port()?;
     let control = tcp_control(AppendPlan::Argument { token: token.clone() });
-    let disk =
-        DiskPlan { file: overlay.path.to_string_lossy().into_owned(), cache: DiskCache::Unsafe };
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let disk = DiskPlan {
+        file: text(&overlay.path),
+        layers: located.image.chain.iter().map(|layer| text(layer)).collect(),
+        cache: DiskCache::Unsafe,
+    };
     let qmp = QmpPlan::Tcp { port };
     let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd: None };
     let plan = located.plan(config, ends);
@@ -255,7 +273,8 @@ fn prepare_platform(
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
     let launch = to_launch(located, &plan, Vec::new());
     let screen = located.display(config).map(Screen::new).transpose()?;
-    Ok(Prepared { shown: shown(located, &plan), launch, wires, screen, overlay })
+    let (origin, overlay) = (overlay.origin, overlay.path);
+    Ok(Prepared { shown: shown(located, &plan), launch, wires, origin, screen, overlay })
 }
 
 /// The host's port is QEMU's choice, so that no two machines can ever want the same.
@@ -281,7 +300,9 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     } else {
         tcp_control(AppendPlan::Argument { token: String::new() })
     };
-    let disk = DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe };
+    let layers = (FIRST_LAYER_SET..).map(|set| format!("/dev/fdset/{set}"));
+    let layers = layers.take(located.image.chain.len()).collect();
+    let disk = DiskPlan { file: "/dev/fdset/0".into(), layers, cache: DiskCache::Unsafe };
     let cable_fd = located.has_cable(config, is_socket).then_some(16);
     let qmp = QmpPlan::Fd { fd: 13 };
     let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd };
@@ -290,7 +311,7 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
 
 impl Prepared {
     /// Starts QEMU. Must be called in a runtime.
-    pub(crate) fn launch(self) -> Result<(Hull, Wires)> {
+    pub(crate) fn launch(self) -> Result<(Hull, Wires, Origin)> {
         let wires = self.wires.into_runtime()?;
         #[cfg(unix)]
         let net = self.cable.map(Cable::connect).transpose()?;
@@ -308,7 +329,7 @@ impl Prepared {
             #[cfg(not(unix))]
             _overlay: self.overlay,
         };
-        Ok((hull, wires))
+        Ok((hull, wires, self.origin))
     }
 }
 

@@ -43,6 +43,9 @@ const MAX_CPUS: u64 = 255;
 /// Linux does not get far with less.
 const MIN_MEMORY: u64 = 32 << 20;
 
+/// The largest ext4 file system without 64-bit block numbers.
+const MAX_DISK_SIZE: u64 = 16 << 40;
+
 /// A day: a larger boot timeout is a mistake in the unit.
 const MAX_BOOT_TIMEOUT_S: f64 = 86_400.0;
 
@@ -60,6 +63,9 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         extra_qemu_args: Vec::new(),
         boot_timeout: None,
         accel: AccelChoice::Auto,
+        disk_size: None,
+        save: None,
+        workspace: None,
         transport: Transport::Auto,
         wait_for: WaitFor::Agent,
         enable_display: false,
@@ -75,6 +81,9 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
             "the name of an installed image, or a path",
             "Name an image, for example image=\"debian\"",
         ));
+    }
+    if let Some(name) = &config.save {
+        crate::save::check_name(name)?;
     }
     network::check_forwards(config.network_mode, &config.port_forwards)?;
     check_network(&config)?;
@@ -111,9 +120,20 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
             return Err(invalid("enable_display", &shown(&value), "true or false", "Leave it out"));
         }
         ("vnc", value) => config.vnc = choice("vnc", value, &["auto", "port", "off"])?,
-        ("disk_size", _) => return Err(Error::NotYet { option: "disk_size" }),
-        ("save", _) => return Err(Error::NotYet { option: "save" }),
-        ("workspace", _) => return Err(Error::NotYet { option: "workspace" }),
+        ("disk_size", value) => config.disk_size = Some(read_disk_size(value)?),
+        ("save", value) => config.save = Some(text("save", value, "the name of a save")?),
+        ("workspace", value) => {
+            let folder = text("workspace", value, "the path of a folder")?;
+            if folder.is_empty() {
+                return Err(invalid(
+                    "workspace",
+                    &folder,
+                    "the path of a folder",
+                    "Leave it out for .quicksand/sandboxes in the working folder",
+                ));
+            }
+            config.workspace = Some(folder.into());
+        }
         (name, _) => return Err(unknown(name)),
     }
     Ok(())
@@ -121,7 +141,7 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
 
 /// The object that [`read`] reads back; options of later versions appear with their defaults.
 pub(super) fn write(config: &SandboxConfig) -> Value {
-    json!({
+    let mut value = json!({
         "image": config.image,
         "arch": config.arch.map(|arch| arch.image_name()),
         "memory": config.memory,
@@ -133,12 +153,20 @@ pub(super) fn write(config: &SandboxConfig) -> Value {
         "extra_qemu_args": config.extra_qemu_args,
         "boot_timeout": config.boot_timeout.map(|timeout| timeout.as_secs_f64()),
         "accel": accel_name(config.accel),
-        "disk_size": null,
+        "disk_size": config.disk_size,
         "enable_display": config.enable_display,
         "vnc": config.vnc,
         "transport": config.transport,
         "wait_for": config.wait_for,
-    })
+    });
+    // Where a sandbox is kept is not what it is: these are there only when they are given.
+    if let Some(save) = &config.save {
+        value["save"] = json!(save);
+    }
+    if let Some(workspace) = &config.workspace {
+        value["workspace"] = json!(workspace);
+    }
+    value
 }
 
 pub(super) fn accel_name(accel: AccelChoice) -> &'static str {
@@ -182,6 +210,23 @@ fn read_memory(value: Value) -> Result<Size> {
             &spelling,
             "at least 32M",
             "Images boot well with the default of 512M; `minimal` with 128M",
+        ));
+    }
+    Ok(size)
+}
+
+fn read_disk_size(value: Value) -> Result<Size> {
+    let spelling = match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let size = Size::parse("disk_size", &spelling)?;
+    if !(1..=MAX_DISK_SIZE).contains(&size.bytes()) {
+        return Err(invalid(
+            "disk_size",
+            &spelling,
+            "more than 0 and at most 16T",
+            "Write for example disk_size=\"10G\"; space is taken as it is used",
         ));
     }
     Ok(size)

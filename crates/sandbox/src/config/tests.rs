@@ -85,6 +85,16 @@ fn bad_values_are_named_with_what_is_allowed() {
         (json!({"memory": "lots"}), "`lots` for `memory`"),
         (json!({"memory": "16M"}), "at least 32M"),
         (json!({"memory": true}), "`true` for `memory`"),
+        (json!({"disk_size": "huge"}), "`huge` for `disk_size`"),
+        (json!({"disk_size": 0}), "more than 0 and at most 16T"),
+        (json!({"disk_size": "17T"}), "at most 16T"),
+        (json!({"disk_size": -1}), "`-1` for `disk_size`"),
+        (json!({"save": ""}), "`save`"),
+        (json!({"save": ".."}), "`..` for `save`"),
+        (json!({"save": "a/b"}), "`a/b` for `save`"),
+        (json!({"save": "/"}), "`/` for `save`"),
+        (json!({"save": 7}), "`7` for `save`"),
+        (json!({"workspace": ""}), "`workspace`"),
         (json!({"cpus": 0}), "`0` for `cpus`"),
         (json!({"cpus": 256}), "from 1 to 255"),
         (json!({"cpus": 1.5}), "`1.5` for `cpus`"),
@@ -148,15 +158,24 @@ fn unknown_options_offer_the_nearest() {
 }
 
 #[test]
-fn options_of_later_versions_say_so() {
-    for (name, value) in
-        [("disk_size", json!("10G")), ("save", json!("x")), ("workspace", json!("/tmp"))]
-    {
-        let error = refused(json!({"image": "x", name: value}));
-        assert!(matches!(error, Error::NotYet { option } if option == name), "{error}");
-    }
+fn what_is_no_object_is_refused() {
     assert!(matches!(refused(json!([1])), Error::NotAnObject { .. }));
     assert!(matches!(SandboxConfig::from_json("{"), Err(Error::NotAnObject { .. })));
+}
+
+#[test]
+fn a_place_to_save_to_is_read_and_written_only_when_it_is_given() {
+    let config = SandboxConfig::builder("x")
+        .disk_size("1.5G")
+        .save("my-env")
+        .workspace("/saves")
+        .build()
+        .unwrap();
+    assert_eq!(config.disk_size().unwrap().bytes(), 3 << 29);
+    assert_eq!((config.save(), config.workspace()), (Some("my-env"), Some(Path::new("/saves"))));
+    assert_eq!(SandboxConfig::from_json(&config.to_json()).unwrap(), config);
+    let plain = SandboxConfig::builder("x").build().unwrap().to_value();
+    assert!(plain.get("save").is_none() && plain.get("workspace").is_none());
 }
 
 #[test]

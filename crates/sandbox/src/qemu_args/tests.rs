@@ -6,6 +6,11 @@ use crate::plan::{DiskCache, DiskPlan, FdSet};
 use host_platform::Arch;
 use runtime_locator::Accelerator;
 
+fn disk(file: &str, layers: &[&str], cache: DiskCache) -> DiskPlan {
+    let layers = layers.iter().map(|layer| layer.to_string()).collect();
+    DiskPlan { file: file.into(), layers, cache }
+}
+
 /// The documents' typical macOS machine.
 fn documents_arm64() -> MachinePlan {
     MachinePlan {
@@ -18,7 +23,7 @@ fn documents_arm64() -> MachinePlan {
         nested_hyperv: false,
         kernel: "/path/to/ubuntu-24.04-arm64.kernel".into(),
         initrd: "/path/to/ubuntu-24.04-arm64.initrd".into(),
-        disk: DiskPlan { file: "overlay.qcow2".into(), cache: DiskCache::Writethrough },
+        disk: disk("overlay.qcow2", &[], DiskCache::Writethrough),
         control: ControlPlan::Tcp {
             host_port: 8080,
             guest_port: 8080,
@@ -53,7 +58,7 @@ fn socket_amd64() -> MachinePlan {
         accelerator: Accelerator::Tcg,
         control: ControlPlan::Socket { agent_fd: 15, token_file: "/proc/self/fd/14".into() },
         qmp: QmpPlan::Fd { fd: 13 },
-        disk: DiskPlan { file: "/dev/fdset/0".into(), cache: DiskCache::Unsafe },
+        disk: disk("/dev/fdset/0", &["/dev/fdset/1", "/dev/fdset/2"], DiskCache::Unsafe),
         fd_sets: vec![FdSet { fd: 10, set: 0 }, FdSet { fd: 11, set: 0 }, FdSet { fd: 12, set: 1 }],
         cable_fd: None,
         plan9: Vec::new(),
@@ -222,7 +227,7 @@ fn network_modes_and_forwards() {
 #[test]
 fn commas_in_values_do_not_become_options() {
     let plan = MachinePlan {
-        disk: DiskPlan { file: "a,b=c.qcow2".into(), cache: DiskCache::Unsafe },
+        disk: disk("a,b=c.qcow2", &["a,b\"c.qcow2"], DiskCache::Unsafe),
         smb_server: Some("/srv/a,b".into()),
         ..documents_arm64()
     };

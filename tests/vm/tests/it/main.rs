@@ -3,13 +3,16 @@
 //! They share one machine where they can, as a boot is the costly part.
 
 mod bad_input;
+mod checkpoints;
 mod desktop;
 mod execute;
 mod files;
 mod host_death;
 mod lifecycle;
+mod many;
 mod mounts;
 mod network;
+mod saves;
 mod transport;
 
 use sandbox::{ExecuteRequest, ExecuteResult, Sandbox};

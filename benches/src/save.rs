@@ -1,0 +1,136 @@
+//! Saves and checkpoints: how long a running machine is copied, started again, kept and taken back.
+
+use crate::figure::{Figure, GoalKind};
+use anyhow::{Context as _, Result};
+use sandbox::save::{self, SaveOptions};
+use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
+
+/// MiB that the guest writes before it is saved: noise, which nothing makes smaller.
+const N_MIB: usize = 64;
+
+async fn start(options: Value) -> Result<Sandbox> {
+    let sandbox = Sandbox::new(SandboxConfig::from_value(options)?);
+    sandbox.start().await?;
+    Ok(sandbox)
+}
+
+async fn run(sandbox: &Sandbox, command: &str) -> Result<()> {
+    let answer = sandbox.execute(ExecuteRequest::new(command)).await?;
+    anyhow::ensure!(answer.exit_code == 0, "`{command}` failed: {}", answer.stderr_lossy());
+    Ok(())
+}
+
+/// A save of what was written since the start, beside a plain copy of the same bytes that waits for
+/// the disk too; and a start from it, beside one from the image.
+pub async fn measure_saves(n_samples: u32) -> Result<Vec<Figure>> {
+    let folder = tempfile::tempdir()?;
+    let options = SaveOptions { workspace: Some(folder.path().into()), ..SaveOptions::default() };
+    let compress = SaveOptions { compress: true, ..options.clone() };
+    let (mut plain, mut packed, mut copied) = (vec![], vec![], vec![]);
+    let sandbox = start(json!({ "image": "minimal", "accel": "tcg" })).await?;
+    run(&sandbox, &format!("head -c {}M /dev/urandom > /noise; sync", N_MIB)).await?;
+    for _ in 0..n_samples {
+        let begin = Instant::now();
+        sandbox.save("plain", &options).await?;
+        plain.push(begin.elapsed().as_secs_f64());
+        copied.push(copy(&folder.path().join("plain/overlays/0.qcow2"))?);
+        let begin = Instant::now();
+        sandbox.save("packed", &compress).await?;
+        packed.push(begin.elapsed().as_secs_f64());
+    }
+    sandbox.stop().await?;
+    let (mut resumed, mut fresh) = (vec![], vec![]);
+    let image =
+        save::validate(&folder.path().join("plain")).map(|_| folder.path().join("plain"))?;
+    let image = image.to_str().context("the temporary folder's name is no text")?.to_owned();
+    for _ in 0..n_samples {
+        for (image, times) in [(image.as_str(), &mut resumed), ("minimal", &mut fresh)] {
+            let begin = Instant::now();
+            let sandbox = start(json!({ "image": image, "accel": "tcg" })).await?;
+            run(&sandbox, "true").await?;
+            times.push(begin.elapsed().as_secs_f64());
+            sandbox.stop().await?;
+        }
+    }
+    Ok(vec![
+        Figure::new(format!("save {N_MIB} MiB"), "s", plain)
+            .beside("copy and fsync", copied.clone())
+            .goal(GoalKind::RatioAtMost, 3.0),
+        Figure::new(format!("save {N_MIB} MiB, compressed"), "s", packed)
+            .beside("copy and fsync", copied),
+        Figure::new("resume from a save", "s", resumed)
+            .beside("start from the image", fresh)
+            .goal(GoalKind::RatioAtMost, 1.1),
+    ])
+}
+
+/// Seconds for a copy of a file that is on the disk at its end.
+fn copy(file: &Path) -> Result<f64> {
+    let beside = file.with_extension("copy");
+    let begin = Instant::now();
+    fs_err::copy(file, &beside)?;
+    fs_err::File::open(&beside)?.file().sync_all()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    fs_err::remove_file(beside)?;
+    Ok(seconds)
+}
+
+/// Checkpoints of machines of two sizes, to the first answer after each.
+pub async fn measure_checkpoints(n_samples: u32) -> Result<Vec<Figure>> {
+    let mut figures = vec![];
+    for memory in ["512M", "2G"] {
+        let sandbox =
+            start(json!({ "image": "minimal", "accel": "tcg", "memory": memory })).await?;
+        run(&sandbox, "head -c 32M /dev/urandom > /dev/shm/noise").await?;
+        let (mut kept, mut back) = (vec![], vec![]);
+        for _ in 0..n_samples {
+            let begin = Instant::now();
+            sandbox.checkpoint("bench").await?;
+            run(&sandbox, "true").await?;
+            kept.push(begin.elapsed().as_secs_f64());
+            let begin = Instant::now();
+            sandbox.revert("bench").await?;
+            run(&sandbox, "true").await?;
+            back.push(begin.elapsed().as_secs_f64());
+        }
+        sandbox.stop().await?;
+        let name = |what: &str| format!("{what}, {memory}");
+        figures.push(Figure::new(name("checkpoint"), "s", kept).goal(GoalKind::AtMost, 5.0));
+        figures.push(Figure::new(name("revert"), "s", back).goal(GoalKind::AtMost, 5.0));
+    }
+    Ok(figures)
+}
+
+/// A machine that does nothing: its share of a processor, and the memory that is its own.
+pub async fn measure_idle(n_samples: u32) -> Result<Vec<Figure>> {
+    let (mut cpu, mut rss, mut pss) = (vec![], vec![], vec![]);
+    let sandbox = start(json!({ "image": "minimal", "accel": "tcg" })).await?;
+    run(&sandbox, "true").await?;
+    let pid = sandbox.pid().context("QEMU has no process id")?;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    for _ in 0..n_samples {
+        let (begin, before) = (Instant::now(), crate::start::cpu_seconds(pid)?);
+        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        let used = crate::start::cpu_seconds(pid)? - before;
+        cpu.push(100.0 * used / begin.elapsed().as_secs_f64());
+        rss.push(memory(pid, "Rss:")?);
+        pss.push(memory(pid, "Pss:")?);
+    }
+    sandbox.stop().await?;
+    Ok(vec![
+        Figure::new("idle minimal, CPU of QEMU", "% of a core", cpu).goal(GoalKind::AtMost, 1.0),
+        Figure::new("idle minimal, RSS of QEMU", "MiB", rss),
+        Figure::new("idle minimal, PSS of QEMU", "MiB", pss),
+    ])
+}
+
+/// A line of /proc/PID/smaps_rollup, in MiB.
+fn memory(pid: u32, name: &str) -> Result<f64> {
+    let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,217 @@
+//! The byte stream to the agent, and how it begins anew when the guest went back in time.
+//!
+//! The socket outlives every HTTP/2 connection on it. What the restored guest still sends on the
+//! connection of its past is thrown away up to an answer that nobody can foresee; see
+//! [`agent_protocol::resync`].
+
+use super::{RequestBody, begin, broken};
+use crate::error::{Error, Result};
+use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, answer, request};
+use bytes::{Buf, Bytes};
+use hyper::client::conn::http2;
+use hyper::rt::Executor;
+use std::io;
+use std::os::unix::net::UnixStream as Socket;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+/// How long the first request waits for its answer. It may be lost: when bytes of the past lie before it in
+/// one buffer of the guest, the agent does not see it.
+const ATTEMPT: Duration = Duration::from_millis(400);
+/// How long all of them may take.
+const GIVE_UP: Duration = Duration::from_secs(30);
+
+/// The socket with the connection that is on it now.
+pub(super) struct Stream {
+    socket: Socket,
+    now: Mutex<Connection>,
+}
+
+struct Connection {
+    sender: http2::SendRequest<RequestBody>,
+    tasks: Tasks,
+}
+
+/// The tasks of one connection. They end together and at once: a connection that says good-bye
+/// would shut the socket down, which the next one needs.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    /// Ends them, and waits until they have.
+    async fn end(&self) {
+        let mut tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            work.await;
+        });
+    }
+}
+
+impl Stream {
+    pub(super) async fn open(stream: UnixStream) -> Result<Self> {
+        let socket = stream.into_std().map_err(broken)?;
+        let tasks = Tasks::default();
+        let sender = begin(of_socket(&socket)?, &tasks).await?;
+        Ok(Self { socket, now: Mutex::new(Connection { sender, tasks }) })
+    }
+
+    pub(super) fn sender(&self) -> http2::SendRequest<RequestBody> {
+        self.now().sender.clone()
+    }
+
+    fn now(&self) -> MutexGuard<'_, Connection> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the connection, finds the agent, and begins a new one.
+    pub(super) async fn resync(&self) -> Result<()> {
+        let tasks = self.now().tasks.clone();
+        // Their end is waited for, so that they write nothing in between.
+        tasks.end().await;
+        let deadline = Instant::now() + GIVE_UP;
+        let mut patience = ATTEMPT;
+        let mut stream = of_socket(&self.socket)?;
+        loop {
+            match tokio::time::timeout(patience, call(&mut stream)).await {
+                Ok(Ok(ahead)) => {
+                    let tasks = Tasks::default();
+                    let sender = begin(Ahead { ahead, stream }, &tasks).await?;
+                    *self.now() = Connection { sender, tasks };
+                    return Ok(());
+                }
+                Ok(Err(error)) => return Err(broken(error)),
+                Err(_) if Instant::now() >= deadline => {
+                    return Err(Error::GuestSilent { timeout: GIVE_UP });
+                }
+                // A slow guest answers late, and a second request undoes what it began.
+                Err(_) => patience *= 2,
+            }
+        }
+    }
+}
+
+fn of_socket(socket: &Socket) -> Result<UnixStream> {
+    let socket = socket.try_clone().map_err(broken)?;
+    UnixStream::from_std(socket).map_err(broken)
+}
+
+/// Asks once and reads to the answer; gives what came after it.
+async fn call(stream: &mut UnixStream) -> io::Result<Bytes> {
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let unix_nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
+    stream.write_all(&request(&Request { nonce, unix_nanos })).await?;
+    let answer = answer(&nonce);
+    let mut kept: Vec<u8> = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        kept.extend_from_slice(&buffer[..length]);
+        if let Some(at) = kept.windows(ANSWER_LEN).position(|window| window == answer) {
+            return Ok(Bytes::from(kept.split_off(at + ANSWER_LEN)));
+        }
+        // The answer may lie across two reads.
+        kept.drain(..kept.len().saturating_sub(ANSWER_LEN - 1));
+    }
+}
+
+/// A stream with bytes that were read too early.
+struct Ahead {
+    ahead: Bytes,
+    stream: UnixStream,
+}
+
+impl AsyncRead for Ahead {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Ahead {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_protocol::resync::{REQUEST_LEN, parse};
+
+    #[tokio::test]
+    async fn what_the_past_still_sends_is_thrown_away() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let agent = tokio::spawn(async move {
+            let mut message = [0; REQUEST_LEN];
+            // The first request is lost, as behind bytes of the past.
+            theirs.read_exact(&mut message).await.unwrap();
+            theirs.write_all(&vec![7; 200_000]).await.unwrap();
+            theirs.read_exact(&mut message).await.unwrap();
+            let wish = parse(&message).unwrap();
+            let answer = answer(&wish.nonce);
+            theirs.write_all(&answer[..5]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            theirs.write_all(&[&answer[5..], b"new"].concat()).await.unwrap();
+            theirs
+        });
+        let first = tokio::time::timeout(Duration::from_millis(50), call(&mut ours)).await;
+        assert!(first.is_err());
+        assert_eq!(call(&mut ours).await.unwrap(), "new");
+        drop(agent.await.unwrap());
+        assert!(call(&mut ours).await.is_err());
+    }
+}

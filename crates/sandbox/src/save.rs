@@ -1,0 +1,311 @@
+//! Saves: the disk of a sandbox, kept under a name in `.quicksand/sandboxes/NAME`.
+//!
+//! ```text
+//!   NAME/manifest.json          version, configuration, architecture
+//!   NAME/overlays/0.qcow2 …     from bottom to top, without the image below them
+//! ```
+//! Owns where saves are, what is in them and how they come and go; how the bytes leave a running
+//! machine is `take`'s. Must not know the guest.
+//!
+//! Invariant: a save is replaced in one step. Whatever ends this process, the old one or the new one
+//! is there, whole.
+//!
+//! Invariant: nothing in a save names a file that is opened. Which layers there are is known from
+//! their numbers, what is below them from the manifest's image; the names in the files' headers are
+//! for people.
+
+mod archive;
+mod store;
+pub(crate) mod take;
+
+pub use archive::{export, import};
+pub use package_layout::manifest::Manifest as SaveManifest;
+
+use crate::error::{Error, Result};
+use crate::overlay::{Origin, open_layer};
+use package_layout::save::{
+    MANIFEST_FILE, OVERLAYS_DIR, SANDBOXES_DIR, is_unfinished, overlay_number,
+};
+use runtime_locator::Search;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use store::Staging;
+
+/// The most bytes of a manifest that are read.
+const MAX_MANIFEST: u64 = 1 << 20;
+/// The key of what we add to a manifest.
+const OWN_KEY: &str = "quicksand";
+/// What one may be called.
+const NAMES: &str = "a name such as `my-env`, or an absolute path";
+
+/// How a save is made.
+#[derive(Clone, Debug, Default)]
+pub struct SaveOptions {
+    /// The folder of saves, instead of the configuration's.
+    pub workspace: Option<PathBuf>,
+    /// Compresses what was written since the start. Slower to make, as quick to use.
+    pub compress: bool,
+    /// Deletes the checkpoints of the running sandbox afterwards. A save holds none either way.
+    pub delete_checkpoints: bool,
+}
+
+/// One save, whole or damaged.
+#[derive(Clone, Debug, Serialize)]
+pub struct SaveInfo {
+    /// The name of its folder.
+    pub name: String,
+    /// The folder.
+    pub path: PathBuf,
+    /// The image that it lies on.
+    pub base: Option<String>,
+    /// The guest's architecture, in QEMU's words.
+    pub arch: Option<String>,
+    /// How many layers it has.
+    pub n_overlays: usize,
+    /// The bytes of its layers. Saves that were made from one another share files, and each counts
+    /// them.
+    pub bytes: u64,
+    /// When it was made: seconds since 1970.
+    pub created: Option<u64>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// Checks that something may be the name of a save, before anything is looked at.
+///
+/// # Errors
+/// [`Error::InvalidValue`] for an empty name, for what leads out of the folder of saves, and for
+/// the root and the home folder.
+pub fn check_name(name: &str) -> Result<()> {
+    let refused = |hint: &str| Error::InvalidValue {
+        option: "save",
+        value: name.to_owned(),
+        allowed: NAMES.into(),
+        hint: Some(hint.to_owned()),
+    };
+    let path = Path::new(name);
+    if !path.is_absolute() {
+        if name.starts_with('~') {
+            return Err(refused("Nothing replaces `~` here; give the whole path"));
+        }
+        return package_layout::save::check_name(name).map_err(|error| {
+            refused(&error.hint().unwrap_or_else(|| "Give it a plain name".into()))
+        });
+    }
+    let is_plain = |part| !matches!(part, std::path::Component::ParentDir);
+    if path.file_name().is_none() || !path.components().all(is_plain) || name.contains('\0') {
+        return Err(refused("Name a folder of its own, without `..`"));
+    }
+    if std::env::home_dir().is_some_and(|home| home.starts_with(path)) {
+        return Err(refused("The home folder, and what it is in, are no saves"));
+    }
+    Ok(())
+}
+
+/// Where a save of that name is or comes to be.
+///
+/// # Errors
+/// As [`check_name`].
+pub fn place(search: &Search, name: &str, workspace: Option<&Path>) -> Result<PathBuf> {
+    check_name(name)?;
+    let folder = match workspace {
+        Some(workspace) => search.working_dir.join(workspace),
+        None => search.working_dir.join(SANDBOXES_DIR),
+    };
+    // An absolute path replaces all of it.
+    Ok(folder.join(name))
+}
+
+/// Refuses a place where something else is, which a save would replace.
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    store::recover(path);
+    store::check_target(path)
+}
+
+/// Finds a save by its name or path: in the workspace, or else in the working folder's and the home
+/// folder's `.quicksand/sandboxes`.
+///
+/// # Errors
+/// [`Error::SaveNotFound`] with the place where it would have been.
+pub fn find(search: &Search, name: &str, workspace: Option<&Path>) -> Result<PathBuf> {
+    let direct = search.working_dir.join(name);
+    let is_path = name.contains(['/', '\\']) || matches!(name, "" | "." | "..");
+    if is_path {
+        store::recover(&direct);
+        let exists = !name.is_empty() && direct.exists();
+        return if exists { Ok(direct) } else { Err(Error::SaveNotFound { path: direct }) };
+    }
+    let mut places: Vec<PathBuf> = match workspace {
+        Some(workspace) => vec![search.working_dir.join(workspace)],
+        None => {
+            let homes = [Some(&search.working_dir), search.home.as_ref()];
+            homes.into_iter().flatten().map(|folder| folder.join(SANDBOXES_DIR)).collect()
+        }
+    };
+    for place in &mut places {
+        place.push(name);
+        store::recover(place);
+    }
+    if let Some(found) = places.iter().find(|place| place.exists()) {
+        return Ok(found.clone());
+    }
+    if workspace.is_none() && direct.exists() {
+        return Ok(direct);
+    }
+    Err(Error::SaveNotFound { path: places.swap_remove(0) })
+}
+
+/// Reads a save and checks all of it: the manifest, the layers' numbers, and each layer's tables.
+///
+/// # Errors
+/// [`Error::SaveNotFound`], [`Error::NotASave`] with what is missing, or [`Error::BadImage`].
+pub fn validate(path: &Path) -> Result<SaveManifest> {
+    store::recover(path);
+    let (manifest, layers) = read(path)?;
+    for layer in &layers {
+        // Even the lowest lies on an image, so that none of them is a base.
+        open_layer(layer, false, true).map_err(|error| match error {
+            Error::BadImage { path: layer, reason } => {
+                let name = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let reason =
+                    format!("{OVERLAYS_DIR}/{name} is damaged or not a qcow2 file: {reason}");
+                Error::NotASave { path: path.into(), reason }
+            }
+            error => error,
+        })?;
+    }
+    Ok(manifest)
+}
+
+/// The manifest and the layers of a save, without a look into them.
+fn read(path: &Path) -> Result<(SaveManifest, Vec<PathBuf>)> {
+    let damaged = |reason: String| Error::NotASave { path: path.into(), reason };
+    let unreadable = |source| Error::File { action: "read the save", path: path.into(), source };
+    match fs_err::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(damaged("it is not a directory".into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::SaveNotFound { path: path.into() });
+        }
+        Err(source) => return Err(unreadable(source)),
+    }
+    let manifest_path = path.join(MANIFEST_FILE);
+    match fs_err::metadata(&manifest_path) {
+        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_MANIFEST => {}
+        Ok(_) => return Err(damaged(format!("{MANIFEST_FILE} is no file of a sensible size"))),
+        Err(_) => return Err(damaged(format!("Missing {MANIFEST_FILE}"))),
+    }
+    let text = fs_err::read_to_string(manifest_path).map_err(unreadable)?;
+    let manifest = SaveManifest::parse(&text).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        damaged(format!("{error}{}", cause.unwrap_or_default()))
+    })?;
+    let overlays = path.join(OVERLAYS_DIR);
+    if !overlays.is_dir() {
+        return Err(damaged(format!("Missing {OVERLAYS_DIR}")));
+    }
+    let mut numbers: Vec<usize> = fs_err::read_dir(&overlays)
+        .map_err(unreadable)?
+        .flatten()
+        .filter_map(|entry| overlay_number(entry.file_name().to_str()?))
+        .collect();
+    numbers.sort_unstable();
+    if numbers.is_empty() {
+        return Err(damaged("No overlay files found".into()));
+    }
+    if let Some((gap, _)) = numbers.iter().enumerate().find(|(index, number)| index != *number) {
+        return Err(damaged(format!("{OVERLAYS_DIR}/{gap}.qcow2 is missing")));
+    }
+    let layers = numbers.iter().map(|number| overlays.join(format!("{number}.qcow2"))).collect();
+    Ok((manifest, layers))
+}
+
+/// All saves of the workspace, or of the working folder and the home folder; damaged ones too, with
+/// what is wrong with them.
+pub fn list(search: &Search, workspace: Option<&Path>) -> Vec<SaveInfo> {
+    let folders = match workspace {
+        Some(workspace) => vec![search.working_dir.join(workspace)],
+        None => {
+            let home = search.home.as_ref().filter(|home| **home != search.working_dir);
+            let homes = [Some(&search.working_dir), home];
+            homes.into_iter().flatten().map(|folder| folder.join(SANDBOXES_DIR)).collect()
+        }
+    };
+    let mut saves = Vec::new();
+    for folder in folders {
+        store::recover_all(&folder);
+        let mut names: Vec<String> = fs_err::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !is_unfinished(name))
+            .collect();
+        names.sort_unstable();
+        saves.extend(names.into_iter().map(|name| info(&folder.join(&name), name)));
+    }
+    saves
+}
+
+/// What can be told of one save at a glance.
+pub fn show(path: &Path) -> Result<SaveInfo> {
+    read(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(info(path, name))
+}
+
+fn info(path: &Path, name: String) -> SaveInfo {
+    let (manifest, layers, problem) = match read(path) {
+        Ok((manifest, layers)) => (Some(manifest), layers, None),
+        Err(Error::NotASave { reason, .. }) => (None, Vec::new(), Some(reason)),
+        Err(error) => (None, Vec::new(), Some(error.to_string())),
+    };
+    let sizes = layers.iter().filter_map(|layer| Some(fs_err::metadata(layer).ok()?.len()));
+    let modified = fs_err::metadata(path.join(MANIFEST_FILE)).and_then(|it| it.modified()).ok();
+    let created = modified
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+        .map(|since| since.as_secs());
+    SaveInfo {
+        name,
+        path: path.into(),
+        base: manifest.as_ref().and_then(|it| it.base_image().map(str::to_owned)),
+        arch: manifest.and_then(|it| it.arch),
+        n_overlays: layers.len(),
+        bytes: sizes.sum(),
+        created,
+        problem,
+    }
+}
+
+/// Removes a save. A running sandbox that was started from it goes on.
+///
+/// # Errors
+/// [`Error::SaveNotFound`]; [`Error::SaveInTheWay`] for a folder that is none, which is not touched.
+pub fn remove(path: &Path) -> Result<()> {
+    store::recover(path);
+    if fs_err::symlink_metadata(path).is_err() {
+        return Err(Error::SaveNotFound { path: path.into() });
+    }
+    store::check_target(path)?;
+    // Out of sight in one step, so that half a save is never found.
+    Staging::of_existing(path)?.discard()
+}
+
+/// Refuses a save that was made on another version of its image: blocks of one file system over
+/// those of another would be read as somebody's data.
+pub(crate) fn check_base(path: &Path, origin: &Origin) -> Result<()> {
+    let (manifest, _) = read(path)?;
+    let Some(own) = manifest.other.get(OWN_KEY) else { return Ok(()) };
+    match own["base_fingerprint"].as_str() {
+        Some(fingerprint) if fingerprint != origin.fingerprint => Err(Error::BaseChanged {
+            path: path.into(),
+            base: origin.base.clone(),
+            version: own["base_version"].as_str().map(str::to_owned),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! A save as one file: a plain tar archive with the manifest and the layers.
+//!
+//! What comes from elsewhere is hostile: an archive holds a manifest and numbered layers and nothing
+//! else, no links, no other names, no extensions of the format; what it unpacks to is no larger than
+//! itself.
+
+use super::store::Staging;
+use super::{MAX_MANIFEST, SaveManifest, read, validate};
+use crate::error::{Error, Result};
+use package_layout::save::{
+    MANIFEST_FILE, OVERLAYS_DIR, PART_PREFIX, overlay_file, overlay_number,
+};
+use std::io::{self, Read};
+use std::path::Path;
+use tar::{EntryType, Header};
+
+/// The bytes of a tar block: headers are one, content is padded to a whole number of them.
+const BLOCK: usize = 512;
+/// The most layers of one save.
+const MAX_LAYERS: usize = 4096;
+
+/// Writes a save to one file, beside its place first.
+///
+/// # Errors
+/// As [`validate`]; a file that cannot be written, or one that is there and no archive of a save.
+pub fn export(save: &Path, file: &Path) -> Result<SaveManifest> {
+    let manifest = validate(save)?;
+    let (_, layers) = read(save)?;
+    let failed = |source| Error::File { action: "write", path: file.into(), source };
+    if let Ok(metadata) = fs_err::metadata(file)
+        && !metadata.is_file()
+    {
+        let reason = "it is not a file".into();
+        return Err(Error::SaveInTheWay { path: file.into(), reason });
+    }
+    let parent = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut beside =
+        tempfile::Builder::new().prefix(PART_PREFIX).tempfile_in(parent).map_err(failed)?;
+    let mut archive = tar::Builder::new(beside.as_file_mut());
+    let text = manifest.to_json();
+    append(&mut archive, MANIFEST_FILE, text.len() as u64, text.as_bytes()).map_err(failed)?;
+    for (number, layer) in layers.iter().enumerate() {
+        let (file, _) = crate::overlay::open_layer(layer, false, true)?;
+        let mut file = file.into_file();
+        let length = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(failed)?;
+        io::Seek::rewind(&mut file).map_err(failed)?;
+        append(&mut archive, &overlay_file(number), length, &file).map_err(failed)?;
+    }
+    archive.finish().map_err(failed)?;
+    drop(archive);
+    beside.as_file().sync_all().map_err(failed)?;
+    beside.persist(file).map_err(|error| failed(error.error))?;
+    Ok(manifest)
+}
+
+/// One entry, the same for the same content everywhere.
+fn append(
+    archive: &mut tar::Builder<&mut std::fs::File>,
+    name: &str,
+    length: u64,
+    content: impl Read,
+) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(length);
+    header.set_mode(0o600);
+    header.set_mtime(0);
+    archive.append_data(&mut header, name, content.take(length))
+}
+
+/// Reads an exported save and puts it into its place.
+///
+/// # Errors
+/// [`Error::BadArchive`] for anything that [`export`] would not have written,
+/// [`Error::SaveInTheWay`] when something is there and `replace` is not set.
+pub fn import(file: &Path, target: &Path, replace: bool) -> Result<SaveManifest> {
+    if !replace && fs_err::symlink_metadata(target).is_ok() {
+        let reason = "there is a save already".into();
+        return Err(Error::SaveInTheWay { path: target.into(), reason });
+    }
+    let bad = |reason: String| Error::BadArchive { path: file.into(), reason };
+    let failed = |source| Error::File { action: "read", path: file.into(), source };
+    let mut archive = fs_err::File::open(file).map_err(failed)?;
+    if !archive.metadata().map_err(failed)?.is_file() {
+        return Err(bad("it is no regular file".into()));
+    }
+    let staging = Staging::create(target)?;
+    match unpack(&mut archive, &staging) {
+        Ok(()) => {}
+        Err(Fault::Bad(reason)) => return Err(bad(reason)),
+        Err(Fault::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(bad("it ends too early".into()));
+        }
+        Err(Fault::Io(source)) => return Err(failed(source)),
+    }
+    let manifest = validate(staging.folder()).map_err(|error| match error {
+        Error::NotASave { reason, .. } => bad(reason),
+        error => error,
+    })?;
+    // A path would choose which files of this host the guest sees.
+    let base = manifest.base_image().unwrap_or_default();
+    if base.is_empty() || base.contains(['/', '\\', '\0']) || matches!(base, "." | "..") {
+        return Err(bad(format!("it lies on `{base}`, which is no name of an image")));
+    }
+    staging.commit(&manifest.to_json(), &mut |_| {})?;
+    Ok(manifest)
+}
+
+enum Fault {
+    Bad(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn unpack(archive: &mut impl Read, staging: &Staging) -> std::result::Result<(), Fault> {
+    let mut block = [0; BLOCK];
+    loop {
+        archive.read_exact(&mut block)?;
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(());
+        }
+        let header = Header::from_byte_slice(&block);
+        check_sum(&block, header)?;
+        let length = header.entry_size()?;
+        let name = name_of(header)?;
+        match header.entry_type() {
+            // What `tar` writes for the folder itself.
+            EntryType::Directory
+                if length == 0 && matches!(name.trim_end_matches('/'), "." | OVERLAYS_DIR) =>
+            {
+                continue;
+            }
+            EntryType::Regular => {}
+            kind => return Err(Fault::Bad(format!("`{name}` is of kind {kind:?}, no plain file"))),
+        }
+        let number = name.strip_prefix(OVERLAYS_DIR).and_then(|it| it.strip_prefix('/'));
+        let number = number.and_then(overlay_number).filter(|number| *number < MAX_LAYERS);
+        let path = match number {
+            Some(number) => staging.overlay(number),
+            None if name == MANIFEST_FILE && length <= MAX_MANIFEST => {
+                staging.folder().join(MANIFEST_FILE)
+            }
+            None => return Err(Fault::Bad(format!("`{name}` does not belong into a save"))),
+        };
+        let mut out = match fs_err::File::create_new(&path) {
+            Ok(out) => out,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(Fault::Bad(format!("`{name}` is there twice")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if io::copy(&mut archive.by_ref().take(length), &mut out)? != length {
+            return Err(Fault::Bad("it ends too early".into()));
+        }
+        if number.is_some() {
+            super::store::make_read_only(&path)?;
+        }
+        let padding = (BLOCK - (length % BLOCK as u64) as usize) % BLOCK;
+        archive.read_exact(&mut block[..padding])?;
+    }
+}
+
+fn name_of(header: &Header) -> std::result::Result<String, Fault> {
+    let name = String::from_utf8(header.path_bytes().into_owned())
+        .map_err(|_| Fault::Bad("a name in it is no text".into()))?;
+    let plain = name.strip_prefix("./").filter(|rest| !rest.is_empty()).unwrap_or(&name);
+    // Names in messages must not steer a terminal.
+    Ok(plain.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+/// See <https://www.gnu.org/software/tar/manual/html_node/Standard.html>.
+fn check_sum(block: &[u8; BLOCK], header: &Header) -> std::result::Result<(), Fault> {
+    let blank = u32::from(b' ') * 8;
+    let bytes = block.iter().enumerate().filter(|(index, _)| !(148..156).contains(index));
+    let sum: u32 = blank + bytes.map(|(_, byte)| u32::from(*byte)).sum::<u32>();
+    match header.cksum() {
+        Ok(told) if told == sum => Ok(()),
+        _ => Err(Fault::Bad("it is no tar archive, or damaged".into())),
+    }
+}

@@ -1,0 +1,191 @@
+//! How the disk of a running machine becomes a save, while it runs on.
+//!
+//! The guest writes everything out and stands still for a moment; in that moment QEMU begins a
+//! backup of the overlay. From then on the guest writes again, and QEMU keeps what the backup has not
+//! copied yet (<https://www.qemu.org/docs/master/interop/live-block-operations.html>). The layers of
+//! the save that the machine started from are taken over as they are.
+
+use super::store::{Staging, make_read_only};
+use super::{OWN_KEY, SaveManifest};
+use crate::checkpoint::DRIVE;
+use crate::error::{Error, Result};
+use crate::qcow2;
+use crate::running::Machine;
+use package_layout::save::overlay_file;
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// QEMU's names of the copy and of the job that makes it. There is one at a time.
+const COPY: &str = "save-copy";
+
+/// What is wanted.
+pub(crate) struct Wish {
+    /// The save's folder.
+    pub target: PathBuf,
+    /// Whether what was written is compressed.
+    pub compress: bool,
+    /// The options of the sandbox.
+    pub config: Map<String, Value>,
+    /// Whether a stop asks for it: the first one saves, those that wait for it do not.
+    pub is_last: bool,
+}
+
+/// Makes the save; `None` when another stop has made it. Dropping the future ends the copy and removes what was written.
+pub(crate) async fn take(machine: Arc<Machine>, wish: Wish) -> Result<Option<SaveManifest>> {
+    let target = wish.target.clone();
+    let (keep, mut dropped) = oneshot::channel::<()>();
+    // A task of its own goes on when the caller gives up, and leaves QEMU in order.
+    let work = tokio::spawn(async move { on_task(&machine, wish, &mut dropped).await });
+    let result = match work.await {
+        Ok(result) => result,
+        Err(error) => Err(Error::System {
+            action: "run the task that saves",
+            source: std::io::Error::other(error.to_string()),
+        }),
+    };
+    drop(keep);
+    result.map_err(|error| match error {
+        // These say by themselves where and why.
+        Error::InvalidValue { .. } | Error::SaveInTheWay { .. } | Error::Stopped { .. } => error,
+        error => Error::SaveFailed { path: target, source: Box::new(error) },
+    })
+}
+
+async fn on_task(
+    machine: &Machine,
+    wish: Wish,
+    dropped: &mut oneshot::Receiver<()>,
+) -> Result<Option<SaveManifest>> {
+    let _state = machine.state.lock().await;
+    if machine.is_stopping() && wish.is_last {
+        return Ok(None);
+    }
+    let origin = &machine.origin;
+    let staging = Staging::create(&wish.target)?;
+    for (number, layer) in origin.save_layers.iter().enumerate() {
+        staging.adopt(layer, number)?;
+    }
+    let number = origin.save_layers.len();
+    let overlay = staging.overlay(number);
+    let below = match number.checked_sub(1) {
+        Some(below) => overlay_file(below).rsplit('/').next().unwrap_or_default().to_owned(),
+        None => origin.base.clone(),
+    };
+    let failed = |source| Error::File { action: "write", path: overlay.clone(), source };
+    match machine.hull.process.exit_status() {
+        None => {
+            write_empty(&overlay, origin.size, &below)?;
+            machine.during("save", copy(machine, &overlay, wish.compress, dropped)).await?;
+        }
+        // The guest has powered itself off: QEMU has put everything in order, and nothing changes
+        // any more.
+        Some(status) if status == "exit code 0" => {
+            copy_file(&origin.overlay, &overlay).map_err(failed)?;
+        }
+        Some(_) => return Err(machine.hull.death().await),
+    }
+    make_read_only(&overlay).map_err(failed)?;
+    let mut config = wish.config;
+    for name in ["save", "workspace"] {
+        config.remove(name);
+    }
+    config.insert("image".into(), json!(origin.base));
+    let mut manifest = SaveManifest::new(config, origin.arch.qemu_name());
+    manifest.other.insert(
+        OWN_KEY.into(),
+        json!({
+            "made_by": env!("CARGO_PKG_VERSION"),
+            "base_version": origin.version,
+            "base_fingerprint": origin.fingerprint,
+        }),
+    );
+    let text = manifest.to_json();
+    let commit = move || staging.commit(&text, &mut |_| {});
+    match tokio::task::spawn_blocking(commit).await {
+        Ok(done) => done?,
+        Err(error) => {
+            let source = std::io::Error::other(error.to_string());
+            return Err(Error::System { action: "put the save into its place", source });
+        }
+    }
+    Ok(Some(manifest))
+}
+
+fn write_empty(path: &Path, size: u64, below: &str) -> Result<()> {
+    let failed = |source| Error::File { action: "write", path: path.into(), source };
+    // A name that is too long is left out: it is there for people alone.
+    let (head, length) = qcow2::empty_overlay(size, below)
+        .or_else(|| qcow2::empty_overlay(size, ""))
+        .ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
+    let mut file = fs_err::File::create_new(path).map_err(failed)?;
+    std::io::Write::write_all(&mut file, &head).map_err(failed)?;
+    file.set_len(length).map_err(failed)
+}
+
+fn copy_file(overlay: &std::fs::File, path: &Path) -> std::io::Result<()> {
+    let mut source = overlay.try_clone()?;
+    std::io::Seek::rewind(&mut source)?;
+    let mut copy = fs_err::File::create_new(path)?;
+    std::io::copy(&mut source, &mut copy)?;
+    Ok(())
+}
+
+/// Copies the overlay of the running machine to an empty one.
+async fn copy(
+    machine: &Machine,
+    overlay: &Path,
+    compress: bool,
+    dropped: &mut oneshot::Receiver<()>,
+) -> Result<()> {
+    let qmp = &machine.qmp;
+    let node = json!({
+        "driver": "qcow2",
+        "node-name": COPY,
+        "file": {"driver": "file", "filename": overlay},
+        "backing": null,
+    });
+    qmp.execute("blockdev-add", node).await?;
+    let copied = backup(machine, compress, dropped).await;
+    // Closing the copy writes its tables out.
+    let closed = qmp.execute("blockdev-del", json!({"node-name": COPY})).await;
+    copied?;
+    closed?;
+    Ok(())
+}
+
+async fn backup(
+    machine: &Machine,
+    compress: bool,
+    dropped: &mut oneshot::Receiver<()>,
+) -> Result<()> {
+    const COMMAND: &str = "blockdev-backup";
+    let qmp = &machine.qmp;
+    let job = json!({
+        "job-id": COPY,
+        "device": DRIVE,
+        "target": COPY,
+        "sync": "top",
+        "compress": compress,
+        "auto-dismiss": false,
+    });
+    let is_frozen = machine.agent.freeze().await?;
+    let begun = qmp.execute(COMMAND, job).await;
+    if is_frozen {
+        // A guest that does not hear it thaws by itself.
+        let thawed = machine.agent.thaw().await;
+        if let Err(error) = thawed {
+            tracing::warn!(%error, "the guest was not told to go on");
+        }
+    }
+    begun?;
+    let given_up = tokio::select! {
+        ended = qmp.finish_job(COMMAND, COPY) => return ended,
+        given_up = dropped => given_up,
+    };
+    debug_assert!(given_up.is_err(), "nothing is ever sent");
+    qmp.execute("job-cancel", json!({"id": COPY})).await?;
+    let ended = qmp.finish_job(COMMAND, COPY).await;
+    ended.and(Err(Error::Stopped { action: "save" }))
+}
