@@ -48,5 +48,5 @@ async fn sixteen_start_together_on_one_image() {
     }
     stops.join_all().await;
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
-    assert_eq!(host_processes("one-of-many"), []);
+    assert!(host_processes("one-of-many").is_empty());
 }
