@@ -23,7 +23,7 @@ fn pe(is_dll: bool, imports: &[&str], delayed: &[&str]) -> Vec<u8> {
     let (usual_len, delayed_len) = ((imports.len() + 1) * 20, (delayed.len() + 1) * 32);
     let mut section = vec![0; usual_len + delayed_len + 8];
     let empty = SECTION + (usual_len + delayed_len) as u32;
-    let mut put_name = |section: &mut Vec<u8>, name: &str| {
+    let put_name = |section: &mut Vec<u8>, name: &str| {
         let at = SECTION + section.len() as u32;
         section.extend(name.as_bytes());
         section.push(0);
@@ -122,7 +122,7 @@ fn delayed_imports_are_read_and_bundled_and_may_be_absent() {
     // Without the table's end, and with a table that leads nowhere, the reading ends all the same.
     let mut endless = tool.clone();
     let row = IN_FILE + 3 * 20 + 3 * 32;
-    endless[row..row + 32].copy_from_slice(&tool[row - 32..row].to_vec());
+    endless[row..row + 32].copy_from_slice(&tool[row - 32..row]);
     fs_err::write(bin.join("tool.exe"), &endless).unwrap();
     inspect_file(&bin.join("tool.exe")).unwrap();
 
