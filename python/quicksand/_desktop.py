@@ -262,7 +262,8 @@ class Desktop(BaseDesktop):
         Returns:
             Whether it changed. A screen that never rests has changed, too.
         """
-        return await run(self._begin_wait(timeout))
+        changed: bool = await run(self._begin_wait(timeout))
+        return changed
 
     async def type_text(self, text: str) -> None:
         """Types printable ASCII, newlines as Return, and tabs.
@@ -315,11 +316,13 @@ class Desktop(BaseDesktop):
 
     async def query_display_size(self) -> tuple[int, int]:
         """Width and height of the screen in pixels."""
-        return await run(self._begin_desktop("query_display_size"))
+        size: tuple[int, int] = await run(self._begin_desktop("query_display_size"))
+        return size
 
     async def query_mouse_position(self) -> tuple[int, int] | None:
         """Where the last movement put the pointer (0 to 32767); ``None`` before the first."""
-        return await run(self._begin_desktop("query_mouse_position"))
+        place: tuple[int, int] | None = await run(self._begin_desktop("query_mouse_position"))
+        return place
 
 
 def _wrong(option: str, value: object, allowed: str) -> ConfigError:

@@ -168,7 +168,8 @@ class Sandbox(BaseDesktop, BaseSandbox):
 
     def wait_for_change(self, timeout: float = 10.0) -> bool:
         """See ``quicksand.Sandbox.wait_for_change``."""
-        return run_sync(self._begin_wait(timeout))
+        changed: bool = run_sync(self._begin_wait(timeout))
+        return changed
 
     def type_text(self, text: str) -> None:
         """See ``quicksand.Sandbox.type_text``."""
@@ -199,11 +200,13 @@ class Sandbox(BaseDesktop, BaseSandbox):
 
     def query_display_size(self) -> tuple[int, int]:
         """See ``quicksand.Sandbox.query_display_size``."""
-        return run_sync(self._begin_desktop("query_display_size"))
+        size: tuple[int, int] = run_sync(self._begin_desktop("query_display_size"))
+        return size
 
     def query_mouse_position(self) -> tuple[int, int] | None:
         """See ``quicksand.Sandbox.query_mouse_position``."""
-        return run_sync(self._begin_desktop("query_mouse_position"))
+        place: tuple[int, int] | None = run_sync(self._begin_desktop("query_mouse_position"))
+        return place
 
     def save(
         self,

@@ -238,7 +238,11 @@ pub fn list(search: &Search, workspace: Option<&Path>) -> Vec<SaveInfo> {
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| entry.path().is_dir())
+            // A workspace may hold other folders; one with half of a save is listed with its fault.
+            .filter(|entry| {
+                let path = entry.path();
+                path.join(MANIFEST_FILE).exists() || path.join(OVERLAYS_DIR).is_dir()
+            })
             .filter_map(|entry| entry.file_name().into_string().ok())
             .filter(|name| !is_unfinished(name))
             .collect();
