@@ -79,7 +79,7 @@ async fn wrong_requests_get_their_status_and_a_reason() {
         ("POST", "/create_user", r#"{"name":"Bad"}"#, 422, "`Bad`"),
         ("POST", "/create_user", r#"{"name":"root"}"#, 409, "`root`"),
         ("POST", "/delete_user", r#"{"name":"root"}"#, 422, "`root`"),
-        ("POST", "/delete_user", r#"{"name":"nosuch"}"#, 400, "`nosuch`"),
+        ("POST", "/delete_user", r#"{"name":"nosuch"}"#, 404, "`nosuch`"),
         ("POST", "/shutdown", r#"{"now":true}"#, 422, "`now`"),
     ] {
         let response = client.send(method, path, body.as_bytes()).await;

