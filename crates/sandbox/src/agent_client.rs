@@ -20,7 +20,7 @@ use hyper::client::conn::http1;
 #[cfg(unix)]
 use hyper::client::conn::http2;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
@@ -38,6 +38,11 @@ pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.
 const MAX_ERROR: usize = 64 << 10;
+/// How often the guest is pinged while a request is open. The guest, seldom, is not woken for a
+/// message; the next one makes up for it, so that such a request is late and not lost.
+const NUDGE: Duration = Duration::from_secs(1);
+/// A ping without an answer means nothing: the guest may be paused, or busy.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Portions of a request body that wait for the wire.
 const QUEUE: usize = 4;
 
@@ -182,6 +187,9 @@ where
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::MAX_HTTP2_FRAME)
         .max_header_list_size(limits::MAX_HEADERS as u32)
+        .timer(TokioTimer::new())
+        .keep_alive_interval(NUDGE)
+        .keep_alive_timeout(NEVER)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
