@@ -88,6 +88,8 @@ from ._saves import (
     list_saves,
     remove_save,
 )
+from ._shell import Shell
+from ._users import SandboxUser
 
 __all__ = [
     "OS",
@@ -129,10 +131,12 @@ __all__ = [
     "SandboxConfig",
     "SandboxConfigParams",
     "SandboxError",
+    "SandboxUser",
     "SaveError",
     "SaveInfo",
     "SaveManifest",
     "SaveNotFoundError",
+    "Shell",
     "StartError",
     "Transfer",
     "UbuntuDesktopSandbox",

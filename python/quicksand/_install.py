@@ -11,7 +11,7 @@ from importlib import metadata
 
 from ._errors import ConfigError, InstallError
 
-__all__ = ["install"]
+__all__ = ["command", "install"]
 
 _DISTRIBUTION = "quicksand-runtime"
 
@@ -48,7 +48,7 @@ def install(
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"Invalid value for `names`: {names!r}", 'name what to install: "qemu"')
     links = [find_links] if isinstance(find_links, (str, os.PathLike)) else list(find_links)
-    line = [_command(), "install", "--python", sys.executable]
+    line = [command(), "install", "--python", sys.executable]
     line += [] if index_url is None else ["--index-url", index_url]
     for link in links:
         line += ["--find-links", os.fspath(link)]
@@ -57,7 +57,7 @@ def install(
     importlib.invalidate_caches()
 
 
-def _command() -> str:
+def command() -> str:
     """The command that belongs to this package, wherever its installer put it."""
     try:
         files = metadata.files(_DISTRIBUTION) or []

@@ -16,9 +16,13 @@ from . import _native
 from ._bridge import Begin, Event
 from ._config import Forward, Mount, PortForward, SandboxConfig, check_options, plain
 from ._enums import Accelerator, MountType
-from ._errors import ConfigError, NotAvailableError
+from ._errors import ConfigError
+from ._input import encoded
 from ._locate import search
+from ._logging import refresh as refresh_log
 from ._saves import SaveManifest, validate_save
+from ._shell import Terminal, command_line
+from ._users import _User
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,27 +44,22 @@ Output = Callable[[str], object]
 GuestPath = Union[str, "os.PathLike[str]"]
 ProgressCallback = Callable[[str, int, int], object]
 
-_LATER = {
-    "create_user": "users",
-    "delete_user": "users",
-}
-"""Members that a later version will have, each with the name of its feature."""
-
-
 @dataclasses.dataclass(frozen=True)
 class ExecuteResult:
     """What a command left.
 
     Attributes:
         stdout: standard output as text. Bytes that are not UTF-8 become lone surrogates (PEP
-            383's ``surrogateescape``), so that encoding the text the same way restores them.
+            383's ``surrogateescape``), so that encoding the text the same way restores them. When
+            it was cut, a last line says so: ``[quicksand: 17 bytes cut, beyond max_output]``.
         stderr: standard error, in the same form.
         exit_code: the command's own; 128 + N when signal N ended it; -1 after a timeout.
         stdout_bytes: standard output as it was.
         stderr_bytes: standard error as it was.
-        stdout_dropped: bytes of standard output beyond the 64 MiB that a result keeps; callbacks
-            saw them.
+        stdout_dropped: bytes of standard output beyond the ``max_output`` (64 MiB) that a result
+            keeps; callbacks saw them.
         stderr_dropped: the same for standard error.
+        truncated: whether any were dropped.
     """
 
     stdout: str
@@ -70,6 +69,11 @@ class ExecuteResult:
     stderr_bytes: bytes = dataclasses.field(repr=False, compare=False, default=b"")
     stdout_dropped: int = 0
     stderr_dropped: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether output is missing from this result, because it was more than ``max_output``."""
+        return bool(self.stdout_dropped or self.stderr_dropped)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +143,8 @@ class Command:
             self._call(callback, decoder.decode(b"", final=True))
         stdout, stderr, exit_code, stdout_dropped, stderr_dropped = value
         return ExecuteResult(
-            stdout.decode("utf-8", "surrogateescape"),
-            stderr.decode("utf-8", "surrogateescape"),
+            _told(stdout, stdout_dropped),
+            _told(stderr, stderr_dropped),
             exit_code,
             stdout,
             stderr,
@@ -152,6 +156,14 @@ class Command:
     def _call(callback: Output, text: str) -> None:
         if text:
             callback(text)
+
+
+def _told(data: bytes, n_dropped: int) -> str:
+    """A stream as text, which says what is missing from it."""
+    text = data.decode("utf-8", "surrogateescape")
+    if n_dropped:
+        text += f"\n[quicksand: {n_dropped} bytes cut, beyond max_output]\n"
+    return text
 
 
 class BaseSandbox:
@@ -181,14 +193,6 @@ class BaseSandbox:
         self._machine = _native.Machine(
             json.dumps({**self._config.to_dict(), **place}), search(self._config.image)
         )
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            feature = _LATER.get(name)
-            if feature is not None:
-                raise NotAvailableError(f"This version of quicksand has no {feature} (`{name}`)")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "not running"
@@ -340,7 +344,45 @@ class BaseSandbox:
     def _begin_metrics(self) -> Begin:
         return lambda wake: self._machine.metrics(wake)
 
+    def _begin_create_user(self, name: str) -> Begin:
+        if not isinstance(name, str):
+            raise TypeError(f"name is a string, not {type(name).__name__}")
+        return lambda wake: self._machine.create_user(wake, name)
+
+    def _begin_delete_user(self, name: str | _User, remove_home: bool) -> Begin:
+        text = name.name if isinstance(name, _User) else name
+        if not isinstance(text, str):
+            raise TypeError(f"name is a string, not {type(name).__name__}")
+        return lambda wake: self._machine.delete_user(wake, text, remove_home)
+
+    def _begin_shell(
+        self,
+        command: str | None,
+        terminal: Terminal,
+        *,
+        shell: str | None,
+        cwd: str | os.PathLike[str] | None,
+        user: str | None,
+        env: dict[str, str] | None,
+        timeout: float | None,
+    ) -> Begin:
+        if timeout is not None:
+            _check_timeout(timeout)
+        line = command_line(command, shell)
+        return lambda wake: self._machine.shell(
+            wake,
+            line,
+            rows=terminal.rows,
+            cols=terminal.cols,
+            term=terminal.term,
+            cwd=_text(cwd),
+            user=user,
+            env=env,
+            timeout=timeout,
+        )
+
     def _begin_start(self) -> Begin:
+        refresh_log()
         return lambda wake: self._machine.start(wake)
 
     def _begin_stop(self) -> Begin:
@@ -362,9 +404,10 @@ class BaseSandbox:
         on_stderr: Output | None,
         exclusive: bool,
         user: str | None,
-        stdin: bytes | str | None,
+        stdin: object,
         env: dict[str, str] | None,
-    ) -> tuple[Begin, Command]:
+        max_output: int | None,
+    ) -> tuple[Begin, Command, _native.Input | None]:
         if not isinstance(command, str):
             raise TypeError(
                 f"command is a string for the shell, not {type(command).__name__}; "
@@ -372,8 +415,11 @@ class BaseSandbox:
             )
         if timeout is not None:
             _check_timeout(timeout)
-        if isinstance(stdin, str):
-            stdin = stdin.encode("utf-8", "surrogateescape")
+        is_whole = stdin is None or isinstance(stdin, (str, bytes, bytearray, memoryview))
+        whole = encoded(stdin) if is_whole and stdin is not None else None  # type: ignore[arg-type]
+        feed = None if is_whole else _native.Input()
+        if max_output is not None:
+            _check_max_output(max_output)
         _check_callback("on_stdout", on_stdout)
         _check_callback("on_stderr", on_stderr)
         begin: Begin = lambda wake: self._machine.execute(  # noqa: E731
@@ -384,11 +430,13 @@ class BaseSandbox:
             shell=shell,
             exclusive=exclusive,
             user=user,
-            stdin=stdin,
+            stdin=whole,
+            input=feed,
             env=env,
+            max_output=max_output,
             streaming=on_stdout is not None or on_stderr is not None,
         )
-        return begin, Command(on_stdout, on_stderr)
+        return begin, Command(on_stdout, on_stderr), feed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -471,6 +519,13 @@ def _check_timeout(value: object) -> None:
         raise ConfigError(
             f"Invalid value for `timeout`: {value!r}",
             "allowed: a number of seconds above 0, or None for no limit",
+        )
+
+
+def _check_max_output(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
+        raise ConfigError(
+            f"Invalid value for `max_output`: {value!r}", "allowed: a number of bytes, 0 or more"
         )
 
 

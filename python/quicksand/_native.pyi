@@ -58,6 +58,9 @@ def export_save(name: str, file: str, workspace: str | None) -> str:
 def import_save(file: str, name: str, workspace: str | None, replace: bool) -> str:
     """Makes a save of one file, and gives its manifest (JSON)."""
 
+def set_log_level(level: int) -> None:
+    """Says from which level on (numbers of ``logging``) events are handed over."""
+
 def shutdown() -> None:
     """Ends every machine of this process that still runs."""
 
@@ -67,6 +70,24 @@ class Operation:
 
     def poll(self) -> list[tuple[Any, ...]]: ...
     def cancel(self) -> None: ...
+
+@final
+class Input:
+    """Input for one command, written while it runs; each can be used once."""
+
+    def __init__(self) -> None: ...
+    def write(self, wake: Callable[[], None], data: bytes) -> Operation: ...
+    def close(self) -> None: ...
+
+@final
+class Session:
+    """A running command with a terminal."""
+
+    def next(self, wake: Callable[[], None]) -> Operation: ...
+    def write(self, wake: Callable[[], None], data: bytes) -> Operation: ...
+    def resize(self, wake: Callable[[], None], rows: int, cols: int) -> Operation: ...
+    def signal(self, wake: Callable[[], None], signal: int) -> Operation: ...
+    def close(self) -> None: ...
 
 @final
 class Machine:
@@ -128,6 +149,25 @@ class Machine:
         exclusive: bool,
         user: str | None,
         stdin: bytes | None,
+        input: Input | None,
         env: dict[str, str] | None,
+        max_output: int | None,
         streaming: bool,
+    ) -> Operation: ...
+    def shell(
+        self,
+        wake: Callable[[], None],
+        command: str,
+        *,
+        rows: int,
+        cols: int,
+        term: str,
+        cwd: str | None,
+        user: str | None,
+        env: dict[str, str] | None,
+        timeout: float | None,
+    ) -> Operation: ...
+    def create_user(self, wake: Callable[[], None], name: str) -> Operation: ...
+    def delete_user(
+        self, wake: Callable[[], None], name: str, remove_home: bool
     ) -> Operation: ...

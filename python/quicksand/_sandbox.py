@@ -12,6 +12,7 @@ from ._bridge import run
 from ._config import Forward, PortForward, read_forward
 from ._desktop import Desktop
 from ._enums import MountType
+from ._input import AsyncInput, run_fed
 from ._machine import (
     BaseSandbox,
     Checkpoint,
@@ -24,6 +25,9 @@ from ._machine import (
     Transfer,
 )
 from ._saves import SaveManifest
+from ._shell import Shell, Terminal
+from ._users import SandboxUser
+from ._users import fields as user_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -114,8 +118,9 @@ class Sandbox(Desktop, BaseSandbox):
         exclusive: bool = False,
         user: str | None = None,
         *,
-        stdin: bytes | str | None = None,
+        stdin: AsyncInput | None = None,
         env: dict[str, str] | None = None,
+        max_output: int | None = None,
     ) -> ExecuteResult:
         """Runs a command in the guest. Commands run side by side.
 
@@ -132,8 +137,11 @@ class Sandbox(Desktop, BaseSandbox):
             on_stderr: the same for standard error.
             exclusive: no other command runs meanwhile, interactive shells excepted.
             user: the user to run as, by name; root when ``None``.
-            stdin: what the command reads; nothing when ``None``.
+            stdin: what the command reads; nothing when ``None``. Bytes or text, an open file, or
+                an iterable (asynchronous too) whose pieces are sent while the command runs.
             env: variables to set beside the usual ones.
+            max_output: bytes of each stream that the result keeps; 64 MiB when ``None``. What is
+                beyond still reaches the callbacks, and the result says how much it was.
 
         Returns:
             Its output and exit code. After a timeout ``exit_code`` is -1 and ``stderr`` ends
@@ -149,7 +157,7 @@ class Sandbox(Desktop, BaseSandbox):
             ...     result = await sb.execute("seq 3", on_stdout=lines.append)
             ...     return "".join(lines), result.exit_code
         """
-        begin, running = self._begin_execute(
+        begin, running, feed = self._begin_execute(
             command,
             timeout=timeout,
             cwd=cwd,
@@ -160,8 +168,88 @@ class Sandbox(Desktop, BaseSandbox):
             user=user,
             stdin=stdin,
             env=env,
+            max_output=max_output,
         )
-        return running.finish(await run(begin, running.on_event))
+        if feed is None or stdin is None:
+            return running.finish(await run(begin, running.on_event))
+        return running.finish(await run_fed(begin, running.on_event, stdin, feed))
+
+    async def shell(
+        self,
+        command: str | None = None,
+        *,
+        rows: int = 24,
+        cols: int = 80,
+        term: str = "xterm-256color",
+        shell: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        user: str | None = None,
+        env: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Shell:
+        """Opens a shell in a terminal of the guest, to be talked to while it runs.
+
+        Args:
+            command: what runs in the terminal; a login shell (bash where there is one) when ``None``.
+            rows: the terminal's height in characters.
+            cols: its width.
+            term: its kind, the variable ``TERM``.
+            shell: another shell, by its path.
+            cwd: the folder to run in; the user's own when ``None``.
+            user: the user to run as, by name; root when ``None``.
+            env: variables to set beside the usual ones.
+            timeout: seconds until everything in it is killed; ``None``: no limit.
+
+        Raises:
+            NotRunningError: the sandbox does not run.
+
+        Example:
+            >>> async def ask(sb):
+            ...     async with await sb.shell() as shell:
+            ...         await shell.write("echo $((6 * 7))\\n")
+            ...         return await shell.read_until("42")
+        """
+        begin = self._begin_shell(
+            command,
+            Terminal(rows, cols, term),
+            shell=shell,
+            cwd=cwd,
+            user=user,
+            env=env,
+            timeout=timeout,
+        )
+        return Shell(await run(begin))
+
+    async def create_user(self, name: str) -> SandboxUser:
+        """Adds a user to the guest, with a home directory and a group of its own.
+
+        Args:
+            name: a lower-case letter or ``_``, then letters, digits, ``_`` and ``-``, 32 at most.
+
+        Raises:
+            ConfigError: the name is not allowed.
+            SandboxError: there is such a user already.
+
+        Example:
+            >>> async def as_alice(sb):
+            ...     alice = await sb.create_user("alice")
+            ...     return (await alice.execute("whoami")).stdout
+        """
+        begin = self._begin_create_user(name)
+        return SandboxUser(**user_fields(await run(begin)), _sandbox=self)
+
+    async def delete_user(self, name: str | SandboxUser, *, remove_home: bool = True) -> None:
+        """Removes a user of the guest, after its processes.
+
+        Args:
+            name: the user, or its name.
+            remove_home: whether its home directory goes too.
+
+        Raises:
+            ConfigError: the name is not allowed.
+            SandboxError: there is no such user, or it belongs to the system.
+        """
+        await run(self._begin_delete_user(name, remove_home))
 
     async def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
         """Reads a file of the guest.

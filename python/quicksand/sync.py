@@ -19,6 +19,7 @@ from ._bridge import run_sync
 from ._config import Forward, PortForward, read_forward
 from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
+from ._input import Input, run_sync_fed
 from ._machine import (
     BaseSandbox,
     Checkpoint,
@@ -30,6 +31,9 @@ from ._machine import (
     Transfer,
 )
 from ._saves import SaveManifest
+from ._shell import SyncShell, Terminal
+from ._users import SyncSandboxUser
+from ._users import fields as user_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Literal, Self
@@ -83,11 +87,12 @@ class Sandbox(BaseDesktop, BaseSandbox):
         exclusive: bool = False,
         user: str | None = None,
         *,
-        stdin: bytes | str | None = None,
+        stdin: Input | None = None,
         env: dict[str, str] | None = None,
+        max_output: int | None = None,
     ) -> ExecuteResult:
         """See ``quicksand.Sandbox.execute``."""
-        begin, running = self._begin_execute(
+        begin, running, feed = self._begin_execute(
             command,
             timeout=timeout,
             cwd=cwd,
@@ -98,8 +103,45 @@ class Sandbox(BaseDesktop, BaseSandbox):
             user=user,
             stdin=stdin,
             env=env,
+            max_output=max_output,
         )
-        return running.finish(run_sync(begin, running.on_event))
+        if feed is None or stdin is None:
+            return running.finish(run_sync(begin, running.on_event))
+        return running.finish(run_sync_fed(begin, running.on_event, stdin, feed))
+
+    def shell(
+        self,
+        command: str | None = None,
+        *,
+        rows: int = 24,
+        cols: int = 80,
+        term: str = "xterm-256color",
+        shell: str | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        user: str | None = None,
+        env: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> SyncShell:
+        """See ``quicksand.Sandbox.shell``."""
+        begin = self._begin_shell(
+            command,
+            Terminal(rows, cols, term),
+            shell=shell,
+            cwd=cwd,
+            user=user,
+            env=env,
+            timeout=timeout,
+        )
+        return SyncShell(run_sync(begin))
+
+    def create_user(self, name: str) -> SyncSandboxUser:
+        """See ``quicksand.Sandbox.create_user``."""
+        begin = self._begin_create_user(name)
+        return SyncSandboxUser(**user_fields(run_sync(begin)), _sandbox=self)
+
+    def delete_user(self, name: str | SyncSandboxUser, *, remove_home: bool = True) -> None:
+        """See ``quicksand.Sandbox.delete_user``."""
+        run_sync(self._begin_delete_user(name, remove_home))
 
     def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
         """See ``quicksand.Sandbox.read_file``."""

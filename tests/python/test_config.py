@@ -169,16 +169,6 @@ def test_forwards_that_collide_or_lead_nowhere() -> None:
         )
 
 
-def test_methods_of_later_versions_are_not_there() -> None:
-    sandbox = Sandbox(image="minimal")
-    for name in ("create_user",):
-        assert not hasattr(sandbox, name)
-        with pytest.raises(NotImplementedError, match=name):
-            getattr(sandbox, name)
-    with pytest.raises(AttributeError, match="no_such_thing"):
-        sandbox.no_such_thing  # noqa: B018
-
-
 def test_mounts_forwards_and_the_allow_list_go_to_json_and_back() -> None:
     config = SandboxConfig(
         image="minimal",

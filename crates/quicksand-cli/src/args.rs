@@ -43,6 +43,10 @@ pub enum Task {
     Save(SaveArgs),
     /// Say which QEMU is used, where it was found and why, and how fast it can be
     Qemu(QemuArgs),
+    /// Measure how long a start and commands take on this host
+    Benchmark(BenchmarkArgs),
+    /// Print a script that completes this command's words in a shell
+    Completion(CompletionArgs),
 }
 
 impl Cli {
@@ -339,6 +343,49 @@ pub struct QemuArgs {
     pub json: bool,
 }
 
+/// The options of `quicksand benchmark`.
+#[derive(Debug, Args)]
+pub struct BenchmarkArgs {
+    /// The name of an installed image, or the path of one
+    pub image: String,
+
+    /// How many machines to start, one after another
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    // Last, because its heading holds for every option after it.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// The options of `quicksand completion`.
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETION)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Where the script belongs.
+const COMPLETION: &str = "\
+bash: eval \"$(quicksand completion bash)\" in ~/.bashrc; zsh: the same in ~/.zshrc, after compinit; \
+fish: quicksand completion fish > ~/.config/fish/completions/quicksand.fish; \
+powershell: quicksand completion powershell | Out-String | Invoke-Expression in $PROFILE.";
+
+impl CompletionArgs {
+    /// The script.
+    pub fn script(&self) -> Vec<u8> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "quicksand", &mut script);
+        script
+    }
+}
+
 /// Levels of the log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogLevel {
@@ -544,6 +591,49 @@ mod tests {
     }
 
     #[test]
+    fn completions_know_every_task_in_every_shell() {
+        for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+            let line = ["quicksand", "completion", shell];
+            let Task::Completion(args) = Cli::try_parse_from(line).unwrap().task else { panic!() };
+            let script = String::from_utf8(args.script()).unwrap();
+            for task in Cli::command().get_subcommands() {
+                assert!(script.contains(task.get_name()), "{shell}: {}", task.get_name());
+            }
+            assert!(script.contains("disk-size"), "{shell}");
+        }
+    }
+
+    #[test]
+    fn the_command_lines_of_the_documentation_can_be_read() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut pages = vec![root.join("README.md")];
+        for folder in ["guide", "hood", "reference"] {
+            let folder = fs_err::read_dir(root.join("docs/src").join(folder)).unwrap();
+            pages.extend(folder.map(|page| page.unwrap().path()));
+        }
+        let mut n_lines = 0;
+        for page in pages {
+            let text = fs_err::read_to_string(&page).unwrap();
+            // Every second piece is what stands between two fences.
+            for block in text.split("\n```").skip(1).step_by(2) {
+                let Some(block) = block.strip_prefix("sh\n") else { continue };
+                for line in block.split('\n').flat_map(|line| line.split(" && ")) {
+                    let line = line.split(" #").next().unwrap_or_default();
+                    if !line.starts_with("quicksand ") {
+                        continue;
+                    }
+                    let words = shlex::split(line).unwrap();
+                    if let Err(error) = Cli::try_parse_from(words) {
+                        panic!("{}: {line}: {error}", page.display());
+                    }
+                    n_lines += 1;
+                }
+            }
+        }
+        assert!(n_lines > 20, "{n_lines}");
+    }
+
+    #[test]
     fn a_misspelt_option_names_the_nearest() {
         let error = Cli::try_parse_from(["quicksand", "run", "minimal", "--memroy", "1G"]);
         assert!(error.unwrap_err().to_string().contains("--memory"));
@@ -559,7 +649,17 @@ mod tests {
         let mut cli = Cli::command().term_width(100);
         cli.build();
         let mut help = String::new();
-        for name in ["run", "install", "uninstall", "list", "save", "clean", "qemu"] {
+        for name in [
+            "run",
+            "install",
+            "uninstall",
+            "list",
+            "save",
+            "clean",
+            "qemu",
+            "benchmark",
+            "completion",
+        ] {
             if let Some(command) = cli.find_subcommand_mut(name) {
                 help.push_str(&format!("{}\n----\n", command.render_help()));
             }

@@ -4,6 +4,7 @@
 //! and images are, is the business of the crates below.
 
 mod args;
+mod benchmark;
 mod clean;
 mod install;
 mod list;
@@ -29,10 +30,24 @@ fn main() {
         Task::Clean(args) => clean::run(args).map(|()| 0),
         Task::Save(args) => save::run(&args.action).map(|()| 0),
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
+        Task::Benchmark(args) => benchmark::run(args).map(|()| 0),
+        Task::Completion(args) => print(&args.script()).map(|()| 0),
     };
     let code = outcome.unwrap_or_else(|failure| failure.print());
     // The thread that reads stdin may wait for a key for ever; ending the process ends it too.
     std::process::exit(code);
+}
+
+/// Prints a whole text; a reader that has gone away is no failure.
+fn print(text: &[u8]) -> Result<(), report::Failure> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let message = format!("Failed to write output: {error}");
+            Err(report::Failure::new(report::FAILURE, message, None))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn start_log(level: args::LogLevel) {

@@ -56,6 +56,8 @@ fn class_of(error: &Error) -> &'static str {
         Error::AlreadyRunning => "AlreadyRunningError",
         Error::NotRunning { .. } | Error::Stopped { .. } => "NotRunningError",
         Error::BootTimeout { .. } | Error::BootFailed { .. } => "StartError",
+        // The agent's words about what there is already, or is not: nothing is wrong with it.
+        Error::AgentRefused { status: 404 | 409, .. } => "SandboxError",
         Error::AgentBroken { .. } | Error::AgentRefused { .. } | Error::GuestSilent { .. } => {
             "AgentConnectionError"
         }

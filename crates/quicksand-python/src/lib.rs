@@ -8,9 +8,11 @@ mod desktop;
 mod errors;
 mod files;
 mod host;
+mod log;
 mod machine;
 mod operation;
 mod saves;
+mod sessions;
 
 use pyo3::prelude::*;
 
@@ -21,13 +23,16 @@ mod _native {
     #[pymodule_export]
     use super::{
         host::{check_config, detect_accelerator, find_qemu, host, machine_type},
+        log::set_log_level,
         machine::{Machine, shutdown},
         operation::Operation,
         saves::{export_save, import_save, list_saves, remove_save, validate_save},
+        sessions::{Input, Session},
     };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::log::install();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

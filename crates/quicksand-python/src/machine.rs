@@ -7,6 +7,7 @@ use crate::{
     desktop::Call,
     errors, files, host,
     operation::{Channel, Operation, Value},
+    sessions::{Input, Session},
 };
 use bytes::Bytes;
 use pyo3::{
@@ -14,10 +15,14 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use sandbox::{Error, ExecuteRequest, Forward, Mount, Sandbox, SandboxConfig, save::SaveOptions};
+use sandbox::{
+    Error, ExecuteRequest, Forward, Mount, Pty, Sandbox, SandboxConfig, save::SaveOptions,
+};
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     mem::ManuallyDrop,
+    ops::ControlFlow,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     time::Duration,
@@ -28,6 +33,8 @@ static LIVE: Mutex<Vec<(u32, Weak<Sandbox>)>> = Mutex::new(Vec::new());
 
 /// No limit: ten years, the longest that the guest's agent takes.
 const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
+
+const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
 /// Where the progress of the start that is under way goes.
 type Listener = Arc<RwLock<Weak<Channel>>>;
@@ -218,7 +225,7 @@ impl Machine {
         Operation::begin(wake, work, async {})
     }
 
-    #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, env, streaming))]
+    #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, input, env, max_output, streaming))]
     #[expect(clippy::too_many_arguments, reason = "the options of execute() in the Python API")]
     fn execute(
         &self,
@@ -230,7 +237,9 @@ impl Machine {
         exclusive: bool,
         user: Option<String>,
         stdin: Option<Bound<'_, PyBytes>>,
+        input: Option<Bound<'_, Input>>,
         env: Option<BTreeMap<String, String>>,
+        max_output: Option<usize>,
         streaming: bool,
     ) -> PyResult<Operation> {
         self.check_process("execute")?;
@@ -242,23 +251,67 @@ impl Machine {
         if let Some(stdin) = stdin {
             request.stdin = Bytes::copy_from_slice(stdin.as_bytes());
         }
+        if let Some(max_output) = max_output {
+            request.max_output = max_output;
+        }
+        let input = input.and_then(|input| input.get().take());
         let sandbox = Arc::clone(&self.sandbox);
         Operation::begin(
             wake,
             move |channel| async move {
-                let result = if streaming {
-                    let sink = move |stream, data| {
-                        let channel = channel.clone();
-                        async move { channel.output(stream, data).await }
-                    };
-                    sandbox.stream(request, sink).await
-                } else {
-                    sandbox.execute(request).await
+                let sink = move |stream, data| {
+                    let channel = channel.clone();
+                    async move { if streaming { channel.output(stream, data).await } else { GO_ON } }
+                };
+                let result = match input {
+                    Some(input) => sandbox.stream_with_input(request, input, sink).await,
+                    None => sandbox.stream(request, sink).await,
                 };
                 result.map(Value::Command)
             },
             async {},
         )
+    }
+
+    /// Begins a command with a terminal.
+    #[pyo3(signature = (wake, command, *, rows, cols, term, cwd, user, env, timeout))]
+    #[expect(clippy::too_many_arguments, reason = "the options of shell() in the Python API")]
+    fn shell(
+        &self,
+        wake: Py<PyAny>,
+        command: &str,
+        rows: u16,
+        cols: u16,
+        term: String,
+        cwd: Option<String>,
+        user: Option<String>,
+        env: Option<BTreeMap<String, String>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Operation> {
+        let mut request = ExecuteRequest::new(command);
+        request.timeout = limit(timeout);
+        request.cwd = cwd;
+        request.user = user;
+        request.env = env.unwrap_or_default();
+        self.operate(wake, "open a shell", move |sandbox| async move {
+            let (input, output) = sandbox.session(request, Some(Pty { rows, cols, term })).await?;
+            Ok(Value::Session(Session::new(input, output)))
+        })
+    }
+
+    fn create_user(&self, wake: Py<PyAny>, name: String) -> PyResult<Operation> {
+        self.operate(wake, "create a user", move |sandbox| async move {
+            let user = sandbox.create_user(&name).await?;
+            Ok(Value::Json(json!({
+                "name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home,
+            })))
+        })
+    }
+
+    fn delete_user(&self, wake: Py<PyAny>, name: String, remove_home: bool) -> PyResult<Operation> {
+        self.operate(wake, "delete a user", move |sandbox| async move {
+            sandbox.delete_user(&name, remove_home).await.map(|()| Value::Nothing)
+        })
     }
 
     #[getter]

@@ -10,7 +10,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use sandbox::OutputStream;
+use sandbox::{OutputStream, SessionEvent};
 use std::{
     collections::VecDeque,
     future::Future,
@@ -44,6 +44,10 @@ pub enum Value {
     Checkpoints(Vec<sandbox::Checkpoint>),
     /// What the machine uses.
     Metrics(sandbox::Metrics),
+    /// A command with a terminal.
+    Session(crate::sessions::Session),
+    /// What such a command did; nothing after its end.
+    Event(Option<sandbox::SessionEvent>),
 }
 
 enum Event {
@@ -244,6 +248,16 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
         Event::Done(Value::Metrics(metrics)) => {
             ("done", measures(py, &metrics)?).into_bound_py_any(py)
         }
+        Event::Done(Value::Session(session)) => {
+            ("done", Bound::new(py, session)?).into_bound_py_any(py)
+        }
+        Event::Done(Value::Event(event)) => match event {
+            Some(SessionEvent::Stdout(data) | SessionEvent::Stderr(data)) => {
+                ("done", PyBytes::new(py, &data)).into_bound_py_any(py)
+            }
+            Some(SessionEvent::Exit { exit_code, .. }) => ("done", exit_code).into_bound_py_any(py),
+            None => ("done", py.None()).into_bound_py_any(py),
+        },
         Event::Failed(error) => ("failed", errors::to_python(py, &error)).into_bound_py_any(py),
         Event::Cancelled => ("failed", errors::cancelled(py)).into_bound_py_any(py),
     }

@@ -41,6 +41,12 @@ mod shares;
 mod size;
 mod timing;
 mod usernet;
+mod users;
+
+/// The examples of the guide are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/guide/sync-and-rust.md")]
+struct Guide;
 
 pub use agent_client::SessionInput;
 pub use checkpoint::Checkpoint;
@@ -52,7 +58,9 @@ pub use execute::{
 };
 pub use files::{DEFAULT_MAX_FILE, Transfer};
 pub use host_platform::Arch;
-pub use machine::{MachineType, accel_flag, cpu_flag, default_boot_timeout_s, native_accelerator};
+pub use machine::{
+    MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,
+};
 pub use metrics::Metrics;
 pub use mount::{Mount, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};
@@ -65,3 +73,4 @@ pub use runtime_locator::{Accelerator, Search};
 pub use sandbox::{Sandbox, Session as SessionOutput};
 pub use size::Size;
 pub use timing::{BootTiming, DONE, STAGES};
+pub use users::User;

@@ -39,6 +39,7 @@ pub(crate) fn locate(
     search: &Search,
     assumed: Option<Accelerator>,
 ) -> Result<Located> {
+    check_host(config, search.host.os)?;
     // A save whose replacement was cut off comes back; whether there is one is for the next line.
     let _ = crate::save::find(search, config.image(), None);
     let image = runtime_locator::find_image(search, config.image(), config.arch())?;
@@ -49,6 +50,33 @@ pub(crate) fn locate(
     };
     runtime_locator::check_base_disks(&image)?;
     Ok(Located { qemu, image, accelerator, reason, os: search.host.os })
+}
+
+/// Refuses what needs this process to be the guest's network where it cannot be: QEMU's own network
+/// leads nowhere but out, knows no list, and has no way to a share.
+fn check_host(config: &SandboxConfig, os: Os) -> Result<()> {
+    if os != Os::Windows {
+        return Ok(());
+    }
+    let leads_out = |forward: &&Forward| forward.direction == Direction::GuestToHost;
+    let refused = |option, value: String, allowed: &str, hint: &str| {
+        let (allowed, hint) = (format!("{allowed} on Windows"), Some(hint.to_owned()));
+        Err(Error::InvalidValue { option, value, allowed, hint })
+    };
+    if let Some(forward) = config.port_forwards().iter().find(leads_out) {
+        let hint = "Let the host connect to the guest instead, with a forwarded port";
+        let value = forward.to_value().to_string();
+        return refused("port_forwards", value, "a port that leads into the guest", hint);
+    }
+    if let Some(allow) = config.allow() {
+        let hint = "Leave it out, or use network_mode=\"mounts_only\"";
+        return refused("allow", format!("{allow:?}"), "no list", hint);
+    }
+    if let Some(mount) = config.mounts().first() {
+        let hint = "Copy with upload() and download(), which work there too";
+        return refused("mounts", mount.host.display().to_string(), "no share", hint);
+    }
+    Ok(())
 }
 
 fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
@@ -176,4 +204,34 @@ fn has_attributes(folder: &std::path::Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn has_attributes(_: &std::path::Path) -> bool {
     cfg!(target_os = "macos")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn windows_refuses_what_needs_our_own_network() {
+        let check = |options: Value, os| {
+            let mut all = json!({"image": "x", "network_mode": "full"});
+            for (name, value) in options.as_object().unwrap() {
+                all[name] = value.clone();
+            }
+            check_host(&SandboxConfig::from_value(all).unwrap(), os)
+        };
+        let out = json!({"host": 1, "guest": 2, "direction": "guest_to_host"});
+        for (options, option) in [
+            (json!({"allow": ["example.com"]}), "`allow`"),
+            (json!({"port_forwards": [out]}), "`port_forwards`"),
+            (json!({"mounts": [{"host": "/a", "guest": "/b"}]}), "`mounts`"),
+        ] {
+            check(options.clone(), Os::Linux).unwrap();
+            check(options.clone(), Os::Macos).unwrap();
+            let error = check(options, Os::Windows).unwrap_err();
+            assert!(error.to_string().contains(option), "{error}");
+            assert!(error.hint().is_some());
+        }
+        check(json!({"port_forwards": [{"host": 1, "guest": 2}]}), Os::Windows).unwrap();
+    }
 }

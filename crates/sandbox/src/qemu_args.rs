@@ -8,7 +8,7 @@
 //! without the parts that only cost boot time.
 
 use crate::kernel_cmdline;
-use crate::machine::{MachineType, accel_flag, cpu_flag};
+use crate::machine::{MachineType, accel_flag, cpu_flag, cpu_properties};
 use crate::network::NetworkMode;
 use crate::plan::{AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED};
 use serde_json::json;
@@ -39,6 +39,9 @@ pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
     display(plan, &mut args);
     args.pair("-cpu", cpu_flag(plan.accelerator));
     args.pair("-accel", accel_flag(plan.accelerator, plan.arch, plan.nested_hyperv));
+    for property in cpu_properties(plan.accelerator, plan.arch) {
+        args.pair("-global", *property);
+    }
     qmp(plan, &mut args);
     kernel(plan, &mut args);
     agent(plan, &mut args);

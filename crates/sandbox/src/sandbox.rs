@@ -21,6 +21,7 @@ use runtime_locator::{Accelerator, Search};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// How long after its timeout a command's end may take to be told. The guest keeps the time; this
 /// is for a guest that cannot.
@@ -246,6 +247,20 @@ impl Sandbox {
         machine.during("execute", run_to_end(&machine.agent, &request, &mut sink)).await
     }
 
+    /// [`Self::stream`] with input that arrives while the command runs: first the request's own
+    /// `stdin`, then what the channel brings, until its senders are gone. The channel fills when the
+    /// command does not read.
+    pub async fn stream_with_input(
+        &self,
+        request: ExecuteRequest,
+        input: mpsc::Receiver<Bytes>,
+        mut sink: impl OutputSink,
+    ) -> Result<ExecuteResult> {
+        let machine = self.machine("execute")?;
+        let run = run_with_input(&machine.agent, &request, Some(input), &mut sink);
+        machine.during("execute", run).await
+    }
+
     /// Runs a command whose input and output pass both ways while it runs. With a terminal the
     /// command may be empty: the shell is then interactive.
     pub async fn session(
@@ -370,12 +385,29 @@ pub(crate) async fn run_to_end(
     request: &ExecuteRequest,
     sink: &mut impl OutputSink,
 ) -> Result<ExecuteResult> {
+    run_with_input(agent, request, None, sink).await
+}
+
+async fn run_with_input(
+    agent: &AgentClient,
+    request: &ExecuteRequest,
+    more: Option<mpsc::Receiver<Bytes>>,
+    sink: &mut impl OutputSink,
+) -> Result<ExecuteResult> {
     let deadline = Instant::now().checked_add(request.timeout);
-    let opening = agent.session(request, None, false);
+    let opening = agent.session(request, None, more.is_some());
     let (input, mut output) = in_time(deadline, request.timeout, opening).await?;
     let feeding = async {
         if !request.stdin.is_empty() {
             input.write(request.stdin.clone()).await?;
+        }
+        let is_open = more.is_some() || !request.stdin.is_empty();
+        if let Some(mut more) = more {
+            while let Some(data) = more.recv().await {
+                input.write(data).await?;
+            }
+        }
+        if is_open {
             input.close().await?;
         }
         // The command may end without reading; its exit ends this.

@@ -5,6 +5,7 @@
 mod cross;
 mod layering;
 mod licences;
+mod links;
 mod tidy;
 
 use crate::{context::Context, setup, ui::hinted};
@@ -32,7 +33,7 @@ pub enum Check {
     Clippy,
     /// Licences and sources of dependencies are on the list of deny.toml; advisories where reachable.
     Licences,
-    /// Rules of the house: module docs, file sizes, the map, names that must not occur.
+    /// Rules of the house: module docs, file sizes, the map, names that must not occur, links.
     Tidy,
     /// Who may depend on whom.
     Layering,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use fs_err as fs;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 const MAX_LINES: usize = 1000;
 const WARN_LINES: usize = 600;
@@ -33,13 +33,18 @@ pub fn findings(root: &Path) -> Result<Vec<String>> {
         .read()
         .context("Failed to list the files of the tree")?;
     let mut findings = vec![];
+    let mut pages = BTreeMap::new();
     for name in listing.lines() {
         let path = root.join(name);
         // A file that was removed and not committed yet is still listed.
         let Ok(bytes) = fs::read(&path) else { continue };
         let Ok(text) = String::from_utf8(bytes) else { continue };
         findings.extend(judge_file(name, &text));
+        if name.ends_with(".md") {
+            pages.insert(name.to_owned(), text);
+        }
     }
+    findings.extend(super::links::findings(&pages, |path| root.join(path).exists()));
     let map = fs::read_to_string(root.join("ARCHITECTURE.md"))?;
     let crates: Vec<String> = fs::read_dir(root.join("crates"))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -106,6 +111,7 @@ fn is_path(text: &str) -> bool {
         "xtask/",
         "recipes/",
         "tests/",
+        "docs/",
         "python/",
         "qemu/",
         "benches/",

@@ -59,7 +59,8 @@ impl AgentClient {
         }
     }
 
-    async fn ask(&self, path: &'static str, body: Vec<u8>) -> Result<Vec<u8>> {
+    /// Asks for something and gives the answer, which is bounded.
+    pub(crate) async fn ask(&self, path: &'static str, body: Vec<u8>) -> Result<Vec<u8>> {
         let call = async {
             let response = self.send(Method::POST, path, RequestBody::json(body)).await?;
             let response = accept(response).await?;
