@@ -9,6 +9,7 @@ mod retag;
 mod save;
 mod shares;
 mod start;
+mod starts;
 mod stream;
 
 use anyhow::Result;
@@ -58,6 +59,8 @@ pub struct Args {
 enum Name {
     /// Cold start to the first answer, `minimal` and `debian`.
     Start,
+    /// 16 machines started at once.
+    Starts,
     /// `execute("true")` beside the guest's own fork and exec.
     Execute,
     /// 50 MB through `execute` with a callback.
@@ -92,6 +95,7 @@ fn main() -> Result<()> {
     for name in names {
         let found = match name {
             Name::Start => runtime.block_on(start::measure(args.samples))?,
+            Name::Starts => runtime.block_on(starts::measure())?,
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
             Name::Smb => runtime.block_on(shares::measure(MountType::Cifs, args.samples))?,

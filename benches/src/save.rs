@@ -128,7 +128,7 @@ pub async fn measure_idle(n_samples: u32) -> Result<Vec<Figure>> {
 }
 
 /// A line of /proc/PID/smaps_rollup, in MiB.
-fn memory(pid: u32, name: &str) -> Result<f64> {
+pub fn memory(pid: u32, name: &str) -> Result<f64> {
     let text = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;

@@ -25,9 +25,11 @@ class Operation(Protocol):
 
     def poll(self) -> list[Event]:
         """Takes the events that are waiting."""
+        ...
 
     def cancel(self) -> None:
         """Ends the work early; a last event still follows."""
+        ...
 
 
 Begin = Callable[[Callable[[], None]], Operation]

@@ -21,6 +21,7 @@ class Readable(Protocol):
 
     def read(self, n: int, /) -> Piece:
         """Reads some bytes."""
+        ...
 
 
 Input = Union[Piece, Iterable[Piece], Readable]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._machine import ExecuteResult
+    from ._input import AsyncInput, Input
+    from ._machine import ExecuteResult, Output
     from ._sandbox import Sandbox
     from .sync import Sandbox as SyncSandbox
 
@@ -43,9 +45,34 @@ class SandboxUser(_User):
 
     _sandbox: Sandbox = dataclasses.field(repr=False, compare=False)
 
-    async def execute(self, command: str, *args: Any, **options: Any) -> ExecuteResult:
+    async def execute(
+        self,
+        command: str,
+        timeout: float | None = 30.0,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: str = "/bin/sh",
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+        exclusive: bool = False,
+        *,
+        stdin: AsyncInput | None = None,
+        env: dict[str, str] | None = None,
+        max_output: int | None = None,
+    ) -> ExecuteResult:
         """Runs a command as this user; options as for ``Sandbox.execute``, but for ``user``."""
-        return await self._sandbox.execute(command, *args, user=self.name, **options)
+        return await self._sandbox.execute(
+            command,
+            timeout,
+            cwd,
+            shell,
+            on_stdout,
+            on_stderr,
+            exclusive,
+            self.name,
+            stdin=stdin,
+            env=env,
+            max_output=max_output,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +81,34 @@ class SyncSandboxUser(_User):
 
     _sandbox: SyncSandbox = dataclasses.field(repr=False, compare=False)
 
-    def execute(self, command: str, *args: Any, **options: Any) -> ExecuteResult:
+    def execute(
+        self,
+        command: str,
+        timeout: float | None = 30.0,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: str = "/bin/sh",
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+        exclusive: bool = False,
+        *,
+        stdin: Input | None = None,
+        env: dict[str, str] | None = None,
+        max_output: int | None = None,
+    ) -> ExecuteResult:
         """See ``quicksand.SandboxUser.execute``."""
-        return self._sandbox.execute(command, *args, user=self.name, **options)
+        return self._sandbox.execute(
+            command,
+            timeout,
+            cwd,
+            shell,
+            on_stdout,
+            on_stderr,
+            exclusive,
+            self.name,
+            stdin=stdin,
+            env=env,
+            max_output=max_output,
+        )
 
 
 def fields(text: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import ast
 import doctest
 import importlib
 import inspect
+import json
+import os
 import pkgutil
 import subprocess
 import sys
@@ -76,6 +78,38 @@ def test_mypy_accepts_a_users_script_and_refuses_a_wrong_one(tmp_path: Path) -> 
     done = mypy(["--strict", str(bad)])
     assert done.returncode == 1
     assert "memroy" in done.stdout
+
+
+def test_pyright_accepts_the_package_and_refuses_a_wrong_script(tmp_path: Path) -> None:
+    assert pyright(Path(quicksand.__file__).parent) == []
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from quicksand import Sandbox\n"
+        "async def main() -> int:\n"
+        "    async with Sandbox(image='debian', cpus=2) as sb:\n"
+        "        async with await sb.shell() as shell:\n"
+        "            async for text in shell:\n"
+        "                print(text.upper())\n"
+        "        alice = await sb.create_user('alice')\n"
+        "        return (await alice.execute('ls', stdin=[b'a'])).exit_code\n"
+    )
+    assert pyright(script) == []
+    script.write_text("from quicksand import Sandbox\nSandbox(image='debian', memroy='2G')\n")
+    assert any("memroy" in message for message in pyright(script))
+
+
+def pyright(path: Path) -> list[str]:
+    """Pyright's errors; the test runner says where it is."""
+    done = subprocess.run(
+        [os.environ["QUICKSAND_PYRIGHT"], "--outputjson", "--pythonpath", sys.executable, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        # Away from the tree: no configuration but its own defaults.
+        cwd=path if path.is_dir() else path.parent,
+    )
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    return [each["message"] for each in found if each["severity"] == "error"]
 
 
 def run_mypy(arguments: list[str]) -> None:

@@ -17,8 +17,8 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, execute, stream, smb, 9p, qemu, retag, merge, audit); all without an
-    /// argument.
+    /// Figures to measure (start, starts, execute, stream, smb, 9p, save, checkpoint, idle, qemu, retag,
+    /// merge, audit); all without an argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.

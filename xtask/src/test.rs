@@ -8,6 +8,9 @@ use duct::cmd;
 /// Test tools of PyPI, pinned.
 const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2"];
 
+/// Pyright as a package that brings its own engine, so that no test fetches one.
+const PYRIGHT: &[&str] = &["basedpyright==1.40.2"];
+
 /// Makes the fixtures for macOS and Windows.
 const ZIG: &[&str] = &["ziglang==0.17.1"];
 
@@ -113,6 +116,7 @@ fn python(context: &Context, runner_args: &[String]) -> Result<()> {
     // Tests must find the installed package, not the folder of its source.
     cmd(environment.program("python"), line)
         .dir(folder)
+        .env("QUICKSAND_PYRIGHT", setup::python_tools(context, PYRIGHT)?.join("basedpyright"))
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .run()?;

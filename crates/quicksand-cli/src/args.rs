@@ -44,7 +44,7 @@ pub enum Task {
     /// Say which QEMU is used, where it was found and why, and how fast it can be
     Qemu(QemuArgs),
     /// Measure how long a start and commands take on this host
-    Benchmark(BenchmarkArgs),
+    Benchmark(Box<BenchmarkArgs>),
     /// Print a script that completes this command's words in a shell
     Completion(CompletionArgs),
 }

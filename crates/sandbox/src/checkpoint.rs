@@ -108,6 +108,9 @@ pub(crate) async fn revert(machine: Arc<Machine>, tag: String) -> Result<()> {
             .back_in_time(async {
                 machine.qmp.execute("stop", json!({})).await?;
                 let loaded = run(&machine, "snapshot-load", job, "restore", &tag).await;
+                if let Some(net) = machine.hull.net() {
+                    net.forget();
+                }
                 machine.qmp.execute("cont", json!({})).await?;
                 // The connection is the past's, whether the load has failed or not.
                 let found = machine.agent.resync().await;

@@ -63,6 +63,11 @@ impl UserNet {
         change(&mut self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Ends every connection, for a guest that went back in time. Ports stay open.
+    pub(crate) fn forget(&self) {
+        self.shared.forget();
+    }
+
     /// Leads a listening port of the host into the guest.
     pub(crate) fn listen(&self, listener: TcpListener, forward: &Forward) {
         let guest = SocketAddrV4::new(forward.guest_address.unwrap_or(GUEST), forward.guest_port);

@@ -114,6 +114,19 @@ impl Shared {
         GuestStream::new(Arc::clone(self), handle)
     }
 
+    /// Ends every connection with a reset, and drops the frames on their way: the guest of now knows
+    /// none of them. What it still believes to be open is answered with a reset as well, so that it
+    /// learns at once and not after its timeouts.
+    pub(super) fn forget(&self) {
+        let mut net = self.net();
+        net.device = Queues::default();
+        for (_, socket) in net.sockets.iter_mut() {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            socket.abort();
+        }
+        self.bell.notify_one();
+    }
+
     /// Lets a socket say farewell by itself.
     pub(super) fn leave(&self, handle: SocketHandle) {
         self.net().leaving.push((handle, Instant::now() + FAREWELL));

@@ -60,6 +60,11 @@ async fn shares_are_mounted_at_the_start_and_later() {
                  flock -n /mnt/rw/lock true && echo free || echo held; wait";
     assert_eq!(run(&sandbox, locks).await, "held");
 
+    // Names that differ in case alone are two files, as on the host.
+    run(&sandbox, "cd /mnt/rw && echo upper > Case && echo lower > case && ! cat CASE 2>&1").await;
+    assert_eq!(run(&sandbox, "cd /mnt/rw && cat Case case").await, "upper\nlower");
+    assert_eq!(text(writable.path().join("Case")), "upper\n");
+
     // Read-only on the host's side: a guest's root that mounts anew cannot write either.
     assert_eq!(run(&sandbox, "cat '/mnt/ro/from the host.txt'").await, "hello");
     assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);
@@ -111,6 +116,67 @@ async fn shares_are_mounted_at_the_start_and_later() {
         sandbox.unmount(&handle, false).await.unwrap();
     }
     assert_eq!(run(&sandbox, "grep -c cifs /proc/mounts || true").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_of_a_share_is_the_file() {
+    let folder = tree();
+    fs_err::write(folder.path().join("map"), vec![b'.'; 8192]).unwrap();
+    let builder = sandbox::SandboxConfig::builder("debian")
+        .mount(Mount::new(folder.path(), "/mnt/rw"))
+        .mount(Mount::new(folder.path(), "/mnt/ro").readonly(true));
+    let sandbox = vm_tests::started(builder).await;
+    // mmap(2) shared and writable; bytes go through the mapping by read(2) and write(2) on its address.
+    let script = r#"
+        open(F, "+<", "/mnt/rw/map") or die "open: $!";
+        my $at = syscall(9, 0, 8192, 3, 1, fileno(F), 0);
+        $at > 4096 or die "mmap: $!";
+        pipe(R, W); syswrite(W, "written");
+        syscall(0, fileno(R), $at + 5000, 7) == 7 or die "read: $!";
+        syscall(26, $at, 8192, 4) == 0 or die "msync: $!";
+        syscall(1, 1, $at + 4998, 11);
+        open(G, "<", "/mnt/ro/map") or die "open: $!";
+        syscall(9, 0, 8192, 3, 1, fileno(G), 0) < 0 or die "a read-only file is mapped to write";
+        syscall(9, 0, 8192, 1, 1, fileno(G), 0) > 4096 or die "mmap to read: $!";
+    "#;
+    let result = sandbox.execute(sandbox::ExecuteRequest::new("perl").stdin(script)).await.unwrap();
+    assert_eq!(result.stdout_lossy(), "..written..", "{result:?}");
+    assert_eq!(result.exit_code, 0, "{result:?}");
+    let bytes = fs_err::read(folder.path().join("map")).unwrap();
+    assert_eq!(&bytes[4998..5009], b"..written..");
+    assert_eq!(bytes.len(), 8192);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revert_leaves_shares_usable() {
+    let folder = tree();
+    let builder = vm_tests::minimal().memory("192M").mount(Mount::new(folder.path(), "/mnt/rw"));
+    let sandbox = vm_tests::started(builder).await;
+    let ticks =
+        "(exec 9>>/mnt/rw/log; while :; do echo tick >&9; sleep 0.2; done) >/dev/null 2>&1 &";
+    run(&sandbox, ticks).await;
+    run(&sandbox, "cat /mnt/rw/*").await;
+    sandbox.checkpoint("one").await.unwrap();
+    run(&sandbox, "echo new > /mnt/rw/new").await;
+    for _ in 0..2 {
+        sandbox.revert("one").await.unwrap();
+        // The server's side of the connection is of the future; the guest must not wait for it.
+        let begin = std::time::Instant::now();
+        super::eventually("the share", std::time::Duration::from_secs(30), async || {
+            execute(&sandbox, "cat '/mnt/rw/from the host.txt'").await.stdout_lossy() == "hello"
+        })
+        .await;
+        eprintln!("the share answers {:?} after the revert", begin.elapsed());
+        // What was written stays: a share is the host's, and the host did not go back.
+        assert_eq!(run(&sandbox, "cat /mnt/rw/new").await, "new");
+        assert_eq!(sandbox.active_mounts().len(), 1);
+        let lines = || text(folder.path().join("log")).lines().count();
+        let before = lines();
+        super::eventually("an open file", std::time::Duration::from_secs(30), async || {
+            lines() > before
+        })
+        .await;
+    }
 }
 
 async fn start_error(builder: SandboxConfigBuilder) -> String {
