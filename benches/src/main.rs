@@ -2,6 +2,8 @@
 //! it measures ours and the reference by turns in one run, so that a noisy machine disturbs both.
 
 mod audit;
+#[cfg(unix)]
+mod desktop;
 mod execute;
 mod figure;
 mod greeting;
@@ -76,6 +78,8 @@ enum Name {
     Checkpoint,
     /// Processor and memory of a machine that does nothing.
     Idle,
+    /// Pictures of the screen, typing, clicks, and the time until a desktop is there.
+    Desktop,
     /// Size of the QEMU wheel and time to the QMP greeting.
     Qemu,
     /// Another tag for an 85 MB wheel, beside cp and Python's tool.
@@ -103,6 +107,10 @@ fn main() -> Result<()> {
             Name::Save => runtime.block_on(save::measure_saves(args.samples))?,
             Name::Checkpoint => runtime.block_on(save::measure_checkpoints(args.samples))?,
             Name::Idle => runtime.block_on(save::measure_idle(args.samples))?,
+            #[cfg(unix)]
+            Name::Desktop => runtime.block_on(desktop::measure(args.samples))?,
+            #[cfg(not(unix))]
+            Name::Desktop => anyhow::bail!("the reference of `desktop` needs Unix sockets"),
             Name::Qemu => greeting::measure(&args)?,
             Name::Retag => retag::measure(&args)?,
             Name::Merge => retag::measure_merge(&args)?,

@@ -197,6 +197,10 @@ class BaseDesktop:
         arguments = {"from": places[0], "to": places[1], "button": button, "unit": unit}
         return self._begin_desktop("mouse_drag", **arguments)
 
+    def _begin_resize(self, width: int, height: int) -> Begin:
+        width, height = _count("width", width), _count("height", height)
+        return self._begin_desktop("set_display_size", width=width, height=height)
+
 
 def keep_picture(path: str | os.PathLike[str] | None, picture: bytes) -> bytes:
     """Writes a picture beside its place and moves it there, so that nobody sees half of one."""
@@ -318,6 +322,23 @@ class Desktop(BaseDesktop):
         """Width and height of the screen in pixels."""
         size: tuple[int, int] = await run(self._begin_desktop("query_display_size"))
         return size
+
+    async def set_display_size(self, width: int, height: int) -> None:
+        """Gives the screen another size, through ``xrandr`` in the guest.
+
+        Args:
+            width: pixels, 320 to 8192.
+            height: pixels, 320 to 8192.
+
+        Raises:
+            ConfigError: another number.
+            SandboxError: no X server is there to do it (a text console, a Wayland session, a boot),
+                or it refuses; the message says which.
+
+        Example:
+            await sb.set_display_size(1920, 1080)
+        """
+        await run(self._begin_resize(width, height))
 
     async def query_mouse_position(self) -> tuple[int, int] | None:
         """Where the last movement put the pointer (0 to 32767); ``None`` before the first."""

@@ -245,6 +245,10 @@ class Sandbox(BaseDesktop, BaseSandbox):
         size: tuple[int, int] = run_sync(self._begin_desktop("query_display_size"))
         return size
 
+    def set_display_size(self, width: int, height: int) -> None:
+        """See ``quicksand.Sandbox.set_display_size``."""
+        run_sync(self._begin_resize(width, height))
+
     def query_mouse_position(self) -> tuple[int, int] | None:
         """See ``quicksand.Sandbox.query_mouse_position``."""
         place: tuple[int, int] | None = run_sync(self._begin_desktop("query_mouse_position"))

@@ -17,7 +17,10 @@ from pathlib import Path
 import pytest
 
 import quicksand
-from quicksand import Sandbox
+from quicksand import Sandbox, SandboxError
+from quicksand.sync import Sandbox as SyncSandbox
+
+from seeing import events, until
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +46,16 @@ def sb() -> Iterator[Sandbox]:
     asyncio.run(sandbox.start())
     yield sandbox
     asyncio.run(sandbox.stop())
+
+
+@pytest.fixture(scope="session")
+def desktop() -> Iterator[SyncSandbox]:
+    """One running `desktop-test`, whose window is there, for all tests that look at a screen."""
+    with SyncSandbox(image="desktop-test", enable_display=True, vnc="port") as sandbox:
+        with pytest.raises(SandboxError, match="1024x768"):
+            sandbox.set_display_size(1024, 768)  # There is no X server yet.
+        until(lambda: any("ready" in line for line in events(sandbox)), 120, "the window")
+        yield sandbox
 
 
 @pytest.fixture

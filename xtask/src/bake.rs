@@ -73,6 +73,11 @@ impl Args {
             is_lenient: true,
         }
     }
+
+    /// The same, into a folder.
+    pub fn to(name: &str, out: &Path) -> Self {
+        Self { out: Some(out.to_owned()), ..Self::of(name) }
+    }
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {

@@ -3,10 +3,7 @@
 use crate::{audit, bake, cache::Key, context::Context, dist, environment, setup};
 use anyhow::{Context as _, Result};
 use duct::cmd;
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
 /// The distribution whose packaged QEMU stands beside ours: the current stable one.
 const REFERENCE_SUITE: &str = "trixie";
@@ -17,8 +14,8 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, starts, execute, stream, smb, 9p, save, checkpoint, idle, qemu, retag,
-    /// merge, audit); all without an argument.
+    /// Figures to measure (start, starts, execute, stream, smb, 9p, desktop, save, checkpoint, idle, qemu,
+    /// retag, merge, audit); all without an argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.
@@ -70,25 +67,36 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let mut bench = cmd("cargo", line).dir(&context.root);
     for (name, value) in environment.variables() {
-        bench = match name {
-            "QUICKSAND_IMAGE_PATH" if wants("start") => bench.env(name, images(context, &value)?),
-            _ => bench.env(name, value),
-        };
+        if name != "QUICKSAND_IMAGE_PATH" {
+            bench = bench.env(name, value);
+            continue;
+        }
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&value).collect();
+        if wants("start") {
+            add_usual(context, &mut folders)?;
+        }
+        if wants("desktop") {
+            folders.push(context.cache.folder("test-images")?);
+            for image in ["desktop-test", "debian-desktop"] {
+                let args = bake::Args::to(image, &folders[folders.len() - 1]);
+                bake::run(context, &args)?;
+            }
+        }
+        bench = bench.env(name, std::env::join_paths(folders)?);
     }
     bench.run()?;
     Ok(())
 }
 
-/// The search path of our images with those that boot the usual way behind them.
-fn images(context: &Context, ours: &Path) -> Result<OsString> {
-    let mut folders: Vec<PathBuf> = std::env::split_paths(ours).collect();
+/// Adds those of our images that boot the usual way.
+fn add_usual(context: &Context, folders: &mut Vec<PathBuf>) -> Result<()> {
     for name in ["debian", "minimal"] {
         let folder = bake::usual(context, name)?;
         if !folders.contains(&folder) {
             folders.push(folder);
         }
     }
-    Ok(std::env::join_paths(folders)?)
+    Ok(())
 }
 
 /// The root folder of an unpacked distribution with its own QEMU in it.

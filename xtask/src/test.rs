@@ -1,12 +1,15 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
-use crate::{audit, context::Context, dist, environment, setup, ui::hinted};
+use crate::{audit, bake, context::Context, dist, environment, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 
 /// Test tools of PyPI, pinned.
-const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2"];
+const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0"];
+
+/// What shows `quicksand view`; the first that is there is used.
+const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
 /// Pyright as a package that brings its own engine, so that no test fetches one.
 const PYRIGHT: &[&str] = &["basedpyright==1.40.2"];
@@ -39,6 +42,8 @@ enum Kind {
     Vm,
     /// pytest against the wheels in an environment of their own.
     Python,
+    /// The real desktop, minutes long; only when it is named. Pictures go to target/desktop-pictures.
+    Desktop,
 }
 
 /// Runs the tests, kind by kind.
@@ -52,13 +57,15 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::It => "it",
             Kind::Vm => "vm",
             Kind::Python => "python",
+            Kind::Desktop => "desktop",
         };
         context.ui.line(&format!("==> Tests: {name}"));
         let outcome = match kind {
             Kind::Unit => unit(context, &args.runner_args),
             Kind::It => it(context, &args.runner_args),
             Kind::Vm => vm(context, &args.runner_args),
-            Kind::Python => python(context, &args.runner_args),
+            Kind::Python => python(context, "desktop-test", "", &args.runner_args),
+            Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
         };
         if let Err(error) = outcome {
             crate::ui::report(&error);
@@ -106,12 +113,21 @@ fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn python(context: &Context, runner_args: &[String]) -> Result<()> {
+/// Runs what lies at a path below tests/python, beside the wheels with one more image, which is for
+/// the desktop's tests.
+fn python(context: &Context, image: &str, path: &str, runner_args: &[String]) -> Result<()> {
+    let has_browser = BROWSERS.iter().any(|name| cmd!("which", name).stdout_null().run().is_ok());
+    if !has_browser {
+        setup::ensure_packages(context, &BROWSERS[..1])?;
+    }
     let wheels = dist::run(context, &dist::Args::default())?;
+    let images = context.cache.folder("test-images")?;
+    bake::run(context, &bake::Args::to(image, &images))?;
     let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
     let folder = context.root.join("tests/python");
-    let folder = folder.to_str().context("The path of the tests is not UTF-8")?;
-    let mut line = vec!["-m", "pytest", "-q", "-p", "no:cacheprovider", folder];
+    let tests = folder.join(path);
+    let tests = tests.to_str().context("The path of the tests is not UTF-8")?;
+    let mut line = vec!["-m", "pytest", "-q", "-p", "no:cacheprovider", tests];
     line.extend(runner_args.iter().map(String::as_str));
     // Tests must find the installed package, not the folder of its source.
     cmd(environment.program("python"), line)
@@ -119,6 +135,8 @@ fn python(context: &Context, runner_args: &[String]) -> Result<()> {
         .env("QUICKSAND_PYRIGHT", setup::python_tools(context, PYRIGHT)?.join("basedpyright"))
         .env_remove("PYTHONPATH")
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("QUICKSAND_IMAGE_PATH", images)
+        .env("QUICKSAND_ARTIFACTS", context.root.join("target/desktop-pictures"))
         .run()?;
     Ok(())
 }

@@ -31,6 +31,8 @@ pub struct Cli {
 pub enum Task {
     /// Start a sandbox and run a command in it, or an interactive shell
     Run(Box<RunArgs>),
+    /// Show the screen of a running machine in a browser
+    View(ViewArgs),
     /// Install QEMU and images, from an index or a folder of wheels
     Install(InstallArgs),
     /// Uninstall QEMU and images
@@ -329,6 +331,19 @@ pub struct SavePlace {
     /// The folder of saves [default: .quicksand/sandboxes]
     #[arg(long, value_name = "FOLDER")]
     pub workspace: Option<std::path::PathBuf>,
+}
+
+/// The options of `quicksand view`. VNC's password is asked for, read from standard input, or taken
+/// from the variable QUICKSAND_VNC_PASSWORD.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// Where the machine's VNC server is, as `quicksand run --enable-display` says: a port of this
+    /// computer, 127.0.0.1:PORT or vnc://127.0.0.1:PORT
+    pub address: String,
+
+    /// The port to serve the page on [default: any free one]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    pub port: u16,
 }
 
 /// The options of `quicksand qemu`.
@@ -651,6 +666,7 @@ mod tests {
         let mut help = String::new();
         for name in [
             "run",
+            "view",
             "install",
             "uninstall",
             "list",

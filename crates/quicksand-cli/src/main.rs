@@ -16,6 +16,7 @@ mod save;
 mod signals;
 mod streams;
 mod terminal;
+mod view;
 
 use args::{Cli, Task};
 
@@ -29,6 +30,7 @@ fn main() {
         Task::Uninstall(args) => install::uninstall(args).map(|()| 0),
         Task::Clean(args) => clean::run(args).map(|()| 0),
         Task::Save(args) => save::run(&args.action).map(|()| 0),
+        Task::View(args) => view::run(args),
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
         Task::Benchmark(args) => benchmark::run(args).map(|()| 0),
         Task::Completion(args) => print(&args.script()).map(|()| 0),

@@ -130,6 +130,7 @@ async fn drive(
     status.clear();
     if let (Some(port), Some(password)) = (sandbox.vnc_port(), sandbox.vnc_password()) {
         eprintln!("quicksand: the screen is at vnc://127.0.0.1:{port}, password {password}");
+        eprintln!("quicksand: to see it in a browser: quicksand view {port}");
     }
     let (rows, cols) = terminal::size();
     let pty = job.has_pty.then(|| Pty { rows, cols, term: terminal::kind() });

@@ -28,6 +28,8 @@ pub enum Call {
     MouseDrag { from: (u32, u32), to: (u32, u32), button: String, unit: String },
     /// `query_display_size`
     QueryDisplaySize {},
+    /// `set_display_size`
+    SetDisplaySize { width: u32, height: u32 },
     /// `query_mouse_position`
     QueryMousePosition {},
 }
@@ -63,6 +65,9 @@ impl Call {
             }
             Self::QueryDisplaySize {} => {
                 return sandbox.query_display_size().await.map(|size| Value::Pair(Some(size)));
+            }
+            Self::SetDisplaySize { width, height } => {
+                sandbox.set_display_size(width, height).await?;
             }
             Self::QueryMousePosition {} => {
                 return sandbox.query_mouse_position().await.map(Value::Pair);

@@ -7,6 +7,7 @@
 mod keys;
 mod picture;
 mod pointer;
+mod resize;
 mod screen;
 
 pub use keys::Key;
@@ -27,11 +28,16 @@ use tokio::time::{Instant, sleep};
 const TYPE_HOLD_MS: u64 = 1;
 /// How long keys that are pressed together are held, in milliseconds.
 const PRESS_HOLD_MS: u64 = 100;
-/// Characters that are typed before the guest must show that it keeps up.
-const TYPE_BURST: usize = 4;
-/// The least time that a burst takes: a guest's input queue holds some tens of events, each
-/// character is four to eight of them, and whoever reads them may be drawing just then.
-const BURST_TIME: Duration = Duration::from_millis(30);
+/// Characters that are typed before the guest must show that it keeps up: a Linux guest's queue
+/// holds 64 events for its reader, and each character is four to eight of them.
+const TYPE_BURST: usize = 3;
+/// The least time that a burst takes.
+const BURST_TIME: Duration = Duration::from_millis(24);
+/// How often the guest must answer after a burst. Whoever reads the keys may wait behind others for
+/// the processor, and the agent is one of them: each of its turns is one that the reader had too.
+const BURST_ANSWERS: u32 = 3;
+/// How often the guest asks the tablet what happened, and again for each thing that did.
+const POLL_TIME: Duration = Duration::from_millis(10);
 /// How long the guest may take to show that it keeps up, when its agent answers at all.
 const KEEP_UP: Duration = Duration::from_secs(2);
 /// Pause between the clicks of a double click.
@@ -90,13 +96,17 @@ impl Sandbox {
         machine.during("typing", machine.types(&strokes)).await
     }
 
-    /// Presses keys in their order, holds them together for 100 ms, and releases them in reverse.
+    /// Presses keys in their order, holds them together for 100 ms, and releases them in reverse, with
+    /// 100 ms after each step.
     pub async fn press_key(&self, keys: &[Key]) -> Result<()> {
         let machine = self.display("press keys")?;
         let press = async {
             machine.send_keys(keys, PRESS_HOLD_MS).await?;
-            // QEMU answers before it releases them.
-            sleep(Duration::from_millis(PRESS_HOLD_MS)).await;
+            // QEMU answers at once, and lets the time pass after each key that goes down or up. The
+            // mouse would overtake what is still to come.
+            let n_waits = u64::try_from(keys.len() * 2).unwrap_or(u64::MAX);
+            sleep(Duration::from_millis(PRESS_HOLD_MS.saturating_mul(n_waits))).await;
+            machine.keeps_up().await;
             Ok(())
         };
         machine.during("pressing keys", press).await
@@ -117,6 +127,7 @@ impl Sandbox {
                 sleep(DOUBLE_CLICK).await;
                 machine.clicks(button).await?;
             }
+            machine.heeds(if double { 4 } else { 2 }).await;
             Ok(())
         };
         machine.during("clicking the mouse", click).await
@@ -138,6 +149,19 @@ impl Sandbox {
     pub async fn query_display_size(&self) -> Result<(u32, u32)> {
         let machine = self.display("query the display's size")?;
         machine.during("querying the display's size", machine.display_size()).await
+    }
+
+    /// Makes the screen `width` times `height` pixels, 320 to 8192 each, through the X server of the
+    /// guest: its agent finds the server and runs `xrandr`. What runs on it hears of the change as
+    /// of that of a monitor. The size is there when this returns.
+    ///
+    /// # Errors
+    /// [`Error::InvalidValue`] for other sizes; [`Error::DisplaySize`] when no X server is there (a
+    /// text console, a Wayland session, a boot), or when it refuses.
+    pub async fn set_display_size(&self, width: u32, height: u32) -> Result<()> {
+        let machine = self.display("set the display's size")?;
+        resize::check(width, height)?;
+        machine.during("setting the display's size", machine.resizes(width, height)).await
     }
 
     /// Where the last movement put the pointer, 0 to 32767 on each axis; `None` before the first.
@@ -208,12 +232,28 @@ impl Machine {
             for keys in burst {
                 self.send_keys(keys, TYPE_HOLD_MS).await?;
             }
-            // The agent's answer says that the guest has come to do something after the keys; one
-            // that is not there yet, as in a boot, is not waited for.
-            let _ = tokio::time::timeout(KEEP_UP, self.agent.ping()).await;
+            for _ in 0..BURST_ANSWERS {
+                self.keeps_up().await;
+            }
             tokio::time::sleep_until(begin + BURST_TIME).await;
         }
         Ok(())
+    }
+
+    /// The agent's answer says that the guest has come to do something after what it was told; one
+    /// that is not there yet, as in a boot, is not waited for.
+    async fn keeps_up(&self) {
+        let _ = tokio::time::timeout(KEEP_UP, self.agent.ping()).await;
+    }
+
+    /// Gives the guest the time to ask the tablet for that many events. QEMU makes one of a button's
+    /// or wheel's event and of the movement after it for as long as nobody has asked: a button
+    /// would be released, and a wheel turned, where the pointer went next.
+    async fn heeds(&self, n_events: u32) {
+        for _ in 0..n_events {
+            sleep(POLL_TIME).await;
+            self.keeps_up().await;
+        }
     }
 
     async fn send_keys(&self, keys: &[Key], hold_ms: u64) -> Result<()> {
@@ -267,6 +307,7 @@ impl Machine {
         let to = self.place(to.0, to.1, unit).await?;
         self.move_to(from.0, from.1).await?;
         self.qmp.execute("input-send-event", pointer::pressed(button, true)).await?;
+        self.heeds(2).await;
         let step = |from: u32, to: u32, n: u32| {
             let way = i64::from(to) - i64::from(from);
             (i64::from(from) + way * i64::from(n) / i64::from(DRAG_STEPS)) as u32
@@ -275,8 +316,9 @@ impl Machine {
             sleep(DRAG_STEP).await;
             self.move_to(step(from.0, to.0, n), step(from.1, to.1, n)).await?;
         }
-        sleep(DRAG_STEP).await;
+        self.heeds(2).await;
         self.qmp.execute("input-send-event", pointer::pressed(button, false)).await?;
+        self.heeds(1).await;
         Ok(())
     }
 

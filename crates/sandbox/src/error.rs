@@ -273,6 +273,16 @@ pub enum Error {
         /// QEMU's words, or what is wrong with its picture.
         reason: String,
     },
+    /// The screen cannot be given a size.
+    #[error("Failed to make the screen {width}x{height}: {reason}")]
+    DisplaySize {
+        /// The width in pixels.
+        width: u32,
+        /// The height in pixels.
+        height: u32,
+        /// What is missing in the guest, or the X server's words.
+        reason: String,
+    },
     /// There is no save at that place.
     #[error("Save not found: `{path}`")]
     SaveNotFound {
@@ -375,6 +385,11 @@ impl Error {
             Self::Untypable { .. } => Some(
                 "Put other characters into the guest by a file or the clipboard: execute() can run \
                  `xclip` or `wl-copy` with them on standard input, then press Ctrl+V"
+                    .into(),
+            ),
+            Self::DisplaySize { .. } => Some(
+                "The size is set through the guest's X server: use an image with a desktop, such as \
+                 debian-desktop, wait until it is up, and have `xrandr` installed in it"
                     .into(),
             ),
             Self::NotYet { option } => Some(format!("Leave `{option}` out")),

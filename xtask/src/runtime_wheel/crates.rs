@@ -9,8 +9,13 @@ use binary_bundler::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use duct::cmd;
 use fs_err as fs;
+use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+
+/// Where the VNC client for browsers lies, with its licences.
+const NOVNC_FOLDER: &str = "crates/quicksand-cli/src/view/novnc";
+const NOVNC_VERSION: &str = "1.7.0";
 
 /// What is linked into the runtime beside our own code.
 pub struct Linked {
@@ -39,6 +44,7 @@ pub fn linked(context: &Context, roots: &[&str]) -> Result<Linked> {
         .context("Failed to read cargo's metadata")?;
     let checksums = checksums(&fs::read_to_string(context.root.join("Cargo.lock"))?)?;
     let mut linked = of_metadata(&metadata, roots, &checksums)?;
+    linked.add_novnc(&context.root)?;
     linked.components.push(Component {
         name: "rust-std".to_owned(),
         version: value("release: ")?,
@@ -127,6 +133,26 @@ fn closure(
 }
 
 impl Linked {
+    /// Adds the VNC client that the command holds for browsers, in its published form.
+    fn add_novnc(&mut self, root: &std::path::Path) -> Result<()> {
+        let folder = root.join(NOVNC_FOLDER);
+        let archive = format!("novnc-{NOVNC_VERSION}.tgz");
+        let digest = Sha256::digest(fs::read(folder.join(&archive))?);
+        let sum = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.components.push(Component {
+            name: "novnc".to_owned(),
+            version: NOVNC_VERSION.to_owned(),
+            how: How::Bundled,
+            license: "BSD-3-Clause AND MIT AND MPL-2.0".to_owned(),
+            distributor: None,
+            files: vec![],
+            sources: vec![(archive, sum)],
+            patches: vec![],
+        });
+        self.folders.push((format!("novnc {NOVNC_VERSION}"), folder));
+        Ok(())
+    }
+
     /// The expression of the whole wheel: our own code's and that of everything linked in.
     pub fn license_expression(&self) -> Result<String> {
         let mut all = self.components.clone();
