@@ -39,7 +39,23 @@ class _Untouched(float):
         return (_Untouched, (float(self),))
 
 
+class _UntouchedText(str):
+    """The same for text: an image's own default comes before it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_UntouchedText, (str(self),))
+
+
+class _UntouchedNumber(int):
+    """The same for a whole number."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_UntouchedNumber, (int(self),))
+
+
 _BOOT_TIMEOUT = _Untouched(60.0)
+_MEMORY = _UntouchedText("512M")
+_CPUS = _UntouchedNumber(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +217,8 @@ class SandboxConfig:
 
     image: str
     arch: str | None = None
-    memory: str | int = "512M"
-    cpus: int = 1
+    memory: str | int = _MEMORY
+    cpus: int = _CPUS
     mounts: tuple[Mount, ...] = ()
     port_forwards: tuple[PortForward | Forward, ...] = ()
     network_mode: NetworkMode = NetworkMode.MOUNTS_ONLY
@@ -246,6 +262,15 @@ class SandboxConfig:
             if field.name == "boot_timeout" and isinstance(value, _Untouched):
                 continue
             values[field.name] = plain(value)
+        return values
+
+    def named(self) -> dict[str, Any]:
+        """The options without those that nobody named and an image has defaults for."""
+        untouched = (_UntouchedText, _UntouchedNumber)
+        values = self.to_dict()
+        for name in ("memory", "cpus"):
+            if isinstance(getattr(self, name), untouched):
+                del values[name]
         return values
 
     def to_json(self) -> str:

@@ -191,7 +191,7 @@ class BaseSandbox:
         self._config = SandboxConfig(image=image, **options)  # type: ignore[arg-type]
         place = {"save": _text(save), "workspace": _text(workspace)}
         self._machine = _native.Machine(
-            json.dumps({**self._config.to_dict(), **place}), search(self._config.image)
+            json.dumps({**self._config.named(), **place}), search(self._config.image)
         )
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     lock::ArchLock,
+    pool,
     recipe::{self, Recipe},
 };
 use overlays::Below;
@@ -44,6 +45,15 @@ pub struct Args {
     #[arg(long)]
     update: bool,
 
+    /// Write the packages of the image and of what it lies on to this file, for hosts and days
+    /// whose mirror no longer has them.
+    #[arg(long, value_name = "FILE")]
+    export_cache: Option<PathBuf>,
+
+    /// Take packages that --export-cache wrote before anything is fetched.
+    #[arg(long, value_name = "FILE")]
+    import_cache: Option<PathBuf>,
+
     /// Do not boot the image at the end to prove it.
     #[arg(long)]
     no_boot: bool,
@@ -68,6 +78,8 @@ impl Args {
             out: None,
             no_cache: false,
             update: false,
+            export_cache: None,
+            import_cache: None,
             no_boot: false,
             usual: false,
             is_lenient: true,
@@ -117,6 +129,10 @@ struct Finished {
 /// Bakes the layers of the image, the bottom one first.
 fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<Finished> {
     let pool = context.cache.folder("packages")?;
+    if let Some(file) = &args.import_cache {
+        let n_new = pool::import(file, &pool)?;
+        context.ui.line(&format!("    imported {n_new} packages from {}", file.display()));
+    }
     let mut locks: Vec<ArchLock> = Vec::new();
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     let mut below: Option<Below> = None;
@@ -126,7 +142,8 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
             locked::Wanted { context, recipe: layer, arch, pool: &pool, base: &locks, path: &path };
         let lock = locked::lock(args, &wanted)?;
         let is_top = layer.name == recipe.name;
-        let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, pool: &pool };
+        let (pool, base) = (&pool, locks.as_slice());
+        let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, base, pool };
         let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
         let n_below = files.len();
         let (entry, rootfs) = match &below {
@@ -149,6 +166,11 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
                 (overlay, rootfs)
             }
         };
+        if is_top && let Some(file) = &args.export_cache {
+            let all: Vec<&ArchLock> = locks.iter().chain([&lock]).collect();
+            let n_written = pool::export(&all, pool, file)?;
+            context.ui.line(&format!("    exported {n_written} packages to {}", file.display()));
+        }
         if is_top {
             let own = files.split_off(n_below);
             let wheel = baker.wheel(&rootfs, &own)?;

@@ -13,7 +13,7 @@ mod sources;
 use crate::{
     Error,
     lock::{ArchLock, Package},
-    recipe::{Method, Recipe},
+    recipe::{DistributionName, Method, Recipe},
 };
 use answer::Choice;
 use duct::Expression;
@@ -25,8 +25,35 @@ pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};
 pub use sources::{Archive, archives, canonical};
 
-/// Debian's keys, in the package `debian-archive-keyring`.
-const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The package that holds a distribution's keys, and where it puts them.
+fn keyring_package(distribution: DistributionName) -> (&'static str, &'static str) {
+    match distribution {
+        DistributionName::Debian => {
+            ("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg")
+        }
+        DistributionName::Ubuntu => {
+            ("ubuntu-keyring", "/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+        }
+        DistributionName::Alpine => ("alpine-keys", "/etc/apk/keys"),
+    }
+}
+
+/// The variable by which the person names another keyring.
+pub fn keyring_variable(distribution: &str) -> String {
+    format!("QUICKSAND_KEYRING_{}", distribution.to_uppercase())
+}
+
+/// The keyring that a distribution's signatures are checked with: the person's, else the host's.
+pub fn keyring(distribution: DistributionName) -> Result<PathBuf, Error> {
+    let (package, usual) = keyring_package(distribution);
+    let variable = keyring_variable(distribution.as_str());
+    let path = std::env::var_os(&variable).map_or_else(|| PathBuf::from(usual), PathBuf::from);
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(Error::NoKeyring { path, package, variable }),
+    }
+}
+
 /// An apt that chooses and fetches a recipe's packages.
 pub struct Apt {
     private: Private,
@@ -34,20 +61,15 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Writes the configuration for a recipe and an architecture into `folder`.
+    /// Writes the configuration for a recipe and an architecture into `folder`. No other keys than
+    /// those of `keyring` are trusted.
     pub fn new(
         folder: &Path,
         recipe: &Recipe,
         arch: Arch,
         archives: Vec<Archive>,
+        keyring: &Path,
     ) -> Result<Self, Error> {
-        let keyring = Path::new(DEBIAN_KEYRING);
-        if !keyring.is_file() {
-            return Err(Error::NoKeyring {
-                path: keyring.to_owned(),
-                package: "debian-archive-keyring",
-            });
-        }
         let list = sources::list(&archives, &recipe.body.distribution, keyring);
         Ok(Self { private: Private::new(folder, arch, &list)?, archives })
     }
@@ -83,7 +105,15 @@ impl Apt {
         let request = request(recipe, arch, base);
         if !base.is_empty() {
             let package = if wanted.is_empty() { Vec::new() } else { self.choose(wanted)? };
-            return Ok(ArchLock { request, source_date, release, package, kernel: None });
+            let kernel_modules = Vec::new();
+            return Ok(ArchLock {
+                request,
+                source_date,
+                release,
+                package,
+                kernel: None,
+                kernel_modules,
+            });
         }
         if recipe.body.distribution.method == Method::Install {
             wanted.insert(0, "?essential".to_owned());
@@ -91,18 +121,29 @@ impl Apt {
         }
         let package = self.choose(wanted)?;
         let kernel_package = recipe.kernel_package(arch);
-        let kernel = self
-            .choose(vec![kernel_package.clone()])?
-            .into_iter()
-            // The meta package depends on the real one, which is called by its release.
-            .find(|package| {
-                package
-                    .name
-                    .strip_prefix("linux-image-")
-                    .is_some_and(|release| release.starts_with(|c: char| c.is_ascii_digit()))
-            })
+        let with_kernel = self.choose(vec![kernel_package.clone()])?;
+        // The meta package depends on the real one, which is called by its release.
+        let release_of = |package: &Package, stem: &str| {
+            let release = package.name.strip_prefix(stem)?.to_owned();
+            release.starts_with(|c: char| c.is_ascii_digit()).then_some(release)
+        };
+        let kernel = with_kernel
+            .iter()
+            .find(|package| release_of(package, "linux-image-").is_some())
+            .cloned()
             .ok_or(Error::NoKernel { package: kernel_package })?;
-        Ok(ArchLock { request, source_date, release, package, kernel: Some(kernel) })
+        // Ubuntu's modules are in packages of their own.
+        let its_release = release_of(&kernel, "linux-image-");
+        let kernel_modules = with_kernel
+            .into_iter()
+            .filter(|package| {
+                ["linux-modules-", "linux-modules-extra-"]
+                    .iter()
+                    .any(|stem| release_of(package, stem) == its_release)
+            })
+            .collect();
+        let kernel = Some(kernel);
+        Ok(ArchLock { request, source_date, release, package, kernel, kernel_modules })
     }
 
     fn choose(&self, wanted: Vec<String>) -> Result<Vec<Package>, Error> {
@@ -164,7 +205,8 @@ pub fn request(recipe: &Recipe, arch: Arch, base: &[ArchLock]) -> String {
 
 /// Where a package lies in a content-addressed pool.
 pub fn pool_path(pool: &Path, package: &Package) -> PathBuf {
-    pool.join(format!("{}.deb", package.sha256))
+    let suffix = if package.path.ends_with(".apk") { "apk" } else { "deb" };
+    pool.join(format!("{}.{suffix}", package.sha256))
 }
 
 /// The path of a package in the pool, after a look at whether it is what the lock names: a byte that

@@ -100,6 +100,54 @@ pub enum Error {
         path: PathBuf,
         /// The package that holds it.
         package: &'static str,
+        /// The variable that names another place.
+        variable: String,
+    },
+    /// An index of Alpine's that cannot be read.
+    #[error("Failed to understand the record `{record}` of the index `{}`", path.display())]
+    BadIndex {
+        /// The index.
+        path: PathBuf,
+        /// How the record begins.
+        record: String,
+    },
+    /// A key that is none.
+    #[error("Failed to read the public key `{}`", path.display())]
+    BadKey {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// An index that nobody trusted vouches for.
+    #[error("The index `{}` is not to be trusted: {detail}", path.display())]
+    Unsigned {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong with its signature.
+        detail: String,
+    },
+    /// Packages that cannot be installed together, or a wish that nothing meets.
+    #[error("No package meets `{wish}`, which `{by}` asks for")]
+    Unsolvable {
+        /// What is asked for.
+        wish: String,
+        /// Who asks.
+        by: String,
+    },
+    /// Packages that cannot be beside each other.
+    #[error("`{package}` and `{other}` cannot be installed together")]
+    Conflict {
+        /// One.
+        package: String,
+        /// The other.
+        other: String,
+    },
+    /// Nothing says which of several packages is meant.
+    #[error("Several packages are a `{wish}`: {}", packages.join(", "))]
+    ManyProviders {
+        /// What is asked for.
+        wish: String,
+        /// The packages.
+        packages: Vec<String>,
     },
     /// A package file that is broken.
     #[error("Failed to read the package `{}`: {detail}", path.display())]
@@ -264,7 +312,13 @@ impl Error {
             Self::NoMirror { distribution } => {
                 Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
             }
-            Self::NoKeyring { package, .. } => Some(format!("install the package {package}")),
+            Self::NoKeyring { package, variable, .. } => Some(format!(
+                "install the package {package}, or name another place: {variable}=PATH"
+            )),
+            Self::Unsigned { .. } => {
+                Some("distrust the mirror, or renew the distribution's keys".to_owned())
+            }
+            Self::ManyProviders { .. } => Some("name one of them in the recipe".to_owned()),
             Self::CheckFailed { output, .. } if !output.is_empty() => {
                 Some(format!("it printed: {output}"))
             }

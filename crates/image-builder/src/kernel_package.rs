@@ -2,7 +2,7 @@
 //! initrd, and the modules on the disk with the tables by which the guest finds them.
 
 use crate::{
-    Error, deb,
+    Error, apk, deb,
     kernel::{self, Form},
     modules::{self, Unpacked},
     recipe::Recipe,
@@ -11,7 +11,7 @@ use crate::{
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The parts of a kernel's package that an image uses.
 pub struct Parts {
@@ -27,6 +27,26 @@ pub struct Parts {
     pub disk: Tree,
 }
 
+/// The files of a package of either kind.
+pub(crate) fn files(package: &Path) -> Result<Tree, Error> {
+    match package.extension().is_some_and(|suffix| suffix == "apk") {
+        true => Ok(apk::package::Package::read(package)?.files),
+        false => deb::data(package),
+    }
+}
+
+/// Where the kernel lies: it is called by its release, or as Alpine's by its flavour.
+fn image(tree: &Tree, release: &str) -> Option<String> {
+    let by_release = format!("boot/vmlinuz-{release}");
+    if tree.get(by_release.as_bytes()).is_some() {
+        return Some(by_release);
+    }
+    tree.iter()
+        .filter_map(|(path, _)| std::str::from_utf8(path).ok())
+        .find(|path| path.starts_with("boot/vmlinuz-"))
+        .map(str::to_owned)
+}
+
 /// depmod's output that kmod and busybox read, and its input that they read too.
 const TABLES: [&str; 9] = [
     "modules.alias",
@@ -40,14 +60,26 @@ const TABLES: [&str; 9] = [
     "modules.softdep",
 ];
 
-/// Reads a package and takes what the recipe names. `scratch` is an empty folder for depmod.
-pub fn take(package: &Path, recipe: &Recipe, arch: Arch, scratch: &Path) -> Result<Parts, Error> {
-    let tree = deb::data(package)?;
+/// Reads the kernel's package, and those with its modules behind it, and takes what the recipe
+/// names. `scratch` is an empty folder for depmod.
+pub fn take(
+    packages: &[PathBuf],
+    recipe: &Recipe,
+    arch: Arch,
+    scratch: &Path,
+) -> Result<Parts, Error> {
+    let mut tree = Tree::new(0);
+    for package in packages {
+        for (path, node) in files(package)?.iter() {
+            tree.put_bytes(path, node.clone())?;
+        }
+    }
     let found = modules::find(&tree)?;
-    let image = format!("boot/vmlinuz-{}", found.release);
-    let packed = tree
-        .read(&image)?
-        .ok_or_else(|| Error::NoKernel { package: package.to_string_lossy().into_owned() })?;
+    let names: Vec<String> =
+        packages.iter().map(|package| package.to_string_lossy().into_owned()).collect();
+    let image = image(&tree, &found.release)
+        .ok_or_else(|| Error::NoKernel { package: names.join(", ") })?;
+    let packed = tree.read(&image)?.ok_or_else(|| Error::NoKernel { package: names.join(", ") })?;
     let (kernel, form) = kernel::bootable(&packed, arch, Path::new(&image))?;
     // Only the machine type `virt` presents its devices over MMIO.
     let needed = |name: &&String| arch == Arch::Arm64 || *name != "virtio_mmio";

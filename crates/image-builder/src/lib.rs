@@ -11,6 +11,7 @@
 //! take data or paths and give data or write where they are told.
 
 pub mod account;
+pub mod apk;
 pub mod apt;
 pub mod assemble;
 pub mod cpio;
@@ -25,6 +26,7 @@ pub mod kernel_package;
 pub mod licence;
 pub mod lock;
 pub mod modules;
+pub mod pool;
 pub mod proof;
 pub mod qcow2;
 pub mod recipe;

@@ -7,8 +7,14 @@
 
 use std::collections::BTreeSet;
 
+/// How a text begins that is an SPDX expression and no more.
+pub const SPDX: &str = "SPDX-License-Identifier: ";
+
 /// The licences that one copyright file names, as SPDX terms. `package` names what is only prose.
 pub fn terms(package: &str, copyright: &str) -> BTreeSet<String> {
+    if let Some(expression) = copyright.strip_prefix(SPDX) {
+        return spdx_terms(package, expression);
+    }
     let is_machine_readable = copyright
         .lines()
         .take(20)
@@ -26,6 +32,26 @@ pub fn terms(package: &str, copyright: &str) -> BTreeSet<String> {
     }
     if terms.is_empty() {
         terms.insert(reference(&format!("Debian-{package}")));
+    }
+    terms
+}
+
+/// The terms of an SPDX expression; what is not among the names that are known here is referred to.
+fn spdx_terms(package: &str, expression: &str) -> BTreeSet<String> {
+    let is_known = |name: &str| {
+        let stem = name.trim_end_matches("-or-later").trim_end_matches("-only");
+        let is_gnu = GNU_FAMILIES.iter().any(|(_, family, versions)| {
+            let version = stem.strip_prefix(family).and_then(|rest| rest.strip_prefix('-'));
+            stem != name && version.is_some_and(|version| versions.contains(&version))
+        });
+        is_gnu || SPDX_NAMES.iter().any(|(_, spdx)| *spdx == name)
+    };
+    let mut terms: BTreeSet<String> = short_names(expression)
+        .into_iter()
+        .map(|name| if is_known(&name) { name } else { reference(&format!("Alpine-{name}")) })
+        .collect();
+    if terms.is_empty() {
+        terms.insert(reference(&format!("Alpine-{package}")));
     }
     terms
 }
@@ -140,6 +166,14 @@ mod tests {
         let copyright = "Format: https://policy.example/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-2+ and (Expat or BSD-3-clause)\n\nFiles: x\nLicense: GPL-2+\n";
         let terms = terms("x", copyright);
         assert_eq!(expression(&terms), "BSD-3-Clause AND GPL-2.0-or-later AND MIT");
+    }
+
+    #[test]
+    fn an_expression_is_read_by_its_terms() {
+        let says = |text: &str| expression(&terms("x", &format!("{SPDX}{text}")));
+        assert_eq!(says("GPL-2.0-or-later AND (MIT OR ISC)"), "GPL-2.0-or-later AND ISC AND MIT");
+        assert_eq!(says("GPL-2.0"), "LicenseRef-Alpine-GPL-2.0");
+        assert_eq!(says(""), "LicenseRef-Alpine-x");
     }
 
     #[test]

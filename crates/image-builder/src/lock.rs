@@ -39,6 +39,9 @@ pub struct ArchLock {
     /// The package that holds the kernel and its modules; an overlay has its base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Package>,
+    /// The packages with the kernel's modules, where they are not in the kernel's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_modules: Vec<Package>,
 }
 
 /// A signed release.
@@ -133,7 +136,7 @@ impl Lock {
 impl ArchLock {
     /// Every package, the kernel's included.
     pub fn all(&self) -> impl Iterator<Item = &Package> {
-        self.package.iter().chain(&self.kernel)
+        self.package.iter().chain(&self.kernel).chain(&self.kernel_modules)
     }
 }
 
@@ -179,13 +182,14 @@ pub(crate) mod tests {
         }
     }
 
-    fn arch_lock(packages: &[(&str, &str)]) -> ArchLock {
+    pub(crate) fn arch_lock(packages: &[(&str, &str)]) -> ArchLock {
         ArchLock {
             request: "r".to_owned(),
             source_date: 5,
             release: Vec::new(),
             package: packages.iter().map(|(name, version)| package(name, version)).collect(),
             kernel: Some(package("linux-image-6.12", "6.12-1")),
+            kernel_modules: Vec::new(),
         }
     }
 

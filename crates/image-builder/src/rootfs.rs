@@ -133,9 +133,7 @@ pub fn install_over(
     let mut args = options(recipe, arch, way, "custom");
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
-    args.push(format!(
-        "--setup-hook=tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' -xpf {from}/{BASE_TAR}"
-    ));
+    args.push(format!("--setup-hook={}", unpack_base(repository)));
     if !lock.package.is_empty() {
         let install = format!(
             "export DEBIAN_FRONTEND=noninteractive; \
@@ -155,6 +153,48 @@ pub fn install_over(
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
     run(args, lock)
+}
+
+/// The command that makes `tar` out of a tree in which packages lie unpacked (`BASE_TAR` in
+/// `repository`): their scripts are run inside of it, then the recipe's commands.
+pub fn configure(
+    lock: &ArchLock,
+    recipe: &Recipe,
+    arch: Arch,
+    way: Way,
+    repository: &Path,
+    tar: &Path,
+) -> Expression {
+    let scripts = crate::apk::SCRIPTS;
+    let mut args = vec![
+        format!("--mode={}", way.mode()),
+        "--variant=custom".to_owned(),
+        "--format=tar".to_owned(),
+        format!("--architectures={}", arch.image_name()),
+        "--skip=update,cleanup/apt,cleanup/mmdebstrap".to_owned(),
+        format!("--setup-hook={}", unpack_base(repository)),
+        format!(
+            "--customize-hook=chroot \"$1\" /bin/sh -eu /{scripts}/run && rm -r \"$1/{scripts}\""
+        ),
+    ];
+    for command in &recipe.body.commands {
+        args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
+    }
+    // mmdebstrap prepares each system for an apt inside, and here is none.
+    let places: Vec<String> = OF_APT.iter().map(|place| format!("\"$1/{place}\"")).collect();
+    args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
+    args.push(String::new());
+    args.push(tar.to_string_lossy().into_owned());
+    run(args, lock)
+}
+
+/// What mmdebstrap makes for apt and dpkg.
+const OF_APT: [&str; 5] = ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt", "var/lib/dpkg"];
+
+/// The hook that unpacks `BASE_TAR`.
+fn unpack_base(repository: &Path) -> String {
+    let from = quote(&repository.to_string_lossy());
+    format!("tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' -xpf {from}/{BASE_TAR}")
 }
 
 /// mmdebstrap's options for both. What the layers below leave out is left out of this one too.

@@ -88,6 +88,7 @@ mod tests {
             release: Vec::new(),
             package: vec![package("libstdc++6", "1:14-3")],
             kernel: Some(package("linux-image-6.12", "6.12-1")),
+            kernel_modules: Vec::new(),
         };
         let bytes =
             cyclonedx("debian", "13", &lock, |_| vec!["MIT".to_owned(), "LicenseRef-x".to_owned()]);

@@ -1,7 +1,7 @@
 //! Describes the wheel of an image: the three files, the module that names them, the licences and
 //! the bill of materials of what is in them. Writing it is `wheel-retag`'s matter.
 
-use crate::{Error, deb, licence, lock::ArchLock, recipe::Recipe, sbom, tree::Tree};
+use crate::{Error, licence, lock::ArchLock, recipe::Recipe, sbom, tree::Tree};
 use host_platform::Arch;
 use package_layout::image;
 use std::{
@@ -23,12 +23,19 @@ pub type Copyrights = BTreeMap<String, Vec<u8>>;
 pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrights, Error> {
     let mut texts = Copyrights::new();
     for package in &lock.package {
-        if let Some(text) = rootfs.read(&format!("usr/share/doc/{}/copyright", package.name))? {
+        if package.path.ends_with(".apk") {
+            // Alpine's packages say their licence in a line and leave its text out.
+            let read = crate::apk::package::Package::read(&crate::apt::pool_path(pool, package))?;
+            let terms = read.first("license").unwrap_or_default();
+            texts.insert(package.name.clone(), format!("{}{terms}\n", licence::SPDX).into_bytes());
+        } else if let Some(text) =
+            rootfs.read(&format!("usr/share/doc/{}/copyright", package.name))?
+        {
             texts.insert(package.name.clone(), text.to_vec());
         }
     }
     if let Some(package) = &lock.kernel {
-        let kernel = deb::data(&crate::apt::pool_path(pool, package))?;
+        let kernel = crate::kernel_package::files(&crate::apt::pool_path(pool, package))?;
         if let Some(text) = kernel.read(&format!("usr/share/doc/{}/copyright", package.name))? {
             texts.insert(package.name.clone(), text.to_vec());
         }

@@ -23,8 +23,10 @@ use crate::{
 };
 use environment::{Environment, Installed};
 use names::Request;
+use package_layout::image;
 use pip_config::{Given, sources};
 use resolve::Solution;
+use runtime_locator::Search;
 use std::{collections::BTreeSet, path::PathBuf};
 
 /// Installs what was named and what it needs.
@@ -106,7 +108,27 @@ fn conclude(environment: &Environment, solution: &Solution) -> Result<(), Failur
         println!("installed {} {}", chosen.distribution, chosen.version);
     }
     println!("into {}", environment.purelib.display());
-    Ok(())
+    solution.chosen.iter().try_for_each(|chosen| prove_base(environment, &chosen.distribution))
+}
+
+/// An overlay image is good for the very disk that it was made on: better told now than when a
+/// sandbox starts.
+fn prove_base(environment: &Environment, distribution: &str) -> Result<(), Failure> {
+    let name = distribution.strip_prefix(names::PREFIX).unwrap_or(distribution);
+    let search = Search { site_packages: environment.sites(), ..places::search() };
+    let is_overlay = environment
+        .sites()
+        .iter()
+        .any(|site| site.join(image::images_dir(name)).join(image::MANIFEST_FILE).is_file());
+    if !is_overlay {
+        return Ok(());
+    }
+    runtime_locator::find_image(&search, name, None)
+        .and_then(|find| runtime_locator::check_base_disks(&find))
+        .map_err(|error| {
+            let message = format!("{distribution} is installed and cannot start: {error}");
+            Failure::new(FAILURE, message, error.hint().as_deref())
+        })
 }
 
 /// Removes what was named, all or nothing.

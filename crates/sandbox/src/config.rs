@@ -64,6 +64,20 @@ pub enum VncAccess {
     Off,
 }
 
+/// Which of the options that an image has defaults for were named. Two configurations that ask for
+/// the same are equal, however they came to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Named {
+    memory: bool,
+    cpus: bool,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// A checked, immutable configuration.
 ///
 /// ```
@@ -83,6 +97,7 @@ pub struct SandboxConfig {
     arch: Option<Arch>,
     memory: Size,
     cpus: u16,
+    named: Named,
     mounts: Vec<Mount>,
     port_forwards: Vec<Forward>,
     network_mode: NetworkMode,
@@ -143,12 +158,18 @@ impl SandboxConfig {
         self.arch
     }
 
-    /// The guest's memory.
+    /// Memory and CPUs of a machine whose image has these defaults: what was named, else the image's,
+    /// else the documents'.
+    pub(crate) fn resources(&self, defaults: &Map<String, Value>) -> Result<(Size, u16)> {
+        options::resources(self, defaults)
+    }
+
+    /// The guest's memory; an image's own default comes before it unless it was named.
     pub fn memory(&self) -> &Size {
         &self.memory
     }
 
-    /// The number of virtual CPUs.
+    /// The number of virtual CPUs; an image's own default comes before it unless it was named.
     pub fn cpus(&self) -> u16 {
         self.cpus
     }

@@ -10,6 +10,7 @@ use crate::mount::MountType;
 use crate::network::{Direction, Forward, NetworkMode};
 use crate::plan::{ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
 use crate::shares::plan9_tag;
+use crate::size::Size;
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
 
@@ -22,6 +23,10 @@ pub(crate) struct Located {
     /// Why it is this accelerator.
     pub reason: String,
     pub os: Os,
+    /// The machine's memory, the image's default included.
+    pub memory: Size,
+    /// The number of its CPUs, likewise.
+    pub cpus: u16,
 }
 
 /// The part of a plan that is made anew for each start.
@@ -49,7 +54,8 @@ pub(crate) fn locate(
         (_, choice) => choose(search, choice, image.arch)?,
     };
     runtime_locator::check_base_disks(&image)?;
-    Ok(Located { qemu, image, accelerator, reason, os: search.host.os })
+    let (memory, cpus) = config.resources(&image.defaults)?;
+    Ok(Located { qemu, image, accelerator, reason, os: search.host.os, memory, cpus })
 }
 
 /// Refuses what needs this process to be the guest's network where it cannot be: QEMU's own network
@@ -146,8 +152,8 @@ impl Located {
         MachinePlan {
             arch,
             machine: MachineType::of(arch),
-            memory: config.memory().qemu(),
-            cpus: config.cpus(),
+            memory: self.memory.qemu(),
+            cpus: self.cpus,
             firmware: self.qemu.firmware_dir.clone(),
             accelerator: self.accelerator,
             nested_hyperv: runtime_locator::is_hyperv_guest(),

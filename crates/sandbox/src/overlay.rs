@@ -40,6 +40,10 @@ pub(crate) struct Origin {
     pub fingerprint: String,
     /// The guest's architecture.
     pub arch: Arch,
+    /// The machine's memory, so that a start from a save has as much.
+    pub memory: Size,
+    /// The number of its CPUs, likewise.
+    pub cpus: u16,
     /// The overlay, for a save after the guest has powered itself off.
     pub overlay: File,
     /// The saves' layers from bottom to top, open since the start: their folder may be replaced.
@@ -60,7 +64,11 @@ pub(crate) struct OverlayFiles {
 
 impl Overlay {
     /// Checks the image's layers and puts an empty overlay of the wanted size on them.
-    pub(crate) fn create(image: &ImageFind, wanted: Option<&Size>) -> Result<Self> {
+    pub(crate) fn create(
+        image: &ImageFind,
+        wanted: Option<&Size>,
+        (memory, cpus): (Size, u16),
+    ) -> Result<Self> {
         let mut files = Vec::with_capacity(image.chain.len());
         let mut save_layers = Vec::new();
         let mut fingerprint = String::new();
@@ -110,6 +118,8 @@ impl Overlay {
             version: image.version.clone(),
             fingerprint,
             arch: image.arch,
+            memory,
+            cpus,
             save_layers,
         };
         if image.chain.len() > image.n_base_disks

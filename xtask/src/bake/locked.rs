@@ -2,13 +2,16 @@
 
 use super::Args;
 use crate::{cache::Key, context::Context, setup, ui::hinted};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use duct::Expression;
 use host_platform::Arch;
 use image_builder::{
     Error,
+    apk::{Apk, Keys},
     apt::{self, Apt},
     lock::{ArchLock, Lock, Package, difference},
-    recipe::Recipe,
+    pool,
+    recipe::{DistributionName, Recipe},
 };
 use std::path::Path;
 
@@ -52,7 +55,10 @@ pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
             Err(error) => return Err(error),
         }
     }
-    let chosen = choose(wanted)?;
+    let chosen = choose(wanted).map_err(|error| match lock.any(arch) {
+        Some(_) => error,
+        None => without_lock(wanted, &error),
+    })?;
     fetch(wanted, &chosen)?;
     for line in difference(lock.any(arch), &chosen) {
         context.ui.line(&format!("    {line}"));
@@ -62,20 +68,54 @@ pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
     Ok(chosen)
 }
 
+/// What to say where there is no lock yet and none can be made.
+fn without_lock(wanted: &Wanted, error: &anyhow::Error) -> anyhow::Error {
+    let (name, arch) = (&wanted.recipe.name, wanted.arch.image_name());
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<Error>()?.hint());
+    let hint = cause.map(|hint| format!("{hint}; then: ")).unwrap_or_default();
+    hinted(
+        format!("`{name}` has no lock for {arch} yet, and none could be made: {error:#}"),
+        format!("{hint}cargo xtask bake {name} --update"),
+    )
+}
+
 fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Gone { .. })))
 }
 
-fn private_apt(wanted: &Wanted) -> Result<Apt> {
+/// What chooses and fetches the packages of a distribution.
+enum Manager {
+    Apt(Apt),
+    Apk(Apk),
+}
+
+impl Manager {
+    /// The command that fetches locked packages, each checked against its sha256.
+    fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression> {
+        match self {
+            Self::Apt(apt) => Ok(apt.fetch(packages, pool)?),
+            Self::Apk(apk) => Ok(apk.fetch(packages, pool)),
+        }
+    }
+}
+
+fn manager(wanted: &Wanted) -> Result<Manager> {
     let Wanted { context, recipe, arch, .. } = *wanted;
-    setup::ensure_packages(context, &["debian-archive-keyring"])?;
-    let archives = apt::archives(recipe.body.distribution.name)?;
+    let distribution = recipe.body.distribution.name;
+    if distribution == DistributionName::Debian {
+        setup::ensure_packages(context, &["debian-archive-keyring"])?;
+    }
+    let mut archives = apt::archives(distribution, arch)?;
     let mut key = Key::new("apt");
     key.add("what", format!("{archives:?} {:?} {arch:?}", recipe.body.distribution).as_bytes());
     let folder = context.cache.folder(&format!("apt/{}", key.digest()))?;
-    let apt = Apt::new(&folder, recipe, arch, archives)?;
+    if distribution == DistributionName::Alpine {
+        let archive = archives.pop().context("Alpine has one archive")?;
+        return Ok(Manager::Apk(Apk::new(&folder, recipe, arch, archive, Keys::of_host()?)?));
+    }
+    let apt = Apt::new(&folder, recipe, arch, archives, &apt::keyring(distribution)?)?;
     apt.assume(wanted.base, wanted.pool)?;
-    Ok(apt)
+    Ok(Manager::Apt(apt))
 }
 
 fn choose(wanted: &Wanted) -> Result<ArchLock> {
@@ -89,11 +129,29 @@ fn choose(wanted: &Wanted) -> Result<ArchLock> {
             "run once without --offline",
         ));
     }
-    let apt = private_apt(wanted)?;
-    context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| {
-        step.run(apt.update())?;
-        step.say("Resolving dependencies");
-        Ok(apt.resolve(recipe, arch, base)?)
+    let manager = manager(wanted)?;
+    context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| match &manager {
+        Manager::Apt(apt) => {
+            step.run(apt.update())?;
+            step.say("Resolving dependencies");
+            Ok(apt.resolve(recipe, arch, base)?)
+        }
+        Manager::Apk(apk) => {
+            step.run(apk.update()?)?;
+            step.say("Resolving dependencies");
+            let chosen = apk.choose(recipe, arch, base, wanted.pool)?;
+            step.expect(chosen.len() as u64);
+            let mut packages = Vec::new();
+            for batch in chosen.chunks(BATCH) {
+                let arriving = tempfile::Builder::new().prefix(".part-").tempdir_in(wanted.pool)?;
+                step.run(apk.fetch_chosen(batch, arriving.path()))?;
+                for package in batch {
+                    packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
+                }
+                step.reach(packages.len() as u64);
+            }
+            Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.pool)?)
+        }
     })
 }
 
@@ -101,8 +159,7 @@ fn choose(wanted: &Wanted) -> Result<ArchLock> {
 /// used, and what the pool holds was checked when it came: its names are its hashes.
 fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
     let Wanted { context, recipe, pool, .. } = *wanted;
-    let missing: Vec<&Package> =
-        lock.all().filter(|package| !apt::pool_path(pool, package).is_file()).collect();
+    let missing = pool::missing(lock, pool);
     if missing.is_empty() {
         return Ok(());
     }
@@ -113,24 +170,16 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
             "run once without --offline",
         ));
     }
-    let apt = private_apt(wanted)?;
+    let manager = manager(wanted)?;
     context.ui.step(&format!("Fetch the packages of {}", recipe.name), |step| {
         step.expect(missing.iter().map(|package| package.size).sum::<u64>() >> 10);
         let mut n_done = 0;
         let mut gone = Vec::new();
         for batch in missing.chunks(BATCH) {
             let arriving = tempfile::Builder::new().prefix(".part-").tempdir_in(pool)?;
-            let outcome = step.run(apt.fetch(batch, arriving.path())?);
-            for package in batch {
-                let came = apt::pool_path(arriving.path(), package);
-                if came.is_file() {
-                    apt::checked_path(arriving.path(), package)?;
-                    fs_err::rename(came, apt::pool_path(pool, package))?;
-                } else {
-                    gone.push(format!("{} {}", package.name, package.version));
-                }
-                n_done += package.size >> 10;
-            }
+            let outcome = step.run(manager.fetch(batch, arriving.path())?);
+            gone.extend(pool::take_in(batch, arriving.path(), pool)?);
+            n_done += batch.iter().map(|package| package.size).sum::<u64>() >> 10;
             // A mirror that cannot be reached at all is another matter than one package gone.
             if gone.len() >= BATCH {
                 outcome?;

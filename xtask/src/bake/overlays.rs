@@ -4,7 +4,7 @@
 use super::stages::{Baker, TREE, name_of, qcow2_settings};
 use anyhow::Result;
 use fs_err as fs;
-use image_builder::{assemble, disk, ext4, qcow2, rootfs, tree::Tree};
+use image_builder::{assemble, disk, ext4, qcow2, recipe::DistributionName, rootfs, tree::Tree};
 use package_layout::manifest::{BaseDisk, Manifest};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -33,9 +33,16 @@ impl Baker<'_> {
             key.add("rules", format!("{:?} {:?}", body.exclude, body.keep).as_bytes());
         }
         key.add("commands", format!("{:?}", self.recipe.body.commands).as_bytes());
+        let is_alpine = self.recipe.body.distribution.name == DistributionName::Alpine;
+        if is_alpine {
+            self.add_apk(&mut key)?;
+        }
         let title = format!("Install the packages of {}", self.recipe.name);
         self.stage("rootfs", &key, &title, |step, folder| {
             let tar = folder.join("rootfs.tar");
+            if is_alpine {
+                return self.configure(step, Some(&below.entry.join(TREE)), &tar);
+            }
             self.install_with(step, |repository, way| {
                 // The cache may lie below a private home folder.
                 fs::copy(below.entry.join(TREE), repository.join(rootfs::BASE_TAR))?;

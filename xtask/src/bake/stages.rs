@@ -11,13 +11,13 @@ use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    apt, assemble, ext4, initrd,
+    apk, apt, assemble, ext4, initrd,
     kernel::Form,
     kernel_package,
     lock::ArchLock,
     modules::Unpacked,
     qcow2,
-    recipe::{Method, Recipe},
+    recipe::{DistributionName, Method, Recipe},
     rootfs,
     tree::Tree,
     wheel,
@@ -40,6 +40,8 @@ pub struct Baker<'a> {
     pub recipe: &'a Recipe,
     pub arch: Arch,
     pub lock: &'a ArchLock,
+    /// The locks of what an overlay lies on, the bottom one first.
+    pub base: &'a [ArchLock],
     pub pool: &'a Path,
 }
 
@@ -49,14 +51,19 @@ impl Baker<'_> {
         let mut key =
             self.key("kernel", &["kernel.rs", "kernel_package.rs", "modules.rs", "deb.rs"])?;
         let locked = self.lock.kernel.as_ref().context("A base's lock names its kernel")?;
-        key.add("package", locked.sha256.as_bytes());
+        for package in self.lock.kernel_modules.iter().chain([locked]) {
+            key.add("package", package.sha256.as_bytes());
+        }
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
             setup::ensure_packages(self.context, &["kmod"])?;
-            let package = apt::checked_path(self.pool, locked)?;
+            let mut packages = vec![apt::checked_path(self.pool, locked)?];
+            for modules in &self.lock.kernel_modules {
+                packages.push(apt::checked_path(self.pool, modules)?);
+            }
             step.say(locked.name.clone());
             let scratch = tempfile::tempdir()?;
-            let parts = kernel_package::take(&package, self.recipe, self.arch, scratch.path())?;
+            let parts = kernel_package::take(&packages, self.recipe, self.arch, scratch.path())?;
             if parts.form == Form::BzImage {
                 self.context
                     .ui
@@ -110,13 +117,17 @@ impl Baker<'_> {
             body.distribution, body.commands, body.exclude, body.keep
         );
         key.add("recipe", asked.as_bytes());
+        if body.distribution.name == DistributionName::Alpine {
+            self.add_apk(&mut key)?;
+        }
         let title = format!("Install the packages of {}", self.recipe.name);
-        self.stage("rootfs", &key, &title, |step, folder| match body.distribution.method {
-            Method::Unpack => {
-                let tree = rootfs::unpack(self.lock, self.pool)?;
-                Ok(tree.write_tar(&folder.join("rootfs.tar"))?)
+        self.stage("rootfs", &key, &title, |step, folder| {
+            let tar = folder.join("rootfs.tar");
+            match (body.distribution.name, body.distribution.method) {
+                (DistributionName::Alpine, _) => self.configure(step, None, &tar),
+                (_, Method::Unpack) => Ok(rootfs::unpack(self.lock, self.pool)?.write_tar(&tar)?),
+                (_, Method::Install) => self.install(step, &tar),
             }
-            Method::Install => self.install(step, &folder.join("rootfs.tar")),
         })
     }
 
@@ -124,6 +135,28 @@ impl Baker<'_> {
         self.install_with(step, |repository, way| {
             Ok(rootfs::install(self.lock, self.recipe, self.arch, way, repository, tar))
         })
+    }
+
+    /// Alpine's packages: unpacked by us into an empty tree or that of `below`, then configured.
+    pub fn configure(&self, step: &Step, below: Option<&Path>, tar: &Path) -> Result<()> {
+        let mut tree = Tree::new(self.lock.source_date);
+        if let Some(below) = below {
+            tree.add_tar_file(below)?;
+        }
+        let tree = apk::lay_out(self.base, self.lock, self.recipe, self.pool, tree)?;
+        self.install_with(step, |repository, way| {
+            tree.write_tar(&repository.join(rootfs::BASE_TAR))?;
+            Ok(rootfs::configure(self.lock, self.recipe, self.arch, way, repository, tar))
+        })
+    }
+
+    /// What the tree of Alpine's packages depends on besides those.
+    pub fn add_apk(&self, key: &mut Key) -> Result<()> {
+        key.add("world", format!("{:?}", self.recipe.body.packages).as_bytes());
+        for source in ["apk/install.rs", "apk/package.rs"] {
+            key.add_file(&self.context.root.join("crates/image-builder/src").join(source))?;
+        }
+        Ok(())
     }
 
     /// Runs the command that `make` gives for a folder with the packages.
@@ -137,7 +170,9 @@ impl Baker<'_> {
         self.context.ui.line(&format!("    root file system: {}", way.describe()));
         let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
         share(repository.path())?;
-        rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
+        if self.recipe.body.distribution.name != DistributionName::Alpine {
+            rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
+        }
         step.run(make(repository.path(), way)?).map_err(|error| match way {
             rootfs::Way::Root => error,
             rootfs::Way::UserNamespace => hinted(

@@ -83,8 +83,15 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
         locked::lock(&args, &wanted)
     };
     let lock = locked(&installed, &lock_path)?;
-    let system =
-        stages::Baker { context, args: &args, recipe: &installed, arch, lock: &lock, pool: &pool };
+    let system = stages::Baker {
+        context,
+        args: &args,
+        recipe: &installed,
+        arch,
+        lock: &lock,
+        base: &[],
+        pool: &pool,
+    };
     let rootfs = system.rootfs()?;
 
     let mut own = recipe::load(&recipes, name)?;
@@ -95,8 +102,15 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     } else {
         busybox_service(&mut own, &agent)?;
         let lock = locked(&own, &recipes.join(name).join("recipe.lock"))?;
-        let baker =
-            stages::Baker { context, args: &args, recipe: &own, arch, lock: &lock, pool: &pool };
+        let baker = stages::Baker {
+            context,
+            args: &args,
+            recipe: &own,
+            arch,
+            lock: &lock,
+            base: &[],
+            pool: &pool,
+        };
         baker.disk(&baker.rootfs()?, None)?
     };
 

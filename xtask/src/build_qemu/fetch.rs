@@ -54,7 +54,7 @@ impl PrivateApt {
     pub fn open(context: &Context) -> Result<Self> {
         // The mirror of a host that is not Debian is the one that mmdebstrap falls back to.
         setup::ensure_packages(context, &["mmdebstrap"])?;
-        let mirrors = apt::archives(DistributionName::Debian)?;
+        let mirrors = apt::archives(DistributionName::Debian, host_platform::native_arch())?;
         let lines = source_lines(&apt::repositories(Path::new("/etc/apt"))?);
         Ok(Self {
             apt: Private::new(&context.cache.folder("apt/sources")?, Arch::OF_PROCESS, &lines)?,

@@ -22,7 +22,7 @@ pub struct Download {
     pub uri: String,
     /// Where it goes.
     pub path: PathBuf,
-    /// Its sha256 in hexadecimal.
+    /// Its sha256 in hexadecimal; empty where something else vouches for the file.
     pub sha256: String,
 }
 
@@ -58,13 +58,17 @@ impl Private {
         self.command("apt-get", ["update".to_owned(), "--error-on=any".to_owned()])
     }
 
-    /// The command that fetches files, each checked against its sha256.
+    /// The command that fetches files, each checked against its sha256 if it has one.
     pub fn download(&self, downloads: &[Download]) -> Expression {
         let mut args = vec!["download-file".to_owned()];
         for download in downloads {
             args.push(download.uri.replace('+', "%2b"));
             args.push(download.path.to_string_lossy().into_owned());
-            args.push(format!("SHA256:{}", download.sha256));
+            // The tool takes an empty one for none.
+            args.push(match download.sha256.as_str() {
+                "" => String::new(),
+                sha256 => format!("SHA256:{sha256}"),
+            });
         }
         self.command(APT_HELPER, args)
     }
@@ -105,6 +109,7 @@ fn configuration(folder: &Path, arch: Arch, host_dump: &str) -> String {
     let (folder, arch) = (folder.display(), arch.image_name());
     format!(
         "{reach}\
+         Acquire::http::Proxy::127.0.0.1 \"DIRECT\";\n\
          Dir::Etc::parts \"/dev/null\";\n\
          Dir::Etc::main \"/dev/null\";\n\
          Dir::Etc::sourcelist \"{folder}/sources.list\";\n\

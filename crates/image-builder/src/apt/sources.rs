@@ -4,27 +4,57 @@
 //! the person names one, or the one that mmdebstrap falls back to is used.
 
 use super::repositories::{Repository, repositories};
-use crate::{Error, recipe};
+use crate::{
+    Error,
+    recipe::{self, DistributionName},
+};
 use fs_err as fs;
+use host_platform::Arch;
 use std::path::Path;
 
 /// An archive: what a lock calls it and where a mirror of it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archive {
-    /// `debian` or `debian-security`.
+    /// `debian`, `debian-security`, `ubuntu`, `ubuntu-ports` or `alpine`.
     pub name: String,
     /// The mirror's root, without a trailing slash.
     pub uri: String,
 }
 
 /// The archives of a distribution and their mirrors.
-pub fn archives(distribution: recipe::DistributionName) -> Result<Vec<Archive>, Error> {
-    let name = distribution.as_str();
-    let chosen = std::env::var(format!("QUICKSAND_MIRROR_{}", name.to_uppercase())).ok();
+pub fn archives(distribution: DistributionName, arch: Arch) -> Result<Vec<Archive>, Error> {
+    let name = match (distribution, arch) {
+        // Ubuntu keeps what is not its first architecture elsewhere.
+        (DistributionName::Ubuntu, Arch::Arm64) => "ubuntu-ports",
+        _ => distribution.as_str(),
+    };
+    let chosen = std::env::var(mirror_variable(distribution)).ok();
+    if distribution == DistributionName::Alpine {
+        let of_host = fs::read_to_string("/etc/apk/repositories").unwrap_or_default();
+        let uri = chosen.or_else(|| alpine_mirror(&of_host));
+        let uri = uri.map(|uri| uri.trim_end_matches('/').to_owned());
+        return uri
+            .map(|uri| vec![Archive { name: name.to_owned(), uri }])
+            .ok_or_else(|| Error::NoMirror { distribution: name.to_owned() });
+    }
     let entries = repositories(Path::new("/etc/apt"))?;
     let fallback = fs::read_to_string("/usr/bin/mmdebstrap").unwrap_or_default();
     select(name, chosen.as_deref(), &entries, &fallback)
-        .ok_or_else(|| Error::NoMirror { distribution: name.to_owned() })
+        .ok_or_else(|| Error::NoMirror { distribution: distribution.as_str().to_owned() })
+}
+
+/// The variable by which the person names a mirror.
+fn mirror_variable(distribution: DistributionName) -> String {
+    format!("QUICKSAND_MIRROR_{}", distribution.as_str().to_uppercase())
+}
+
+/// The mirror of a host that is Alpine itself: the lines of its apk are `ROOT/RELEASE/COMPONENT`.
+fn alpine_mirror(repositories: &str) -> Option<String> {
+    repositories
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("http"))
+        .find_map(|line| Some(line.trim_end_matches('/').rsplitn(3, '/').nth(2)?.to_owned()))
 }
 
 fn select(
@@ -52,6 +82,10 @@ fn select(
         fallback[start..end].starts_with("http").then(|| fallback[start..end].to_owned())
     };
     let main = chosen.map(clean).or_else(|| of_host(name)).or_else(of_tool)?;
+    if name.starts_with("ubuntu") {
+        // Its security suite is on each mirror.
+        return Some(vec![Archive { name: name.to_owned(), uri: main }]);
+    }
     let beside = || main.strip_suffix(name).map(|root| format!("{root}{security}"));
     let security_uri = match chosen {
         Some(_) => beside(),
@@ -70,6 +104,8 @@ pub fn list(archives: &[Archive], distribution: &recipe::Distribution, keyring: 
     for archive in archives {
         let suites = if archive.name.ends_with("-security") {
             vec![format!("{suite}-security")]
+        } else if archive.name.starts_with("ubuntu") {
+            vec![suite.clone(), format!("{suite}-updates"), format!("{suite}-security")]
         } else {
             vec![suite.clone(), format!("{suite}-updates")]
         };
@@ -129,5 +165,14 @@ mod tests {
             ["http://me.test/debian", "http://me.test/debian-security"]
         );
         assert_eq!(uris(None, &[], ""), None);
+        let of_ubuntu = select("ubuntu", None, &[entry("http://u.test/ubuntu")], "").unwrap();
+        assert_eq!(of_ubuntu.len(), 1, "security is beside the rest: {of_ubuntu:?}");
+    }
+
+    #[test]
+    fn an_alpine_host_has_its_own_mirror() {
+        let text = "/media/cdrom/apks\n#http://off.test/alpine/v3.1/main\nhttp://a.test/alpine/v3.22/main\n";
+        assert_eq!(alpine_mirror(text).as_deref(), Some("http://a.test/alpine"));
+        assert_eq!(alpine_mirror("/media/cdrom/apks\n"), None);
     }
 }

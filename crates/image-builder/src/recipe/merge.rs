@@ -48,6 +48,14 @@ pub(super) fn body(
     if base.is_none() {
         body.kernel.modules = modules;
     }
+    if body.distribution.method == Method::Unpack
+        && body.distribution.name == DistributionName::Alpine
+        && base.is_none()
+    {
+        let at = source.text.find("method").unwrap_or(0);
+        let message = "Alpine's packages cannot be unpacked alone";
+        return Err(source.error(at, message, Some("leave `method` out")));
+    }
     if body.distribution.method == Method::Unpack && !body.commands.is_empty() {
         let at = source.text.find("commands").unwrap_or(0);
         let hint = "set distribution.method = \"install\", or use files and links";
@@ -162,6 +170,10 @@ fn package_of(distribution: DistributionName, flavour: Flavour) -> &'static str 
     match (distribution, flavour) {
         (DistributionName::Debian, Flavour::Generic) => "linux-image-{arch}",
         (DistributionName::Debian, Flavour::Cloud) => "linux-image-cloud-{arch}",
+        (DistributionName::Ubuntu, Flavour::Generic) => "linux-image-generic",
+        (DistributionName::Ubuntu, Flavour::Cloud) => "linux-image-virtual",
+        (DistributionName::Alpine, Flavour::Generic) => "linux-lts",
+        (DistributionName::Alpine, Flavour::Cloud) => "linux-virt",
     }
 }
 

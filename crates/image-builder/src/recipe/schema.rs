@@ -37,8 +37,9 @@ pub(super) struct Written {
 pub struct Distribution {
     /// The distribution.
     pub name: DistributionName,
-    /// The suite, such as `trixie`; its updates and security suites are used too.
-    #[serde(deserialize_with = "plain")]
+    /// The suite, such as `trixie`; its updates and security suites are used too. Alpine's release,
+    /// such as `v3.22`.
+    #[serde(alias = "release", deserialize_with = "plain")]
     pub suite: String,
     /// The parts of the archive.
     #[serde(default = "main_component", deserialize_with = "plain_list")]
@@ -66,6 +67,10 @@ fn plain_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<S
 pub enum DistributionName {
     /// Debian.
     Debian,
+    /// Ubuntu.
+    Ubuntu,
+    /// Alpine.
+    Alpine,
 }
 
 impl DistributionName {
@@ -73,6 +78,8 @@ impl DistributionName {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Debian => "debian",
+            Self::Ubuntu => "ubuntu",
+            Self::Alpine => "alpine",
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Images made of fixture trees, judged by the tools that others read them with: e2fsck for the
 //! file system, qemu-img for the container.
 
+mod alpine;
+mod served;
+mod ubuntu;
+
 use duct::cmd;
 use fs_err as fs;
 use image_builder::{

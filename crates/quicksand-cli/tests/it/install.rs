@@ -237,6 +237,31 @@ fn nothing_wrong_is_installed() {
 }
 
 #[test]
+fn an_overlay_of_another_disk_is_told_at_once() {
+    let world = World::new();
+    let platform = wheels::own_platform();
+    let (folder, (venv, site)) = (world.wheels(), world.venv());
+    let install = |sha256: &str| {
+        let more = format!(r#", "base_disk": {{"file": "disk", "sha256": "{sha256}"}}"#);
+        wheels::base(&folder, "debian", "0.1.0", &platform);
+        wheels::desktop_on(&folder, "debian", "0.1.0", &platform, &more);
+        let (python, folder) = (venv.to_str().unwrap(), folder.to_str().unwrap());
+        world.run(&["install", "debian-desktop", "--python", python, "-f", folder])
+    };
+    let done = install(&"0".repeat(64));
+    assert_eq!(done.code, 1, "{}", done.stdout);
+    assert!(done.stderr.contains("cannot start"), "{}", done.stderr);
+    assert!(done.stderr.contains("disk"), "{}", done.stderr);
+
+    let arch = host_platform::native_arch();
+    let disk = site.join(format!("quicksand_debian/images/debian-13-{arch}.qcow2"));
+    let right = duct::cmd!("sha256sum", disk).read().unwrap();
+    world.run(&["uninstall", "debian-desktop", "debian", "--python", venv.to_str().unwrap()]);
+    let done = install(&right[..64]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
+#[test]
 fn wheels_for_other_hardware_and_unknown_names_are_refused() {
     let world = World::new();
     wheels::qemu(&world.wheels(), "0.1.0", "win_arm64", 1000);

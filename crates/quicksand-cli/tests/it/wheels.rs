@@ -87,11 +87,22 @@ pub fn base(folder: &Path, image: &str, version: &str, platform: &str) -> PathBu
 
 /// A desktop on top of the base of that version.
 pub fn desktop(folder: &Path, image: &str, version: &str, platform: &str) -> PathBuf {
+    desktop_on(folder, image, version, platform, "")
+}
+
+/// The same with more of a manifest, a piece of JSON.
+pub fn desktop_on(
+    folder: &Path,
+    image: &str,
+    version: &str,
+    platform: &str,
+    more: &str,
+) -> PathBuf {
     let requirement = format!("quicksand-{image}=={version}");
     let never = "quicksand-ubuntu; sys_platform == 'cray'";
     let mut spec =
         spec(&format!("quicksand-{image}-desktop"), version, platform, &[&requirement, never]);
-    let manifest = format!(r#"{{"version": 6, "config": {{"image": "{image}"}}}}"#);
+    let manifest = format!(r#"{{"version": 6, "config": {{"image": "{image}"}}{more}}}"#);
     spec.files = vec![
         WheelFile::deflated(
             format!("quicksand_{image}_desktop/images/manifest.json"),

@@ -119,7 +119,11 @@ pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepa
     if !located.has_cable(config, is_socket) {
         check_ports(config.port_forwards())?;
     }
-    let overlay = Overlay::create(&located.image, config.disk_size())?;
+    let overlay = Overlay::create(
+        &located.image,
+        config.disk_size(),
+        (located.memory.clone(), located.cpus),
+    )?;
     prepare_platform(config, located, overlay, token, is_socket)
 }
 

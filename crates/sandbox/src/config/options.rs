@@ -56,6 +56,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         arch: None,
         memory: Size::parse("memory", "512M")?,
         cpus: 1,
+        named: super::Named::default(),
         mounts: Vec::new(),
         port_forwards: Vec::new(),
         network_mode: NetworkMode::default(),
@@ -101,8 +102,14 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
                 invalid("arch", &spelling, "amd64 or arm64", "Leave it out for the host's own")
             })?);
         }
-        ("memory", value) => config.memory = read_memory(value)?,
-        ("cpus", value) => config.cpus = read_cpus(&value)?,
+        ("memory", value) => {
+            config.memory = read_memory(value)?;
+            config.named.memory = true;
+        }
+        ("cpus", value) => {
+            config.cpus = read_cpus(&value)?;
+            config.named.cpus = true;
+        }
         ("port_forwards", value) => config.port_forwards = Forward::list_from_value(value)?,
         ("network_mode", value) => {
             config.network_mode = choice("network_mode", value, &["none", "mounts_only", "full"])?;
@@ -137,6 +144,25 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
         (name, _) => return Err(unknown(name)),
     }
     Ok(())
+}
+
+/// What [`SandboxConfig::resources`] gives.
+pub(super) fn resources(
+    config: &SandboxConfig,
+    defaults: &Map<String, Value>,
+) -> Result<(Size, u16)> {
+    let of_image = |name: &str, is_named: bool| {
+        defaults.get(name).filter(|value| !is_named && !value.is_null())
+    };
+    let memory = match of_image("memory", config.named.memory) {
+        Some(value) => read_memory(value.clone())?,
+        None => config.memory.clone(),
+    };
+    let cpus = match of_image("cpus", config.named.cpus) {
+        Some(value) => read_cpus(value)?,
+        None => config.cpus,
+    };
+    Ok((memory, cpus))
 }
 
 /// The object that [`read`] reads back; options of later versions appear with their defaults.

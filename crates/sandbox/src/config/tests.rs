@@ -189,3 +189,24 @@ fn listeners_on_all_addresses_collide_with_single_ones() {
     let both = json!({"image": "x", "port_forwards": [one, other]});
     assert_eq!(SandboxConfig::from_value(both).unwrap().port_forwards().len(), 2);
 }
+
+#[test]
+fn an_image_has_its_say_where_nothing_is_named() {
+    let of_image: Map<String, Value> =
+        serde_json::from_value(json!({"memory": "1G", "cpus": 2, "image": "debian"})).unwrap();
+    let resources = |config: &SandboxConfig| {
+        let (memory, cpus) = config.resources(&of_image).unwrap();
+        (memory.as_str().to_owned(), cpus)
+    };
+    let plain = SandboxConfig::builder("x").build().unwrap();
+    assert_eq!(resources(&plain), ("1G".to_owned(), 2));
+    let named = SandboxConfig::builder("x").memory("512M").build().unwrap();
+    assert_eq!(resources(&named), ("512M".to_owned(), 2));
+    assert_eq!(plain, named, "they ask for the same");
+    let null = SandboxConfig::from_value(json!({"image": "x", "memory": null, "cpus": 1})).unwrap();
+    assert_eq!(resources(&null), ("1G".to_owned(), 1));
+    let broken = serde_json::from_value(json!({"memory": "much"})).unwrap();
+    assert!(plain.resources(&broken).unwrap_err().to_string().contains("`much`"));
+    let (memory, cpus) = plain.resources(&Map::new()).unwrap();
+    assert_eq!((memory.as_str(), cpus), ("512M", 1));
+}

@@ -92,6 +92,8 @@ async fn on_task(
         config.remove(name);
     }
     config.insert("image".into(), json!(origin.base));
+    config.insert("memory".into(), json!(origin.memory));
+    config.insert("cpus".into(), json!(origin.cpus));
     let mut manifest = SaveManifest::new(config, origin.arch.qemu_name());
     manifest.other.insert(
         OWN_KEY.into(),

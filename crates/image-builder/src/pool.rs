@@ -1,0 +1,146 @@
+//! The pool: fetched packages in one folder, each called by its sha256. Mirrors drop old versions, so
+//! what was fetched once is kept, and can be carried from one host to another as a tar.
+
+use crate::{
+    Error,
+    apt::{checked_path, pool_path},
+    lock::{ArchLock, Package},
+};
+use fs_err as fs;
+use std::{collections::BTreeSet, io::Read as _, path::Path};
+
+/// The packages of a lock that the pool does not hold.
+pub fn missing<'a>(lock: &'a ArchLock, pool: &Path) -> Vec<&'a Package> {
+    lock.all().filter(|package| !pool_path(pool, package).is_file()).collect()
+}
+
+/// Moves what arrived in a folder into the pool, each file checked against its lock, and gives
+/// `name version` of what did not arrive.
+pub fn take_in(packages: &[&Package], arrived: &Path, pool: &Path) -> Result<Vec<String>, Error> {
+    let mut gone = Vec::new();
+    for package in packages {
+        if pool_path(arrived, package).is_file() {
+            fs::rename(checked_path(arrived, package)?, pool_path(pool, package))?;
+        } else {
+            gone.push(format!("{} {}", package.name, package.version));
+        }
+    }
+    Ok(gone)
+}
+
+/// Writes the packages of these locks to a tar, the same bytes for the same locks; gives how many
+/// there are.
+pub fn export(locks: &[&ArchLock], pool: &Path, file: &Path) -> Result<usize, Error> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let beside = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut builder = tar::Builder::new(std::io::BufWriter::new(beside.as_file()));
+    let mut seen = BTreeSet::new();
+    for package in locks.iter().flat_map(|lock| lock.all()) {
+        let path = checked_path(pool, package)?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(fs::metadata(&path)?.len());
+        builder.append_data(&mut header, name, fs::File::open(&path)?)?;
+    }
+    builder.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    beside.persist(file).map_err(|error| error.error)?;
+    Ok(seen.len())
+}
+
+/// Puts what `export` wrote into the pool; gives how many packages were new. A file that is not what
+/// its name says ends it.
+pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
+    let mut n_new = 0;
+    let mut archive = tar::Archive::new(std::io::BufReader::new(fs::File::open(file)?));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let digest = name.strip_suffix(".deb").or_else(|| name.strip_suffix(".apk"));
+        let is_digest =
+            |text: &str| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let Some(expected) = digest.filter(|digest| is_digest(digest)) else {
+            let detail = "it holds something else than packages by their digests";
+            return Err(Error::BadPackage { path: file.to_owned(), detail });
+        };
+        let place = pool.join(&name);
+        if place.is_file() {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let found = crate::sha256(&bytes);
+        if found != expected {
+            return Err(Error::WrongHash {
+                path: file.join(&name),
+                found,
+                expected: expected.to_owned(),
+            });
+        }
+        let beside = tempfile::NamedTempFile::new_in(pool)?;
+        fs::write(beside.path(), bytes)?;
+        beside.persist(place).map_err(|error| error.error)?;
+        n_new += 1;
+    }
+    Ok(n_new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::tests::{arch_lock, package};
+
+    /// A pool with the packages of a lock, whose content is their name.
+    fn filled(lock: &ArchLock) -> tempfile::TempDir {
+        let pool = tempfile::tempdir().unwrap();
+        for package in lock.all() {
+            fs::write(pool_path(pool.path(), package), &package.name).unwrap();
+        }
+        pool
+    }
+
+    #[test]
+    fn what_is_exported_is_imported_elsewhere() {
+        let lock = arch_lock(&[("bash", "5"), ("less", "1")]);
+        let (pool, other) = (filled(&lock), tempfile::tempdir().unwrap());
+        let file = pool.path().join("export.tar");
+        assert_eq!(export(&[&lock, &lock], pool.path(), &file).unwrap(), 3);
+        let first = fs::read(&file).unwrap();
+        export(&[&lock], pool.path(), &file).unwrap();
+        assert!(fs::read(&file).unwrap() == first, "the same locks give the same file");
+
+        assert_eq!(missing(&lock, other.path()).len(), 3);
+        assert_eq!(import(&file, other.path()).unwrap(), 3);
+        assert!(missing(&lock, other.path()).is_empty());
+        assert_eq!(import(&file, other.path()).unwrap(), 0);
+
+        // A byte of a package that changed on the way.
+        let mut torn = first.clone();
+        torn[512] ^= 1;
+        fs::write(&file, torn).unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        assert!(matches!(import(&file, fresh.path()), Err(Error::WrongHash { .. })));
+        assert!(fs::read_dir(fresh.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_named() {
+        let lock = arch_lock(&[("bash", "5"), ("less", "1")]);
+        let (arrived, pool) = (filled(&lock), tempfile::tempdir().unwrap());
+        let less = package("less", "1");
+        fs::remove_file(pool_path(arrived.path(), &less)).unwrap();
+        let wanted = missing(&lock, pool.path());
+        let gone = take_in(&wanted, arrived.path(), pool.path()).unwrap();
+        assert_eq!(gone, ["less 1"]);
+        assert_eq!(missing(&lock, pool.path()).len(), 1);
+        let error = Error::Gone { recipe: "debian".to_owned(), packages: gone };
+        assert!(error.to_string().contains("less 1"), "{error}");
+        assert!(error.hint().unwrap().contains("cargo xtask bake debian --update"));
+    }
+}

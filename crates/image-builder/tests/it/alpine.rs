@@ -1,0 +1,326 @@
+//! The back end of Alpine against a small repository that the test makes, signs and serves.
+
+use crate::{
+    served::{File, file, kernel, module, programs, put, serve, spoil, tar},
+    tool,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use duct::cmd;
+use flate2::{Compression, write::GzEncoder};
+use fs_err as fs;
+use host_platform::Arch;
+use image_builder::{
+    Error, apk,
+    apk::{Apk, Keys},
+    apt::{Archive, checked_path, pool_path},
+    kernel_package,
+    lock::ArchLock,
+    recipe, rootfs, sha256,
+    tree::Tree,
+};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+const RECIPE: &str = r#"
+version = "3.22"
+summary = "A test"
+packages = ["accounts", "watcher"]
+
+[distribution]
+name = "alpine"
+release = "v3.22"
+components = ["main", "community"]
+
+[kernel]
+flavour = "cloud"
+initrd = ["ext4"]
+
+[disk]
+size = "1G"
+"#;
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A stream that another one follows: its tar has no end marks.
+fn stream(files: &[File]) -> Vec<u8> {
+    let mut bytes = tar(files);
+    bytes.truncate(bytes.len() - 1024);
+    gz(&bytes)
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    arch: Arch,
+    index: [String; 2],
+}
+
+impl World {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn mirror(&self, component: usize, name: &str) -> PathBuf {
+        let component = ["main", "community"][component];
+        self.path(&format!("mirror/v3.22/{component}/{}/{name}", self.arch.qemu_name()))
+    }
+
+    /// A stream before this one with its signature.
+    fn signed(&self, bytes: &[u8], key: &str) -> Vec<u8> {
+        let pair = self.path(&format!("{key}.pem"));
+        if !pair.is_file() {
+            cmd!("openssl", "genrsa", "-out", &pair, "2048").stderr_null().run().unwrap();
+            fs::create_dir_all(self.path("keys")).unwrap();
+            let public = self.path(&format!("keys/{key}.rsa.pub"));
+            cmd!("openssl", "rsa", "-in", &pair, "-pubout", "-out", public)
+                .stderr_null()
+                .run()
+                .unwrap();
+        }
+        let command = cmd!("openssl", "dgst", "-sha1", "-sign", &pair);
+        let signature = command.stdin_bytes(bytes).stdout_capture().run().unwrap().stdout;
+        let name = format!(".SIGN.RSA.{key}.rsa.pub");
+        [stream(&[file(&name, signature)]), bytes.to_vec()].concat()
+    }
+
+    /// Puts a package into a component. `info` are lines of `.PKGINFO`.
+    fn add(
+        &mut self,
+        component: usize,
+        name: &str,
+        info: &[&str],
+        scripts: &[(&str, &str)],
+        files: &[File],
+    ) {
+        let data = gz(&tar(files));
+        let hash = sha256(&data);
+        let arch = self.arch.qemu_name();
+        let mut lines =
+            format!("pkgname = {name}\npkgver = 1.0-r0\narch = {arch}\nbuilddate = 1700000000\n");
+        info.iter().for_each(|line| lines += &format!("{line}\n"));
+        lines += &format!("datahash = {hash}\n");
+        let mut control = vec![file(".PKGINFO", lines)];
+        control.extend(scripts.iter().map(|(kind, text)| file(&format!(".{kind}"), *text)));
+        let control = stream(&control);
+        let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &control);
+        let checksum = STANDARD.encode(digest);
+        let whole = self.signed(&[control, data].concat(), "test");
+        let many = |key: &str| {
+            let values = info.iter().filter_map(|line| line.strip_prefix(&format!("{key} = ")));
+            values.collect::<Vec<_>>().join(" ")
+        };
+        self.index[component] += &format!(
+            "C:Q1{checksum}\nP:{name}\nV:1.0-r0\nA:{arch}\nS:{}\nI:9\nT:x\nD:{}\np:{}\ni:{}\n\n",
+            whole.len(),
+            many("depend"),
+            many("provides"),
+            many("install_if"),
+        );
+        put(&self.mirror(component, &format!("{name}-1.0-r0.apk")), &whole);
+    }
+
+    fn write_indexes(&self, key: &str) {
+        for (component, index) in self.index.iter().enumerate() {
+            let files = [file("DESCRIPTION", "test"), file("APKINDEX", index.as_str())];
+            let signed = self.signed(&gz(&tar(&files)), key);
+            put(&self.mirror(component, "APKINDEX.tar.gz"), &signed);
+        }
+    }
+
+    fn recipe(&self) -> recipe::Recipe {
+        put(&self.path("recipes/alpine/recipe.toml"), RECIPE.as_bytes());
+        recipe::load(&self.path("recipes"), "alpine").unwrap()
+    }
+
+    fn apk(&self, uri: &str) -> Apk {
+        let archive = Archive { name: "alpine".to_owned(), uri: uri.to_owned() };
+        let keys = Keys::read(&self.path("keys")).unwrap();
+        fs::create_dir_all(self.path("apk")).unwrap();
+        Apk::new(&self.path("apk"), &self.recipe(), self.arch, archive, keys).unwrap()
+    }
+}
+
+/// A system of a shell and two tools, with scripts, a trigger and files of a user of its own.
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World { folder, arch: host_platform::native_arch(), index: Default::default() };
+    let mut base = programs(&["/bin/dash", "/bin/chown", "/bin/chmod"]);
+    base.push(file("bin/sh -> dash", ""));
+    base.push(file("etc/passwd", "root:x:0:0::/root:/bin/sh\n"));
+    base.push(file("etc/group", "root:x:0:\n"));
+    base.push(file(
+        "usr/share/alpine-mirrors/MIRRORS.txt",
+        "http://first.test/alpine/\nhttp://b/\n",
+    ));
+    world.add(0, "base", &["provides = /bin/sh", "provides = so:libc.test.so.1=1"], &[], &base);
+    let mut owned = file("usr/lib/accounts/tool", "tool");
+    (owned.mode, owned.owner) = (0o4755, "tester");
+    world.add(
+        1,
+        "accounts",
+        &["depend = /bin/sh", "depend = so:libc.test.so.1"],
+        &[
+            (
+                "pre-install",
+                "#!/bin/sh\necho tester:x:123:124::/:/bin/sh >> /etc/passwd\necho tester:x:124: >> /etc/group\n",
+            ),
+            ("post-install", "#!/bin/sh\necho \"$1 $(command -v chown)\" > /etc/accounts.state\n"),
+        ],
+        &[owned],
+    );
+    world.add(
+        0,
+        "watcher",
+        &["depend = /bin/sh", "triggers = /usr/share/things/* /no/such"],
+        &[("trigger", "#!/bin/sh\necho \"$@\" > /etc/watcher.state\n")],
+        &[file("usr/bin/watcher", "w")],
+    );
+    // It comes by itself because both others are there.
+    let things = [file("usr/share/things/a/x", "1"), file("usr/share/things/b/y", "2")];
+    world.add(1, "accounts-watcher", &["install_if = accounts=1.0-r0 watcher"], &[], &things);
+    let modules = "lib/modules/6.12.9-0-virt";
+    let kernel = [
+        file("boot/vmlinuz-virt", gz(&kernel())),
+        file(&format!("{modules}/kernel/fs/ext4/ext4.ko.gz"), gz(&module("depends="))),
+        file(&format!("{modules}/modules.builtin"), ""),
+        file(&format!("{modules}/modules.order"), ""),
+    ];
+    world.add(0, "linux-virt", &["depend = initramfs-generator"], &[], &kernel);
+    world.write_indexes("test");
+    world
+}
+
+/// Chooses and fetches everything, as a bake does.
+fn lock(world: &World, uri: &str, pool: &Path) -> Result<ArchLock, Error> {
+    let (apk, recipe, arch) = (world.apk(uri), world.recipe(), world.arch);
+    apk.update()?.stdout_null().stderr_null().run()?;
+    let chosen = apk.choose(&recipe, arch, &[], pool)?;
+    let arriving = tempfile::tempdir_in(pool).unwrap();
+    apk.fetch_chosen(&chosen, arriving.path()).stdout_null().stderr_null().run()?;
+    let packages = chosen
+        .iter()
+        .map(|package| apk.admit(package, arriving.path(), pool))
+        .collect::<Result<Vec<_>, _>>()?;
+    apk.lock(&recipe, arch, &[], &chosen, packages, pool)
+}
+
+fn has_tools(names: &[&str]) -> bool {
+    names.iter().all(|name| tool(name).is_some())
+        && Path::new(image_builder::apt::APT_HELPER).is_file()
+}
+
+#[test]
+fn packages_of_alpine_become_a_system() {
+    if !has_tools(&["openssl", "mmdebstrap", "depmod"]) {
+        return;
+    }
+    let world = world();
+    let uri = serve(&world.path("mirror"));
+    let pool = tempfile::tempdir().unwrap();
+    let lock = lock(&world, &uri, pool.path()).unwrap();
+    let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(names, ["accounts", "accounts-watcher", "base", "watcher"]);
+    assert_eq!(lock.kernel.as_ref().unwrap().name, "linux-virt");
+    assert_eq!((lock.source_date, lock.release.len()), (1_700_000_000, 2));
+
+    // A second host fetches the same by the lock alone.
+    let second = tempfile::tempdir().unwrap();
+    let wanted: Vec<_> = lock.all().collect();
+    world.apk(&uri).fetch(&wanted, second.path()).stdout_null().run().unwrap();
+    assert!(lock.all().all(|package| checked_path(second.path(), package).is_ok()));
+
+    let recipe = world.recipe();
+    let make = || {
+        let tree = apk::lay_out(&[], &lock, &recipe, pool.path(), Tree::new(lock.source_date));
+        let folder = tempfile::tempdir().unwrap();
+        tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
+        cmd!("chmod", "755", folder.path()).run().unwrap();
+        let tar = folder.path().join("rootfs.tar");
+        let command =
+            rootfs::configure(&lock, &recipe, world.arch, rootfs::way(), folder.path(), &tar);
+        let done = command.stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        fs::read(tar).unwrap()
+    };
+    let bytes = make();
+    assert!(bytes == make(), "the same lock gives the same tar");
+    let mut tree = Tree::new(0);
+    tree.add_tar_stream(bytes.as_slice()).unwrap();
+    let text = |path: &str| {
+        String::from_utf8_lossy(&tree.read(path).unwrap().unwrap_or_default()).into_owned()
+    };
+    assert_eq!(text("etc/accounts.state"), "1.0-r0 /bin/chown\n");
+    assert_eq!(text("etc/watcher.state"), "/usr/share/things/a /usr/share/things/b\n");
+    assert_eq!(text("etc/apk/world"), "accounts\nwatcher\n");
+    assert_eq!(
+        text("etc/apk/repositories"),
+        "http://first.test/alpine/v3.22/main\nhttp://first.test/alpine/v3.22/community\n"
+    );
+    let owned = tree.get(b"usr/lib/accounts/tool").unwrap();
+    assert_eq!((owned.uid, owned.gid, owned.mode), (123, 124, 0o4755));
+    let installed = text("lib/apk/db/installed");
+    assert!(installed.contains("P:base\nV:1.0-r0\n"), "{installed}");
+    assert!(installed.contains("F:usr/share/things/a\nR:x\nZ:Q1"), "{installed}");
+    for gone in ["quicksand-scripts", "var/lib/dpkg", "etc/apt"] {
+        assert!(tree.get(gone.as_bytes()).is_none(), "{gone}");
+    }
+
+    let scratch = tempfile::tempdir().unwrap();
+    let kernel = checked_path(pool.path(), lock.kernel.as_ref().unwrap()).unwrap();
+    let parts = kernel_package::take(&[kernel], &recipe, Arch::Arm64, scratch.path()).unwrap();
+    assert_eq!((parts.release.as_str(), parts.initrd.len()), ("6.12.9-0-virt", 1));
+}
+
+#[test]
+fn nothing_of_alpine_is_taken_on_trust() {
+    if !has_tools(&["openssl"]) {
+        return;
+    }
+    let world = world();
+    let uri = serve(&world.path("mirror"));
+    let pool = tempfile::tempdir().unwrap();
+    let refused = |expected: &str| {
+        let error = lock(&world, &uri, pool.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    // The index was changed behind its signature.
+    let index = world.mirror(1, "APKINDEX.tar.gz");
+    let length = fs::read(&index).unwrap().len();
+    spoil(&index, length - 5);
+    refused("does not fit");
+    // The signature is right, and its key is not among the trusted ones.
+    world.write_indexes("stranger");
+    fs::remove_file(world.path("keys/stranger.rsa.pub")).unwrap();
+    refused("`stranger.rsa.pub`, which is not trusted");
+    world.write_indexes("test");
+    lock(&world, &uri, pool.path()).unwrap();
+
+    // One byte of a package's data, of its control files, and a whole other package.
+    let package = world.mirror(1, "accounts-1.0-r0.apk");
+    let good = fs::read(&package).unwrap();
+    for place in [good.len() - 5, good.len() / 2] {
+        spoil(&package, place);
+        refused("accounts-1.0-r0.apk");
+        fs::write(&package, &good).unwrap();
+    }
+    fs::copy(world.mirror(0, "watcher-1.0-r0.apk"), &package).unwrap();
+    refused("not the file that the signed index names");
+    fs::write(&package, &good).unwrap();
+
+    // By the lock: one byte on the mirror, then one in the pool.
+    let lock = lock(&world, &uri, pool.path()).unwrap();
+    let locked = lock.package.iter().find(|package| package.name == "accounts").unwrap();
+    spoil(&package, good.len() - 5);
+    let fresh = tempfile::tempdir().unwrap();
+    let fetched = world.apk(&uri).fetch(&[locked], fresh.path());
+    let outcome = fetched.stdout_null().stderr_null().unchecked().run().unwrap();
+    assert!(!outcome.status.success() && !pool_path(fresh.path(), locked).is_file());
+    spoil(&pool_path(pool.path(), locked), 100);
+    let error = checked_path(pool.path(), locked).unwrap_err();
+    assert!(matches!(error, Error::WrongHash { .. }), "{error}");
+}
