@@ -32,7 +32,8 @@ pub fn solve(
         match attempt.all(wanted) {
             Ok(()) => return Ok(attempt.chosen.into_iter().collect()),
             Err(Trouble::Impossible(error)) => return Err(error),
-            Err(Trouble::Learned(wish, error)) => {
+            Err(Trouble::Learned(learned_now)) => {
+                let (wish, error) = *learned_now;
                 if learned.contains(&wish) {
                     return Err(error);
                 }
@@ -47,7 +48,7 @@ pub fn solve(
 enum Trouble {
     Impossible(Error),
     /// A wish that is to be known from the start, and the error if it is known already.
-    Learned(Dependency, Error),
+    Learned(Box<(Dependency, Error)>),
 }
 
 struct Attempt<'a> {
@@ -148,7 +149,7 @@ impl<'a> Attempt<'a> {
                 record.answer(&named).is_some()
             });
             return Err(match is_taken {
-                true => Trouble::Learned(wish.clone(), error),
+                true => Trouble::Learned(Box::new((wish.clone(), error))),
                 false => Trouble::Impossible(error),
             });
         }
