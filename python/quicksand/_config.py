@@ -181,7 +181,8 @@ class SandboxConfig:
         image: name of an installed image, or the path of one.
         arch: ``"amd64"`` or ``"arm64"`` (``None``: the host's). Another one than the host's is
             emulated in software.
-        memory: ``"512M"``, ``"2G"``, ``"1GiB"``; a bare number is in MiB.
+        memory: ``"512M"``, ``"2G"``, ``"1GiB"``; a bare number is in MiB. An image that needs more
+            than the default has a default of its own, as desktops do; so with ``cpus``.
         cpus: number of virtual processors.
         mounts: folders of the host to share.
         port_forwards: ports of the host that lead into the guest.

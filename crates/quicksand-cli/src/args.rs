@@ -131,11 +131,11 @@ pub struct MachineArgs {
     #[arg(long)]
     pub arch: Option<String>,
 
-    /// Memory, such as 512M or 2G; a bare number is in MiB [default: 512M]
+    /// Memory, such as 512M or 2G; a bare number is in MiB [default: the image's, or 512M]
     #[arg(short = 'm', long, value_name = "SIZE")]
     pub memory: Option<String>,
 
-    /// Number of virtual processors [default: 1]
+    /// Number of virtual processors [default: the image's, or 1]
     #[arg(long, value_name = "N")]
     pub cpus: Option<u64>,
 
