@@ -207,3 +207,16 @@ fn an_unknown_recipe_offers_the_nearest() {
     assert!(load(folder.path(), "../debian").is_err());
     assert_eq!(load(folder.path(), "minimal").unwrap().name, "minimal");
 }
+
+#[test]
+fn the_recipes_of_this_repository_are_sound() {
+    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let names = names(&recipes);
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let recipe = load(&recipes, &name).unwrap_or_else(|error| panic!("{error}"));
+        for file in &recipe.body.file {
+            recipe.content(file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
+}
