@@ -49,7 +49,12 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     sandbox.stop().await?;
 
     let begin = Instant::now();
-    let options = json!({ "image": "debian-desktop", "accel": "tcg", "enable_display": true });
+    let options = json!({
+        "image": "debian-desktop",
+        "accel": "tcg",
+        "enable_display": true,
+        "memory": "1G",
+    });
     let sandbox = start(options).await?;
     // The upper panel first, and the lower one, which comes when all else is there.
     wait_for_pixel(&sandbox, (400, 5), PANEL).await?;

@@ -333,12 +333,12 @@ pub struct SavePlace {
     pub workspace: Option<std::path::PathBuf>,
 }
 
-/// The options of `quicksand view`. VNC's password is asked for, read from standard input, or taken
-/// from the variable QUICKSAND_VNC_PASSWORD.
+/// The options of `quicksand view`.
 #[derive(Debug, Args)]
 pub struct ViewArgs {
     /// Where the machine's VNC server is, as `quicksand run --enable-display` says: a port of this
-    /// computer, 127.0.0.1:PORT or vnc://127.0.0.1:PORT
+    /// computer, 127.0.0.1:PORT or vnc://127.0.0.1:PORT. Its password is asked for, read from standard
+    /// input, or taken from the variable QUICKSAND_VNC_PASSWORD
     pub address: String,
 
     /// The port to serve the page on [default: any free one]
