@@ -173,7 +173,8 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
         }
         if is_top {
             let own = files.split_off(n_below);
-            let wheel = baker.wheel(&rootfs, &own)?;
+            let lies_on = below.as_ref().map(|below| below.entry.as_path());
+            let wheel = baker.wheel(&rootfs, &own, lies_on)?;
             return Ok(Finished { files: own, below: files, wheel, lock });
         }
         let mut chain = below.map(|below| below.chain).unwrap_or_default();

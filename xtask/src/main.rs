@@ -14,6 +14,7 @@ mod context;
 mod demo;
 mod dist;
 mod environment;
+mod image;
 mod merge_fat;
 mod release;
 mod retag;
@@ -51,6 +52,8 @@ enum Task {
     Bundle(bundle::Args),
     /// Bake an image from its recipe and pack its wheel.
     Bake(bake::Args),
+    /// Look into images and compare them.
+    Image(image::Args),
     /// Make every wheel that this host can make, into dist/.
     Dist(dist::Args),
     /// Say the lowest true platform tag of wheels, folders and binaries, and refuse false ones.
@@ -83,6 +86,7 @@ fn main() -> std::process::ExitCode {
             }
         }),
         Task::Bake(args) => bake::run(&context, &args).map(|wheel| println!("{}", wheel.display())),
+        Task::Image(args) => image::run(&context, &args),
         Task::Dist(args) => dist::run(&context, &args).map(|wheels| {
             for wheel in wheels {
                 println!("{}", wheel.display());

@@ -91,6 +91,11 @@ impl Apt {
         self.private.set_status(&status)
     }
 
+    /// Says that what a tree's own database lists is installed already; see [`Apt::assume`].
+    pub fn assume_status(&self, status: &str) -> Result<(), Error> {
+        self.private.set_status(status)
+    }
+
     /// Chooses packages and their versions; the lists must have been fetched. `base` are the locks
     /// of what an overlay lies on, the bottom one first.
     pub fn resolve(

@@ -98,6 +98,42 @@ pub fn overlay(
     Ok(tree)
 }
 
+/// Makes the whole tree of an image on a root file system that somebody brought, with the kernel's
+/// modules from `modules`. Its packages, sources and identities are the bringer's matter; what a
+/// machine needs and such a tree often lacks is added where it is missing.
+pub fn brought(mut tree: Tree, modules: &Tree, recipe: &Recipe, time: i64) -> Result<Tree, Error> {
+    for folder in ["dev", "proc", "run", "sys"] {
+        tree.remove_where(|path| path.starts_with(format!("{folder}/").as_bytes()));
+        tree.put(folder, Node::folder(0o755, time))?;
+    }
+    if tree.get(b"tmp").is_none() {
+        tree.put("tmp", Node::folder(0o1777, time))?;
+    }
+    leave_out(&mut tree, recipe);
+    for (path, node) in modules.iter().filter(|(_, node)| !node.is_folder()) {
+        // Through the link `lib` where there is one, and beside the rest where there is none.
+        let path = path.strip_prefix(b"usr/").unwrap_or(path);
+        tree.put_bytes(path, node.clone())?;
+    }
+    // The resolver of the machine's network; containers get theirs from outside, as an empty file.
+    for (path, text) in [
+        ("etc/resolv.conf", "nameserver 10.0.2.3\n"),
+        ("etc/hostname", "quicksand\n"),
+        ("etc/hosts", "127.0.0.1 localhost quicksand\n::1 localhost\n"),
+    ] {
+        if tree.read(path)?.is_none_or(|there| there.is_empty()) {
+            tree.put(path, Node::file(text.as_bytes(), 0o644, time))?;
+        }
+    }
+    add(&mut tree, recipe, time)?;
+    for user in &recipe.body.user {
+        account::add(&mut tree, user, time)?;
+    }
+    own(&mut tree, recipe)?;
+    tree.clamp_times(time);
+    Ok(tree)
+}
+
 fn tree_node(tree: &Tree, path: &[u8]) -> Result<Node, Error> {
     tree.get(path)
         .cloned()

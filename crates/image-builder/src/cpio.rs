@@ -76,6 +76,35 @@ fn pad(out: &mut Vec<u8>) {
     }
 }
 
+/// The names of the regular files in an archive, in its order; `None` when it is none. A compressed
+/// archive behind this one, as some initrds have, is not looked into.
+pub fn files(archive: &[u8]) -> Option<Vec<String>> {
+    const HEADER: usize = 110;
+    const S_IFMT: usize = 0o170_000;
+    const S_IFREG: usize = 0o100_000;
+    let mut names = Vec::new();
+    let mut rest = archive;
+    while !rest.is_empty() {
+        let header = rest.get(..HEADER).filter(|header| header.starts_with(b"070701"))?;
+        let field = |number: usize| {
+            let digits = std::str::from_utf8(&header[6 + number * 8..][..8]).ok()?;
+            usize::from_str_radix(digits, 16).ok()
+        };
+        let (mode, n_bytes, n_name) = (field(1)?, field(6)?, field(11)?);
+        let name = rest.get(HEADER..HEADER.checked_add(n_name)?)?;
+        let name = String::from_utf8_lossy(name.strip_suffix(b"\0")?).into_owned();
+        if name == "TRAILER!!!" {
+            return Some(names);
+        }
+        if mode & S_IFMT == S_IFREG {
+            names.push(name);
+        }
+        let data = (HEADER + n_name).next_multiple_of(4);
+        rest = rest.get(data.checked_add(n_bytes.checked_next_multiple_of(4)?)?..)?;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +121,8 @@ mod tests {
         assert_eq!(text.matches("070701").count(), 4, "init, modules, order and the trailer");
         assert!(text.contains("TRAILER!!!"));
         assert_eq!(bytes.len() % 4, 0);
+        assert_eq!(files(&bytes).unwrap(), ["init", "modules/order"]);
+        assert_eq!(files(&bytes[..bytes.len() - 130]), None, "it is cut");
         let start = text.find("#!agent").unwrap();
         assert_eq!(start % 4, 0, "the kernel expects data on four-byte borders");
     }

@@ -179,6 +179,44 @@ pub enum Error {
         /// What the writer said.
         source: fs_ext4::Error,
     },
+    /// A name that no image can have.
+    #[error(transparent)]
+    ImageName(#[from] package_layout::Error),
+    /// The wheel could not be written.
+    #[error(transparent)]
+    Wheel(#[from] wheel_retag::Error),
+    /// An input that is another one than the lock names.
+    #[error("The sha256 of {what} is {found}, and the lock names {expected}")]
+    OtherInput {
+        /// Which.
+        what: String,
+        /// The sha256 that it has.
+        found: String,
+        /// The one in the lock.
+        expected: String,
+    },
+    /// An image that packages cannot be installed on from outside.
+    #[error("The image `{base}` has no package manager that packages can be installed with")]
+    NoPackageManager {
+        /// Its name.
+        base: String,
+    },
+    /// A root file system that somebody brought and that cannot be used.
+    #[error("Failed to use the root file system `{}`: {detail}", path.display())]
+    BadRoot {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The file system could not be read.
+    #[error("Failed to read `{path}` of the file system")]
+    Ext4Read {
+        /// The path inside of the image.
+        path: String,
+        /// What the reader said.
+        source: fs_ext4::Error,
+    },
     /// The tree has an entry without the folder above it.
     #[error("`{path}` has no folder above it")]
     NoParent {
@@ -240,6 +278,12 @@ pub enum Error {
         name: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// An initrd that is no archive that can be read.
+    #[error("Failed to read the initrd `{}`", path.display())]
+    BadInitrd {
+        /// The file.
+        path: PathBuf,
     },
     /// A kernel that cannot be used.
     #[error("Failed to use the kernel `{}`: {detail}", path.display())]
@@ -309,6 +353,18 @@ impl Error {
                 "delete `{}` and bake again; if it comes back, distrust the mirror",
                 path.display()
             )),
+            Self::Wheel(error) => error.hint(),
+            Self::OtherInput { .. } => {
+                Some("if that is meant, renew the lock: quicksand dev bake --update".to_owned())
+            }
+            Self::NoPackageManager { .. } => {
+                Some("take another base, such as debian, or bring files with [[file]]".to_owned())
+            }
+            Self::Tool { program, source }
+                if program == "mmdebstrap" && source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Some("install the packages mmdebstrap and uidmap".to_owned())
+            }
             Self::NoMirror { distribution } => {
                 Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
             }

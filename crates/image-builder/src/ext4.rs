@@ -6,6 +6,7 @@
 //! This module must not know where the tree came from or what becomes of the disk.
 
 mod fill;
+mod read;
 
 use crate::{Error, difference, disk::SparseDisk, tree::Tree};
 use fs_ext4::{
@@ -88,6 +89,15 @@ pub fn update(
     volume.finish().map_err(whole)?;
     settle_groups(&disk).map_err(whole)?;
     Ok(Arc::try_unwrap(disk).map_err(|_| Error::DiskInUse)?.0)
+}
+
+/// Reads what is on a disk into a tree, its contents in memory. A journal that was not settled is
+/// applied to the disk in memory first.
+pub fn read(disk: SparseDisk) -> Result<Tree, Error> {
+    let whole = |source| Error::Ext4Read { path: "/".to_owned(), source };
+    let clock = Arc::new(Clock { time: 0, generation: AtomicU32::new(1) });
+    let volume = Filesystem::mount_with_runtime(Arc::new(Device(disk)), clock).map_err(whole)?;
+    read::all(&volume)
 }
 
 /// Says of every group that its inode table is zeroed, which it is: a new disk is. Otherwise the

@@ -14,7 +14,8 @@ use fs_err as fs;
 use host_platform::Arch;
 use merge::Source;
 pub use schema::{
-    Check, Defaults, Disk, Distribution, DistributionName, File, Flavour, Link, Links, Method, User,
+    Check, Defaults, Disk, Distribution, DistributionName, File, Flavour, Link, Links, Method,
+    Root, User,
 };
 use std::{
     collections::BTreeMap,
@@ -62,6 +63,8 @@ pub struct Body {
     pub kernel: Kernel,
     /// The disk.
     pub disk: Disk,
+    /// The root file system that takes the place of the base's; kernel, initrd and modules stay.
+    pub root: Option<Root>,
     /// What a sandbox gets when it does not say otherwise.
     pub defaults: Defaults,
     /// Users.
@@ -118,6 +121,19 @@ fn load_below(recipes: &Path, name: &str, depth: usize) -> Result<Recipe, Error>
     };
     let body = merge::body(&source, written, recipes, base.as_deref())?;
     Ok(Recipe { name: name.to_owned(), folder, body, base })
+}
+
+/// Parses a recipe on a base that is no recipe of these but an installed image, described as one.
+/// `path` is as for [`parse`].
+pub fn parse_on(text: &str, path: &Path, base: &Recipe) -> Result<Body, Error> {
+    let source = Source { text, path };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    merge::body(&source, source.read()?, folder, Some(base))
+}
+
+/// The name of the base that a recipe names, if it names one; `path` is for messages.
+pub fn base_name(text: &str, path: &Path) -> Result<Option<String>, Error> {
+    Ok(Source { text, path }.read()?.base.map(toml::Spanned::into_inner))
 }
 
 /// Parses a recipe that has no base; `path` is for messages, for the files that it names, and for

@@ -1,37 +1,44 @@
-//! Names the packages of an image in CycloneDX's JSON, see
-//! <https://cyclonedx.org/docs/1.6/json/>. No time of day and no random number goes into it: the
-//! same lock gives the same bytes.
+//! The bill of materials of an image in CycloneDX's JSON, see
+//! <https://cyclonedx.org/docs/1.6/json/>: each package with its version, licences and files. No
+//! time of day and no random number goes into it: the same lock gives the same bytes.
 
-use crate::lock::ArchLock;
-use serde_json::json;
+use crate::{lock::Release, tree::TreePath};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The bill of materials of an image.
+/// What stands before the path of a file that is not on the disk but in the initrd.
+pub const INITRD: &str = "initrd:/";
+
+/// One origin of files.
+#[derive(Clone, Debug, Default)]
+pub struct Component {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it is in CycloneDX's words: `library`, `operating-system`, `application`, `data`.
+    pub kind: &'static str,
+    /// Its package URL, where it is a package; see [`purl`].
+    pub purl: Option<String>,
+    /// The sha256 of the package file.
+    pub sha256: Option<String>,
+    /// SPDX terms that all hold for it.
+    pub licences: BTreeSet<String>,
+    /// Its files on the disk.
+    pub files: BTreeSet<TreePath>,
+    /// Its files elsewhere in the image: the kernel's file, and those of the initrd behind
+    /// [`INITRD`].
+    pub other_files: BTreeSet<String>,
+}
+
+/// The bill of an image.
 pub fn cyclonedx(
     name: &str,
     version: &str,
-    lock: &ArchLock,
-    licences: impl Fn(&str) -> Vec<String>,
+    releases: &[Release],
+    components: &[Component],
 ) -> Vec<u8> {
-    let components: Vec<_> = lock
-        .all()
-        .map(|package| {
-            let licences: Vec<_> = licences(&package.name)
-                .into_iter()
-                .map(|term| json!({"license": licence(&term)}))
-                .collect();
-            json!({
-                "type": if Some(package) == lock.kernel.as_ref() { "operating-system" } else { "library" },
-                "bom-ref": purl(&package.name, &package.version, &package.arch),
-                "name": package.name,
-                "version": package.version,
-                "purl": purl(&package.name, &package.version, &package.arch),
-                "hashes": [{"alg": "SHA-256", "content": package.sha256}],
-                "licenses": licences,
-            })
-        })
-        .collect();
-    let releases: Vec<_> = lock
-        .release
+    let releases: Vec<Value> = releases
         .iter()
         .map(|release| {
             json!({
@@ -48,20 +55,56 @@ pub fn cyclonedx(
             "component": {"type": "operating-system", "name": name, "version": version},
             "properties": releases,
         },
-        "components": components,
+        "components": components.iter().map(component).collect::<Vec<Value>>(),
     });
-    let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
+    // Thousands of files: indentation would be most of it.
+    let mut bytes = serde_json::to_vec(&document).unwrap_or_default();
     bytes.push(b'\n');
     bytes
 }
 
-/// An SPDX licence has an id, any other one a name.
-fn licence(term: &str) -> serde_json::Value {
-    if term.starts_with("LicenseRef-") { json!({"name": term}) } else { json!({"id": term}) }
+fn component(part: &Component) -> Value {
+    let mut value = json!({
+        "type": part.kind,
+        "name": part.name,
+        "version": part.version,
+        "licenses": licences(&part.licences),
+    });
+    if let Some(purl) = &part.purl {
+        value["bom-ref"] = json!(purl);
+        value["purl"] = json!(purl);
+    }
+    if let Some(sha256) = &part.sha256 {
+        value["hashes"] = json!([{"alg": "SHA-256", "content": sha256}]);
+    }
+    let files: Vec<Value> = part
+        .files
+        .iter()
+        .map(|path| format!("/{}", String::from_utf8_lossy(path)))
+        .chain(part.other_files.iter().cloned())
+        .map(|name| json!({"type": "file", "name": name}))
+        .collect();
+    if !files.is_empty() {
+        value["components"] = Value::from(files);
+    }
+    value
 }
 
-/// <https://github.com/package-url/purl-spec>
-fn purl(name: &str, version: &str, arch: &str) -> String {
+/// An SPDX licence has an id, any other one a name; where there is a choice, all are one expression.
+fn licences(terms: &BTreeSet<String>) -> Value {
+    if terms.iter().any(|term| term.contains(' ')) {
+        return json!([{"expression": crate::licence::expression(terms)}]);
+    }
+    let one = |term: &String| match term.starts_with("LicenseRef-") {
+        true => json!({"license": {"name": term}}),
+        false => json!({"license": {"id": term}}),
+    };
+    terms.iter().map(one).collect()
+}
+
+/// A package URL, <https://github.com/package-url/purl-spec>. `kind` is the package manager's word
+/// and the distribution's, as in `deb/debian`.
+pub fn purl(kind: &str, name: &str, version: &str, arch: &str) -> String {
     let escape = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -72,31 +115,82 @@ fn purl(name: &str, version: &str, arch: &str) -> String {
             })
             .collect()
     };
-    format!("pkg:deb/debian/{}@{}?arch={}", escape(name), escape(version), escape(arch))
+    format!("pkg:{kind}/{}@{}?arch={}", escape(name), escape(version), escape(arch))
+}
+
+/// The kernel that a bill names, without its files.
+pub fn kernel(bill: &str) -> Option<Component> {
+    let bill: Value = serde_json::from_str(bill).ok()?;
+    let part = bill["components"]
+        .as_array()?
+        .iter()
+        .find(|part| part["type"] == "operating-system" && part["name"].is_string())?;
+    let text = |key: &str| part[key].as_str().map(str::to_owned);
+    let term = |one: &Value| {
+        let licence = &one["license"];
+        let term = licence["id"].as_str().or_else(|| licence["name"].as_str());
+        term.or_else(|| one["expression"].as_str()).map(str::to_owned)
+    };
+    Some(Component {
+        name: text("name")?,
+        version: text("version")?,
+        kind: "operating-system",
+        purl: text("purl"),
+        sha256: part["hashes"][0]["content"].as_str().map(str::to_owned),
+        licences: part["licenses"].as_array()?.iter().filter_map(term).collect(),
+        ..Component::default()
+    })
+}
+
+/// Who a bill says the files are of: `NAME VERSION` by the file's path on the disk.
+pub fn owners(bill: &Value) -> BTreeMap<String, String> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut owners = BTreeMap::new();
+    for part in list(&bill["components"]) {
+        for file in list(&part["components"]) {
+            owners.insert(text(&file, "name"), text(&part, "name"));
+        }
+    }
+    owners
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::tests::package;
 
     #[test]
-    fn every_package_is_named_with_version_hash_and_licence() {
-        let lock = ArchLock {
-            request: String::new(),
-            source_date: 0,
-            release: Vec::new(),
-            package: vec![package("libstdc++6", "1:14-3")],
-            kernel: Some(package("linux-image-6.12", "6.12-1")),
-            kernel_modules: Vec::new(),
+    fn every_package_is_named_with_version_hash_licence_and_files() {
+        let terms = |terms: &[&str]| terms.iter().map(|term| (*term).to_owned()).collect();
+        let package = Component {
+            name: "libstdc++6".to_owned(),
+            version: "1:14-3".to_owned(),
+            kind: "library",
+            purl: Some(purl("deb/debian", "libstdc++6", "1:14-3", "amd64")),
+            sha256: Some("00".to_owned()),
+            licences: terms(&["MIT", "LicenseRef-x"]),
+            files: BTreeSet::from([b"usr/lib/x.so".to_vec()]),
+            ..Component::default()
         };
-        let bytes =
-            cyclonedx("debian", "13", &lock, |_| vec!["MIT".to_owned(), "LicenseRef-x".to_owned()]);
-        let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let ours = Component {
+            name: "agent".to_owned(),
+            kind: "application",
+            licences: terms(&["(MIT OR Apache-2.0)", "LGPL-2.1-or-later"]),
+            other_files: BTreeSet::from([format!("{INITRD}init")]),
+            ..Component::default()
+        };
+        let bytes = cyclonedx("debian", "13", &[], &[package, ours]);
+        let document: Value = serde_json::from_slice(&bytes).unwrap();
         let components = document["components"].as_array().unwrap();
-        assert_eq!(components.len(), 2);
         assert_eq!(components[0]["purl"], "pkg:deb/debian/libstdc%2B%2B6@1%3A14-3?arch=amd64");
-        assert_eq!(components[0]["licenses"][1]["license"]["name"], "LicenseRef-x");
-        assert_eq!(components[1]["type"], "operating-system");
+        assert_eq!(components[0]["licenses"][0]["license"]["name"], "LicenseRef-x");
+        assert_eq!(components[0]["licenses"][1]["license"]["id"], "MIT");
+        assert_eq!(
+            components[1]["licenses"][0]["expression"],
+            "(MIT OR Apache-2.0) AND LGPL-2.1-or-later"
+        );
+        let owners = owners(&document);
+        assert_eq!(owners["/usr/lib/x.so"], "libstdc++6");
+        assert_eq!(owners["initrd:/init"], "agent");
     }
 }

@@ -218,6 +218,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Puts an entry at exactly this path; the folders above it are the caller's matter.
+    pub(crate) fn insert(&mut self, path: TreePath, node: Node) {
+        self.nodes.insert(path, node);
+    }
+
     /// Makes the folder and those above it, and gives its real place.
     fn make_folders(&mut self, path: &[u8], mtime: i64) -> TreePath {
         let mut place = TreePath::new();
@@ -234,7 +239,7 @@ impl Tree {
     }
 
     /// The path of what is there once symbolic links are followed; `None` when nothing is.
-    fn follow(&self, path: &[u8]) -> Option<TreePath> {
+    pub(crate) fn follow(&self, path: &[u8]) -> Option<TreePath> {
         let mut path = path.to_vec();
         for _ in 0..MAX_LINKS {
             let mut place = TreePath::new();
@@ -305,14 +310,23 @@ impl Tree {
     pub fn add_tar_file(&mut self, path: &Path) -> Result<(), Error> {
         let file = Arc::new(fs::File::open(path)?);
         let reader = std::io::BufReader::with_capacity(1 << 16, file.as_ref());
-        self.add_tar(reader, |entry, _| {
+        self.add_tar(reader, &|_| true, |entry, _| {
             Ok(Content::Range { file: file.clone(), offset: entry.start, length: entry.length })
         })
     }
 
     /// Adds what a tar stream holds; contents are kept in memory.
     pub fn add_tar_stream(&mut self, reader: impl Read) -> Result<(), Error> {
-        self.add_tar(reader, |_, bytes| {
+        self.add_tar_stream_where(reader, &|_| true)
+    }
+
+    /// Adds those members of a tar stream whose paths are wanted; contents are kept in memory.
+    pub fn add_tar_stream_where(
+        &mut self,
+        reader: impl Read,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.add_tar(reader, is_wanted, |_, bytes| {
             let mut content = Vec::new();
             bytes.read_to_end(&mut content)?;
             Ok(Content::Bytes(content.into()))
@@ -322,12 +336,16 @@ impl Tree {
     fn add_tar<R: Read>(
         &mut self,
         reader: R,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
         mut content: impl FnMut(&Position, &mut dyn Read) -> Result<Content, Error>,
     ) -> Result<(), Error> {
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries()? {
             let mut entry = entry?;
             let path = entry.path_bytes().into_owned();
+            if !is_wanted(&path) {
+                continue;
+            }
             let mut xattrs = BTreeMap::new();
             if let Some(extensions) = entry.pax_extensions()? {
                 for extension in extensions {
@@ -368,6 +386,46 @@ impl Tree {
             self.put_bytes(&path, Node { kind, mode, uid, gid, mtime, xattrs })?;
         }
         Ok(())
+    }
+
+    /// Leads other names of files to the real places of those files, where a tar named them through
+    /// links of folders. A name without its file is refused.
+    pub fn settle_hardlinks(&mut self) -> Result<(), Error> {
+        let mut settled = Vec::new();
+        for (path, node) in &self.nodes {
+            let Kind::Hardlink(target) = &node.kind else { continue };
+            let (folder, name) = split(target);
+            let place = self.follow(folder).map(|mut place| {
+                join(&mut place, name);
+                place
+            });
+            match place.filter(|place| place != path && self.nodes.contains_key(place)) {
+                Some(place) => settled.push((path.clone(), place)),
+                None => {
+                    return Err(Error::LostLink {
+                        path: String::from_utf8_lossy(path).into_owned(),
+                        target: String::from_utf8_lossy(target).into_owned(),
+                    });
+                }
+            }
+        }
+        for (path, target) in settled {
+            // A link to a link is one more name of the same file.
+            let kind = match self.nodes.get(&target).map(|node| &node.kind) {
+                Some(Kind::Hardlink(first)) => Kind::Hardlink(first.clone()),
+                Some(Kind::Symlink(to)) => Kind::Symlink(to.clone()),
+                _ => Kind::Hardlink(target),
+            };
+            if let Some(node) = self.nodes.get_mut(&path) {
+                node.kind = kind;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest time of a file in it, in seconds since the epoch.
+    pub fn newest_time(&self) -> i64 {
+        self.nodes.values().map(|node| node.mtime).max().unwrap_or(0)
     }
 
     /// Writes the tree as a tar, for `add_tar_file` to read back.

@@ -1,7 +1,15 @@
 //! Describes the wheel of an image: the three files, the module that names them, the licences and
 //! the bill of materials of what is in them. Writing it is `wheel-retag`'s matter.
 
-use crate::{Error, licence, lock::ArchLock, recipe::Recipe, sbom, tree::Tree};
+use crate::{
+    Error, cpio, licence,
+    lock::ArchLock,
+    owners,
+    recipe::Recipe,
+    sbom::{self, Component},
+    tree::Tree,
+};
+use fs_err as fs;
 use host_platform::Arch;
 use package_layout::image;
 use std::{
@@ -15,6 +23,9 @@ const MODULE: &str = include_str!("wheel/image.py");
 
 /// The same for an overlay.
 const OVERLAY_MODULE: &str = include_str!("wheel/overlay.py");
+
+/// How the names of initrds end.
+const INITRD: &str = ".initrd";
 
 /// Copyright texts by package.
 pub type Copyrights = BTreeMap<String, Vec<u8>>;
@@ -43,16 +54,179 @@ pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrig
     Ok(texts)
 }
 
+/// What the bill of materials is made from.
+pub struct Contents<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Its packages and kernel.
+    pub lock: &'a ArchLock,
+    /// Where packages are kept.
+    pub pool: &'a Path,
+    /// What is on the disk.
+    pub tree: &'a Tree,
+    /// What is on the disk below, for an overlay.
+    pub below: Option<&'a Tree>,
+    /// The kernel, where it is not the lock's.
+    pub kernel: Option<Component>,
+    /// The copyright files of the packages.
+    pub copyrights: &'a Copyrights,
+}
+
+/// Where the files of an image come from, each with its licences: packages, the kernel, the agent
+/// and the recipe. `files` are the finished files with their names; `version` is that of what is
+/// ours.
+pub fn components(
+    contents: &Contents,
+    version: &str,
+    files: &[(PathBuf, String)],
+) -> Result<Vec<Component>, Error> {
+    let Contents { recipe, lock, pool, tree, below, copyrights, kernel } = contents;
+    let below = *below;
+    let owners = owners::assign(tree, below, recipe, owners::packages(tree, lock, pool)?)?;
+    let copyright = |name: &str| -> Result<Option<String>, Error> {
+        let text = match copyrights.get(name) {
+            Some(text) => Some(text.clone()),
+            None => tree.read(&format!("usr/share/doc/{name}/copyright"))?.map(|t| t.to_vec()),
+        };
+        Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
+    };
+    let kind = purl_kind(recipe);
+    let (mut kernel_files, mut recipe_files) = (owners.kernel, owners.recipe);
+    if lock.kernel.is_none() && kernel.is_none() {
+        // Tables of the base's modules that an installation made anew.
+        recipe_files.append(&mut kernel_files);
+    }
+    let mut components = Vec::new();
+    for package in owners.packages {
+        let locked = lock
+            .package
+            .iter()
+            .find(|locked| locked.name == package.name && locked.version == package.version);
+        // An overlay does not answer for what lies below it untouched.
+        if package.files.is_empty() && locked.is_none() && below.is_some() {
+            continue;
+        }
+        let licences = match (copyright(&package.name)?, &package.licence) {
+            (None, Some(declared)) => {
+                licence::terms(&package.name, &format!("{}{declared}", licence::SPDX))
+            }
+            (text, _) => licence::terms(&package.name, text.as_deref().unwrap_or_default()),
+        };
+        components.push(Component {
+            purl: Some(sbom::purl(&kind, &package.name, &package.version, &package.arch)),
+            name: package.name,
+            version: package.version,
+            kind: "library",
+            sha256: locked.map(|locked| locked.sha256.clone()),
+            licences,
+            files: package.files,
+            ..Component::default()
+        });
+    }
+    let (modules, others): (Vec<String>, Vec<String>) = initrd_files(files)?
+        .into_iter()
+        .partition(|name| name.starts_with("modules/") && name.ends_with(".ko"));
+    let in_initrd = |names: Vec<String>| names.into_iter().map(|n| format!("{}{n}", sbom::INITRD));
+    let kernel = match &lock.kernel {
+        None => kernel.clone(),
+        Some(locked) => Some(Component {
+            name: locked.name.clone(),
+            version: locked.version.clone(),
+            kind: "operating-system",
+            purl: Some(sbom::purl(&kind, &locked.name, &locked.version, &locked.arch)),
+            sha256: Some(locked.sha256.clone()),
+            licences: licence::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
+            ..Component::default()
+        }),
+    };
+    if let Some(kernel) = kernel {
+        let other_files = kernel_file(files).into_iter().chain(in_initrd(modules)).collect();
+        components.push(Component { files: kernel_files, other_files, ..kernel });
+    }
+    // Ubuntu's modules are in packages of their own; as files they stand below the kernel.
+    for package in &lock.kernel_modules {
+        components.push(Component {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            kind: "library",
+            purl: Some(sbom::purl(&kind, &package.name, &package.version, &package.arch)),
+            sha256: Some(package.sha256.clone()),
+            licences: licence::terms(&package.name, &copyright(&package.name)?.unwrap_or_default()),
+            ..Component::default()
+        });
+    }
+    if below.is_none() {
+        components.push(agent(version, in_initrd(others).collect()));
+    }
+    components.push(Component {
+        name: format!("recipe of {}", recipe.name),
+        version: recipe.body.version.clone(),
+        kind: "data",
+        licences: ours(),
+        files: recipe_files,
+        ..Component::default()
+    });
+    Ok(components)
+}
+
+/// The agent, which is linked statically with the GNU C library.
+fn agent(version: &str, files: BTreeSet<String>) -> Component {
+    let mut licences = ours();
+    licences.insert("LGPL-2.1-or-later".to_owned());
+    Component {
+        name: "quicksand-agent".to_owned(),
+        version: version.to_owned(),
+        kind: "application",
+        licences,
+        other_files: files,
+        ..Component::default()
+    }
+}
+
+fn ours() -> BTreeSet<String> {
+    BTreeSet::from(["(MIT OR Apache-2.0)".to_owned()])
+}
+
+fn purl_kind(recipe: &Recipe) -> String {
+    match recipe.body.distribution.name.as_str() {
+        "alpine" => "apk/alpine".to_owned(),
+        name => format!("deb/{name}"),
+    }
+}
+
+fn kernel_file(files: &[(PathBuf, String)]) -> Option<String> {
+    files.iter().map(|(_, name)| name).find(|name| name.ends_with(".kernel")).cloned()
+}
+
+/// The files of the initrd among the finished files.
+fn initrd_files(files: &[(PathBuf, String)]) -> Result<Vec<String>, Error> {
+    let initrd = files.iter().find(|(_, name)| name.ends_with(INITRD));
+    let Some((path, _)) = initrd else { return Ok(Vec::new()) };
+    cpio::files(&fs::read(path)?).ok_or_else(|| Error::BadInitrd { path: path.clone() })
+}
+
+/// What a wheel says of its contents.
+pub struct Papers<'a> {
+    /// Where the files come from.
+    pub components: &'a [Component],
+    /// The copyright files of packages.
+    pub copyrights: &'a Copyrights,
+    /// The texts of our own licences by file name.
+    pub our_licences: &'a [(String, Vec<u8>)],
+    /// The distributions that the wheel needs, as pip writes them.
+    pub requires: Vec<String>,
+}
+
 /// The wheel of an image, from its finished files and their names.
 pub fn spec(
     recipe: &Recipe,
     arch: Arch,
     version: &str,
     lock: &ArchLock,
-    copyrights: &Copyrights,
-    our_licences: &[(String, Vec<u8>)],
+    papers: Papers,
     files: &[(PathBuf, String)],
 ) -> WheelSpec {
+    let Papers { components, copyrights, our_licences, requires } = papers;
     let package = image::package(&recipe.name);
     let folder = image::images_dir(&recipe.name);
     let mut contents: Vec<WheelFile> = files
@@ -68,7 +242,8 @@ pub fn spec(
             }
         })
         .collect();
-    let module = if recipe.base.is_some() { OVERLAY_MODULE } else { MODULE };
+    let is_overlay = !files.iter().any(|(_, name)| name.ends_with(INITRD));
+    let module = if is_overlay { OVERLAY_MODULE } else { MODULE };
     let module =
         module.replace("IMAGE_NAME", &recipe.name).replace("IMAGE_VERSION", &recipe.body.version);
     contents.push(WheelFile::deflated(
@@ -76,23 +251,13 @@ pub fn spec(
         Source::Bytes(module.into_bytes()),
     ));
 
-    let terms_of = |name: &str| -> BTreeSet<String> {
-        let text = copyrights.get(name).map(|text| String::from_utf8_lossy(text));
-        licence::terms(name, text.as_deref().unwrap_or_default())
-    };
     let mut terms: BTreeSet<String> =
-        lock.all().flat_map(|package| terms_of(&package.name)).collect();
-    // The module above is ours, as the agent in the initrd is.
-    terms.insert("(MIT OR Apache-2.0)".to_owned());
-    if recipe.base.is_none() {
-        // The agent is linked statically with the GNU C library.
-        terms.insert("LGPL-2.1-or-later".to_owned());
-    }
+        components.iter().flat_map(|component| component.licences.iter().cloned()).collect();
+    // The module above is ours.
+    terms.extend(ours());
     let mut licenses: Vec<(String, Vec<u8>)> = our_licences.to_vec();
     licenses.push(("COPYRIGHT-packages.txt".to_owned(), bundle(copyrights)));
-    let bill = sbom::cyclonedx(&recipe.name, &recipe.body.version, lock, |name| {
-        terms_of(name).into_iter().collect()
-    });
+    let bill = sbom::cyclonedx(&recipe.name, &recipe.body.version, &lock.release, components);
     WheelSpec {
         name: image::distribution(&recipe.name),
         version: version.to_owned(),
@@ -101,12 +266,7 @@ pub fn spec(
             summary: recipe.body.summary.clone(),
             license_expression: licence::expression(&terms),
             requires_python: ">=3.10".to_owned(),
-            // Exactly this one: an overlay is good for the very disk that it was made on.
-            requires_dist: recipe
-                .base
-                .iter()
-                .map(|base| format!("{}=={version}", image::distribution(&base.name)))
-                .collect(),
+            requires_dist: requires,
             entry_points: vec![(
                 image::ENTRY_POINT_GROUP.to_owned(),
                 recipe.name.clone(),
@@ -145,6 +305,14 @@ fn bundle(copyrights: &Copyrights) -> Vec<u8> {
         out.extend(b"\n\n");
     }
     out
+}
+
+/// The text of one package in the file that `bundle` writes.
+pub(crate) fn copyright_of<'a>(bundle: &'a str, package: &str) -> Option<&'a str> {
+    bundle.split("==== ").skip(1).find_map(|group| {
+        let (packages, text) = group.split_once(" ====\n")?;
+        packages.split(", ").any(|name| name == package).then(|| text.trim_start_matches('\n'))
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod args;
 mod benchmark;
 mod clean;
+mod dev;
 mod install;
 mod list;
 mod places;
@@ -34,6 +35,7 @@ fn main() {
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
         Task::Benchmark(args) => benchmark::run(args).map(|()| 0),
         Task::Completion(args) => print(&args.script()).map(|()| 0),
+        Task::Dev(args) => dev::run(&args.action).map(|()| 0),
     };
     let code = outcome.unwrap_or_else(|failure| failure.print());
     // The thread that reads stdin may wait for a key for ever; ending the process ends it too.

@@ -70,6 +70,13 @@ impl From<wheel_retag::Error> for Failure {
     }
 }
 
+impl From<image_builder::Error> for Failure {
+    fn from(error: image_builder::Error) -> Self {
+        let hint = error.hint();
+        Self { message: chain(&error), hint, code: FAILURE }
+    }
+}
+
 /// Errors of files; `fs_err` has put the path into the message.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {

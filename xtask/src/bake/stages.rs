@@ -22,6 +22,7 @@ use image_builder::{
     tree::Tree,
     wheel,
 };
+use package_layout::image::distribution;
 use std::path::{Path, PathBuf};
 
 /// zstd's level for disks. Level 19 makes a Debian disk 5 percent smaller in twenty times the time.
@@ -220,9 +221,24 @@ impl Baker<'_> {
     }
 
     /// The wheel of the finished files; gives its path in the cache.
-    pub fn wheel(&self, rootfs: &Path, files: &[(PathBuf, String)]) -> Result<PathBuf> {
+    /// `below` is the entry of the image that an overlay lies on.
+    pub fn wheel(
+        &self,
+        rootfs: &Path,
+        files: &[(PathBuf, String)],
+        below: Option<&Path>,
+    ) -> Result<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
-        let sources = ["wheel.rs", "wheel/image.py", "wheel/overlay.py", "licence.rs", "sbom.rs"];
+        let sources = [
+            "wheel.rs",
+            "wheel/image.py",
+            "wheel/overlay.py",
+            "cpio.rs",
+            "licence.rs",
+            "owners.rs",
+            "packages.rs",
+            "sbom.rs",
+        ];
         let mut key = self.key("wheel", &sources)?;
         key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
         key.add("lock", format!("{:?}", self.lock).as_bytes());
@@ -236,19 +252,51 @@ impl Baker<'_> {
         let entry = self.stage("wheel", &key, &title, |step, folder| {
             let mut packages = Tree::new(self.lock.source_date);
             packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
-            let copyrights = wheel::copyrights(&packages, self.lock, self.pool)?;
-            let mut ours = Vec::new();
-            for name in LICENCES {
-                ours.push((name.to_owned(), fs::read(self.context.root.join(name))?));
-            }
-            step.say("Compressing");
             let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
-            let spec = wheel::spec(recipe, arch, version, lock, &copyrights, &ours, files);
+            let copyrights = wheel::copyrights(&packages, lock, self.pool)?;
+            let mut our_licences = Vec::new();
+            for name in LICENCES {
+                our_licences.push((name.to_owned(), fs::read(self.context.root.join(name))?));
+            }
+            step.say("Assigning files to packages");
+            let tree = self.tree_of(files)?;
+            let below = below.map(|below| read_tree(below, lock.source_date)).transpose()?;
+            let contents = wheel::Contents {
+                recipe,
+                lock,
+                pool: self.pool,
+                tree: &tree,
+                below: below.as_ref(),
+                kernel: None,
+                copyrights: &copyrights,
+            };
+            let components = wheel::components(&contents, version, files)?;
+            step.say("Compressing");
+            // Exactly this one: an overlay is good for the very disk that it was made on.
+            let requires = recipe
+                .base
+                .iter()
+                .map(|base| format!("{}=={version}", distribution(&base.name)))
+                .collect();
+            let (copyrights, our_licences) = (&copyrights, our_licences.as_slice());
+            let papers =
+                wheel::Papers { components: &components, copyrights, our_licences, requires };
+            let spec = wheel::spec(recipe, arch, version, lock, papers, files);
             wheel_retag::write(&spec, folder)?;
             Ok(())
         })?;
         let wheel = fs::read_dir(&entry)?.next().context("The wheel's entry is empty")??;
         Ok(wheel.path())
+    }
+
+    /// The tree of the finished disk among these files.
+    fn tree_of(&self, files: &[(PathBuf, String)]) -> Result<Tree> {
+        let entry = files
+            .iter()
+            .filter_map(|(made, _)| made.parent())
+            .find(|entry| entry.join(TREE).is_file())
+            .context("A disk's entry holds its tree")?;
+        read_tree(entry, self.lock.source_date)
     }
 
     /// A key that starts with the code that makes the stage, so that a change of the code is a
@@ -279,6 +327,13 @@ impl Baker<'_> {
             .cache
             .entry(&kind, key, |folder| self.context.ui.step(title, |step| work(step, folder)))
     }
+}
+
+/// The tree in an entry of a disk.
+fn read_tree(entry: &Path, time: i64) -> Result<Tree> {
+    let mut tree = Tree::new(time);
+    tree.add_tar_file(&entry.join(TREE))?;
+    Ok(tree)
 }
 
 /// The last part of an entry's path, which is the hash of all its inputs.

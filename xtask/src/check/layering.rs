@@ -23,6 +23,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "runtime-locator",
             "sandbox",
             "wheel-retag",
+            // `quicksand dev` bakes images where this repository is not.
+            "image-builder",
         ],
     ),
     (

@@ -3,7 +3,7 @@
 
 use super::{
     Body, Recipe, diagnose,
-    schema::{DistributionName, File, Flavour, Method, Written, WrittenKernel},
+    schema::{DistributionName, File, Flavour, Method, Root, Written, WrittenKernel, WrittenRoot},
 };
 use crate::Error;
 use fs_err as fs;
@@ -44,7 +44,13 @@ pub(super) fn body(
 ) -> Result<Body, Error> {
     let mut body = empty(source, &written, base)?;
     let mut modules = Vec::new();
+    let root = written.root.as_ref().map(|root| root.span().start);
     add(&mut body, &mut modules, source, written, recipes, 0)?;
+    if let (Some(at), false) = (root, body.packages.is_empty()) {
+        let message = "a root file system that is brought has its packages in it";
+        let hint = "leave out `packages`, or install them with `commands`";
+        return Err(source.error(at, message, Some(hint)));
+    }
     if base.is_none() {
         body.kernel.modules = modules;
     }
@@ -75,14 +81,20 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
             let given = [
                 written.distribution.as_ref().map(|x| ("distribution", x.span())),
                 written.kernel.as_ref().map(|x| ("kernel", x.span())),
-                written.disk.as_ref().map(|x| ("disk", x.span())),
+                // A root file system of one's own needs a disk of its own.
+                written
+                    .disk
+                    .as_ref()
+                    .filter(|_| written.root.is_none())
+                    .map(|x| ("disk", x.span())),
             ];
             if let Some((key, span)) = given.into_iter().flatten().next() {
                 let message = format!("an overlay cannot have its own `{key}`");
                 return Err(source.error(span.start, message, Some(from_base)));
             }
             let body = &base.body;
-            (body.distribution.clone(), body.kernel.clone(), body.disk.clone())
+            let disk = written.disk.as_ref().map_or(&body.disk, |disk| disk.get_ref());
+            (body.distribution.clone(), body.kernel.clone(), disk.clone())
         }
         None => {
             let hint = "a recipe names its distribution, or the `base` that it lies on";
@@ -133,6 +145,7 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
         distribution,
         kernel,
         disk,
+        root: written.root.as_ref().map(|root| self::root(source, root, base)).transpose()?,
         defaults: base.map(|base| base.body.defaults.clone()).unwrap_or_default(),
         user: Vec::new(),
         file: Vec::new(),
@@ -140,6 +153,26 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
         links: Vec::new(),
         checks: base.map(|base| base.body.checks.clone()).unwrap_or_default(),
     })
+}
+
+fn root(
+    source: &Source,
+    written: &Spanned<WrittenRoot>,
+    base: Option<&Recipe>,
+) -> Result<Root, Error> {
+    let at = written.span().start;
+    if base.is_none() {
+        let hint = "name the image whose kernel it gets: base = \"debian\"";
+        return Err(source.error(at, "a root file system needs a `base`", Some(hint)));
+    }
+    match (&written.get_ref().tar, &written.get_ref().oci) {
+        (Some(path), None) if !path.is_empty() => Ok(Root::Tar(path.clone())),
+        (None, Some(path)) if !path.is_empty() => Ok(Root::Oci(path.clone())),
+        _ => {
+            let message = "the root file system is either `tar` or `oci`";
+            Err(source.error(at, message, Some("as in tar = \"rootfs.tar.gz\"")))
+        }
+    }
 }
 
 fn kernel(
@@ -218,6 +251,7 @@ fn refuse_outside(source: &Source, written: &Written) -> Result<(), Error> {
         written.summary.as_ref().map(|x| ("summary", x.span())),
         written.distribution.as_ref().map(|x| ("distribution", x.span())),
         written.disk.as_ref().map(|x| ("disk", x.span())),
+        written.root.as_ref().map(|x| ("root", x.span())),
     ];
     match given.into_iter().flatten().next() {
         Some((key, span)) => Err(source.error(

@@ -23,6 +23,7 @@ pub(super) struct Written {
     pub distribution: Option<Spanned<Distribution>>,
     pub kernel: Option<Spanned<WrittenKernel>>,
     pub disk: Option<Spanned<Disk>>,
+    pub root: Option<Spanned<WrittenRoot>>,
     pub defaults: Defaults,
     pub user: Vec<Spanned<User>>,
     pub file: Vec<Spanned<File>>,
@@ -124,6 +125,32 @@ pub enum Flavour {
 pub struct Disk {
     /// The size that the guest sees; the image holds only what is used of it.
     pub size: ByteSize,
+}
+
+/// The root file system that somebody brings, as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct WrittenRoot {
+    pub tar: Option<String>,
+    pub oci: Option<String>,
+}
+
+/// A root file system that somebody brings: a path, relative to the recipe's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// A tar, plain or compressed.
+    Tar(String),
+    /// An OCI image layout, a folder or a tar of one.
+    Oci(String),
+}
+
+impl Root {
+    /// Where it is.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Tar(path) | Self::Oci(path) => path,
+        }
+    }
 }
 
 /// What a sandbox gets when it does not say otherwise.

@@ -59,6 +59,28 @@ fn settings() -> ext4::Settings {
     ext4::Settings { size: 300 << 20, label: "test".to_owned(), uuid: [7; 16], time: 1000 }
 }
 
+#[test]
+fn what_was_written_is_read_back() {
+    let mut expected = tree();
+    expected
+        .put("dev/console", {
+            let mut node = Node::file(*b"", 0o600, 800);
+            node.kind = Kind::CharDevice(5, 1);
+            node
+        })
+        .unwrap();
+    expected
+        .put("dev/far", {
+            let mut node = Node::file(*b"", 0o600, 800);
+            node.kind = Kind::BlockDevice(8, 1);
+            node
+        })
+        .unwrap();
+    let found = ext4::read(ext4::build(&expected, &settings()).unwrap()).unwrap();
+    let difference = image_builder::difference::between(&expected, &found).unwrap();
+    assert!(difference.is_empty(), "{difference:?}");
+}
+
 fn chunks() -> Vec<Option<Box<[u8]>>> {
     ext4::build(&tree(), &settings()).unwrap().into_chunks()
 }

@@ -3,6 +3,7 @@
 //! They share one machine where they can, as a boot is the costly part.
 
 mod bad_input;
+mod bills;
 mod checkpoints;
 mod desktop;
 mod execute;

@@ -1,0 +1,183 @@
+//! Recipes outside of this repository: one `recipe.toml` on an installed image. There are no recipes
+//! and locks of the base then, only its finished files, so what is needed of it is read from its
+//! disk.
+//!
+//! The result is an overlay on the base; or, where the recipe brings a root file system of its own,
+//! an image with that and the base's kernel, modules and agent. This module must not know where
+//! images are installed: the caller finds the base and boots the result.
+
+mod bake;
+mod lock;
+mod packages;
+pub mod template;
+
+use crate::{
+    Error,
+    lock::{ArchLock, Package},
+    packages as database,
+    recipe::{self, ByteSize, Disk, Distribution, DistributionName, Kernel, Method, Recipe},
+    sbom::{self, Component},
+    tree::Tree,
+    wheel,
+};
+pub use bake::{Baked, Options, bake};
+use fs_err as fs;
+use host_platform::Arch;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+/// The file to edit.
+pub const RECIPE: &str = "recipe.toml";
+/// The lock beside it.
+pub const LOCK: &str = "recipe.lock";
+
+/// An installed image to bake on.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture.
+    pub arch: Arch,
+    /// Its kernel.
+    pub kernel: PathBuf,
+    /// Its initrd, with the agent.
+    pub initrd: PathBuf,
+    /// Its disks, the bottom one first.
+    pub chain: Vec<PathBuf>,
+    /// The distribution that pip must install with an overlay on it, as in
+    /// `quicksand-debian==0.1.0`; none where the base is not installed as a package.
+    pub requirement: Option<String>,
+    /// The folder of that distribution's metadata (`dist-info`), which says what the kernel is.
+    pub info: Option<PathBuf>,
+}
+
+impl Base {
+    /// The kernel as the base's bill of materials names it, and its copyright file; else what its
+    /// modules say. `below` is the base's tree.
+    fn kernel(&self, below: &Tree) -> (Component, Option<String>) {
+        let modules = below.iter().find_map(|(path, _)| {
+            let release = path.strip_prefix(b"usr/lib/modules/")?;
+            Some(String::from_utf8_lossy(release).into_owned())
+        });
+        let unknown = Component {
+            name: "linux".to_owned(),
+            version: modules.unwrap_or_default(),
+            kind: "operating-system",
+            licences: BTreeSet::from(["GPL-2.0-only".to_owned()]),
+            ..Component::default()
+        };
+        let read = |folder: &str, end: &str| -> Option<String> {
+            let files = fs::read_dir(self.info.as_ref()?.join(folder)).ok()?;
+            let mut paths = files.flatten().map(|entry| entry.path());
+            let path = paths.find(|path| path.to_string_lossy().ends_with(end))?;
+            fs::read_to_string(path).ok()
+        };
+        let known = read("sboms", ".cdx.json").and_then(|bill| sbom::kernel(&bill));
+        let kernel = known.unwrap_or(unknown);
+        let texts = read("licenses", "COPYRIGHT-packages.txt").unwrap_or_default();
+        let text = wheel::copyright_of(&texts, &kernel.name).map(str::to_owned);
+        (kernel, text)
+    }
+}
+
+/// The name of the base that the recipe in a folder names.
+pub fn base_of(folder: &Path) -> Result<String, Error> {
+    let path = folder.join(RECIPE);
+    let text = fs::read_to_string(&path)?;
+    recipe::base_name(&text, &path)?.ok_or_else(|| Error::Recipe {
+        path,
+        line: 1,
+        column: 1,
+        message: "missing field `base`".to_owned(),
+        hint: Some(
+            "a recipe outside of quicksand's repository lies on an image: base = \"debian\""
+                .to_owned(),
+        ),
+    })
+}
+
+/// Reads the recipe in a folder, on a base whose disk holds `tree` and `disk_bytes`. The image is
+/// called as the folder is.
+fn load(folder: &Path, base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> {
+    let path = folder.join(RECIPE);
+    let text = fs::read_to_string(&path)?;
+    let below = describe(base, tree, disk_bytes)?;
+    let body = recipe::parse_on(&text, &path, &below)?;
+    let name = fs::canonicalize(folder)?
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    package_layout::image::check_name(&name)?;
+    Ok(Recipe { name, folder: folder.to_owned(), body, base: Some(Box::new(below)) })
+}
+
+/// An installed image as the recipe that it might have been made from.
+fn describe(base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> {
+    let release = tree.read("etc/os-release")?.unwrap_or_else(|| [].into());
+    let release = String::from_utf8_lossy(&release).into_owned();
+    let field = |key: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim().trim_matches('"').to_owned())
+    };
+    let distribution = Distribution {
+        name: match field("ID").as_deref() {
+            Some("ubuntu") => DistributionName::Ubuntu,
+            Some("alpine") => DistributionName::Alpine,
+            _ => DistributionName::Debian,
+        },
+        suite: field("VERSION_CODENAME").unwrap_or_default(),
+        components: vec!["main".to_owned()],
+        method: Method::Install,
+    };
+    let body = recipe::Body {
+        base: None,
+        version: base.version.clone(),
+        summary: base.name.clone(),
+        packages: Vec::new(),
+        exclude: Vec::new(),
+        keep: Vec::new(),
+        commands: Vec::new(),
+        distribution,
+        kernel: Kernel { package: String::new(), initrd: Vec::new(), modules: Vec::new() },
+        disk: Disk { size: ByteSize(disk_bytes) },
+        root: None,
+        defaults: recipe::Defaults::default(),
+        user: Vec::new(),
+        file: Vec::new(),
+        link: Vec::new(),
+        links: Vec::new(),
+        checks: BTreeMap::new(),
+    };
+    Ok(Recipe { name: base.name.clone(), folder: PathBuf::new(), body, base: None })
+}
+
+/// The packages of a tree as a lock names them, without the files that they came from.
+fn as_locked(tree: &Tree, time: i64) -> Result<ArchLock, Error> {
+    let package = database::installed(tree)?
+        .into_iter()
+        .map(|package| Package {
+            name: package.name,
+            version: package.version,
+            arch: package.arch,
+            archive: String::new(),
+            path: String::new(),
+            size: 0,
+            sha256: String::new(),
+        })
+        .collect();
+    Ok(ArchLock {
+        request: String::new(),
+        source_date: time,
+        release: Vec::new(),
+        package,
+        kernel: None,
+        kernel_modules: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

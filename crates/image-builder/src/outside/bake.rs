@@ -1,0 +1,280 @@
+//! The bake of a recipe outside of this repository, from the folder to the finished files and their
+//! wheel.
+
+use super::{
+    Base, LOCK, load,
+    lock::{Inputs, Lock, Pinned, compare},
+    packages,
+};
+use crate::{
+    Error, assemble, disk, ext4, qcow2,
+    recipe::{Check, Recipe},
+    root,
+    tree::Tree,
+    wheel::{self, Contents, Papers},
+};
+use fs_err as fs;
+use package_layout::{
+    image::{MANIFEST_FILE, Part, file_name, overlay_file},
+    manifest::{BaseDisk, Manifest},
+};
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// zstd's level for disks, as everywhere in this project.
+const DISK_LEVEL: i32 = 9;
+
+/// How a bake is done.
+pub struct Options<'a> {
+    /// Where the finished files are written.
+    pub out: &'a Path,
+    /// Where packages that were fetched are kept.
+    pub cache: &'a Path,
+    /// Renew the lock.
+    pub update: bool,
+    /// The texts of our own licences by file name.
+    pub licences: &'a [(String, Vec<u8>)],
+    /// The version of what is ours in the image.
+    pub version: &'a str,
+    /// Hears what is being done.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// What a bake made.
+#[derive(Debug)]
+pub struct Baked {
+    /// The image's name.
+    pub name: String,
+    /// The folder that holds the image's files, to be used as a folder of images.
+    pub images: PathBuf,
+    /// The wheel.
+    pub wheel: PathBuf,
+    /// The memory that the recipe gives a machine by default.
+    pub memory: Option<String>,
+    /// The checks that must pass in a booted machine.
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// Bakes the recipe in `folder` on the base.
+pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Error> {
+    (options.say)("Reading the base");
+    let chain: Vec<&Path> = base.chain.iter().map(PathBuf::as_path).collect();
+    let chunks = qcow2::read(&chain)?;
+    let base_disk = disk::SparseDisk::from_chunks(chunks.clone());
+    let below = ext4::read(base_disk)?;
+    let recipe = load(folder, base, &below, (chunks.len() * disk::CHUNK) as u64)?;
+
+    let top = base
+        .chain
+        .last()
+        .ok_or_else(|| Error::NoRecipe { name: base.name.clone(), known: Vec::new() })?;
+    let base_pin = Pinned { name: display_name(top), sha256: crate::sha256(&fs::read(top)?) };
+    let lock_path = folder.join(LOCK);
+    let lock = Lock::load(&lock_path)?;
+    let old = lock.get(base.arch).filter(|_| !options.update).cloned();
+    if let Some(old) = &old {
+        compare("the base", &old.base, &base_pin)?;
+    }
+    let brought = match &recipe.body.root {
+        None => None,
+        Some(root) => {
+            (options.say)("Reading the root file system");
+            let brought = root::read(root, folder, base.arch)?;
+            let pin = Pinned { name: root.path().to_owned(), sha256: brought.sha256.clone() };
+            if let Some(locked) = old.as_ref().and_then(|old| old.root.as_ref()) {
+                compare("the root file system", locked, &pin)?;
+            }
+            Some((brought.tree, pin))
+        }
+    };
+    let ground = brought.as_ref().map_or(&below, |(tree, _)| tree);
+    let locked = old.as_ref().map(|old| &old.packages);
+    let packages = packages::lock(&recipe, base.arch, ground, locked, options)?;
+    let inputs = Inputs {
+        base: base_pin.clone(),
+        root: brought.as_ref().map(|(_, pin)| pin.clone()),
+        packages,
+    };
+    if old.as_ref() != Some(&inputs) {
+        lock.save(&lock_path, base.arch, inputs.clone())?;
+    }
+    let time = inputs.packages.source_date;
+    let installed = packages::install(&recipe, base.arch, ground, &inputs.packages, options)?;
+
+    fs::create_dir_all(options.out)?;
+    let making = tempfile::Builder::new().prefix(".part-").tempdir_in(options.out)?;
+    let maker = Maker { recipe: &recipe, base, options, folder: making.path() };
+    let (tree, files) = match &brought {
+        Some(_) => maker.image(installed, &below, time)?,
+        None => maker.overlay(installed, &below, chunks, &inputs, &base_pin)?,
+    };
+    (options.say)("Packing the wheel");
+    let wheel = maker.wheel(&tree, &below, &inputs, &files)?;
+    publish(making.path(), options.out)?;
+    Ok(Baked {
+        images: options.out.to_owned(),
+        wheel: options.out.join(wheel),
+        memory: recipe.body.defaults.memory.as_ref().map(|memory| memory.as_str().to_owned()),
+        checks: recipe.body.checks.clone(),
+        name: recipe.name,
+    })
+}
+
+type Files = Vec<(PathBuf, String)>;
+
+/// What makes the files.
+struct Maker<'a> {
+    recipe: &'a Recipe,
+    base: &'a Base,
+    options: &'a Options<'a>,
+    folder: &'a Path,
+}
+
+impl Maker<'_> {
+    /// An image of its own: the base's kernel and initrd, and a disk with the brought files.
+    fn image(&self, installed: Tree, below: &Tree, time: i64) -> Result<(Tree, Files), Error> {
+        let mut modules = Tree::new(time);
+        for (path, node) in below.iter().filter(|(path, _)| path.starts_with(b"usr/lib/modules/")) {
+            modules.put_bytes(path, node.clone())?;
+        }
+        let tree = assemble::brought(installed, &modules, self.recipe, time)?;
+        (self.options.say)("Writing the disk");
+        let settings = ext4::Settings {
+            size: self.recipe.body.disk.size.0,
+            label: self.recipe.name.chars().take(16).collect(),
+            uuid: assemble::volume_id(self.recipe, self.base.arch),
+            time,
+        };
+        let chunks = ext4::build(&tree, &settings)?.into_chunks();
+        let arch = self.base.arch.image_name();
+        let name = |part| file_name(&self.recipe.name, &self.recipe.body.version, arch, part);
+        let (kernel, initrd, disk) = (name(Part::Kernel), name(Part::Initrd), name(Part::Disk));
+        fs::copy(&self.base.kernel, self.folder.join(&kernel))?;
+        fs::copy(&self.base.initrd, self.folder.join(&initrd))?;
+        qcow2::write(&self.folder.join(&disk), &chunks, &settings_of(None), &|_| {})?;
+        Ok((tree, [kernel, initrd, disk].map(|name| self.place(name)).into()))
+    }
+
+    /// An overlay: what differs from the base, in the base's own file system.
+    fn overlay(
+        &self,
+        mut installed: Tree,
+        below: &Tree,
+        old: Vec<Option<Box<[u8]>>>,
+        inputs: &Inputs,
+        base_pin: &Pinned,
+    ) -> Result<(Tree, Files), Error> {
+        // The installation needs a resolver and a name of its own.
+        for path in ["etc/resolv.conf", "etc/hostname"] {
+            if let Some(node) = below.get(path.as_bytes()) {
+                installed.put(path, node.clone())?;
+            }
+        }
+        let tree = assemble::overlay(installed, below, self.recipe, &inputs.packages)?;
+        (self.options.say)("Writing the overlay");
+        let time = inputs.packages.source_date;
+        let new = disk::SparseDisk::from_chunks(old.clone());
+        let new = ext4::update(new, below, &tree, time)?.into_chunks();
+        let changed = disk::changed(&old, new);
+        let place = |file: &str| format!("{}/{file}", self.recipe.name);
+        let (disk, manifest) = (place(&overlay_file(0)), place(MANIFEST_FILE));
+        let path = self.folder.join(&disk);
+        fs::create_dir_all(path.parent().unwrap_or(self.folder))?;
+        qcow2::write(&path, &changed, &settings_of(Some(base_pin.name.clone())), &|_| {})?;
+        fs::write(self.folder.join(&manifest), self.manifest(base_pin))?;
+        Ok((tree, [disk, manifest].map(|name| self.place(name)).into()))
+    }
+
+    fn manifest(&self, base_pin: &Pinned) -> String {
+        let defaults = &self.recipe.body.defaults;
+        let mut config = Map::new();
+        config.insert("image".to_owned(), Value::from(self.base.name.as_str()));
+        if let Some(memory) = &defaults.memory {
+            config.insert("memory".to_owned(), Value::from(memory.as_str()));
+        }
+        if let Some(cpus) = defaults.cpus {
+            config.insert("cpus".to_owned(), Value::from(cpus.0));
+        }
+        let mut manifest = Manifest::new(config, self.base.arch.qemu_name());
+        let (file, sha256) = (base_pin.name.clone(), base_pin.sha256.clone());
+        manifest.base_disk = Some(BaseDisk { file, sha256 });
+        manifest.to_json()
+    }
+
+    /// The wheel, and its name.
+    fn wheel(
+        &self,
+        tree: &Tree,
+        below: &Tree,
+        inputs: &Inputs,
+        files: &Files,
+    ) -> Result<String, Error> {
+        let lock = &inputs.packages;
+        let pool = self.options.cache.join("packages");
+        let mut copyrights = wheel::copyrights(tree, lock, &pool)?;
+        let mut kernel = None;
+        if !self.is_overlay() {
+            let (found, text) = self.base.kernel(below);
+            copyrights.extend(text.map(|text| (found.name.clone(), text.into_bytes())));
+            kernel = Some(found);
+        }
+        let contents = Contents {
+            recipe: self.recipe,
+            lock,
+            pool: &pool,
+            tree,
+            below: self.is_overlay().then_some(below),
+            kernel,
+            copyrights: &copyrights,
+        };
+        let components = wheel::components(&contents, self.options.version, files)?;
+        let papers = Papers {
+            components: &components,
+            copyrights: &copyrights,
+            our_licences: self.options.licences,
+            requires: self.base.requirement.iter().filter(|_| self.is_overlay()).cloned().collect(),
+        };
+        let version = &self.recipe.body.version;
+        let spec = wheel::spec(self.recipe, self.base.arch, version, lock, papers, files);
+        let path = wheel_retag::write(&spec, self.folder)?;
+        Ok(display_name(&path))
+    }
+
+    fn is_overlay(&self) -> bool {
+        self.recipe.body.root.is_none()
+    }
+
+    fn place(&self, name: String) -> (PathBuf, String) {
+        (self.folder.join(&name), name)
+    }
+}
+
+fn settings_of(backing: Option<String>) -> qcow2::Settings {
+    qcow2::Settings {
+        level: DISK_LEVEL,
+        n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+        backing: backing.map(|name| (name, "qcow2".to_owned())),
+    }
+}
+
+/// Moves everything that was made to its place, each in one step.
+fn publish(from: &Path, to: &Path) -> Result<(), Error> {
+    let old = tempfile::Builder::new().prefix(".old-").tempdir_in(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        // A folder cannot be renamed onto one that holds something.
+        if place.is_dir() {
+            fs::rename(&place, old.path().join(entry.file_name()))?;
+        }
+        fs::rename(entry.path(), place)?;
+    }
+    Ok(())
+}
+
+fn display_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,96 @@
+//! The folder that a new image starts as: one recipe to edit, and what a reader needs beside it.
+
+/// The files of the folder by name. `name` is the image's, `base` that of the image that it lies on,
+/// whose version is `base_version`.
+pub fn files(name: &str, base: &str, base_version: &str) -> Vec<(&'static str, String)> {
+    let fill = |text: &str| {
+        text.replace("IMAGE_NAME", name)
+            .replace("BASE_NAME", base)
+            .replace("BASE_VERSION", base_version)
+    };
+    vec![
+        ("recipe.toml", fill(RECIPE)),
+        ("README.md", fill(README)),
+        (".gitignore", "/dist/\n".to_owned()),
+        ("files/motd", fill("Welcome to IMAGE_NAME.\n")),
+    ]
+}
+
+const RECIPE: &str = r#"# The image IMAGE_NAME: BASE_NAME, and what stands here on top of it.
+# Bake it with: quicksand dev bake
+base = "BASE_NAME"
+version = "BASE_VERSION"              # of the image and of its wheel
+summary = "BASE_NAME with what I need"
+
+# Packages of the base's distribution; what they depend on comes by itself.
+packages = []
+# Shell commands that run as root inside the new root file system, in this order.
+commands = []
+# What is left out again: `*` matches inside one name, `**` across folders.
+exclude = ["/usr/share/doc/**", "/usr/share/info/**", "/usr/share/locale/**", "/usr/share/man/**"]
+keep = ["/usr/share/doc/*/copyright"]
+
+[defaults]                           # what a sandbox gets that does not say otherwise
+memory = "512M"
+cpus = 1
+
+# Files: `text`, or `source`, a file below files/.
+[[file]]
+path = "/etc/motd"
+source = "motd"
+# mode = "0644"
+# owner = "quicksand"
+
+# [[link]]
+# path = "/usr/local/bin/tool"
+# target = "/opt/tool/bin/tool"
+
+# [[user]]
+# name = "worker"
+# id = 1001
+# shell = "/bin/sh"
+
+# What must hold in the booted image, or the bake fails.
+[checks.motd]
+run = "cat /etc/motd"
+prints = "IMAGE_NAME"
+
+# Instead of the base's files those of a root file system that you bring; kernel and agent stay the
+# base's, packages are then the tar's own matter. Paths are relative to this folder.
+# [root]
+# tar = "rootfs.tar.gz"              # plain, gzip, zstd or xz: `docker export`, debootstrap
+# oci = "layout"                     # or an OCI image layout, a folder or a tar of one
+# [disk]
+# size = "4G"
+"#;
+
+const README: &str = "# IMAGE_NAME
+
+A machine image for quicksand, on the image `BASE_NAME`.
+
+```
+quicksand dev bake          # bakes, boots it once to prove it, and packs the wheel into dist/
+pip install dist/*.whl      # then: quicksand run IMAGE_NAME
+```
+
+`recipe.toml` is the file to edit. `recipe.lock` is written by the bake: it holds the exact base, packages and root
+file system, so that the same lock gives the same bytes; commit it. `quicksand dev bake --update` renews it.
+
+The base must be installed (`quicksand install BASE_NAME`), and QEMU too for the proof by boot. Packages and commands
+need Linux with apt, mmdebstrap and uidmap; files, links, users and a root file system of your own are baked
+anywhere.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_filled_in() {
+        for (name, text) in files("tools", "debian", "13") {
+            for word in ["IMAGE_NAME", "BASE_"] {
+                assert!(!text.contains(word), "{name}: {text}");
+            }
+        }
+    }
+}

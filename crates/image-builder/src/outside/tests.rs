@@ -1,0 +1,189 @@
+use super::*;
+use crate::{ext4, qcow2, tree::Node};
+use std::sync::Mutex;
+
+/// A base image of a few files, and the folder that it lies in.
+fn base(folder: &Path) -> Base {
+    let mut tree = Tree::new(1000);
+    for (path, text) in [
+        ("etc/os-release", "ID=debian\nVERSION_CODENAME=trixie\n"),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("etc/group", "root:x:0:\n"),
+        ("etc/shadow", "root:!:::::::\n"),
+        ("usr/bin/tool", "tool"),
+        ("usr/lib/modules/6.1/x.ko", "module"),
+    ] {
+        tree.put(path, Node::file(text.as_bytes(), 0o644, 900)).unwrap();
+    }
+    let settings =
+        ext4::Settings { size: 32 << 20, label: "base".to_owned(), uuid: [1; 16], time: 1000 };
+    let chunks = ext4::build(&tree, &settings).unwrap().into_chunks();
+    let name = |part: &str| folder.join(format!("base-13-amd64.{part}"));
+    let settings = qcow2::Settings { level: 1, n_threads: 1, backing: None };
+    qcow2::write(&name("qcow2"), &chunks, &settings, &|_| {}).unwrap();
+    let mut initrd = Tree::new(0);
+    initrd.put("init", Node::file(*b"agent", 0o755, 0)).unwrap();
+    fs::write(name("initrd"), crate::cpio::archive(&initrd).unwrap()).unwrap();
+    fs::write(name("kernel"), "kernel").unwrap();
+    let info = folder.join("quicksand_base-0.1.0.dist-info");
+    for (name, text) in [
+        (
+            "sboms/quicksand_base.cdx.json",
+            r#"{"components":[{"type":"operating-system","name":"linux-image-6.1","version":"6.1-2","licenses":[{"license":{"id":"GPL-2.0-only"}},{"license":{"name":"LicenseRef-x"}}]}]}"#,
+        ),
+        (
+            "licenses/COPYRIGHT-packages.txt",
+            "==== a, linux-image-6.1 ====\n\nby many\n\n==== b ====\n",
+        ),
+    ] {
+        fs::create_dir_all(info.join(name).parent().unwrap()).unwrap();
+        fs::write(info.join(name), text).unwrap();
+    }
+    Base {
+        name: "base".to_owned(),
+        version: "13".to_owned(),
+        arch: Arch::Amd64,
+        kernel: name("kernel"),
+        initrd: name("initrd"),
+        chain: vec![name("qcow2")],
+        requirement: Some("quicksand-base==0.1.0".to_owned()),
+        info: Some(info),
+    }
+}
+
+fn bake_in(folder: &Path, base: &Base, update: bool) -> Result<Baked, Error> {
+    let said = Mutex::new(Vec::new());
+    let licences = [("LICENSE-MIT".to_owned(), b"text".to_vec())];
+    let options = Options {
+        out: &folder.join("dist"),
+        cache: &folder.join("cache"),
+        update,
+        licences: &licences,
+        version: "0.1.0",
+        say: &|what| said.lock().unwrap().push(what.to_owned()),
+    };
+    bake(folder, base, &options)
+}
+
+fn project(parent: &Path, recipe: &str) -> PathBuf {
+    let folder = parent.join("mine");
+    fs::create_dir_all(folder.join("files")).unwrap();
+    fs::write(folder.join(RECIPE), recipe).unwrap();
+    folder
+}
+
+#[test]
+fn a_new_folder_bakes_an_overlay_as_it_is() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = base(scratch.path());
+    let folder = project(scratch.path(), "");
+    for (name, text) in template::files("mine", "base", "13") {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    assert_eq!(base_of(&folder).unwrap(), "base");
+    let baked = bake_in(&folder, &base, false).unwrap();
+    assert_eq!(baked.name, "mine");
+    assert_eq!(baked.checks["motd"].prints.as_deref(), Some("mine"));
+    let overlay = folder.join("dist/mine/overlays/0.qcow2");
+    let chain = [base.chain[0].as_path(), &overlay];
+    let tree = ext4::read(qcow2::read_disk(&chain).unwrap()).unwrap();
+    assert_eq!(tree.read("etc/motd").unwrap().unwrap().as_ref(), b"Welcome to mine.\n");
+    assert_eq!(tree.read("usr/bin/tool").unwrap().unwrap().as_ref(), b"tool");
+    let manifest = fs::read_to_string(folder.join("dist/mine/manifest.json")).unwrap();
+    let manifest = package_layout::manifest::Manifest::parse(&manifest).unwrap();
+    assert_eq!(manifest.base_image(), Some("base"));
+    assert_eq!(
+        manifest.base_disk.unwrap().sha256,
+        crate::sha256(&fs::read(&base.chain[0]).unwrap())
+    );
+    assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
+
+    // The same again is the same, and another base than the lock's is refused.
+    let wheel = fs::read(&baked.wheel).unwrap();
+    bake_in(&folder, &base, false).unwrap();
+    assert!(fs::read(&baked.wheel).unwrap() == wheel);
+    let mut disk = fs::read(&base.chain[0]).unwrap();
+    disk.extend([0; 512]);
+    fs::write(&base.chain[0], disk).unwrap();
+    let error = bake_in(&folder, &base, false).unwrap_err();
+    assert!(error.hint().unwrap().contains("--update"), "{error}");
+    bake_in(&folder, &base, true).unwrap();
+}
+
+#[test]
+fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = base(scratch.path());
+    let recipe = "base = \"base\"\nversion = \"1\"\nsummary = \"x\"\n[root]\ntar = \"r.tar\"\n\
+        [disk]\nsize = \"64M\"\n[[file]]\npath = \"/etc/mine\"\ntext = \"x\"\n";
+    let folder = project(scratch.path(), recipe);
+    let mut brought = Tree::new(2000);
+    brought.put("bin/sh", Node::file(*b"sh", 0o755, 1500)).unwrap();
+    brought.put("etc/resolv.conf", Node::file(*b"", 0o644, 1500)).unwrap();
+    brought.write_tar(&folder.join("r.tar")).unwrap();
+    let baked = bake_in(&folder, &base, false).unwrap();
+    let out = folder.join("dist");
+    assert_eq!(fs::read(out.join("mine-1-amd64.kernel")).unwrap(), b"kernel");
+    assert_eq!(fs::read(out.join("mine-1-amd64.initrd")).unwrap(), fs::read(&base.initrd).unwrap());
+    let disk = out.join("mine-1-amd64.qcow2");
+    let tree = ext4::read(qcow2::read_disk(&[&disk]).unwrap()).unwrap();
+    // No link leads from lib to usr/lib here, and modprobe looks into lib.
+    assert_eq!(tree.read("lib/modules/6.1/x.ko").unwrap().unwrap().as_ref(), b"module");
+    assert_eq!(tree.read("etc/mine").unwrap().unwrap().as_ref(), b"x");
+    assert!(!tree.read("etc/resolv.conf").unwrap().unwrap().is_empty());
+    assert!(tree.get(b"usr/bin/tool").is_none(), "the base's files stay out");
+    assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
+    // The kernel that comes along is named as the base's wheel names it, with its text.
+    let mut texts = Vec::new();
+    wheel_retag::read_entries(&baked.wheel, |name, _, reader| {
+        if name.ends_with(".cdx.json") || name.ends_with("COPYRIGHT-packages.txt") {
+            let mut text = String::new();
+            reader.read_to_string(&mut text)?;
+            texts.push(text);
+        }
+        Ok(())
+    })
+    .unwrap();
+    let text = texts.concat();
+    for part in [
+        "linux-image-6.1",
+        "6.1-2",
+        "LicenseRef-x",
+        "by many",
+        "/lib/modules/6.1/x.ko",
+        "initrd:/init",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    brought.put("bin/sh", Node::file(*b"other", 0o755, 1500)).unwrap();
+    brought.write_tar(&folder.join("r.tar")).unwrap();
+    let error = bake_in(&folder, &base, false).unwrap_err().to_string();
+    assert!(error.contains("r.tar"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_where_it_stands() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = base(scratch.path());
+    for (recipe, expected) in [
+        ("version = \"1\"\n", "missing field `base`"),
+        (
+            "base = \"base\"\nsummary = \"x\"\n[root]\ntar = \"a\"\noci = \"b\"\n",
+            "either `tar` or `oci`",
+        ),
+        (
+            "base = \"base\"\nsummary = \"x\"\npackages = [\"a\"]\n[root]\ntar = \"a\"\n",
+            "has its packages in it",
+        ),
+        ("base = \"base\"\nsummary = \"x\"\n[disk]\nsize = \"1G\"\n", "cannot have its own `disk`"),
+        ("base = \"base\"\nsummary = \"x\"\npackages = [\"a\"]\n", "no package manager"),
+    ] {
+        let folder = project(scratch.path(), recipe);
+        let error = match base_of(&folder) {
+            Ok(_) => bake_in(&folder, &base, false).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,93 @@
+//! Root file systems that somebody brings, as a tar or as an OCI image layout: what a Dockerfile's
+//! build, `docker export` or `debootstrap` leaves. It owns reading them into a tree, with bounds and
+//! checks against a hostile maker; it must not know what becomes of the tree.
+
+mod oci;
+
+use crate::{Error, recipe::Root, tree::Tree};
+use fs_err as fs;
+use host_platform::Arch;
+use std::{
+    io::{Cursor, Read},
+    path::Path,
+};
+
+/// What a root file system may hold once it is unpacked, in bytes: a bound against an archive that
+/// grows without end. All of it is held in memory.
+const MAX_BYTES: u64 = 16 << 30;
+
+/// A root file system.
+#[derive(Debug)]
+pub struct Brought {
+    /// Its files.
+    pub tree: Tree,
+    /// The sha256 of what it was read from: the tar's, or that of the OCI manifest, which names
+    /// every layer by digest.
+    pub sha256: String,
+}
+
+/// Reads what a recipe names; `folder` is the recipe's.
+pub fn read(root: &Root, folder: &Path, arch: Arch) -> Result<Brought, Error> {
+    let mut brought = match root {
+        Root::Tar(path) => tar(&folder.join(path))?,
+        Root::Oci(path) => oci::read(&folder.join(path), arch)?,
+    };
+    brought.tree.settle_hardlinks()?;
+    if brought.tree.len() < 2 {
+        let path = folder.join(root.path());
+        return Err(Error::BadRoot { path, detail: "it holds no files".to_owned() });
+    }
+    Ok(brought)
+}
+
+fn tar(path: &Path) -> Result<Brought, Error> {
+    let bytes = fs::read(path)?;
+    let mut tree = Tree::new(0);
+    tree.add_tar_stream(unpacked(&bytes, MAX_BYTES)?).map_err(|error| at(path, error))?;
+    Ok(Brought { tree, sha256: crate::sha256(&bytes) })
+}
+
+/// A reader of what was compressed, by its first bytes: gzip, zstd, xz or not at all. It ends with
+/// an error behind `most` bytes.
+fn unpacked<'a>(bytes: &'a [u8], most: u64) -> Result<Box<dyn Read + 'a>, Error> {
+    let reader: Box<dyn Read + 'a> = match bytes {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::new(bytes)?),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
+            Box::new(lzma_rust2::XzReader::new(Cursor::new(bytes), true))
+        }
+        _ => Box::new(bytes),
+    };
+    Ok(Box::new(Bounded { reader, left: most }))
+}
+
+/// A reader that refuses to give more than so many bytes.
+struct Bounded<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n_read = self.reader.read(out)? as u64;
+        self.left = self
+            .left
+            .checked_sub(n_read)
+            .ok_or_else(|| std::io::Error::other("it unpacks to more than an image can hold"))?;
+        Ok(n_read as usize)
+    }
+}
+
+/// Names the file in an error of its reader.
+fn at(path: &Path, error: Error) -> Error {
+    match error {
+        Error::Io(source) => Error::BadRoot { path: path.to_owned(), detail: source.to_string() },
+        Error::PathLeavesTree { path: name } => {
+            Error::BadRoot { path: path.to_owned(), detail: format!("`{name}` leaves it") }
+        }
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

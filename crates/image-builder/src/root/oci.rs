@@ -1,0 +1,188 @@
+//! Reads OCI image layouts, as folders or packed in a tar: index, manifest, layers with whiteouts.
+//! Every blob is checked against the digest that names it.
+//! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>, and for whiteouts
+//! <https://github.com/opencontainers/image-spec/blob/main/layer.md>
+
+use super::{Brought, MAX_BYTES, at, unpacked};
+use crate::{
+    Error,
+    tree::{Tree, normal, split},
+};
+use fs_err as fs;
+use host_platform::Arch;
+use serde::Deserialize;
+use std::{path::Path, sync::Arc};
+
+/// The most that a JSON document of a layout may hold, in bytes.
+const MAX_DOCUMENT: usize = 4 << 20;
+/// How deep indexes may name indexes.
+const MAX_DEPTH: usize = 4;
+/// What marks a file of a lower layer as removed: the start of its name.
+const WHITEOUT: &[u8] = b".wh.";
+/// What marks everything of lower layers in its folder as removed.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Reads the image for `arch`, the only one or the one of this platform.
+pub(super) fn read(path: &Path, arch: Arch) -> Result<Brought, Error> {
+    let layout = Layout::open(path)?;
+    let index: Document = layout.parse(&layout.file("index.json")?)?;
+    let digest = layout.manifest(index, arch, 0)?;
+    let manifest: Document = layout.parse(&layout.blob(&digest)?)?;
+    let mut tree = Tree::new(0);
+    let mut left = MAX_BYTES;
+    for layer in &manifest.layers {
+        let packed = layout.blob(&layer.digest)?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut unpacked(&packed, left)?, &mut bytes)
+            .map_err(|error| layout.bad(format!("the layer {}: {error}", layer.digest)))?;
+        left -= bytes.len() as u64;
+        add_layer(&mut tree, &bytes).map_err(|error| at(path, error))?;
+    }
+    if manifest.layers.is_empty() {
+        return Err(layout.bad("its manifest names no layers"));
+    }
+    Ok(Brought { tree, sha256: digest.trim_start_matches("sha256:").to_owned() })
+}
+
+/// An index, or a manifest: the fields of both that count here.
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+/// Where the files of a layout are.
+struct Layout<'a> {
+    path: &'a Path,
+    packed: Option<Tree>,
+}
+
+impl<'a> Layout<'a> {
+    fn open(path: &'a Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            return Ok(Self { path, packed: None });
+        }
+        let bytes = fs::read(path)?;
+        let mut tree = Tree::new(0);
+        tree.add_tar_stream(unpacked(&bytes, MAX_BYTES)?).map_err(|error| at(path, error))?;
+        Ok(Self { path, packed: Some(tree) })
+    }
+
+    fn bad(&self, detail: impl Into<String>) -> Error {
+        Error::BadRoot { path: self.path.to_owned(), detail: detail.into() }
+    }
+
+    fn file(&self, name: &str) -> Result<Arc<[u8]>, Error> {
+        let found = match &self.packed {
+            Some(tree) => tree.read(name)?,
+            None => {
+                let path = self.path.join(name);
+                path.is_file().then(|| fs::read(path)).transpose()?.map(Into::into)
+            }
+        };
+        found.ok_or_else(|| self.bad(format!("`{name}` is missing; it is no OCI layout")))
+    }
+
+    fn blob(&self, digest: &str) -> Result<Arc<[u8]>, Error> {
+        let is_hex = |text: &str| {
+            text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let hex = digest
+            .strip_prefix("sha256:")
+            .filter(|hex| is_hex(hex))
+            .ok_or_else(|| self.bad(format!("`{digest}` is no sha256 digest")))?;
+        let bytes = self.file(&format!("blobs/sha256/{hex}"))?;
+        match crate::sha256(&bytes) == hex {
+            true => Ok(bytes),
+            false => Err(self.bad(format!("the bytes of `{digest}` are others than that"))),
+        }
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Document, Error> {
+        if bytes.len() > MAX_DOCUMENT {
+            return Err(self.bad("a document of it is larger than 4 MiB"));
+        }
+        serde_json::from_slice(bytes).map_err(|error| self.bad(format!("its JSON: {error}")))
+    }
+
+    /// The digest of the manifest for an architecture. An index may name further indexes.
+    fn manifest(&self, index: Document, arch: Arch, depth: usize) -> Result<String, Error> {
+        if depth == MAX_DEPTH {
+            return Err(self.bad("its indexes name each other without end"));
+        }
+        let is_fit = |platform: &Platform| {
+            platform.os == "linux" && platform.architecture == arch.image_name()
+        };
+        let n_all = index.manifests.len();
+        let mut fit: Vec<Descriptor> = index
+            .manifests
+            .into_iter()
+            .filter(|one| one.platform.as_ref().is_none_or(is_fit))
+            .collect();
+        fit.dedup_by(|a, b| a.digest == b.digest);
+        let one = match (fit.pop(), fit.is_empty()) {
+            (Some(one), true) => one,
+            (None, _) => {
+                let arch = arch.image_name();
+                return Err(self.bad(format!("none of its {n_all} images is for {arch}")));
+            }
+            (Some(_), false) => {
+                return Err(self.bad("it holds several images; bring a layout with one"));
+            }
+        };
+        let document = self.parse(&self.blob(&one.digest)?)?;
+        match document.manifests.is_empty() {
+            true => Ok(one.digest),
+            false => self.manifest(document, arch, depth + 1),
+        }
+    }
+}
+
+/// Puts a layer on what is below it: first what it takes away, then what it brings.
+fn add_layer(tree: &mut Tree, layer: &[u8]) -> Result<(), Error> {
+    let mut archive = tar::Archive::new(layer);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let path = normal(&entry.path_bytes())?;
+        let (folder, name) = split(&path);
+        let Some(folder) = tree.follow(folder) else { continue };
+        if name == OPAQUE {
+            let mut below = folder;
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            tree.remove_where(|path| path.starts_with(&below));
+        } else if let Some(name) = name.strip_prefix(WHITEOUT) {
+            let gone = if folder.is_empty() {
+                name.to_vec()
+            } else {
+                [folder.as_slice(), b"/", name].concat()
+            };
+            if !gone.is_empty() && !name.is_empty() {
+                tree.remove_where(|path| {
+                    path == gone
+                        || path.strip_prefix(gone.as_slice()).is_some_and(|rest| rest[0] == b'/')
+                });
+            }
+        }
+    }
+    let is_file = |path: &[u8]| {
+        let name = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
+        !name.is_some_and(|name| name.starts_with(WHITEOUT))
+    };
+    tree.add_tar_stream_where(layer, &is_file)
+}

@@ -1,0 +1,103 @@
+//! `quicksand dev bake`: finds the base, bakes, proves and says where the wheel is.
+
+use super::boot;
+use crate::{
+    args::BakeArgs,
+    places,
+    report::{FAILURE, Failure, USAGE},
+};
+use fs_err as fs;
+use host_platform::Arch;
+use image_builder::outside::{self, Base, Options};
+use runtime_locator::{ImageFind, Search};
+use std::path::{Path, PathBuf};
+
+/// The texts of our licences, for what is ours in an image.
+const LICENCES: [(&str, &str); 2] = [
+    ("LICENSE-MIT", include_str!("../../../../LICENSE-MIT")),
+    ("LICENSE-APACHE", include_str!("../../../../LICENSE-APACHE")),
+];
+
+/// Bakes and prints the wheel's path.
+pub fn run(args: &BakeArgs) -> Result<(), Failure> {
+    if !args.dir.join(outside::RECIPE).is_file() {
+        let message = format!("`{}` holds no {}", args.dir.display(), outside::RECIPE);
+        let hint = "make a folder with: quicksand dev new-image NAME --base IMAGE";
+        return Err(Failure::new(USAGE, message, Some(hint)));
+    }
+    let arch = match &args.arch {
+        None => host_platform::native_arch(),
+        Some(name) => name.parse().map_err(|_| {
+            let message = format!("Invalid value `{name}` for `--arch`: allowed is amd64 or arm64");
+            Failure::new(USAGE, message, None)
+        })?,
+    };
+    let search = places::search();
+    let base = base(&search, &outside::base_of(&args.dir)?, arch)?;
+    let out = args.out.clone().unwrap_or_else(|| args.dir.join("dist"));
+    let cache = search.cache_dir.clone().ok_or_else(|| {
+        let hint = "set HOME or XDG_CACHE_HOME";
+        Failure::new(FAILURE, "No folder for caches is known", Some(hint))
+    })?;
+    let licences = LICENCES.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+    let options = Options {
+        out: &out,
+        cache: &cache.join("images"),
+        update: args.update,
+        licences: &licences,
+        version: env!("CARGO_PKG_VERSION"),
+        say: &|what| eprintln!("{what}"),
+    };
+    let baked = outside::bake(&args.dir, &base, &options)?;
+    if args.no_boot {
+        eprintln!("warning: the image was not booted, and nothing of it is proved");
+    } else {
+        eprintln!("Booting");
+        // The base stays where it was found: the finished files are looked for first.
+        let mut search = search;
+        let base_folder = base.chain[0].parent().map(Path::to_owned);
+        search.image_path =
+            [Some(absolute(&baked.images)?), base_folder].into_iter().flatten().collect();
+        let report = boot::prove(&baked, arch, search)?;
+        fs::write(out.join(format!("{}.json", baked.name)), format!("{report:#}\n"))?;
+    }
+    println!("{}", baked.wheel.display());
+    Ok(())
+}
+
+fn base(search: &Search, name: &str, arch: Arch) -> Result<Base, Failure> {
+    let found = runtime_locator::find_image(search, name, Some(arch))
+        .map_err(|error| Failure::locate(&error))?;
+    if found.n_base_disks != found.chain.len() {
+        let message = format!("`{name}` is a save, and an image lies on an image");
+        return Err(Failure::new(USAGE, message, Some("name an installed image as the base")));
+    }
+    let info = info(&found, name);
+    let distribution = package_layout::image::distribution(name);
+    Ok(Base {
+        name: name.to_owned(),
+        version: found.version.clone(),
+        arch,
+        requirement: info.as_ref().map(|(_, version)| format!("{distribution}=={version}")),
+        info: info.map(|(folder, _)| folder),
+        kernel: found.kernel,
+        initrd: found.initrd,
+        chain: found.chain,
+    })
+}
+
+/// The metadata of the installed distribution that holds the image, and its version.
+fn info(found: &ImageFind, name: &str) -> Option<(PathBuf, String)> {
+    let package = package_layout::image::package(name);
+    let disk = found.chain.last()?;
+    let folder = disk.ancestors().find(|folder| folder.ends_with(&package))?.parent()?;
+    fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let version = file.strip_prefix(&format!("{package}-"))?.strip_suffix(".dist-info")?;
+        Some((entry.path(), version.to_owned()))
+    })
+}
+
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}

@@ -1,0 +1,44 @@
+//! `quicksand dev new-image`: writes the folder that a new image starts as.
+
+use crate::{
+    args::NewImageArgs,
+    places,
+    report::{Failure, USAGE},
+};
+use fs_err as fs;
+use image_builder::outside::template;
+use std::path::PathBuf;
+
+/// Makes the folder beside its place, so that it is whole or absent, and prints its path.
+pub fn run(args: &NewImageArgs) -> Result<(), Failure> {
+    package_layout::image::check_name(&args.name)
+        .map_err(|error| Failure::new(USAGE, error.to_string(), None))?;
+    let found = runtime_locator::find_image(&places::search(), &args.base, None)
+        .map_err(|error| Failure::locate(&error))?;
+    if args.name == args.base {
+        let message = format!("The image `{}` cannot lie on itself", args.name);
+        return Err(Failure::new(USAGE, message, Some("choose another name")));
+    }
+    let parent = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    fs::create_dir_all(&parent)?;
+    let place = parent.join(&args.name);
+    if place.exists() {
+        let message = format!("`{}` is there already", place.display());
+        return Err(Failure::new(USAGE, message, Some("choose another name, or --dir")));
+    }
+    let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&parent)?;
+    let folder = beside.path().join(&args.name);
+    for (name, text) in template::files(&args.name, &args.base, &found.version) {
+        let file = folder.join(name);
+        fs::create_dir_all(file.parent().unwrap_or(&folder))?;
+        fs::write(file, text)?;
+    }
+    fs::rename(&folder, &place)?;
+    println!("{}", place.display());
+    eprintln!(
+        "hint: edit {}, then run: quicksand dev bake {}",
+        place.join("recipe.toml").display(),
+        place.display()
+    );
+    Ok(())
+}
