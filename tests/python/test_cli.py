@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -219,3 +220,33 @@ def test_the_log_tells_more_when_asked(cli) -> None:
     quiet = cli(*RUN, "--", "true").stderr
     loud = cli("--log-level", "debug", *RUN, "--", "true").stderr
     assert len(loud) > len(quiet)
+
+
+def test_python_m_is_the_same_command(cli) -> None:
+    line = [sys.executable, "-m", "quicksand"]
+    told = subprocess.run([*line, "--version"], capture_output=True, check=False)
+    assert told.stdout == cli("--version").stdout and told.returncode == 0
+    wrong = subprocess.run([*line, "rnu"], capture_output=True, check=False)
+    assert wrong.returncode == 2 and b"'run'" in wrong.stderr
+
+
+def test_bash_completes_words(cli) -> None:
+    script = cli("completion", "bash").stdout.decode()
+    ask = script + (
+        "\nCOMP_WORDS=(quicksand run minimal --mem); COMP_CWORD=3"
+        "\n_quicksand quicksand --mem minimal; echo \"${COMPREPLY[@]}\"\n"
+    )
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["--memory"], done.stderr
+    assert cli("completion", "tcsh").returncode == 2
+
+
+def test_a_benchmark_tells_its_rounds(cli) -> None:
+    done = cli("benchmark", "minimal", "-n", "1", "--json", "--memory", "256M")
+    told = json.loads(done.stdout)
+    assert (told["image"], told["rounds"], told["unit"]) == ("minimal", 1, "ms")
+    for name in ("start", "first_execute", "later_execute", "stop"):
+        assert told[name]["each"] == [told[name]["median"]] and told[name]["median"] > 0
+    # A command takes milliseconds where a start takes seconds.
+    assert told["later_execute"]["median"] < told["start"]["median"]
+    assert cli("benchmark", "minimal", "-n", "0").returncode == 2

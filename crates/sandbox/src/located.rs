@@ -13,6 +13,11 @@ use crate::shares::plan9_tag;
 use crate::size::Size;
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
+use std::io::Read as _;
+use std::path::Path;
+
+/// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
+const MAX_AGENT: u64 = 16 << 20;
 
 /// The finds of one start.
 #[derive(Clone, Debug)]
@@ -27,6 +32,8 @@ pub(crate) struct Located {
     pub memory: Size,
     /// The number of its CPUs, likewise.
     pub cpus: u16,
+    /// Whether the image's agent opens the port of the `socket` transport.
+    pub has_socket_agent: bool,
 }
 
 /// The part of a plan that is made anew for each start.
@@ -55,7 +62,9 @@ pub(crate) fn locate(
     };
     runtime_locator::check_base_disks(&image)?;
     let (memory, cpus) = config.resources(&image.defaults)?;
-    Ok(Located { qemu, image, accelerator, reason, os: search.host.os, memory, cpus })
+    let has_socket_agent = has_socket_agent(&image.initrd)?;
+    let os = search.host.os;
+    Ok(Located { qemu, image, accelerator, reason, os, memory, cpus, has_socket_agent })
 }
 
 /// Refuses what needs this process to be the guest's network where it cannot be: QEMU's own network
@@ -85,6 +94,20 @@ fn check_host(config: &SandboxConfig, os: Os) -> Result<()> {
     Ok(())
 }
 
+/// Whether an initrd holds an agent that takes its token from the firmware's configuration, which is
+/// how the `socket` transport gives it. Our initrds are archives without compression, so that the
+/// name is found as it stands; in any other nothing is found, and TCP is what the layout of images
+/// made elsewhere promises.
+fn has_socket_agent(initrd: &Path) -> Result<bool> {
+    const CPIO: &[u8] = b"070701";
+    let failed = |source| Error::File { action: "read", path: initrd.to_owned(), source };
+    let mut start = Vec::new();
+    let file = fs_err::File::open(initrd).map_err(failed)?;
+    file.take(MAX_AGENT).read_to_end(&mut start).map_err(failed)?;
+    let name = agent_protocol::FW_CFG_TOKEN.as_bytes();
+    Ok(start.starts_with(CPIO) && memchr::memmem::find(&start, name).is_some())
+}
+
 fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
     let request = match choice {
         AccelChoice::Auto => AcceleratorRequest::Auto,
@@ -106,7 +129,7 @@ impl Located {
     /// The transport that this host and the configuration give.
     pub(crate) fn transport(&self, config: &SandboxConfig) -> Result<Transport> {
         match config.transport() {
-            Transport::Auto if cfg!(unix) => Ok(Transport::Socket),
+            Transport::Auto if cfg!(unix) && self.has_socket_agent => Ok(Transport::Socket),
             Transport::Auto => Ok(Transport::Tcp),
             Transport::Socket if !cfg!(unix) => Err(Error::InvalidValue {
                 option: "transport",
@@ -216,6 +239,26 @@ fn has_attributes(_: &std::path::Path) -> bool {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn the_agent_of_an_initrd_says_which_transport_it_speaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.initrd");
+        let ours = b"070701....init\0ELF opt/quicksand/token\0".as_slice();
+        for (bytes, expect) in [
+            (ours, true),
+            (b"070701....init\0quicksand_token=", false),
+            (b"\x1f\x8b\x08 opt/quicksand/token", false),
+            (b"", false),
+        ] {
+            fs_err::write(&path, bytes).unwrap();
+            assert_eq!(has_socket_agent(&path).unwrap(), expect);
+        }
+        let far = [b"070701".as_slice(), &vec![0; MAX_AGENT as usize], ours].concat();
+        fs_err::write(&path, far).unwrap();
+        assert!(!has_socket_agent(&path).unwrap());
+        assert!(has_socket_agent(&folder.path().join("none")).is_err());
+    }
 
     #[test]
     fn windows_refuses_what_needs_our_own_network() {

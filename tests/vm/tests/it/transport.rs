@@ -93,3 +93,24 @@ fn socket_listens_nowhere_and_hides_its_token() {
         assert_ne!(sandbox.execute(request).await.unwrap().exit_code, 0);
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_made_elsewhere_is_found_to_speak_tcp() {
+    // The same image with a compressed initrd, as others make them: nothing in it tells of sockets.
+    let search = vm_tests::search();
+    let find = runtime_locator::find_image(&search, "minimal", None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let place = |part: &str| {
+        folder.path().join(format!("elsewhere-1-{}.{part}", find.arch.image_name()))
+    };
+    fs_err::os::unix::fs::symlink(&find.kernel, place("kernel")).unwrap();
+    fs_err::os::unix::fs::symlink(&find.chain[0], place("qcow2")).unwrap();
+    duct::cmd!("gzip", "-1", "-c", &find.initrd).stdout_path(place("initrd")).run().unwrap();
+    let mut search = search;
+    search.image_path.insert(0, folder.path().to_owned());
+    let config = sandbox::SandboxConfig::builder("elsewhere").memory("192M").build().unwrap();
+    let sandbox = sandbox::Sandbox::new(config).with_locator(search);
+    sandbox.start().await.unwrap();
+    assert!(run(&sandbox, "cat /proc/cmdline").await.contains("quicksand_port="));
+    assert_eq!(run(&sandbox, "echo works").await, "works");
+}
