@@ -31,7 +31,7 @@ pub async fn measure_saves(n_samples: u32) -> Result<Vec<Figure>> {
     let compress = SaveOptions { compress: true, ..options.clone() };
     let (mut plain, mut packed, mut copied) = (vec![], vec![], vec![]);
     let sandbox = start(json!({ "image": "minimal", "accel": "tcg" })).await?;
-    run(&sandbox, &format!("head -c {}M /dev/urandom > /noise; sync", N_MIB)).await?;
+    run(&sandbox, &format!("dd if=/dev/urandom of=/noise bs=1M count={N_MIB} && sync")).await?;
     for _ in 0..n_samples {
         let begin = Instant::now();
         sandbox.save("plain", &options).await?;
@@ -84,7 +84,7 @@ pub async fn measure_checkpoints(n_samples: u32) -> Result<Vec<Figure>> {
     for memory in ["512M", "2G"] {
         let sandbox =
             start(json!({ "image": "minimal", "accel": "tcg", "memory": memory })).await?;
-        run(&sandbox, "head -c 32M /dev/urandom > /dev/shm/noise").await?;
+        run(&sandbox, "dd if=/dev/urandom of=/dev/shm/noise bs=1M count=32").await?;
         let (mut kept, mut back) = (vec![], vec![]);
         for _ in 0..n_samples {
             let begin = Instant::now();
