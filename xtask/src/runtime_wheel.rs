@@ -7,6 +7,10 @@ mod crates;
 
 use crate::{context::Context, ui::hinted};
 use anyhow::{Context as _, Result};
+use binary_bundler::{
+    inspect::{Binary, inspect_file},
+    verdict,
+};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -86,17 +90,22 @@ fn binaries(folder: &Path, os: Os) -> Binaries {
 }
 
 fn platforms(binaries: &Binaries, os: Os) -> Result<Vec<String>> {
-    if os != Os::Linux {
-        return Err(hinted(
-            "The runtime's wheel cannot be made on this system yet: its audit reads ELF files only",
-            "make it on Linux",
-        ));
+    let files = [&binaries.module, &binaries.command];
+    if os == Os::Linux {
+        let floors = files.into_iter().map(|path| binary_bundler::audit_elf(path));
+        return Ok(binary_bundler::wheel_platforms(&floors.collect::<Result<Vec<_>, _>>()?, None)?);
     }
-    let floors = [&binaries.module, &binaries.command]
-        .into_iter()
-        .map(|path| binary_bundler::audit_elf(path))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(binary_bundler::wheel_platforms(&floors, None)?)
+    let inspected = files.into_iter().map(|path| inspect_file(path));
+    let inspected: Vec<Binary> =
+        inspected.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let report = verdict::judge(NAME, &inspected, &[]);
+    match report.tags.as_slice() {
+        [tag] if report.is_true && inspected.len() == files.len() => Ok(vec![tag.clone()]),
+        _ => Err(hinted(
+            format!("The runtime's binaries bear no one tag: {}", report.tags.join(", ")),
+            "`cargo xtask audit` on each file says why",
+        )),
+    }
 }
 
 fn spec(

@@ -1,10 +1,10 @@
 //! `cargo xtask check --cross`: the workspace for systems that this host is not.
 //!
 //! Builds `quicksand.exe` and runs it under Wine, where the registry says Arm and x86_64 in turn, then
-//! type-checks the workspace for Windows and macOS. Nothing is installed for the compiler: Debian's packages of
-//! one that has its own sources are unpacked into the cache, and the standard library is built from
-//! them, because a toolchain can lack other targets and the way to get them. Linking for macOS needs
-//! Apple's SDK, so nothing is run there.
+//! type-checks the workspace for Windows and macOS. A toolchain can lack other targets and the way to
+//! get them, so Debian's packages of a compiler that has its own sources are unpacked into the cache
+//! and the standard library is built from them. MinGW's GCC links for Windows; linking for macOS
+//! needs Apple's SDK, so nothing is run there, and zig's clang compiles the C code of dependencies.
 
 use crate::{
     cache::Key,
@@ -19,7 +19,11 @@ use std::path::{Path, PathBuf};
 
 mod wine;
 
-/// Linker and C compiler for every target, and the cargo command that knows how to call it.
+/// Linker and C compiler for Windows.
+const MINGW: &str = "gcc-mingw-w64-x86-64-posix";
+const MINGW_GCC: &str = "x86_64-w64-mingw32-gcc-posix";
+
+/// C compiler for macOS, and the cargo command that knows how to call it.
 const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// Debian's compiler that comes with the sources of its standard library.
@@ -57,17 +61,17 @@ pub fn run(context: &Context) -> Result<()> {
 struct Tools {
     rustc: PathBuf,
     cargo: PathBuf,
-    /// cargo-zigbuild and our stand-in for dlltool.
+    /// cargo-zigbuild and the compiler.
     path: Vec<PathBuf>,
     zig: PathBuf,
-    /// Empty libraries that Windows' linker is told to want.
-    stubs: PathBuf,
+    /// What rustc wants at both ends of a program for Windows.
+    start_files: PathBuf,
     target_dir: PathBuf,
 }
 
 impl Tools {
     fn ready(context: &Context) -> Result<Self> {
-        setup::ensure_packages(context, &["binutils"])?;
+        setup::ensure_packages(context, &[MINGW])?;
         let compiler = compiler(context)?;
         let zig_bin = setup::python_tools(context, ZIG)?;
         let zig = cmd!(
@@ -79,25 +83,15 @@ impl Tools {
         let cargo = cmd!("rustup", "which", "cargo").stderr_null().read();
         let folder = context.cache.folder("cross")?;
         let bin = folder.join("bin");
-        let stubs = folder.join("stubs");
         fs::create_dir_all(&bin)?;
-        fs::create_dir_all(&stubs)?;
-        let script = |name: &str, text: &str| write_script(&bin.join(name), text);
-        script("rustc", &compiler_script(&compiler))?;
-        // rustc asks MinGW's dlltool for import libraries; zig's does the same job.
-        script(
-            "x86_64-w64-mingw32-dlltool",
-            &format!("#!/bin/sh\nexec '{}' dlltool \"$@\"\n", zig.display()),
-        )?;
-        for name in ["libssp.a", "libssp_nonshared.a"] {
-            fs::write(stubs.join(name), "!<arch>\n")?;
-        }
+        let rustc = bin.join("rustc");
+        write_script(&rustc, &compiler_script(&compiler))?;
         Ok(Self {
-            rustc: bin.join("rustc"),
+            start_files: start_files(&compiler, &rustc, folder.join("start-files"))?,
+            rustc,
             cargo: cargo.map_or_else(|_| PathBuf::from("cargo"), PathBuf::from),
             path: vec![bin, zig_bin],
             zig,
-            stubs,
             target_dir: folder.join("target"),
         })
     }
@@ -114,24 +108,46 @@ impl Tools {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = self.path.iter().cloned().chain(std::env::split_paths(&path));
         let path = std::env::join_paths(path).unwrap_or_default();
-        let flags = match target {
-            WINDOWS => format!("-L native={}", self.stubs.display()),
-            _ => String::new(),
+        let program = match target {
+            WINDOWS => self.cargo.clone(),
+            _ => PathBuf::from("cargo-zigbuild"),
         };
-        cmd("cargo-zigbuild", line)
+        cmd(program, line)
             .dir(&context.root)
             .env("PATH", path)
             .env("CARGO", &self.cargo)
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
             .env("CARGO_TARGET_DIR", &self.target_dir)
+            .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", MINGW_GCC)
+            .env(
+                "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS",
+                format!("-L native={}", self.start_files.display()),
+            )
+            .env("CC_x86_64_pc_windows_gnu", MINGW_GCC)
             .env("RUSTC", &self.rustc)
             // The standard library's own features are nightly's.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", flags)
             // The stable interface of Python needs no Python of the target.
             .env("PYO3_NO_PYTHON", "1")
+            .env_remove("RUSTFLAGS")
             .env_remove("RUSTUP_TOOLCHAIN")
     }
+}
+
+/// The objects that a standard library made by cargo lacks: a whole toolchain has them ready.
+fn start_files(compiler: &Path, rustc: &Path, folder: PathBuf) -> Result<PathBuf> {
+    fs::create_dir_all(&folder)?;
+    for entry in fs::read_dir(compiler.join("usr/src"))? {
+        let sources = entry?.path().join("library/rtstartup");
+        for name in ["rsbegin", "rsend"] {
+            let object = folder.join(name).with_extension("o");
+            let source = sources.join(name).with_extension("rs");
+            cmd!(rustc, "--target", WINDOWS, "--emit=obj", "-o", object, source)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .run()?;
+        }
+    }
+    Ok(folder)
 }
 
 /// Debian's compiler and what it needs beyond what is installed, unpacked in the cache.

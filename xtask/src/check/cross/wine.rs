@@ -30,11 +30,34 @@ pub fn run(context: &Context, example: &Path, command: &Path) -> Result<()> {
         return Ok(());
     }
     context.ui.step("Run under Wine", |step| {
+        for program in [example, command] {
+            step.run(random_library(context, program))?;
+        }
         let wine = Wine::start(step)?;
         let outcome = CASES.iter().try_for_each(|case| judge(step, &wine, example, command, *case));
         wine.stop();
         outcome
     })
+}
+
+/// Wine before 9 lacks a library that every program of Rust imports: it is put beside the program.
+fn random_library(context: &Context, program: &Path) -> Expression {
+    let source = context.root.join("xtask/src/check/cross/bcryptprimitives.c");
+    let library = program.with_file_name("bcryptprimitives.dll");
+    cmd!(super::MINGW_GCC, "-shared", "-O1", "-o", library, source, "-ladvapi32")
+}
+
+/// How a program ended.
+struct Call {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}exit code {}", self.stdout, self.stderr, self.code)
+    }
 }
 
 struct Wine {
@@ -46,10 +69,37 @@ impl Wine {
         let wine = Self { prefix: tempfile::tempdir()? };
         // The first start makes the registry and the drive; without a display it only warns.
         step.say("making a Wine environment");
-        step.run(wine.run("wineboot", ["--init"]))?;
-        step.run(wine.run(wine_server(), ["--wait"]))?;
-        step.run(wine.run(wine_server(), ["--persistent"]))?;
+        for (program, option) in
+            [("wineboot", "--init"), (&wine_server(), "--wait"), (&wine_server(), "--persistent")]
+        {
+            let call = wine.call(program, [option], &[])?;
+            ensure!(call.code == 0, "`{program} {option}` failed: {}", call.stderr);
+        }
         Ok(wine)
+    }
+
+    /// Runs a program to its end. Its output goes through files: a pipe stays open as long as the
+    /// server and the services that the program started.
+    fn call<'a>(
+        &self,
+        program: &str,
+        args: impl IntoIterator<Item = &'a str>,
+        variables: &[(&str, String)],
+    ) -> Result<Call> {
+        let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+        let mut expression = self
+            .run(program, args)
+            .unchecked()
+            .stdout_path(stdout.path())
+            .stderr_path(stderr.path());
+        for (name, value) in variables {
+            expression = expression.env(name, value);
+        }
+        let code = expression.run()?.status.code().unwrap_or(-1);
+        let text = |path: &Path| -> Result<String> {
+            Ok(String::from_utf8_lossy(&fs::read(path)?).replace("\r\n", "\n"))
+        };
+        Ok(Call { code, stdout: text(stdout.path())?, stderr: text(stderr.path())? })
     }
 
     fn run<'a>(
@@ -68,7 +118,7 @@ impl Wine {
     }
 
     fn stop(&self) {
-        let _ = self.run(wine_server(), ["--kill"]).stderr_null().run();
+        let _ = self.call(&wine_server(), ["--kill"], &[]);
     }
 }
 
@@ -89,34 +139,26 @@ fn judge(
 ) -> Result<()> {
     let set =
         ["reg", "add", KEY, "/v", "PROCESSOR_ARCHITECTURE", "/t", "REG_SZ", "/d", value, "/f"];
-    step.run(wine.run("wine", set))?;
+    let set = wine.call("wine", set, &[])?;
+    ensure!(set.code == 0, "Wine's registry cannot be changed: {}", set.stderr);
     // What the tag of a wheel that is built here follows from, whatever the program is compiled for.
-    let said = wine.run("wine", [example.to_str().unwrap_or_default()]).read()?;
-    let host: Value = serde_json::from_str(&said).unwrap_or_default();
+    let said = wine.call("wine", [example.to_str().unwrap_or_default()], &[])?;
+    let host: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
     let is_right = host["arch"] == arch && host["tag"] == format!("win_{arch}");
-    ensure!(is_right && host["process_arch"] == "amd64", wrong(value, arch, &said));
-    let command = command.to_str().unwrap_or_default();
-    let call = |args: &[&str], variables: &[(&str, String)]| -> Result<(i32, String, String)> {
-        let mut line = vec![command];
-        line.extend(args);
-        let mut expression = wine.run("wine", line).unchecked().stdout_capture().stderr_capture();
-        for (name, value) in variables {
-            expression = expression.env(name, value);
-        }
-        let output = expression.run()?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("\r\n", "\n");
-        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
+    ensure!(is_right && host["process_arch"] == "amd64", wrong(value, arch, &said.to_string()));
+    let program = command.to_str().unwrap_or_default();
+    let call = |args: &[&str], variables: &[(&str, String)]| {
+        wine.call("wine", [program].into_iter().chain(args.iter().copied()), variables)
     };
 
     // Nothing is installed, so the command says whose QEMU it looked for.
-    let (code, _, told) = call(&["qemu"], &[])?;
+    let told = call(&["qemu"], &[])?;
     let expect = format!("QEMU for {arch} guests (qemu-system-{qemu_name}) not found");
-    ensure!(code == 1 && told.contains(&expect), wrong(value, &expect, &told));
-    let (code, list, told) = call(&["list", "--json"], &[])?;
-    ensure!(
-        code == 0 && list.trim() == "[]",
-        wrong(value, "an empty list", &format!("{list}{told}"))
-    );
+    let is_right = told.code == 1 && told.stderr.contains(&expect);
+    ensure!(is_right, wrong(value, &expect, &told.to_string()));
+    let told = call(&["list", "--json"], &[])?;
+    let is_right = told.code == 0 && told.stdout.trim() == "[]";
+    ensure!(is_right, wrong(value, "an empty list", &told.to_string()));
 
     // The fat bundle: the hardware's half is taken, whatever this program was compiled for.
     let fat = tempfile::tempdir()?;
@@ -127,15 +169,13 @@ fn judge(
     }
     let folder = fat.path().display().to_string();
     let folder = format!("Z:{}", folder.replace('/', "\\"));
-    let (code, found, told) = call(&["qemu", "--json"], &[("QUICKSAND_QEMU_DIR", folder)])?;
-    let answer: Value = serde_json::from_str(&found).unwrap_or_default();
+    let found = call(&["qemu", "--json"], &[("QUICKSAND_QEMU_DIR", folder)])?;
+    let answer: Value = serde_json::from_str(&found.stdout).unwrap_or_default();
     let binary = answer["qemu_binary"].as_str().unwrap_or_default().replace('\\', "/");
     let half = PathBuf::from(package_layout::qemu::fat_dir(arch).unwrap_or_default());
     let expect = half.join(format!("qemu-system-{qemu_name}.exe"));
-    ensure!(
-        code == 0 && Path::new(&binary).ends_with(&expect),
-        wrong(value, &expect.display().to_string(), &format!("{found}{told}"))
-    );
+    let is_right = found.code == 0 && Path::new(&binary).ends_with(&expect);
+    ensure!(is_right, wrong(value, &expect.display().to_string(), &found.to_string()));
     step.say(format!("{value}: {arch}"));
     Ok(())
 }
