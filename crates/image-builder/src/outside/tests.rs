@@ -1,3 +1,5 @@
+//! Bakes of small recipes on a small base that the test makes; no mirror and no machine.
+
 use super::*;
 use crate::{ext4, qcow2, tree::Node};
 use std::sync::Mutex;

@@ -1,3 +1,5 @@
+//! Tars and layouts that the tests make, those of a hostile maker among them.
+
 use super::*;
 use crate::tree::Kind;
 
