@@ -36,6 +36,9 @@ const BURST_TIME: Duration = Duration::from_millis(24);
 /// How often the guest must answer after a burst. Whoever reads the keys may wait behind others for
 /// the processor, and the agent is one of them: each of its turns is one that the reader had too.
 const BURST_ANSWERS: u32 = 3;
+/// How much longer than for its answers the guest is then left alone: the slower it answers, the
+/// more it has to do, and drawing a character takes longer than an answer.
+const BURST_REST: u32 = 3;
 /// How often the guest asks the tablet what happened, and again for each thing that did.
 const POLL_TIME: Duration = Duration::from_millis(10);
 /// How long the guest may take to show that it keeps up, when its agent answers at all.
@@ -232,10 +235,12 @@ impl Machine {
             for keys in burst {
                 self.send_keys(keys, TYPE_HOLD_MS).await?;
             }
+            let sent = Instant::now();
             for _ in 0..BURST_ANSWERS {
                 self.keeps_up().await;
             }
-            tokio::time::sleep_until(begin + BURST_TIME).await;
+            let rest = sent.elapsed() * BURST_REST;
+            tokio::time::sleep_until((begin + BURST_TIME).max(Instant::now() + rest)).await;
         }
         Ok(())
     }
