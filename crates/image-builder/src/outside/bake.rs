@@ -27,6 +27,9 @@ use std::{
 /// zstd's level for disks, as everywhere in this project.
 const DISK_LEVEL: i32 = 9;
 
+/// Where mmdebstrap names the repository that it installs from.
+const APT_LIST: &[u8] = b"etc/apt/sources.list";
+
 /// How a bake is done.
 pub struct Options<'a> {
     /// Where the finished files are written.
@@ -172,6 +175,10 @@ impl Maker<'_> {
             if let Some(node) = below.get(path.as_bytes()) {
                 installed.put(path, node.clone())?;
             }
+        }
+        // So does apt, whose list would be left in the image where the base has none of this name.
+        if below.get(APT_LIST).is_none() {
+            installed.remove(APT_LIST);
         }
         let tree = assemble::overlay(installed, below, self.recipe, &inputs.packages)?;
         (self.options.say)("Writing the overlay");

@@ -28,7 +28,7 @@ packages = []
 commands = []
 # What is left out again: `*` matches inside one name, `**` across folders.
 exclude = ["/usr/share/doc/**", "/usr/share/info/**", "/usr/share/locale/**", "/usr/share/man/**"]
-keep = ["/usr/share/doc/*/copyright"]
+keep = ["/usr/share/doc/*/copyright", "/usr/share/doc/apt/examples/**"]
 
 [defaults]                           # what a sandbox gets that does not say otherwise
 memory = "512M"
