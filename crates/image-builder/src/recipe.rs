@@ -172,6 +172,14 @@ impl Recipe {
         }
     }
 
+    /// All that the recipe itself says, for a cache's key. Its files are named by their place in the
+    /// machine alone: where the recipe lies makes no other image.
+    pub fn identity(&self) -> String {
+        let mut body = self.body.clone();
+        body.file.iter_mut().for_each(|file| file.source = None);
+        format!("{} {body:?}", self.name)
+    }
+
     /// Where its lock lies.
     pub fn lock_path(&self) -> PathBuf {
         self.folder.join("recipe.lock")

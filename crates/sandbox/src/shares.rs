@@ -53,7 +53,7 @@ impl Server {
         let server = SmbServer::builder()
             .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .user(&user, &password)
-            .require_signing(true)
+            .require_signing(false)
             .share_listing(false)
             // The password cannot be guessed, and a guest's user must not lock its root out.
             .logon_throttle(0, Duration::from_secs(1))
@@ -94,7 +94,7 @@ impl Server {
 
     fn options(&self) -> String {
         format!(
-            "ip={},username={},password={},vers=3.1.1,sec=ntlmsspi,uid=0,gid=0,file_mode=0777,\
+            "ip={},username={},password={},vers=3.1.1,sec=ntlmssp,uid=0,gid=0,file_mode=0777,\
              dir_mode=0777,mfsymlinks,cache=strict,actimeo=1,rsize=1048576,wsize=1048576",
             ADDRESS.ip(),
             self.user,

@@ -68,7 +68,7 @@ impl Baker<'_> {
         key.add("below", name_of(&below.entry));
         key.add("rootfs", name_of(rootfs));
         for layer in self.recipe.layers() {
-            key.add("recipe", format!("{} {:?}", layer.name, layer.body).as_bytes());
+            key.add("recipe", layer.identity().as_bytes());
             for file in &layer.body.file {
                 key.add(file.path.as_str(), &layer.content(file)?);
             }

@@ -189,7 +189,7 @@ impl Baker<'_> {
         let mut key = self.key("disk", &sources)?;
         key.add("rootfs", name_of(rootfs));
         key.add("kernel", kernel.map_or(&[], name_of));
-        key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
+        key.add("recipe", self.recipe.identity().as_bytes());
         for file in &self.recipe.body.file {
             key.add(file.path.as_str(), &self.recipe.content(file)?);
         }
@@ -240,7 +240,7 @@ impl Baker<'_> {
             "sbom.rs",
         ];
         let mut key = self.key("wheel", &sources)?;
-        key.add("recipe", format!("{} {:?}", self.recipe.name, self.recipe.body).as_bytes());
+        key.add("recipe", self.recipe.identity().as_bytes());
         key.add("lock", format!("{:?}", self.lock).as_bytes());
         key.add("version", version.as_bytes());
         for (made, name) in files {
