@@ -35,7 +35,7 @@ const WINDOWS: &str = "x86_64-pc-windows-gnu";
 const TARGETS: &[(&str, &[&str])] = &[(WINDOWS, LINUX_ONLY), ("aarch64-apple-darwin", LINUX_ONLY)];
 
 /// Init and agent of a Linux guest; what boots it in tests.
-const LINUX_ONLY: &[&str] = &["guest-agent"];
+const LINUX_ONLY: &[&str] = &["guest-agent", "vm-tests"];
 
 /// Builds and runs, then type-checks.
 pub fn run(context: &Context) -> Result<()> {
