@@ -48,7 +48,6 @@ const SETTINGS: u8 = 4;
 /// The port, open for the life of the agent.
 pub struct Port {
     device: OwnedFd,
-    hangups: AsyncFd<OwnedFd>,
     /// The start of a connection that was found at the end of the one before.
     ahead: Rc<RefCell<Vec<u8>>>,
     /// A wish to begin anew that was found at the end of the connection before.
@@ -74,11 +73,16 @@ impl Port {
     fn open(node: &str) -> io::Result<Port> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let device = rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty())?;
+        Ok(Port { device, ahead: Rc::default(), resync: Rc::default() })
+    }
+
+    /// The port's changes, for as long as no connection looks at it: the driver takes a message from
+    /// its ring when it is polled, and then no interrupt wakes a second one that waits for it.
+    fn hangups(&self) -> io::Result<AsyncFd<OwnedFd>> {
         let hangups = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let events = epoll::EventFlags::OUT | epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&hangups, &device, epoll::EventData::new_u64(0), events)?;
-        let hangups = watch(hangups, Interest::READABLE)?;
-        Ok(Port { device, hangups, ahead: Rc::default(), resync: Rc::default() })
+        epoll::add(&hangups, &self.device, epoll::EventData::new_u64(0), events)?;
+        watch(hangups, Interest::READABLE)
     }
 
     /// Waits for a host and gives the connection to it.
@@ -86,12 +90,14 @@ impl Port {
     /// # Errors
     /// When the port cannot be watched.
     pub async fn connection(&self) -> io::Result<Connection> {
+        let hangups = self.hangups()?;
         while self.is_hung_up()? {
-            let mut guard = self.hangups.readable().await?;
+            let mut guard = hangups.readable().await?;
             let mut events = [const { MaybeUninit::uninit() }; 4];
-            epoll::wait(self.hangups.get_ref(), &mut events[..], Some(&Timespec::default()))?;
+            epoll::wait(hangups.get_ref(), &mut events[..], Some(&Timespec::default()))?;
             guard.clear_ready();
         }
+        drop(hangups);
         let device = watch(self.device.try_clone()?, Interest::READABLE | Interest::WRITABLE)?;
         if let Some(request) = self.resync.take() {
             answer(&device, &request).await?;
