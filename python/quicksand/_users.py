@@ -113,4 +113,4 @@ class SyncSandboxUser(_User):
 
 def fields(text: str) -> dict[str, Any]:
     """The fields of a user, from JSON."""
-    return {name: value for name, value in json.loads(text).items()}
+    return dict(json.loads(text))

@@ -4,7 +4,7 @@
 //! and reads give zero bytes then. Two things follow:
 //!
 //! - tokio remembers POLLHUP for ever, so that each connection registers the port anew, and the wait
-//!   for a host looks through an epoll instance of its own.
+//!   for a host looks through an epoll instance of its own, which is gone before the connection begins.
 //! - A host that leaves and returns before the guest looked is not noticed as a hang-up. Its first
 //!   bytes are HTTP/2's preface, and they begin a buffer of their own, because the device never
 //!   joins two messages in one read; such a read ends the old connection and begins the new one.

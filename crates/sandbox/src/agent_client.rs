@@ -38,8 +38,8 @@ pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.
 const MAX_ERROR: usize = 64 << 10;
-/// How often the guest is pinged while a request is open. The guest, seldom, is not woken for a
-/// message; the next one makes up for it, so that such a request is late and not lost.
+/// How often the guest is pinged while a request is open. The agent of an older image, seldom, is
+/// not woken for a message; the next one makes up for it, so that such a request is late, not lost.
 const NUDGE: Duration = Duration::from_secs(1);
 /// A ping without an answer means nothing: the guest may be paused, or busy.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
