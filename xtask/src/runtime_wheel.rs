@@ -68,14 +68,13 @@ fn compile(context: &Context, target: &Path) -> Result<duct::Expression> {
         .map(PathBuf::from)
         .or_else(|| Some(std::env::home_dir()?.join(".cargo")))
         .context("No home folder is known; set CARGO_HOME")?;
-    let flags = [
-        format!("--remap-path-prefix={}=/cargo", home.display()),
-        format!("--remap-path-prefix={}=/quicksand", context.root.display()),
-    ];
+    // Members are compiled by paths relative to the root; a flag that named it would compile the
+    // dependencies again for each checkout.
+    let flag = format!("--remap-path-prefix={}=/cargo", home.display());
     Ok(cmd("cargo", args)
         .dir(&context.root)
         .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flag)
         // The stable interface needs no interpreter to build against.
         .env("PYO3_NO_PYTHON", "1"))
 }
