@@ -34,8 +34,8 @@ const WINDOWS: &str = "x86_64-pc-windows-gnu";
 /// A target with the members that are for other systems only.
 const TARGETS: &[(&str, &[&str])] = &[(WINDOWS, LINUX_ONLY), ("aarch64-apple-darwin", LINUX_ONLY)];
 
-/// Init and agent of a Linux guest; what boots it in tests.
-const LINUX_ONLY: &[&str] = &["guest-agent", "vm-tests"];
+/// Init and agent of a Linux guest; what boots it in tests; what measures by `/proc`.
+const LINUX_ONLY: &[&str] = &["guest-agent", "vm-tests", "quicksand-bench"];
 
 /// Builds and runs, then type-checks.
 pub fn run(context: &Context) -> Result<()> {
