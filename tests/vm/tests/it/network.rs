@@ -27,6 +27,22 @@ async fn serve_on(address: &str, line: &'static str) -> u16 {
 async fn none_has_no_network_device() {
     let sandbox = vm_tests::started(vm_tests::minimal().network_mode(NetworkMode::None)).await;
     assert_eq!(run(&sandbox, "ls /sys/class/net").await, "lo");
+    assert_eq!(run(&sandbox, "cat /proc/net/route | wc -l").await, "1", "a header and no route");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_does_nothing_is_seldom_woken() {
+    let sandbox = vm_tests::started(vm_tests::minimal().network_mode(NetworkMode::None)).await;
+    let ticks = "awk '/timer|LOC:/ { n += $2 } END { print n }' /proc/interrupts";
+    // What the boot left to do comes first.
+    super::eventually("an idle guest", Duration::from_secs(60), async || {
+        let before: u64 = run(&sandbox, ticks).await.parse().unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let after: u64 = run(&sandbox, ticks).await.parse().unwrap();
+        // A timer that cannot count further than 27 ms would have ticked 110 times.
+        after - before < 60
+    })
+    .await;
 }
 
 #[test]
