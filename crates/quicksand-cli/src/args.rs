@@ -2,11 +2,20 @@
 //!
 //! Pure data; what the commands do is in the modules named after them.
 
+mod dev;
+mod machine;
+mod packages;
+mod save;
+
+pub use dev::{BakeArgs, DevAction, DevArgs, NewImageArgs};
+pub use machine::MachineArgs;
+pub use packages::{CleanArgs, InstallArgs, ListArgs, UninstallArgs};
+pub use save::{SaveAction, SaveArgs, SavePlace};
+
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
-use serde_json::{Map, Value, json};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all went well; 1 something failed; 2 the command line was wrong.
@@ -125,271 +134,6 @@ pub struct RunArgs {
     pub machine: MachineArgs,
 }
 
-/// The options that describe a machine; they are those of `Sandbox(...)` in Python.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Machine")]
-pub struct MachineArgs {
-    /// The guest's architecture: amd64 or arm64 [default: the host's]
-    #[arg(long)]
-    pub arch: Option<String>,
-
-    /// Memory, such as 512M or 2G; a bare number is in MiB [default: the image's, or 512M]
-    #[arg(short = 'm', long, value_name = "SIZE")]
-    pub memory: Option<String>,
-
-    /// Number of virtual processors [default: the image's, or 1]
-    #[arg(long, value_name = "N")]
-    pub cpus: Option<u64>,
-
-    /// Grow the disk and its file system to this size [default: the image's]
-    #[arg(long, value_name = "SIZE")]
-    pub disk_size: Option<String>,
-
-    /// What the guest may reach [default: mounts-only]
-    #[arg(long, value_enum, value_name = "MODE")]
-    pub network: Option<Network>,
-
-    /// With --network full, the only thing to reach: a domain, address or network[:PORT]
-    #[arg(long, value_name = "WHAT")]
-    pub allow: Vec<String>,
-
-    /// Share a folder of the host; ro: to read only; 9p: without a network
-    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:9p]", value_parser = volume)]
-    pub volume: Vec<Value>,
-
-    /// Lead a TCP port of the host into the guest
-    #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
-    pub publish: Vec<Value>,
-
-    /// Seconds until a start is given up [default: 60; software emulation 600]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
-    pub boot_timeout: Option<f64>,
-
-    /// What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]
-    #[arg(long)]
-    pub accel: Option<String>,
-
-    /// How the agent is reached: auto, socket or tcp [default: auto]
-    #[arg(long)]
-    pub transport: Option<String>,
-
-    /// Give the machine a screen, and serve it by VNC on a loopback port, with a password
-    #[arg(long)]
-    pub enable_display: bool,
-
-    /// What a start waits for: the agent's first answer, or the end of the guest's boot
-    /// [default: agent]
-    #[arg(long, value_name = "EVENT")]
-    pub wait_for: Option<String>,
-
-    /// A word to append to QEMU's command line
-    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    pub extra_args: Vec<String>,
-}
-
-/// What `install` and `uninstall` take.
-const NAMES: &str = "\
-Names: qemu, qemu-cross, minimal, debian, ubuntu, alpine, debian-desktop, ubuntu-desktop, alpine-desktop, \
-debian-agent, and all; a version follows as in `debian==0.1.0`. Wheels are chosen by the hardware and \
-by Python's tag, compared with the index's sha256 and verified; all are put in place, or none.";
-
-/// The options of `quicksand install`.
-#[derive(Debug, Args)]
-#[command(after_help = NAMES)]
-pub struct InstallArgs {
-    /// What to install: names, or paths of wheels
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-
-    /// The index to ask (PEP 503 or 691) [default: pip's configuration, such as PIP_INDEX_URL]
-    #[arg(short = 'i', long, value_name = "URL")]
-    pub index_url: Option<String>,
-
-    /// A folder of wheels, or a page that links to wheels, to look at first
-    #[arg(short = 'f', long, value_name = "FOLDER_OR_URL")]
-    pub find_links: Vec<String>,
-
-    /// Ask no index, whatever pip's configuration says
-    #[arg(long, conflicts_with = "index_url")]
-    pub no_index: bool,
-
-    /// Take the newest version even if another one is installed
-    #[arg(short = 'U', long)]
-    pub upgrade: bool,
-
-    /// The interpreter or environment to install into [default: the one of this command, else the
-    /// active one, else the user's data folder]
-    #[arg(long, value_name = "PATH")]
-    pub python: Option<std::path::PathBuf>,
-}
-
-/// The options of `quicksand uninstall`.
-#[derive(Debug, Args)]
-#[command(after_help = NAMES)]
-pub struct UninstallArgs {
-    /// What to uninstall
-    #[arg(required = true, value_name = "NAME")]
-    pub names: Vec<String>,
-
-    /// The interpreter or environment to uninstall from [default: as for install]
-    #[arg(long, value_name = "PATH")]
-    pub python: Option<std::path::PathBuf>,
-}
-
-/// The options of `quicksand clean`.
-#[derive(Debug, Args)]
-pub struct CleanArgs {
-    /// The saves of the home folder instead of the working folder's, and all caches
-    #[arg(long)]
-    pub global: bool,
-
-    /// Do not ask
-    #[arg(short = 'y', long)]
-    pub yes: bool,
-}
-
-/// The options of `quicksand list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Also packages without an image, and the names that can be installed
-    #[arg(long)]
-    pub all: bool,
-
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The options of `quicksand dev`.
-#[derive(Debug, Args)]
-pub struct DevArgs {
-    #[command(subcommand)]
-    pub action: DevAction,
-}
-
-/// What to do about images of one's own.
-#[derive(Debug, Subcommand)]
-pub enum DevAction {
-    /// Make a folder with a recipe to edit, for an image on an installed one
-    NewImage(NewImageArgs),
-    /// Bake the recipe in a folder, boot the image to prove it, and pack its wheel
-    Bake(BakeArgs),
-}
-
-/// The options of `quicksand dev new-image`.
-#[derive(Debug, Args)]
-pub struct NewImageArgs {
-    /// The image's name: lower-case words of letters and digits, joined by dashes
-    pub name: String,
-
-    /// The installed image that it lies on
-    #[arg(long, value_name = "IMAGE")]
-    pub base: String,
-
-    /// The folder to make NAME in [default: the working folder]
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<std::path::PathBuf>,
-}
-
-/// The options of `quicksand dev bake`.
-#[derive(Debug, Args)]
-pub struct BakeArgs {
-    /// The folder with recipe.toml
-    #[arg(default_value = ".")]
-    pub dir: std::path::PathBuf,
-
-    /// Where the image's files and its wheel are written [default: DIR/dist]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<std::path::PathBuf>,
-
-    /// The guest's architecture: amd64 or arm64 [default: the host's]
-    #[arg(long)]
-    pub arch: Option<String>,
-
-    /// Renew recipe.lock: take the base, the root file system and the packages as they are now
-    #[arg(long)]
-    pub update: bool,
-
-    /// Do not boot the image to prove it
-    #[arg(long)]
-    pub no_boot: bool,
-}
-
-/// The options of `quicksand save`.
-#[derive(Debug, Args)]
-pub struct SaveArgs {
-    #[command(subcommand)]
-    pub action: SaveAction,
-}
-
-/// What to do with saves. A save is given by its name, or by the path of its folder.
-#[derive(Debug, Subcommand)]
-pub enum SaveAction {
-    /// List the saves, damaged ones too
-    List {
-        #[command(flatten)]
-        place: SavePlace,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show what a save holds
-    Show {
-        /// Its name or path
-        name: String,
-        #[command(flatten)]
-        place: SavePlace,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Check saves completely; fails when one is damaged
-    Validate {
-        /// Their names or paths
-        #[arg(required = true)]
-        names: Vec<String>,
-        #[command(flatten)]
-        place: SavePlace,
-    },
-    /// Remove saves
-    Remove {
-        /// Their names or paths
-        #[arg(required = true)]
-        names: Vec<String>,
-        #[command(flatten)]
-        place: SavePlace,
-    },
-    /// Write a save to one file, for another machine
-    Export {
-        /// Its name or path
-        name: String,
-        /// The file [default: NAME.tar]
-        file: Option<std::path::PathBuf>,
-        #[command(flatten)]
-        place: SavePlace,
-    },
-    /// Make a save from an exported file, whoever it came from
-    Import {
-        /// The file
-        file: std::path::PathBuf,
-        /// Its name or path [default: the file's name]
-        name: Option<String>,
-        #[command(flatten)]
-        place: SavePlace,
-        /// Replace a save of that name
-        #[arg(long)]
-        replace: bool,
-    },
-}
-
-/// Where saves are.
-#[derive(Debug, Args)]
-pub struct SavePlace {
-    /// The folder of saves [default: .quicksand/sandboxes]
-    #[arg(long, value_name = "FOLDER")]
-    pub workspace: Option<std::path::PathBuf>,
-}
-
 /// The options of `quicksand view`.
 #[derive(Debug, Args)]
 pub struct ViewArgs {
@@ -469,62 +213,6 @@ pub enum LogLevel {
     Trace,
 }
 
-/// What the guest may reach.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Network {
-    /// No network at all
-    None,
-    /// Shares and published ports alone
-    MountsOnly,
-    /// The internet
-    Full,
-}
-
-impl MachineArgs {
-    /// The options as the object that `SandboxConfig::from_value` reads; what was not given is
-    /// left out.
-    pub fn to_options(&self, image: &str) -> Value {
-        let mut options = Map::new();
-        options.insert("image".into(), json!(image));
-        let mut put = |name: &str, value: Value| {
-            if !value.is_null() {
-                options.insert(name.into(), value);
-            }
-        };
-        put("arch", json!(self.arch));
-        put("memory", json!(self.memory));
-        put("cpus", json!(self.cpus));
-        put("disk_size", json!(self.disk_size));
-        put("network_mode", json!(self.network.map(Network::option)));
-        put("port_forwards", json!(self.publish));
-        put("mounts", json!(self.volume));
-        if !self.allow.is_empty() {
-            put("allow", json!(self.allow));
-        }
-        put("boot_timeout", json!(self.boot_timeout));
-        put("accel", json!(self.accel));
-        put("transport", json!(self.transport));
-        if self.enable_display {
-            put("enable_display", json!(true));
-            // Whoever asks for a screen at the command line wants to look at it.
-            put("vnc", json!("port"));
-        }
-        put("wait_for", json!(self.wait_for));
-        put("extra_qemu_args", json!(self.extra_args));
-        Value::Object(options)
-    }
-}
-
-impl Network {
-    fn option(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::MountsOnly => "mounts_only",
-            Self::Full => "full",
-        }
-    }
-}
-
 impl LogLevel {
     /// The name that tracing's filters know.
     pub fn directive(self) -> &'static str {
@@ -539,6 +227,7 @@ impl LogLevel {
     }
 }
 
+/// Reads a number of seconds.
 fn seconds(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -546,102 +235,14 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "allowed is a number of seconds above 0".into())
 }
 
-/// Reads `HOST:GUEST[:ro][:9p]` into the JSON form of a mount. A colon of a Windows drive belongs to
-/// the host's path, and so does every colon before the guest's, which begins with `/`.
-fn volume(text: &str) -> Result<Value, String> {
-    let mut rest = text;
-    let (mut readonly, mut kind) = (false, "cifs");
-    loop {
-        rest = match rest.rsplit_once(':') {
-            Some((before, "ro")) => {
-                readonly = true;
-                before
-            }
-            Some((before, "rw")) => before,
-            Some((before, "9p")) => {
-                kind = "9p";
-                before
-            }
-            _ => break,
-        };
-    }
-    match rest.rsplit_once(":/") {
-        Some((host, guest)) if !host.is_empty() && !guest.contains(':') => {
-            let guest = format!("/{guest}");
-            Ok(json!({"host": host, "guest": guest, "readonly": readonly, "type": kind}))
-        }
-        _ => Err("allowed is HOST:GUEST[:ro][:9p], for example ./code:/mnt/code:ro".into()),
-    }
-}
-
-/// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
-fn forward(text: &str) -> Result<Value, String> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let is_port = |part: &str| part.parse::<u16>().is_ok_and(|port| port > 0);
-    let side = |address: Option<&str>, port: &str| match (address, port.parse::<u16>()) {
-        (None, Ok(port)) => json!(port),
-        (Some(address), Ok(port)) => json!({"address": address, "port": port}),
-        (_, Err(_)) => Value::Null,
-    };
-    let (host, guest) = match *parts.as_slice() {
-        [host, guest] => ((None, host), (None, guest)),
-        [address, host, guest] if is_port(host) => ((Some(address), host), (None, guest)),
-        [host, address, guest] => ((None, host), (Some(address), guest)),
-        [address, host, inner, guest] => ((Some(address), host), (Some(inner), guest)),
-        _ => return Err("allowed is [ADDR:]HOST:[ADDR:]GUEST, for example 8080:80".into()),
-    };
-    if !is_port(host.1) || !is_port(guest.1) {
-        return Err("ports are numbers from 1 to 65535, for example 8080:80".into());
-    }
-    Ok(json!({"host": side(host.0, host.1), "guest": side(guest.0, guest.1)}))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn published_ports_in_all_forms() {
-        for (text, expect) in [
-            ("8080:80", json!({"host": 8080, "guest": 80})),
-            ("0.0.0.0:8080:80", json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80})),
-            (
-                "8080:10.0.2.15:80",
-                json!({"host": 8080, "guest": {"address": "10.0.2.15", "port": 80}}),
-            ),
-            (
-                "127.0.0.2:8080:10.0.2.15:80",
-                json!({"host": {"address": "127.0.0.2", "port": 8080},
-                       "guest": {"address": "10.0.2.15", "port": 80}}),
-            ),
-        ] {
-            assert_eq!(forward(text).unwrap(), expect, "{text}");
-        }
-        for text in ["", "80", "0:80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
-            forward(text).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn volumes_in_all_forms() {
-        let mount = |host: &str, guest: &str, readonly: bool, kind: &str| json!({"host": host, "guest": guest, "readonly": readonly, "type": kind});
-        for (text, expect) in [
-            ("/a:/b", mount("/a", "/b", false, "cifs")),
-            ("./a:/b:ro", mount("./a", "/b", true, "cifs")),
-            ("/a:/b:9p:ro", mount("/a", "/b", true, "9p")),
-            ("/a:b:/c:rw", mount("/a:b", "/c", false, "cifs")),
-            ("C:\\a:/b", mount("C:\\a", "/b", false, "cifs")),
-        ] {
-            assert_eq!(volume(text).unwrap(), expect, "{text}");
-        }
-        for text in ["", "/a", ":/b", "/a:b", "/a:ro", "/a:/b:rx"] {
-            volume(text).unwrap_err();
-        }
     }
 
     #[test]

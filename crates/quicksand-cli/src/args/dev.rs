@@ -1,0 +1,58 @@
+//! The options of `quicksand dev`.
+
+use clap::{Args, Subcommand};
+
+/// The options of `quicksand dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    #[command(subcommand)]
+    pub action: DevAction,
+}
+
+/// What to do about images of one's own.
+#[derive(Debug, Subcommand)]
+pub enum DevAction {
+    /// Make a folder with a recipe to edit, for an image on an installed one
+    NewImage(NewImageArgs),
+    /// Bake the recipe in a folder, boot the image to prove it, and pack its wheel
+    Bake(BakeArgs),
+}
+
+/// The options of `quicksand dev new-image`.
+#[derive(Debug, Args)]
+pub struct NewImageArgs {
+    /// The image's name: lower-case words of letters and digits, joined by dashes
+    pub name: String,
+
+    /// The installed image that it lies on
+    #[arg(long, value_name = "IMAGE")]
+    pub base: String,
+
+    /// The folder to make NAME in [default: the working folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<std::path::PathBuf>,
+}
+
+/// The options of `quicksand dev bake`.
+#[derive(Debug, Args)]
+pub struct BakeArgs {
+    /// The folder with recipe.toml
+    #[arg(default_value = ".")]
+    pub dir: std::path::PathBuf,
+
+    /// Where the image's files and its wheel are written [default: DIR/dist]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<std::path::PathBuf>,
+
+    /// The guest's architecture: amd64 or arm64 [default: the host's]
+    #[arg(long)]
+    pub arch: Option<String>,
+
+    /// Renew recipe.lock: take the base, the root file system and the packages as they are now
+    #[arg(long)]
+    pub update: bool,
+
+    /// Do not boot the image to prove it
+    #[arg(long)]
+    pub no_boot: bool,
+}

@@ -1,0 +1,217 @@
+//! The options that describe a machine, and their meaning in a sandbox's configuration.
+
+use super::seconds;
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+/// The options that describe a machine; they are those of `Sandbox(...)` in Python.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// The guest's architecture: amd64 or arm64 [default: the host's]
+    #[arg(long)]
+    pub arch: Option<String>,
+
+    /// Memory, such as 512M or 2G; a bare number is in MiB [default: the image's, or 512M]
+    #[arg(short = 'm', long, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    /// Number of virtual processors [default: the image's, or 1]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u64>,
+
+    /// Grow the disk and its file system to this size [default: the image's]
+    #[arg(long, value_name = "SIZE")]
+    pub disk_size: Option<String>,
+
+    /// What the guest may reach [default: mounts-only]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub network: Option<Network>,
+
+    /// With --network full, the only thing to reach: a domain, address or network[:PORT]
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<String>,
+
+    /// Share a folder of the host; ro: to read only; 9p: without a network
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:9p]", value_parser = volume)]
+    pub volume: Vec<Value>,
+
+    /// Lead a TCP port of the host into the guest
+    #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
+    pub publish: Vec<Value>,
+
+    /// Seconds until a start is given up [default: 60; software emulation 600]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    pub boot_timeout: Option<f64>,
+
+    /// What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]
+    #[arg(long)]
+    pub accel: Option<String>,
+
+    /// How the agent is reached: auto, socket or tcp [default: auto]
+    #[arg(long)]
+    pub transport: Option<String>,
+
+    /// Give the machine a screen, and serve it by VNC on a loopback port, with a password
+    #[arg(long)]
+    pub enable_display: bool,
+
+    /// What a start waits for: the agent's first answer, or the end of the guest's boot
+    /// [default: agent]
+    #[arg(long, value_name = "EVENT")]
+    pub wait_for: Option<String>,
+
+    /// A word to append to QEMU's command line
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub extra_args: Vec<String>,
+}
+
+/// What the guest may reach.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Network {
+    /// No network at all
+    None,
+    /// Shares and published ports alone
+    MountsOnly,
+    /// The internet
+    Full,
+}
+
+impl MachineArgs {
+    /// The options as the object that `SandboxConfig::from_value` reads; what was not given is
+    /// left out.
+    pub fn to_options(&self, image: &str) -> Value {
+        let mut options = Map::new();
+        options.insert("image".into(), json!(image));
+        let mut put = |name: &str, value: Value| {
+            if !value.is_null() {
+                options.insert(name.into(), value);
+            }
+        };
+        put("arch", json!(self.arch));
+        put("memory", json!(self.memory));
+        put("cpus", json!(self.cpus));
+        put("disk_size", json!(self.disk_size));
+        put("network_mode", json!(self.network.map(Network::option)));
+        put("port_forwards", json!(self.publish));
+        put("mounts", json!(self.volume));
+        if !self.allow.is_empty() {
+            put("allow", json!(self.allow));
+        }
+        put("boot_timeout", json!(self.boot_timeout));
+        put("accel", json!(self.accel));
+        put("transport", json!(self.transport));
+        if self.enable_display {
+            put("enable_display", json!(true));
+            // Whoever asks for a screen at the command line wants to look at it.
+            put("vnc", json!("port"));
+        }
+        put("wait_for", json!(self.wait_for));
+        put("extra_qemu_args", json!(self.extra_args));
+        Value::Object(options)
+    }
+}
+
+impl Network {
+    fn option(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::MountsOnly => "mounts_only",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Reads `HOST:GUEST[:ro][:9p]` into the JSON form of a mount. A colon of a Windows drive belongs to
+/// the host's path, and so does every colon before the guest's, which begins with `/`.
+fn volume(text: &str) -> Result<Value, String> {
+    let mut rest = text;
+    let (mut readonly, mut kind) = (false, "cifs");
+    loop {
+        rest = match rest.rsplit_once(':') {
+            Some((before, "ro")) => {
+                readonly = true;
+                before
+            }
+            Some((before, "rw")) => before,
+            Some((before, "9p")) => {
+                kind = "9p";
+                before
+            }
+            _ => break,
+        };
+    }
+    match rest.rsplit_once(":/") {
+        Some((host, guest)) if !host.is_empty() && !guest.contains(':') => {
+            let guest = format!("/{guest}");
+            Ok(json!({"host": host, "guest": guest, "readonly": readonly, "type": kind}))
+        }
+        _ => Err("allowed is HOST:GUEST[:ro][:9p], for example ./code:/mnt/code:ro".into()),
+    }
+}
+
+/// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
+fn forward(text: &str) -> Result<Value, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_port = |part: &str| part.parse::<u16>().is_ok_and(|port| port > 0);
+    let side = |address: Option<&str>, port: &str| match (address, port.parse::<u16>()) {
+        (None, Ok(port)) => json!(port),
+        (Some(address), Ok(port)) => json!({"address": address, "port": port}),
+        (_, Err(_)) => Value::Null,
+    };
+    let (host, guest) = match *parts.as_slice() {
+        [host, guest] => ((None, host), (None, guest)),
+        [address, host, guest] if is_port(host) => ((Some(address), host), (None, guest)),
+        [host, address, guest] => ((None, host), (Some(address), guest)),
+        [address, host, inner, guest] => ((Some(address), host), (Some(inner), guest)),
+        _ => return Err("allowed is [ADDR:]HOST:[ADDR:]GUEST, for example 8080:80".into()),
+    };
+    if !is_port(host.1) || !is_port(guest.1) {
+        return Err("ports are numbers from 1 to 65535, for example 8080:80".into());
+    }
+    Ok(json!({"host": side(host.0, host.1), "guest": side(guest.0, guest.1)}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_in_all_forms() {
+        for (text, expect) in [
+            ("8080:80", json!({"host": 8080, "guest": 80})),
+            ("0.0.0.0:8080:80", json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80})),
+            (
+                "8080:10.0.2.15:80",
+                json!({"host": 8080, "guest": {"address": "10.0.2.15", "port": 80}}),
+            ),
+            (
+                "127.0.0.2:8080:10.0.2.15:80",
+                json!({"host": {"address": "127.0.0.2", "port": 8080},
+                       "guest": {"address": "10.0.2.15", "port": 80}}),
+            ),
+        ] {
+            assert_eq!(forward(text).unwrap(), expect, "{text}");
+        }
+        for text in ["", "80", "0:80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
+            forward(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn volumes_in_all_forms() {
+        let mount = |host: &str, guest: &str, readonly: bool, kind: &str| json!({"host": host, "guest": guest, "readonly": readonly, "type": kind});
+        for (text, expect) in [
+            ("/a:/b", mount("/a", "/b", false, "cifs")),
+            ("./a:/b:ro", mount("./a", "/b", true, "cifs")),
+            ("/a:/b:9p:ro", mount("/a", "/b", true, "9p")),
+            ("/a:b:/c:rw", mount("/a:b", "/c", false, "cifs")),
+            ("C:\\a:/b", mount("C:\\a", "/b", false, "cifs")),
+        ] {
+            assert_eq!(volume(text).unwrap(), expect, "{text}");
+        }
+        for text in ["", "/a", ":/b", "/a:b", "/a:ro", "/a:/b:rx"] {
+            volume(text).unwrap_err();
+        }
+    }
+}
