@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import _native
 from ._bridge import Begin, run, run_sync
 from ._errors import ConfigError
+from ._interact import OwnTerminal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -79,6 +80,19 @@ class BaseShell:
         size = Terminal(rows, cols)
         return lambda wake: self._session.resize(wake, size.rows, size.cols)
 
+    def _own_terminal(self) -> OwnTerminal:
+        terminal = OwnTerminal(self._write, self._resize)
+        terminal.show(self._taken().encode("utf-8", "surrogateescape"))
+        return terminal
+
+    def _shown(self, event: bytes | int | None, terminal: OwnTerminal) -> bool:
+        """Shows an event; tells whether there may be more."""
+        if isinstance(event, bytes):
+            terminal.show(event)
+        elif event is not None:
+            self._exit_code = event
+        return isinstance(event, bytes)
+
     def _signal(self, signal: int) -> Begin:
         if not 1 <= int(signal) <= 64:
             raise ConfigError(f"Invalid value for `signal`: {signal!r}", "allowed: 1 to 64")
@@ -141,6 +155,26 @@ class Shell(BaseShell):
         """Waits for the end and gives the exit code; output that nobody read is dropped."""
         while await self.read():
             pass
+        return -1 if self._exit_code is None else self._exit_code
+
+    async def interact(self) -> int:
+        """Lends this process's terminal to the shell until it ends; gives its exit code.
+
+        Every key goes to the guest, Ctrl-C too, and the shell has the terminal's size, also when
+        it changes. The terminal is as before afterwards.
+
+        Raises:
+            ConfigError: standard input or output is no terminal.
+            NotAvailableError: on Windows.
+
+        Example:
+            >>> async def look_around(sb):
+            ...     async with await sb.shell() as shell:
+            ...         return await shell.interact()
+        """
+        with self._own_terminal() as terminal:
+            while self._exit_code is None and self._shown(await run(self._next()), terminal):
+                pass
         return -1 if self._exit_code is None else self._exit_code
 
     async def close(self) -> None:
@@ -208,6 +242,13 @@ class SyncShell(BaseShell):
         """See ``quicksand.Shell.wait``."""
         while self.read():
             pass
+        return -1 if self._exit_code is None else self._exit_code
+
+    def interact(self) -> int:
+        """See ``quicksand.Shell.interact``."""
+        with self._own_terminal() as terminal:
+            while self._exit_code is None and self._shown(run_sync(self._next()), terminal):
+                pass
         return -1 if self._exit_code is None else self._exit_code
 
     def close(self) -> None:

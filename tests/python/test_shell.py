@@ -8,6 +8,7 @@ import pty
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -103,3 +104,52 @@ def test_a_signal_restores_the_terminal(terminal: Terminal, number: int) -> None
     terminal.process.send_signal(number)
     assert terminal.process.wait(20) == 128 + number
     assert termios.tcgetattr(terminal.slave) == terminal.before
+
+
+INTERACT = """
+import asyncio, sys
+from quicksand import Sandbox, sync
+
+async def main():
+    async with Sandbox(image="minimal", memory="256M") as sb:
+        async with await sb.shell("echo before; exec sh -l") as shell:
+            assert "before" in await shell.read_until("before")
+            return await shell.interact()
+
+def main_sync():
+    with sync.Sandbox(image="minimal", memory="256M") as sb, sb.shell() as shell:
+        return shell.interact()
+
+print("code", asyncio.run(main()) if sys.argv[1] == "async" else main_sync())
+"""
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_interact_lends_the_callers_terminal(kind: str) -> None:
+    terminal = Terminal([sys.executable, "-c", INTERACT, kind])
+    try:
+        assert ask(terminal, "stty size") == "30 100"
+        terminal.resize(40, 120)
+        deadline = time.monotonic() + 10
+        while ask(terminal, "stty size") != "40 120":
+            assert time.monotonic() < deadline
+        terminal.type("sleep 99\r")
+        time.sleep(1)
+        terminal.type("\x03")
+        terminal.type("echo code $?\r")
+        terminal.expect("code 130")
+        terminal.type("printf '\\303\\251|\\377|\\n'; exit 6\r")
+        terminal.expect("code 6")
+        assert terminal.process.wait(20) == 0
+        assert termios.tcgetattr(terminal.slave) == terminal.before
+    finally:
+        terminal.close()
+
+
+def test_interact_needs_a_terminal() -> None:
+    script = INTERACT.replace("asyncio.run(main())", "None")
+    done = subprocess.run(
+        [sys.executable, "-c", script, "sync"], input="", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "interact() needs a terminal" in done.stderr and "hint: " in done.stderr
