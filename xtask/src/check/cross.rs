@@ -49,7 +49,7 @@ pub fn run(context: &Context) -> Result<()> {
     wine::run(context, &built.join("examples/host.exe"), &built.join("quicksand.exe"))?;
     for (target, without) in TARGETS {
         context.ui.step(&format!("Type-check for {target}"), |step| {
-            let mut args = vec!["check", "--workspace", "--all-targets"];
+            let mut args = vec!["check", "--workspace", "--all-targets", "--keep-going"];
             without.iter().for_each(|member| args.extend(["--exclude", member]));
             step.run(tools.cargo(context, target, &args))
         })?;
