@@ -8,9 +8,11 @@ use crate::{context::Context, ui::hinted};
 use anyhow::{Context as _, Result};
 use binary_bundler::{
     closure::{Options, Root},
+    inspect::{Format, inspect_file},
     macho,
     relocate::{self, Placed, Request},
 };
+use host_platform::Arch;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -29,7 +31,7 @@ pub struct Args {
     targets: Vec<String>,
 
     /// Modules to take, by their file names (with * and ?).
-    #[arg(long = "module", value_name = "PATTERN", default_values = ["accel-*.so", "hw-display-virtio-*.so"])]
+    #[arg(long = "module", value_name = "PATTERN", default_values = MODULES)]
     modules: Vec<String>,
 
     /// The folder to make, which must not exist.
@@ -37,10 +39,14 @@ pub struct Args {
     out: PathBuf,
 }
 
+/// The modules that a sandbox can use: accelerators, and the display that an emulator keeps apart.
+pub const MODULES: [&str; 2] = ["accel-*.so", "hw-display-virtio-*.so"];
+
 /// Where the parts of an installation are.
 #[derive(Debug)]
-struct Installation {
-    root: Root,
+pub struct Installation {
+    /// The system that it belongs to.
+    pub root: Root,
     /// The folder of the programs, as a path of the root.
     programs: PathBuf,
     /// The end of programs' names.
@@ -54,24 +60,37 @@ struct Installation {
 /// Makes the tree, reads it again, and asks the loader where that is this host's.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let installation = find(&args.from)?;
-    let request = request(&installation, args)?;
-    let plan = relocate::plan(&request).map_err(crate::audit::with_hint)?;
-    context.ui.step("Relocate QEMU", |step| {
-        step.say(format!("{} files", plan.copies.len()));
-        relocate::apply(&plan, &args.out).map_err(crate::audit::with_hint)?;
-        step.say("read every file again");
-        relocate::verify(&plan, &args.out).map_err(crate::audit::with_hint)
-    })?;
-    for program in request.files.iter().filter(|file| file.to.starts_with("bin")) {
-        if cfg!(target_os = "linux") && is_of_this_host(&args.out.join(&program.to))? {
-            let listed = relocate::ask_loader(&args.out.join(&program.to))
-                .map_err(crate::audit::with_hint)?;
-            check_list(&std::path::absolute(&args.out)?, &plan, &listed)?;
-        }
-    }
+    let request = request(&installation, &args.targets, &args.modules)?;
+    let plan = make(context, &request, &args.out)?;
     println!("{}", args.out.display());
     eprintln!("{} libraries, {} files", plan.n_libraries(&request), plan.copies.len());
     Ok(())
+}
+
+/// Makes the tree `out` and proves it: every file is read again, and this host's loader is asked.
+pub fn make(context: &Context, request: &Request, out: &Path) -> Result<relocate::Plan> {
+    let plan = relocate::plan(request).map_err(crate::audit::with_hint)?;
+    context.ui.step("Relocate QEMU", |step| {
+        step.say(format!("{} files", plan.copies.len()));
+        relocate::apply(&plan, out).map_err(crate::audit::with_hint)?;
+        step.say("read every file again");
+        relocate::verify(&plan, out).map_err(crate::audit::with_hint)
+    })?;
+    for program in request.files.iter().filter(|file| file.to.starts_with("bin")) {
+        if cfg!(target_os = "linux") && is_of_this_host(&out.join(&program.to))? {
+            match relocate::ask_loader(&out.join(&program.to)) {
+                Ok(listed) => check_list(&std::path::absolute(out)?, &plan, &listed)?,
+                // Another system's C library can be newer than this host's.
+                Err(error) if request.root.path() != Path::new("/") => {
+                    context
+                        .ui
+                        .line(&format!("warning: this host's loader cannot prove it: {error}"));
+                }
+                Err(error) => return Err(crate::audit::with_hint(error)),
+            }
+        }
+    }
+    Ok(plan)
 }
 
 /// The loader must take what the system does not have from the tree.
@@ -94,7 +113,6 @@ fn check_list(
 }
 
 fn is_of_this_host(program: &Path) -> Result<bool> {
-    use binary_bundler::inspect::{Format, inspect_file};
     let binary = inspect_file(program).map_err(crate::audit::with_hint)?;
     Ok(binary.is_some_and(|binary| match binary.format {
         Format::Elf(elf) => {
@@ -105,7 +123,8 @@ fn is_of_this_host(program: &Path) -> Result<bool> {
     }))
 }
 
-fn find(from: &str) -> Result<Installation> {
+/// The installation in a folder, or this system's.
+pub fn find(from: &str) -> Result<Installation> {
     if from != "system" {
         let folder = std::path::absolute(from)?;
         return installation_at(&folder, &["usr/bin", "bin", ""]).ok_or_else(|| {
@@ -160,9 +179,51 @@ fn installation_at(base: &Path, folders: &[&str]) -> Option<Installation> {
     None
 }
 
-fn request(installation: &Installation, args: &Args) -> Result<Request> {
+impl Installation {
+    /// The machine that its programs run on.
+    pub fn arch(&self) -> Result<Arch> {
+        let mut arches = Vec::new();
+        // Some of the names are scripts.
+        for entry in fs_err::read_dir(&self.programs)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with("qemu-system-") {
+                continue;
+            }
+            let program = self.root.real(&entry.path()).map_err(crate::audit::with_hint)?;
+            match inspect_file(&program).map_err(crate::audit::with_hint)?.map(|it| it.format) {
+                Some(Format::Elf(elf)) => arches.push(elf.arch),
+                Some(Format::Pe(pe)) => arches.push(pe.arch),
+                Some(Format::MachO(macho)) => {
+                    arches.extend(macho.slices.into_iter().map(|slice| slice.arch));
+                }
+                None => {}
+            }
+        }
+        let known: Vec<Arch> = arches.iter().filter_map(|arch| arch.parse().ok()).collect();
+        let own = host_platform::native_arch();
+        match known.as_slice() {
+            [] => Err(hinted(
+                format!(
+                    "No emulator in `{}` is for a known machine: {}",
+                    self.programs.display(),
+                    arches.join(", ")
+                ),
+                "known are x86_64 and aarch64",
+            )),
+            several if several.contains(&own) => Ok(own),
+            [first, ..] => Ok(*first),
+        }
+    }
+}
+
+/// What to take of an installation: emulators of `targets`, modules by pattern, the rest whole.
+pub fn request(
+    installation: &Installation,
+    targets: &[String],
+    modules: &[String],
+) -> Result<Request> {
     let mut files = Vec::new();
-    for target in &args.targets {
+    for target in targets {
         let name = format!("qemu-system-{target}{}", installation.suffix);
         files.push(Placed {
             from: installation.programs.join(&name),
@@ -174,7 +235,7 @@ fn request(installation: &Installation, args: &Args) -> Result<Request> {
     if from.exists() {
         files.push(Placed { from, to: Path::new("bin").join(image_tool) });
     }
-    files.extend(modules(installation, &args.modules)?);
+    files.extend(find_modules(installation, modules)?);
     Ok(Request {
         root: installation.root.clone(),
         files,
@@ -187,7 +248,7 @@ fn request(installation: &Installation, args: &Args) -> Result<Request> {
 
 /// QEMU looks for its modules in the same place relative to its program as when it was installed:
 /// `lib/qemu`, or `lib/TRIPLET/qemu` on Debian.
-fn modules(installation: &Installation, patterns: &[String]) -> Result<Vec<Placed>> {
+fn find_modules(installation: &Installation, patterns: &[String]) -> Result<Vec<Placed>> {
     let Some(libraries) = &installation.modules else { return Ok(Vec::new()) };
     let mut folders = vec![PathBuf::from("qemu")];
     if let Ok(entries) = fs_err::read_dir(libraries) {
@@ -258,7 +319,7 @@ mod tests {
         let root = at("root");
         assert_eq!(root.suffix, "");
         assert_eq!(firmware(&root).unwrap()[0].to, Path::new("bin/share/qemu/bios.bin"));
-        let modules = modules(&root, &["accel-*.so".to_owned()]).unwrap();
+        let modules = find_modules(&root, &["accel-*.so".to_owned()]).unwrap();
         assert_eq!(modules[0].to, Path::new("lib/x86_64-linux-gnu/qemu/accel-tcg-x86_64.so"));
         assert!(at("brew").programs.ends_with("bin"));
         assert_eq!(at("win").suffix, ".exe");

@@ -5,12 +5,8 @@
 
 mod crates;
 
-use crate::{context::Context, ui::hinted};
+use crate::context::Context;
 use anyhow::{Context as _, Result};
-use binary_bundler::{
-    inspect::{Binary, inspect_file},
-    verdict,
-};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -94,17 +90,8 @@ fn platforms(binaries: &Binaries, os: Os) -> Result<Vec<String>> {
         let floors = files.into_iter().map(|path| binary_bundler::audit_elf(path));
         return Ok(binary_bundler::wheel_platforms(&floors.collect::<Result<Vec<_>, _>>()?, None)?);
     }
-    let inspected = files.into_iter().map(|path| inspect_file(path));
-    let inspected: Vec<Binary> =
-        inspected.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-    let report = verdict::judge(NAME, &inspected, &[]);
-    match report.tags.as_slice() {
-        [tag] if report.is_true && inspected.len() == files.len() => Ok(vec![tag.clone()]),
-        _ => Err(hinted(
-            format!("The runtime's binaries bear no one tag: {}", report.tags.join(", ")),
-            "`cargo xtask audit` on each file says why",
-        )),
-    }
+    let files = files.map(PathBuf::clone);
+    Ok(vec![crate::audit::one_tag(NAME, &files)?])
 }
 
 fn spec(

@@ -38,7 +38,7 @@ pub struct Component {
     /// The SPDX expression of what is in the bundle of it.
     pub license: String,
     /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`;
-    /// `cargo` for a crate of Rust's registry; none for upstream's own.
+    /// `cargo` for a crate of Rust's registry, `homebrew` for a formula; none for upstream's own.
     pub distributor: Option<String>,
     /// The files that hold or gave it: names of the bundle, or `package: archive` for a linked one.
     pub files: Vec<String>,
@@ -54,6 +54,7 @@ impl Component {
         let (name, version) = (percent(&self.name), percent(&self.version));
         match self.distributor.as_deref() {
             Some("cargo") => format!("pkg:cargo/{name}@{version}"),
+            Some("homebrew") => format!("pkg:brew/{name}@{version}"),
             Some(vendor) => format!("pkg:deb/{vendor}/{name}@{version}?arch=source"),
             None => format!("pkg:generic/{name}@{version}"),
         }

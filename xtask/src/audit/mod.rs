@@ -91,6 +91,28 @@ pub fn audit(path: &Path) -> Result<Report> {
     }
 }
 
+/// The one tag that a wheel with the binaries of these folders and files is true under.
+///
+/// # Errors
+/// When there is none, or more than one: the machines or systems differ.
+pub fn one_tag(name: &str, paths: &[PathBuf]) -> Result<String> {
+    let mut binaries = Vec::new();
+    for path in paths {
+        match path.is_dir() {
+            true => binaries.extend(read_tree(path)?),
+            false => binaries.extend(inspect::inspect_file(path).map_err(with_hint)?),
+        }
+    }
+    let report = judge(name, &binaries, &[]);
+    match report.tags.as_slice() {
+        [tag] if report.is_true => Ok(tag.clone()),
+        _ => Err(hinted(
+            format!("The binaries of `{name}` bear no one tag:\n{}", print::text(&report)),
+            "`cargo xtask audit` on each file says why",
+        )),
+    }
+}
+
 /// The binaries of a wheel with the platform tags of its name.
 fn read_wheel(path: &Path) -> Result<(Vec<Binary>, Vec<String>)> {
     let mut binaries = Vec::new();
@@ -152,7 +174,10 @@ fn read_tree(root: &Path) -> Result<Vec<Binary>> {
     let mut binaries = Vec::new();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.with_context(|| format!("Failed to walk `{}`", root.display()))?;
-        if !entry.file_type().is_file() {
+        let inside = entry.path().strip_prefix(root)?;
+        if !entry.file_type().is_file()
+            || is_for_the_guest(&inside.to_string_lossy().replace('\\', "/"))
+        {
             continue;
         }
         let mut start = vec![0; inspect::N_MAGIC_BYTES];
@@ -161,7 +186,6 @@ fn read_tree(root: &Path) -> Result<Vec<Binary>> {
         start.truncate(n_read);
         if inspect::may_be_binary(&start) {
             file.read_to_end(&mut start)?;
-            let inside = entry.path().strip_prefix(root)?;
             binaries.extend(inspect::inspect(inside, &start).map_err(with_hint)?);
         }
     }

@@ -54,6 +54,11 @@ impl Record {
         Ok(serde_json::from_slice(&fs::read(entry.join(RECORD))?)?)
     }
 
+    /// Writes the record into an entry.
+    pub fn write(&self, entry: &Path) -> Result<()> {
+        Ok(fs::write(entry.join(RECORD), serde_json::to_vec_pretty(self)?)?)
+    }
+
     /// The components of some of the entry's files, each once.
     pub fn components<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Vec<Component> {
         let mut merged: BTreeMap<(String, String), Component> = BTreeMap::new();
@@ -158,9 +163,7 @@ pub fn gather(
         let text = PathBuf::from("/usr/share/doc").join(bare).join("copyright");
         copy_text(entry, &source, &text, &format!("{bare}.copyright"))?;
     }
-    let record = Record { qemu_version, chosen: sources.chosen.clone(), files };
-    fs::write(entry.join(RECORD), serde_json::to_vec_pretty(&record)?)?;
-    Ok(())
+    Record { qemu_version, chosen: sources.chosen.clone(), files }.write(entry)
 }
 
 /// The host's distribution by its name in `os-release(5)`: whose libraries were linked in.

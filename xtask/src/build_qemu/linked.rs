@@ -57,17 +57,29 @@ pub fn linked(map: &Path, workshop: &Path, owners: &mut Owners) -> Result<Linked
 /// Whose a file is.
 #[derive(Clone)]
 pub struct Owner {
-    package: String,
-    source: SourcePackage,
+    /// The binary package, with its architecture where dpkg says it.
+    pub package: String,
+    /// What it was built from.
+    pub source: SourcePackage,
 }
 
 /// dpkg's answers, each asked for once.
 #[derive(Default)]
-pub struct Owners(BTreeMap<PathBuf, Owner>);
+pub struct Owners {
+    /// The folder of another system's database; none for this host's.
+    database: Option<PathBuf>,
+    known: BTreeMap<PathBuf, Owner>,
+}
 
 impl Owners {
-    fn of(&mut self, file: &Path) -> Result<Owner> {
-        if let Some(owner) = self.0.get(file) {
+    /// The owners in another system's database.
+    pub fn of_database(folder: PathBuf) -> Self {
+        Self { database: Some(folder), known: BTreeMap::new() }
+    }
+
+    /// Whose `file` is, a path of the database's system.
+    pub fn of(&mut self, file: &Path) -> Result<Owner> {
+        if let Some(owner) = self.known.get(file) {
             return Ok(owner.clone());
         }
         // dpkg knows a file by the path in its package, on either side of the merged /usr.
@@ -75,25 +87,30 @@ impl Owners {
         let merged = file.strip_prefix("/").map(|rest| Path::new("/usr").join(rest));
         let spellings = [Some(file.to_path_buf()), bare.ok(), merged.ok()];
         let package = spellings.into_iter().flatten().find_map(|path| {
-            let answer = cmd!("dpkg-query", "--search", path).stderr_null().read().ok()?;
-            owner_of(&answer)
+            let path = path.to_str()?.to_owned();
+            owner_of(&self.ask(["--search".to_owned(), path]).stderr_null().read().ok()?)
         });
         let package = package.ok_or_else(|| {
             hinted(
-                format!("`{}` was linked in and belongs to no package", file.display()),
+                format!("`{}` belongs to no package", file.display()),
                 "its licence and source are not known: remove it, or install the distribution's package",
             )
         })?;
-        let format = "${source:Package}\t${source:Version}";
-        let answer = cmd!("dpkg-query", "--show", "--showformat", format, &package).read()?;
+        let format = "--showformat=${source:Package}\t${source:Version}".to_owned();
+        let answer = self.ask(["--show".to_owned(), format, package.clone()]).read()?;
         let (name, version) = answer
             .trim()
             .split_once('\t')
             .with_context(|| format!("Failed to read dpkg's answer for `{package}`: `{answer}`"))?;
         let source = SourcePackage { name: name.to_owned(), version: version.to_owned() };
         let owner = Owner { package, source };
-        self.0.insert(file.to_path_buf(), owner.clone());
+        self.known.insert(file.to_path_buf(), owner.clone());
         Ok(owner)
+    }
+
+    fn ask(&self, args: impl IntoIterator<Item = String>) -> duct::Expression {
+        let database = self.database.iter().map(|path| format!("--admindir={}", path.display()));
+        cmd("dpkg-query", database.chain(args))
     }
 }
 

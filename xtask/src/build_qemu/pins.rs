@@ -144,14 +144,18 @@ impl Licences {
 
     /// The licence of a source package that is linked in.
     pub fn of_linked(&self, source: &str) -> Result<String> {
+        self.known(source).ok_or_else(|| unknown(source, "linked"))
+    }
+
+    /// The licence of a source package, when the table has it.
+    pub fn known(&self, source: &str) -> Option<String> {
         let by_start = || {
             let fits = |(name, _): &(&String, &String)| {
                 name.strip_suffix('*').is_some_and(|start| source.starts_with(start))
             };
             self.linked.iter().find(fits).map(|(_, licence)| licence)
         };
-        let licence = self.linked.get(source).or_else(by_start);
-        licence.cloned().ok_or_else(|| unknown(source, "linked"))
+        self.linked.get(source).or_else(by_start).cloned()
     }
 }
 

