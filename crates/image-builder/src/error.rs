@@ -81,6 +81,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// An image whose programs this host cannot run.
+    #[error(
+        "This host cannot run the programs of an {arch} image, which its packages need while they are installed"
+    )]
+    NoRunner {
+        /// The architecture.
+        arch: &'static str,
+    },
     /// apt's answer could not be understood.
     #[error("Failed to understand apt's answer `{line}`")]
     AptAnswer {
@@ -365,6 +373,10 @@ impl Error {
             {
                 Some("install the packages mmdebstrap and uidmap".to_owned())
             }
+            Self::NoRunner { .. } => Some(
+                "install the package qemu-user-static, which registers emulators for the whole host"
+                    .to_owned(),
+            ),
             Self::NoMirror { distribution } => {
                 Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
             }

@@ -21,6 +21,7 @@ pub mod difference;
 pub mod disk;
 mod error;
 pub mod ext4;
+pub mod foreign;
 pub mod initrd;
 pub mod kernel;
 pub mod kernel_package;

@@ -2,7 +2,15 @@
 //! files is laid out for mmdebstrap, which needs neither root (where user namespaces are allowed)
 //! nor a network. Where a recipe only unpacks, the tree is read from the packages directly.
 
-use crate::{Error, apt::checked_path, deb, lock::ArchLock, recipe::Recipe, tree::Tree};
+use crate::{
+    Error,
+    apt::checked_path,
+    deb,
+    foreign::{self, Runner},
+    lock::ArchLock,
+    recipe::Recipe,
+    tree::Tree,
+};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
@@ -32,6 +40,22 @@ impl Way {
             Self::Root => "root",
             Self::UserNamespace => "unshare",
         }
+    }
+}
+
+/// By what means a root file system is made.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// How.
+    pub way: Way,
+    /// What runs the programs in it.
+    pub runner: Runner,
+}
+
+impl Means {
+    /// In words.
+    pub fn describe(&self) -> String {
+        format!("{}{}", self.way.describe(), self.runner.describe())
     }
 }
 
@@ -97,12 +121,12 @@ pub fn install(
     lock: &ArchLock,
     recipe: &Recipe,
     arch: Arch,
-    way: Way,
+    means: &Means,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
     let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
-    let mut args = options(recipe, arch, way, "essential");
+    let mut args = options(recipe, arch, means, "essential");
     args.push(format!("--include={}", names.join(",")));
     for command in &recipe.body.commands {
         // The command is an argument of its own, so that nothing of it is read by the outer shell.
@@ -111,7 +135,7 @@ pub fn install(
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
-    run(args, lock)
+    run(&args, lock)
 }
 
 /// The file of the tree below, in the folder of an overlay's repository.
@@ -123,14 +147,14 @@ pub fn install_over(
     lock: &ArchLock,
     recipe: &Recipe,
     arch: Arch,
-    way: Way,
+    means: &Means,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
     // Where the packages are inside of the root file system.
     const INSIDE: &str = "quicksand-packages";
     let from = quote(&repository.to_string_lossy());
-    let mut args = options(recipe, arch, way, "custom");
+    let mut args = options(recipe, arch, means, "custom");
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
     args.push(format!("--setup-hook={}", unpack_base(repository)));
@@ -152,7 +176,7 @@ pub fn install_over(
     }
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(args, lock)
+    run(&args, lock)
 }
 
 /// The command that makes `tar` out of a tree in which packages lie unpacked (`BASE_TAR` in
@@ -161,22 +185,19 @@ pub fn configure(
     lock: &ArchLock,
     recipe: &Recipe,
     arch: Arch,
-    way: Way,
+    means: &Means,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
     let scripts = crate::apk::SCRIPTS;
-    let mut args = vec![
-        format!("--mode={}", way.mode()),
-        "--variant=custom".to_owned(),
-        "--format=tar".to_owned(),
-        format!("--architectures={}", arch.image_name()),
+    let mut args = start(arch, means, "custom");
+    args.extend([
         "--skip=update,cleanup/apt,cleanup/mmdebstrap".to_owned(),
         format!("--setup-hook={}", unpack_base(repository)),
         format!(
             "--customize-hook=chroot \"$1\" /bin/sh -eu /{scripts}/run && rm -r \"$1/{scripts}\""
         ),
-    ];
+    ]);
     for command in &recipe.body.commands {
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
@@ -185,7 +206,7 @@ pub fn configure(
     args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(args, lock)
+    run(&args, lock)
 }
 
 /// What mmdebstrap makes for apt and dpkg.
@@ -197,15 +218,28 @@ fn unpack_base(repository: &Path) -> String {
     format!("tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' -xpf {from}/{BASE_TAR}")
 }
 
+/// How every command line begins.
+fn start(arch: Arch, means: &Means, variant: &str) -> Vec<String> {
+    let mut args = Vec::new();
+    if means.way == Way::Root && matches!(means.runner, Runner::Emulator(_)) {
+        args.extend(foreign::in_namespace());
+    }
+    args.extend(["mmdebstrap".to_owned(), format!("--mode={}", means.way.mode())]);
+    args.push(format!("--variant={variant}"));
+    args.push("--format=tar".to_owned());
+    args.push(format!("--architectures={}", arch.image_name()));
+    if means.runner != Runner::Host {
+        // It looks for emulators where only those of the whole host are.
+        args.push("--skip=check/qemu".to_owned());
+    }
+    args.extend(means.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
+    args
+}
+
 /// mmdebstrap's options for both. What the layers below leave out is left out of this one too.
-fn options(recipe: &Recipe, arch: Arch, way: Way, variant: &str) -> Vec<String> {
-    let mut args = vec![
-        format!("--mode={}", way.mode()),
-        format!("--variant={variant}"),
-        "--format=tar".to_owned(),
-        format!("--architectures={}", arch.image_name()),
-        "--dpkgopt=force-unsafe-io".to_owned(),
-    ];
+fn options(recipe: &Recipe, arch: Arch, means: &Means, variant: &str) -> Vec<String> {
+    let mut args = start(arch, means, variant);
+    args.push("--dpkgopt=force-unsafe-io".to_owned());
     // dpkg takes the last rule that matches, so what is kept comes after what is left out.
     let layers = recipe.layers();
     for pattern in layers.iter().flat_map(|layer| &layer.body.exclude) {
@@ -217,8 +251,8 @@ fn options(recipe: &Recipe, arch: Arch, way: Way, variant: &str) -> Vec<String> 
     args
 }
 
-fn run(args: Vec<String>, lock: &ArchLock) -> Expression {
-    cmd("mmdebstrap", args)
+fn run(args: &[String], lock: &ArchLock) -> Expression {
+    cmd(&args[0], &args[1..])
         .env("SOURCE_DATE_EPOCH", lock.source_date.to_string())
         .env("LC_ALL", "C.UTF-8")
         .env("TMPDIR", std::env::temp_dir())
@@ -230,7 +264,7 @@ fn dpkg_pattern(pattern: &str) -> String {
     pattern.replace("**", "*")
 }
 
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

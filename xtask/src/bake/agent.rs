@@ -1,21 +1,39 @@
 //! The guest agent's binary for an image: static, small, built once for each state of its sources.
 
-use crate::{cache::Key, context::Context, ui::hinted};
+use crate::{cache::Key, context::Context, cross_compiler::CrossCompiler, setup};
 use anyhow::Result;
-use duct::cmd;
+use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the binary is made from, relative to the workspace's root.
 const SOURCES: [&str; 2] = ["crates/guest-agent", "crates/agent-protocol"];
 const SHARED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
+/// One static file: it is the initrd's /init, where no library is.
+const FLAGS: &str = "-C target-feature=+crt-static";
+
+/// Which compiler makes the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compiler {
+    /// The toolchain, for this host.
+    Native,
+    /// The toolchain, which has the target, with the distribution's linker for it.
+    Linked,
+    /// The one that is unpacked in the cache, with the same linker.
+    Unpacked,
+}
+
 /// The path of the binary.
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
-    let target = target(arch)?;
+    let target = target(arch);
+    let compiler = compiler(arch);
     let mut key = Key::new("agent 1");
     key.add("target", target.as_bytes());
+    if compiler != Compiler::Native {
+        key.add("compiler", format!("{compiler:?}").as_bytes());
+    }
     for source in SOURCES {
         key.add_tree(&context.root.join(source))?;
     }
@@ -23,24 +41,9 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
         key.add_file(&context.root.join(file))?;
     }
     let entry = context.cache.entry("agent", &key, |folder| {
-        context.ui.step("Build the guest agent", |step| {
-            let target_dir = context.cache.folder("target-agent")?;
-            let build = cmd!(
-                "cargo",
-                "build",
-                "--package",
-                "guest-agent",
-                "--profile",
-                "agent",
-                "--target",
-                target
-            );
-            let build = build
-                .dir(&context.root)
-                .env("CARGO_TARGET_DIR", &target_dir)
-                // One static file: it is the initrd's /init, where no library is.
-                .env("RUSTFLAGS", "-C target-feature=+crt-static")
-                .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        let target_dir = context.cache.folder("target-agent")?;
+        let build = command(context, arch, compiler)?.env("CARGO_TARGET_DIR", &target_dir);
+        context.ui.step(&format!("Build the guest agent for {}", arch.image_name()), |step| {
             step.run(if context.offline { build.env("CARGO_NET_OFFLINE", "true") } else { build })?;
             let made = target_dir.join(target).join("agent/quicksand-agent");
             fs::copy(made, folder.join("agent"))?;
@@ -50,13 +53,59 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     Ok(entry.join("agent"))
 }
 
-/// The target that the agent is compiled for; an error where there is none yet.
-pub fn target(arch: Arch) -> Result<&'static str> {
+/// The command that builds it.
+fn command(context: &Context, arch: Arch, compiler: Compiler) -> Result<Expression> {
+    const ARGS: [&str; 5] = ["build", "--package", "guest-agent", "--profile", "agent"];
+    let target = target(arch);
+    let linked = |command: Expression| {
+        let variable = format!("CARGO_TARGET_{}", target.to_uppercase().replace('-', "_"));
+        command
+            .env(format!("{variable}_LINKER"), format!("{}-linux-gnu-gcc", arch.qemu_name()))
+            .env(format!("{variable}_RUSTFLAGS"), FLAGS)
+            .env_remove("RUSTFLAGS")
+    };
+    let with_toolchain = || {
+        cmd("cargo", ARGS.into_iter().chain(["--target", target]))
+            .dir(&context.root)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+    };
+    if compiler != Compiler::Native {
+        setup::ensure_packages(context, &linker_packages(arch))?;
+    }
+    Ok(match compiler {
+        Compiler::Native => with_toolchain().env("RUSTFLAGS", FLAGS),
+        Compiler::Linked => linked(with_toolchain()),
+        Compiler::Unpacked => {
+            let unpacked = CrossCompiler::ready(context)?;
+            linked(unpacked.command(context, unpacked.cargo(), target, &ARGS))
+        }
+    })
+}
+
+fn compiler(arch: Arch) -> Compiler {
+    if arch == host_platform::native_arch() {
+        return Compiler::Native;
+    }
+    // The folder of a target's libraries is there when the target is installed.
+    let libraries = cmd!("rustc", "--print", "target-libdir", "--target", target(arch));
+    match libraries.stderr_null().read() {
+        Ok(folder) if Path::new(folder.trim()).is_dir() => Compiler::Linked,
+        _ => Compiler::Unpacked,
+    }
+}
+
+/// The target that the agent is compiled for.
+fn target(arch: Arch) -> &'static str {
     match arch {
-        Arch::Amd64 => Ok("x86_64-unknown-linux-gnu"),
-        Arch::Arm64 => Err(hinted(
-            "Images for arm64 cannot be baked yet: there is no agent for it",
-            "leave out --arch, or use --arch amd64",
-        )),
+        Arch::Amd64 => "x86_64-unknown-linux-gnu",
+        Arch::Arm64 => "aarch64-unknown-linux-gnu",
+    }
+}
+
+/// The distribution's linker for another architecture, with a static C library.
+fn linker_packages(arch: Arch) -> [&'static str; 2] {
+    match arch {
+        Arch::Amd64 => ["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"],
+        Arch::Arm64 => ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     }
 }

@@ -75,7 +75,7 @@ fn without_lock(wanted: &Wanted, error: &anyhow::Error) -> anyhow::Error {
     let hint = cause.map(|hint| format!("{hint}; then: ")).unwrap_or_default();
     hinted(
         format!("`{name}` has no lock for {arch} yet, and none could be made: {error:#}"),
-        format!("{hint}cargo xtask bake {name} --update"),
+        format!("{hint}cargo xtask bake {name} --arch {arch} --update"),
     )
 }
 

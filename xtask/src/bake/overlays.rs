@@ -22,7 +22,8 @@ pub struct Below {
 impl Baker<'_> {
     /// The tree with the overlay's packages in it, as a tar.
     pub fn install_over(&self, below: &Below) -> Result<PathBuf> {
-        let mut key = self.key("overlay-rootfs", &["rootfs.rs", "deb.rs", "tree.rs"])?;
+        let mut key =
+            self.key("overlay-rootfs", &["foreign.rs", "rootfs.rs", "deb.rs", "tree.rs"])?;
         key.add("below", name_of(&below.entry));
         for package in &self.lock.package {
             key.add("package", package.sha256.as_bytes());
@@ -43,10 +44,10 @@ impl Baker<'_> {
             if is_alpine {
                 return self.configure(step, Some(&below.entry.join(TREE)), &tar);
             }
-            self.install_with(step, |repository, way| {
+            self.install_with(step, |repository, means| {
                 // The cache may lie below a private home folder.
                 fs::copy(below.entry.join(TREE), repository.join(rootfs::BASE_TAR))?;
-                Ok(rootfs::install_over(self.lock, self.recipe, self.arch, way, repository, &tar))
+                Ok(rootfs::install_over(self.lock, self.recipe, self.arch, means, repository, &tar))
             })
         })
     }

@@ -1,6 +1,6 @@
 //! The stages of a bake, each an entry of the build cache.
 
-use super::Args;
+use super::{Args, emulator};
 use crate::{
     cache::Key,
     context::Context,
@@ -107,7 +107,7 @@ impl Baker<'_> {
 
     /// The packages' files as a tar.
     pub fn rootfs(&self) -> Result<PathBuf> {
-        let mut key = self.key("rootfs", &["rootfs.rs", "deb.rs", "tree.rs"])?;
+        let mut key = self.key("rootfs", &["foreign.rs", "rootfs.rs", "deb.rs", "tree.rs"])?;
         for package in &self.lock.package {
             key.add("package", package.sha256.as_bytes());
         }
@@ -133,8 +133,8 @@ impl Baker<'_> {
     }
 
     fn install(&self, step: &Step, tar: &Path) -> Result<()> {
-        self.install_with(step, |repository, way| {
-            Ok(rootfs::install(self.lock, self.recipe, self.arch, way, repository, tar))
+        self.install_with(step, |repository, means| {
+            Ok(rootfs::install(self.lock, self.recipe, self.arch, means, repository, tar))
         })
     }
 
@@ -145,9 +145,9 @@ impl Baker<'_> {
             tree.add_tar_file(below)?;
         }
         let tree = apk::lay_out(self.base, self.lock, self.recipe, self.pool, tree)?;
-        self.install_with(step, |repository, way| {
+        self.install_with(step, |repository, means| {
             tree.write_tar(&repository.join(rootfs::BASE_TAR))?;
-            Ok(rootfs::configure(self.lock, self.recipe, self.arch, way, repository, tar))
+            Ok(rootfs::configure(self.lock, self.recipe, self.arch, means, repository, tar))
         })
     }
 
@@ -164,17 +164,18 @@ impl Baker<'_> {
     pub fn install_with(
         &self,
         step: &Step,
-        make: impl FnOnce(&Path, rootfs::Way) -> Result<duct::Expression>,
+        make: impl FnOnce(&Path, &rootfs::Means) -> Result<duct::Expression>,
     ) -> Result<()> {
         setup::ensure_packages(self.context, &["mmdebstrap", "uidmap"])?;
-        let way = rootfs::way();
-        self.context.ui.line(&format!("    root file system: {}", way.describe()));
+        let runner = emulator::runner(self.context, self.arch)?;
+        let means = rootfs::Means { way: rootfs::way(), runner };
+        self.context.ui.line(&format!("    root file system: {}", means.describe()));
         let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
         share(repository.path())?;
         if self.recipe.body.distribution.name != DistributionName::Alpine {
             rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
         }
-        step.run(make(repository.path(), way)?).map_err(|error| match way {
+        step.run(make(repository.path(), &means)?).map_err(|error| match means.way {
             rootfs::Way::Root => error,
             rootfs::Way::UserNamespace => hinted(
                 format!("{error:#}"),

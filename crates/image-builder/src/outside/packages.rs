@@ -5,9 +5,10 @@ use super::{Options, as_locked};
 use crate::{
     Error,
     apt::{self, Apt},
+    foreign::Runner,
     lock::ArchLock,
     recipe::Recipe,
-    rootfs,
+    rootfs::{self, Means},
     tree::Tree,
 };
 use fs_err as fs;
@@ -68,8 +69,8 @@ pub(super) fn install(
     if lock.package.is_empty() && recipe.body.commands.is_empty() {
         return Ok(below.clone());
     }
-    let way = rootfs::way();
-    (options.say)(&format!("Installing ({})", way.describe()));
+    let means = Means { way: rootfs::way(), runner: Runner::ready(arch)? };
+    (options.say)(&format!("Installing ({})", means.describe()));
     let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
     share(repository.path())?;
     rootfs::lay_out(lock, recipe, arch, &pool(options)?, repository.path())?;
@@ -77,7 +78,7 @@ pub(super) fn install(
     let tar = repository.path().join("installed.tar");
     let made = tempfile::NamedTempFile::new()?;
     run(
-        rootfs::install_over(lock, recipe, arch, way, repository.path(), made.path()),
+        rootfs::install_over(lock, recipe, arch, &means, repository.path(), made.path()),
         "mmdebstrap",
     )?;
     fs::copy(made.path(), &tar)?;

@@ -13,6 +13,7 @@ use image_builder::{
     Error, apk,
     apk::{Apk, Keys},
     apt::{Archive, checked_path, pool_path},
+    foreign::Runner,
     kernel_package,
     lock::ArchLock,
     recipe, rootfs, sha256,
@@ -235,14 +236,14 @@ fn packages_of_alpine_become_a_system() {
     assert!(lock.all().all(|package| checked_path(second.path(), package).is_ok()));
 
     let recipe = world.recipe();
+    let means = rootfs::Means { way: rootfs::way(), runner: Runner::ready(world.arch).unwrap() };
     let make = || {
         let tree = apk::lay_out(&[], &lock, &recipe, pool.path(), Tree::new(lock.source_date));
         let folder = tempfile::tempdir().unwrap();
         tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
         cmd!("chmod", "755", folder.path()).run().unwrap();
         let tar = folder.path().join("rootfs.tar");
-        let command =
-            rootfs::configure(&lock, &recipe, world.arch, rootfs::way(), folder.path(), &tar);
+        let command = rootfs::configure(&lock, &recipe, world.arch, &means, folder.path(), &tar);
         let done = command.stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         fs::read(tar).unwrap()

@@ -13,6 +13,7 @@ mod lifecycle;
 mod many;
 mod mounts;
 mod network;
+mod other_arch;
 mod saves;
 mod transport;
 

@@ -1,0 +1,189 @@
+//! What runs an image's programs while it is made on a host of another architecture.
+//!
+//! Since Linux 6.7 each user namespace can have a registry of interpreters (`binfmt_misc`) of its own,
+//! so an emulator is registered for the namespace of one bake and nothing changes on the host.
+//! <https://docs.kernel.org/admin-guide/binfmt-misc.html>
+//!
+//! This module must not know where an emulator comes from, nor what is run under it.
+
+use crate::Error;
+use duct::cmd;
+use fs_err as fs;
+use host_platform::Arch;
+use std::path::{Path, PathBuf};
+
+/// Where the host's registry is, and that of a namespace is put.
+const REGISTRY: &str = "/proc/sys/fs/binfmt_misc";
+
+/// The size of a namespace of root's: every id that packages use.
+const N_IDS: u32 = 65536;
+
+/// What runs the image's programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// The processor.
+    Host,
+    /// An emulator that the host has registered for all.
+    Registered,
+    /// This emulator, a static program, registered for the bake alone.
+    Emulator(PathBuf),
+}
+
+impl Runner {
+    /// What this host has ready for an architecture; `None` where it takes an emulator.
+    pub fn of_host(arch: Arch) -> Option<Self> {
+        if arch == host_platform::native_arch() {
+            return Some(Self::Host);
+        }
+        let entry = format!("{REGISTRY}/{}", entry_name(arch));
+        let entry = fs::read_to_string(entry).unwrap_or_default();
+        is_usable(&entry).then_some(Self::Registered)
+    }
+
+    /// The same, and an error where it takes an emulator.
+    pub fn ready(arch: Arch) -> Result<Self, Error> {
+        Self::of_host(arch).ok_or(Error::NoRunner { arch: arch.image_name() })
+    }
+
+    /// In words; empty for the usual.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Host => "",
+            Self::Registered => ", its programs by the emulator that the host has registered",
+            Self::Emulator(_) => ", its programs by an emulator registered for this alone",
+        }
+    }
+
+    /// The shell command that registers the emulator in the namespace it is run in.
+    pub(crate) fn hook(&self, arch: Arch) -> Option<String> {
+        let Self::Emulator(emulator) = self else { return None };
+        let quoted = crate::rootfs::quote(&registration(arch, emulator));
+        Some(format!(
+            "mount -t binfmt_misc binfmt_misc {REGISTRY} && \
+             printf %s {quoted} >{REGISTRY}/register"
+        ))
+    }
+}
+
+/// Whether the kernel lets a user namespace have a registry of its own.
+pub fn can_register() -> bool {
+    let mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", REGISTRY];
+    cmd("unshare", ["--user", "--map-root-user", "--mount"].into_iter().chain(mount))
+        .stdout_null()
+        .stderr_null()
+        .run()
+        .is_ok()
+}
+
+/// Runs the command line that follows it in a user namespace with the ids of the host, for callers
+/// that are root: the namespace's registry is then not the host's. The maps have to be written from
+/// outside, because only there root may give all ids away.
+pub(crate) fn in_namespace() -> Vec<String> {
+    let script = format!(
+        "set -eu; at=$(mktemp -d); mkfifo \"$at/up\" \"$at/go\"; \
+         unshare --user --mount sh -c \
+         'echo >\"$1/up\"; read -r _ <\"$1/go\"; shift; exec \"$@\"' sh \"$at\" \"$@\" & \
+         inside=$!; read -r _ <\"$at/up\"; \
+         echo 0 0 {N_IDS} >/proc/$inside/uid_map; echo 0 0 {N_IDS} >/proc/$inside/gid_map; \
+         echo >\"$at/go\"; rm -r \"$at\"; wait $inside"
+    );
+    ["sh", "-c", &script, "sh"].map(str::to_owned).into()
+}
+
+/// What an architecture's entry is called by every distribution.
+fn entry_name(arch: Arch) -> String {
+    format!("qemu-{}", arch.qemu_name())
+}
+
+/// Whether an entry of the registry works in a changed root: the emulator is opened once (flag F).
+fn is_usable(entry: &str) -> bool {
+    let mut lines = entry.lines();
+    lines.next() == Some("enabled")
+        && lines.any(|line| line.strip_prefix("flags: ").is_some_and(|f| f.contains('F')))
+}
+
+/// The line that registers an emulator: ELF files of the architecture, executable (2) or shared (3),
+/// of any operating system's ABI. Flags: O opens the program for the emulator, C takes its owner and
+/// set-user-id bit, F opens the emulator now, so that it need not be in the changed root.
+fn registration(arch: Arch, emulator: &Path) -> String {
+    let machine = match arch {
+        Arch::Amd64 => r"\x3e\x00",
+        Arch::Arm64 => r"\xb7\x00",
+    };
+    let magic = format!(r"\x7fELF\x02\x01\x01\x00{}\x02\x00{machine}", r"\x00".repeat(8));
+    let mask = format!(r"{}\x00{}\xfe\xff\xff\xff", r"\xff".repeat(7), r"\xff".repeat(8));
+    format!(":{}:M::{magic}:{mask}:{}:OCF", entry_name(arch), emulator.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of a field of escapes.
+    fn bytes(field: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = field;
+        while !rest.is_empty() {
+            match rest.strip_prefix(r"\x") {
+                Some(escape) => {
+                    bytes.push(u8::from_str_radix(&escape[..2], 16).unwrap());
+                    rest = &escape[2..];
+                }
+                None => {
+                    bytes.push(rest.as_bytes()[0]);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        bytes
+    }
+
+    /// The kernel's own comparison.
+    fn matches(line: &str, header: &[u8]) -> bool {
+        let fields: Vec<&str> = line.split(':').collect();
+        let (magic, mask) = (bytes(fields[4]), bytes(fields[5]));
+        assert_eq!((magic.len(), mask.len()), (20, 20));
+        header.iter().zip(magic).zip(mask).all(|((byte, magic), mask)| byte & mask == magic & mask)
+    }
+
+    fn header(kind: u8, machine: u8) -> Vec<u8> {
+        let mut header = b"\x7fELF\x02\x01\x01".to_vec();
+        header.resize(20, 0);
+        (header[16], header[18]) = (kind, machine);
+        header
+    }
+
+    #[test]
+    fn programs_of_the_architecture_and_no_others_are_taken() {
+        let line = registration(Arch::Arm64, Path::new("/c/qemu-aarch64-static"));
+        assert!(line.starts_with(":qemu-aarch64:M::"), "{line}");
+        assert!(line.ends_with(":/c/qemu-aarch64-static:OCF"), "{line}");
+        for (kind, machine, expected) in
+            [(2, 0xb7, true), (3, 0xb7, true), (2, 0x3e, false), (1, 0xb7, false)]
+        {
+            assert_eq!(matches(&line, &header(kind, machine)), expected, "{kind} {machine}");
+        }
+        let mut of_another_abi = header(2, 0xb7);
+        of_another_abi[7] = 3;
+        assert!(matches(&line, &of_another_abi));
+        assert!(matches(&registration(Arch::Amd64, Path::new("/q")), &header(3, 0x3e)));
+    }
+
+    #[test]
+    fn an_entry_that_opens_its_emulator_late_is_of_no_use() {
+        let entry = |state, flags| format!("{state}\ninterpreter /q\nflags: {flags}\noffset 0\n");
+        assert!(is_usable(&entry("enabled", "OCF")));
+        assert!(!is_usable(&entry("enabled", "OC")));
+        assert!(!is_usable(&entry("disabled", "OCF")));
+        assert!(!is_usable(""));
+    }
+
+    #[test]
+    fn the_processor_needs_no_emulator() {
+        let native = host_platform::native_arch();
+        assert_eq!(Runner::of_host(native), Some(Runner::Host));
+        assert_eq!(Runner::Host.hook(native), None);
+        let hook = Runner::Emulator("/it's here".into()).hook(native.other()).unwrap();
+        assert!(hook.contains(r"/it'\''s here:OCF' >"), "{hook}");
+    }
+}
