@@ -19,6 +19,7 @@ use image_builder::{
     lock::ArchLock,
     pool,
     recipe::{self, Recipe},
+    rootfs::Ownership,
 };
 use overlays::Below;
 use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
@@ -59,6 +60,11 @@ pub struct Args {
     #[arg(long)]
     no_boot: bool,
 
+    /// Where the owners of files are kept while packages are installed: `disk` (as root, or with a
+    /// range of ids in /etc/subuid) or `map` (neither is needed). Whichever is possible unless given.
+    #[arg(long, value_name = "disk|map")]
+    ownership: Option<Ownership>,
+
     /// Bake the variant that the benchmarks put beside ours: the distribution's own kernel file,
     /// initramfs and services. Prints its folder.
     #[arg(long, hide = true)]
@@ -82,6 +88,7 @@ impl Args {
             export_cache: None,
             import_cache: None,
             no_boot: false,
+            ownership: None,
             usual: false,
             is_lenient: true,
         }

@@ -30,6 +30,7 @@ pub mod lock;
 pub mod modules;
 pub mod outside;
 pub mod owners;
+pub mod ownership;
 pub mod packages;
 pub mod pool;
 pub mod proof;

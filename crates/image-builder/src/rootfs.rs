@@ -8,6 +8,7 @@ use crate::{
     deb,
     foreign::{self, Runner},
     lock::ArchLock,
+    ownership,
     recipe::Recipe,
     tree::Tree,
 };
@@ -16,6 +17,27 @@ use fs_err as fs;
 use host_platform::Arch;
 use std::path::Path;
 
+/// Where the owners of files are kept while a root file system is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// On disk: as root, or in a user namespace with a range of ids.
+    Disk,
+    /// In a map, which needs a user namespace with a single id and no more.
+    Map,
+}
+
+impl std::str::FromStr for Ownership {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "disk" => Ok(Self::Disk),
+            "map" => Ok(Self::Map),
+            other => Err(format!("`{other}` is neither `disk` nor `map`")),
+        }
+    }
+}
+
 /// How the root file system is made, which is said to the person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -23,6 +45,8 @@ pub enum Way {
     Root,
     /// In a user namespace, with ids from the caller's range in /etc/subuid.
     UserNamespace,
+    /// In a user namespace with the caller's id as the only one.
+    OneId,
 }
 
 impl Way {
@@ -30,14 +54,28 @@ impl Way {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Root => "as root, in a chroot",
-            Self::UserNamespace => "without root, in a user namespace",
+            Self::UserNamespace => "without root, in a user namespace with a range of ids",
+            Self::OneId => "without root and a range of ids: owners are kept in a map",
+        }
+    }
+
+    /// What to try when it failed.
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Root => None,
+            Self::UserNamespace => Some(
+                "user namespaces need a range for this user in /etc/subuid and /etc/subgid; or bake as root",
+            ),
+            Self::OneId => Some(
+                "a script that becomes another user needs more ids: give this user a range in /etc/subuid and /etc/subgid, or bake as root",
+            ),
         }
     }
 
     /// mmdebstrap's word for it.
     fn mode(self) -> &'static str {
         match self {
-            Self::Root => "root",
+            Self::Root | Self::OneId => "root",
             Self::UserNamespace => "unshare",
         }
     }
@@ -59,12 +97,62 @@ impl Means {
     }
 }
 
-/// Which way is open to this process.
-pub fn way() -> Way {
-    match cmd!("id", "-u").read() {
-        Ok(id) if id.trim() == "0" => Way::Root,
-        _ => Way::UserNamespace,
+/// What decides which way is open.
+struct Rights {
+    is_root: bool,
+    /// How many users the namespace of this process has.
+    n_ids: u64,
+    /// Whether /etc/subuid and /etc/subgid give this user a range.
+    has_range: bool,
+}
+
+/// As many as Debian's policy hands out, and `nobody` is the last of them.
+const N_IDS_NEEDED: u64 = 65_536;
+
+/// Which way is open to this process. The person may have asked for one.
+pub fn way(asked: Option<Ownership>) -> Way {
+    let id = cmd!("id", "-u").read().unwrap_or_default();
+    let name = cmd!("id", "-un").stderr_null().read().unwrap_or_default();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let has_range = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        n_ids_of(&text, &[name.trim(), id.trim()]) >= N_IDS_NEEDED
+    };
+    let rights = Rights {
+        is_root: id.trim() == "0",
+        n_ids: map
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
+            .sum(),
+        has_range: has_range("/etc/subuid") && has_range("/etc/subgid"),
+    };
+    choose(asked, &rights, ownership::is_possible)
+}
+
+fn choose(asked: Option<Ownership>, rights: &Rights, can_map: impl Fn() -> bool) -> Way {
+    let on_disk = if rights.is_root { Way::Root } else { Way::UserNamespace };
+    match asked {
+        Some(Ownership::Map) => Way::OneId,
+        Some(Ownership::Disk) => on_disk,
+        // Root of a namespace that has one id is no better off than its maker.
+        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => Way::Root,
+        None if !rights.is_root && rights.has_range => Way::UserNamespace,
+        None if can_map() => Way::OneId,
+        None => on_disk,
     }
+}
+
+/// The ids that a file such as /etc/subuid gives to a user, who is named by name or number.
+fn n_ids_of(text: &str, names: &[&str]) -> u64 {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let is_his = names.contains(&fields.next()?);
+            fields.nth(1)?.parse::<u64>().ok().filter(|_| is_his)
+        })
+        // mmdebstrap looks no further than the first line.
+        .next()
+        .unwrap_or_default()
 }
 
 /// The files of packages that are only unpacked.
@@ -126,17 +214,25 @@ pub fn install(
     tar: &Path,
 ) -> Expression {
     let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
-    let mut args = options(recipe, arch, means, "essential");
+    let mut args = options(recipe, arch, means, "essential", repository);
     args.push(format!("--include={}", names.join(",")));
     for command in &recipe.body.commands {
         // The command is an argument of its own, so that nothing of it is read by the outer shell.
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
+    if means.way == Way::OneId {
+        let hook = quote(DOWNLOADS_OF_APT);
+        args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {hook}"));
+    }
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
-    run(&args, lock)
+    run(&args, lock, means)
 }
+
+/// apt gives these to the user that it downloads as, except where it cannot become that one.
+const DOWNLOADS_OF_APT: &str =
+    "chown _apt:root /var/cache/apt/archives/partial /var/lib/apt/lists/partial";
 
 /// The file of the tree below, in the folder of an overlay's repository.
 pub const BASE_TAR: &str = "base.tar";
@@ -154,7 +250,7 @@ pub fn install_over(
     // Where the packages are inside of the root file system.
     const INSIDE: &str = "quicksand-packages";
     let from = quote(&repository.to_string_lossy());
-    let mut args = options(recipe, arch, means, "custom");
+    let mut args = options(recipe, arch, means, "custom", repository);
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
     args.push(format!("--setup-hook={}", unpack_base(repository)));
@@ -176,7 +272,7 @@ pub fn install_over(
     }
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, lock)
+    run(&args, lock, means)
 }
 
 /// The command that makes `tar` out of a tree in which packages lie unpacked (`BASE_TAR` in
@@ -190,7 +286,7 @@ pub fn configure(
     tar: &Path,
 ) -> Expression {
     let scripts = crate::apk::SCRIPTS;
-    let mut args = start(arch, means, "custom");
+    let mut args = start(arch, means, "custom", repository);
     args.extend([
         "--skip=update,cleanup/apt,cleanup/mmdebstrap".to_owned(),
         format!("--setup-hook={}", unpack_base(repository)),
@@ -206,7 +302,7 @@ pub fn configure(
     args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, lock)
+    run(&args, lock, means)
 }
 
 /// What mmdebstrap makes for apt and dpkg.
@@ -219,10 +315,13 @@ fn unpack_base(repository: &Path) -> String {
 }
 
 /// How every command line begins.
-fn start(arch: Arch, means: &Means, variant: &str) -> Vec<String> {
+fn start(arch: Arch, means: &Means, variant: &str, repository: &Path) -> Vec<String> {
     let mut args = Vec::new();
     if means.way == Way::Root && matches!(means.runner, Runner::Emulator(_)) {
         args.extend(foreign::in_namespace());
+    }
+    if means.way == Way::OneId {
+        args.extend(ownership::in_namespace(repository));
     }
     args.extend(["mmdebstrap".to_owned(), format!("--mode={}", means.way.mode())]);
     args.push(format!("--variant={variant}"));
@@ -237,8 +336,14 @@ fn start(arch: Arch, means: &Means, variant: &str) -> Vec<String> {
 }
 
 /// mmdebstrap's options for both. What the layers below leave out is left out of this one too.
-fn options(recipe: &Recipe, arch: Arch, means: &Means, variant: &str) -> Vec<String> {
-    let mut args = start(arch, means, variant);
+fn options(
+    recipe: &Recipe,
+    arch: Arch,
+    means: &Means,
+    variant: &str,
+    repository: &Path,
+) -> Vec<String> {
+    let mut args = start(arch, means, variant, repository);
     args.push("--dpkgopt=force-unsafe-io".to_owned());
     // dpkg takes the last rule that matches, so what is kept comes after what is left out.
     let layers = recipe.layers();
@@ -251,8 +356,12 @@ fn options(recipe: &Recipe, arch: Arch, means: &Means, variant: &str) -> Vec<Str
     args
 }
 
-fn run(args: &[String], lock: &ArchLock) -> Expression {
-    cmd(&args[0], &args[1..])
+fn run(args: &[String], lock: &ArchLock, means: &Means) -> Expression {
+    let mut command = cmd(&args[0], &args[1..]);
+    if means.way == Way::OneId {
+        command = ownership::kept(&command);
+    }
+    command
         .env("SOURCE_DATE_EPOCH", lock.source_date.to_string())
         .env("LC_ALL", "C.UTF-8")
         .env("TMPDIR", std::env::temp_dir())
@@ -275,5 +384,32 @@ mod tests {
     #[test]
     fn commands_reach_the_inner_shell_whole() {
         assert_eq!(quote("echo 'a b' \"$HOME\""), r#"'echo '\''a b'\'' "$HOME"'"#);
+    }
+
+    #[test]
+    fn the_best_way_that_is_open_is_taken() {
+        let disk = Some(Ownership::Disk);
+        for (asked, is_root, n_ids, has_range, can_map, expected) in [
+            (None, true, 4_294_967_295, false, true, Way::Root),
+            (None, true, 1, true, true, Way::OneId),
+            (None, false, 4_294_967_295, true, true, Way::UserNamespace),
+            (None, false, 4_294_967_295, false, true, Way::OneId),
+            (None, false, 4_294_967_295, false, false, Way::UserNamespace),
+            (Some(Ownership::Map), true, 4_294_967_295, true, true, Way::OneId),
+            (disk, true, 1, false, true, Way::Root),
+            (disk, false, 1, false, true, Way::UserNamespace),
+        ] {
+            let rights = Rights { is_root, n_ids, has_range };
+            assert_eq!(choose(asked, &rights, || can_map), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_are_found_by_name_and_number() {
+        let text = "other:1:70000\nann:100000:65536\n1001:165536:1000\n";
+        assert_eq!(n_ids_of(text, &["ann", "1000"]), 65_536);
+        assert_eq!(n_ids_of(text, &["bob", "1001"]), 1000);
+        assert_eq!(n_ids_of(text, &["eve", "1002"]), 0);
+        assert_eq!(n_ids_of("broken\nann:x", &["ann"]), 0);
     }
 }

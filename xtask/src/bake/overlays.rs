@@ -1,7 +1,7 @@
 //! The stages of an overlay: its packages are installed into the tree of the image below, and what
 //! differs then is written into that image's own file system, so that the overlay holds no more.
 
-use super::stages::{Baker, TREE, name_of, qcow2_settings};
+use super::stages::{Baker, ROOTFS_SOURCES, TREE, name_of, qcow2_settings};
 use anyhow::Result;
 use fs_err as fs;
 use image_builder::{assemble, disk, ext4, qcow2, recipe::DistributionName, rootfs, tree::Tree};
@@ -22,8 +22,7 @@ pub struct Below {
 impl Baker<'_> {
     /// The tree with the overlay's packages in it, as a tar.
     pub fn install_over(&self, below: &Below) -> Result<PathBuf> {
-        let mut key =
-            self.key("overlay-rootfs", &["foreign.rs", "rootfs.rs", "deb.rs", "tree.rs"])?;
+        let mut key = self.key("overlay-rootfs", ROOTFS_SOURCES)?;
         key.add("below", name_of(&below.entry));
         for package in &self.lock.package {
             key.add("package", package.sha256.as_bytes());

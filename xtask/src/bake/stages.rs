@@ -31,6 +31,19 @@ const DISK_LEVEL: i32 = 9;
 /// The file of an entry that holds an image's whole tree.
 pub const TREE: &str = "tree.tar";
 
+/// The code that makes root file systems.
+pub const ROOTFS_SOURCES: &[&str] = &[
+    "deb.rs",
+    "foreign.rs",
+    "ownership.rs",
+    "ownership/call.rs",
+    "ownership/filter.rs",
+    "ownership/keeper.rs",
+    "ownership/target.rs",
+    "rootfs.rs",
+    "tree.rs",
+];
+
 /// The texts of our own licences.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
 
@@ -107,7 +120,7 @@ impl Baker<'_> {
 
     /// The packages' files as a tar.
     pub fn rootfs(&self) -> Result<PathBuf> {
-        let mut key = self.key("rootfs", &["foreign.rs", "rootfs.rs", "deb.rs", "tree.rs"])?;
+        let mut key = self.key("rootfs", ROOTFS_SOURCES)?;
         for package in &self.lock.package {
             key.add("package", package.sha256.as_bytes());
         }
@@ -166,21 +179,20 @@ impl Baker<'_> {
         step: &Step,
         make: impl FnOnce(&Path, &rootfs::Means) -> Result<duct::Expression>,
     ) -> Result<()> {
-        setup::ensure_packages(self.context, &["mmdebstrap", "uidmap"])?;
-        let runner = emulator::runner(self.context, self.arch)?;
-        let means = rootfs::Means { way: rootfs::way(), runner };
+        let way = rootfs::way(self.args.ownership);
+        let uidmap = (way == rootfs::Way::UserNamespace).then_some("uidmap");
+        let packages: Vec<&str> = ["mmdebstrap"].into_iter().chain(uidmap).collect();
+        setup::ensure_packages(self.context, &packages)?;
+        let means = rootfs::Means { way, runner: emulator::runner(self.context, self.arch)? };
         self.context.ui.line(&format!("    root file system: {}", means.describe()));
         let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
         share(repository.path())?;
         if self.recipe.body.distribution.name != DistributionName::Alpine {
             rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
         }
-        step.run(make(repository.path(), &means)?).map_err(|error| match means.way {
-            rootfs::Way::Root => error,
-            rootfs::Way::UserNamespace => hinted(
-                format!("{error:#}"),
-                "user namespaces need a range for this user in /etc/subuid and /etc/subgid; or bake as root",
-            ),
+        step.run(make(repository.path(), &means)?).map_err(|error| match way.hint() {
+            None => error,
+            Some(hint) => hinted(format!("{error:#}"), hint),
         })
     }
 

@@ -16,7 +16,7 @@ use image_builder::{
     foreign::Runner,
     kernel_package,
     lock::ArchLock,
-    recipe, rootfs, sha256,
+    ownership, recipe, rootfs, sha256,
     tree::Tree,
 };
 use std::{
@@ -40,6 +40,34 @@ initrd = ["ext4"]
 
 [disk]
 size = "1G"
+"#;
+
+/// What scripts do with owners: they look at what they gave, copy it with its owner, take it back, make
+/// files in a folder whose group is handed on, and make files with numbers of files that are gone.
+const POST_INSTALL: &str = r#"#!/bin/sh
+set -e
+echo "$1 $(command -v chown)" > /etc/accounts.state
+mkdir -p /srv/mail
+chown tester:8 /srv/mail
+chmod 2775 /srv/mail
+cd /srv/mail
+echo letter > letter
+chown -h 7:9 ../mail/letter
+chown 10 letter
+cp -a letter copy
+ln=../../srv/mail/copy
+stat -c '%n %u:%g %A' . letter copy "$ln" /usr/lib/accounts/tool > /etc/owners.state
+mkdir below
+echo x > below/file
+chown 0:0 copy
+echo x > gone
+chown 11:12 gone
+rm gone
+echo x > /etc/new
+chmod 4755 letter
+chown 13:14 letter
+exec 3< letter
+stat -c '%u:%g %A' - <&3 >> /etc/owners.state
 "#;
 
 fn gz(bytes: &[u8]) -> Vec<u8> {
@@ -150,7 +178,15 @@ impl World {
 fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World { folder, arch: host_platform::native_arch(), index: Default::default() };
-    let mut base = programs(&["/bin/dash", "/bin/chown", "/bin/chmod"]);
+    let mut base = programs(&[
+        "/bin/dash",
+        "/bin/chown",
+        "/bin/chmod",
+        "/bin/cp",
+        "/bin/mkdir",
+        "/bin/rm",
+        "/bin/stat",
+    ]);
     base.push(file("bin/sh -> dash", ""));
     base.push(file("etc/passwd", "root:x:0:0::/root:/bin/sh\n"));
     base.push(file("etc/group", "root:x:0:\n"));
@@ -170,7 +206,7 @@ fn world() -> World {
                 "pre-install",
                 "#!/bin/sh\necho tester:x:123:124::/:/bin/sh >> /etc/passwd\necho tester:x:124: >> /etc/group\n",
             ),
-            ("post-install", "#!/bin/sh\necho \"$1 $(command -v chown)\" > /etc/accounts.state\n"),
+            ("post-install", POST_INSTALL),
         ],
         &[owned],
     );
@@ -236,8 +272,9 @@ fn packages_of_alpine_become_a_system() {
     assert!(lock.all().all(|package| checked_path(second.path(), package).is_ok()));
 
     let recipe = world.recipe();
-    let means = rootfs::Means { way: rootfs::way(), runner: Runner::ready(world.arch).unwrap() };
-    let make = || {
+    let runner = Runner::ready(world.arch).unwrap();
+    let make = |way| {
+        let means = rootfs::Means { way, runner: runner.clone() };
         let tree = apk::lay_out(&[], &lock, &recipe, pool.path(), Tree::new(lock.source_date));
         let folder = tempfile::tempdir().unwrap();
         tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
@@ -248,8 +285,14 @@ fn packages_of_alpine_become_a_system() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         fs::read(tar).unwrap()
     };
-    let bytes = make();
-    assert!(bytes == make(), "the same lock gives the same tar");
+    let way = rootfs::way(None);
+    let bytes = make(way);
+    assert!(bytes == make(way), "the same lock gives the same tar");
+    if ownership::is_possible() {
+        assert!(bytes == make(rootfs::Way::OneId), "wherever owners are kept");
+    } else {
+        eprintln!("skipped: no user namespace can be made here");
+    }
     let mut tree = Tree::new(0);
     tree.add_tar_stream(bytes.as_slice()).unwrap();
     let text = |path: &str| {
@@ -264,6 +307,23 @@ fn packages_of_alpine_become_a_system() {
     );
     let owned = tree.get(b"usr/lib/accounts/tool").unwrap();
     assert_eq!((owned.uid, owned.gid, owned.mode), (123, 124, 0o4755));
+    assert_eq!(
+        text("etc/owners.state"),
+        ". 123:8 drwxrwsr-x\nletter 10:9 -rw-r--r--\ncopy 10:9 -rw-r--r--\n\
+         ../../srv/mail/copy 10:9 -rw-r--r--\n/usr/lib/accounts/tool 123:124 -rwsr-xr-x\n\
+         13:14 -rwxr-xr-x\n"
+    );
+    for (path, expected) in [
+        ("srv/mail", (123, 8)),
+        ("srv/mail/letter", (13, 14)),
+        ("srv/mail/copy", (0, 0)),
+        ("srv/mail/below", (0, 8)),
+        ("srv/mail/below/file", (0, 8)),
+        ("etc/new", (0, 0)),
+    ] {
+        let node = tree.get(path.as_bytes()).unwrap();
+        assert_eq!((node.uid, node.gid), expected, "{path}");
+    }
     let installed = text("lib/apk/db/installed");
     assert!(installed.contains("P:base\nV:1.0-r0\n"), "{installed}");
     assert!(installed.contains("F:usr/share/things/a\nR:x\nZ:Q1"), "{installed}");
