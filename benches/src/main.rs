@@ -3,6 +3,8 @@
 
 mod audit;
 #[cfg(unix)]
+mod bake;
+#[cfg(unix)]
 mod desktop;
 mod execute;
 mod figure;
@@ -51,6 +53,11 @@ pub struct Args {
     #[arg(long, num_args = 3, value_names = ["XTASK", "AUDITWHEEL", "CORPUS"])]
     audit: Vec<PathBuf>,
 
+    /// The xtask that bakes, the workspace's root, the build cache, the repository of the pipeline by hand,
+    /// and where the reports of baked images are.
+    #[arg(long, num_args = 5, value_names = ["XTASK", "ROOT", "CACHE", "REPOSITORY", "REPORTS"])]
+    bake: Vec<PathBuf>,
+
     /// Root folder of an installed distribution QEMU.
     #[arg(long)]
     reference_root: Option<PathBuf>,
@@ -88,6 +95,8 @@ enum Name {
     Merge,
     /// The audit of the pinned corpus, beside auditwheel.
     Audit,
+    /// Bakes beside the usual pipeline by hand, our qcow2 beside qemu-img's, overlays, boot marks.
+    Bake,
 }
 
 fn main() -> Result<()> {
@@ -115,6 +124,10 @@ fn main() -> Result<()> {
             Name::Retag => retag::measure(&args)?,
             Name::Merge => retag::measure_merge(&args)?,
             Name::Audit => audit::measure(&args)?,
+            #[cfg(unix)]
+            Name::Bake => bake::measure(&args)?,
+            #[cfg(not(unix))]
+            Name::Bake => anyhow::bail!("`bake` needs a Linux host"),
         };
         for figure in &found {
             println!("{figure}");

@@ -11,6 +11,9 @@ mod overlays;
 mod stages;
 mod usual;
 
+#[cfg(test)]
+mod tests;
+
 use crate::context::Context;
 use anyhow::{Context as _, Result};
 use fs_err as fs;
@@ -24,7 +27,7 @@ use image_builder::{
 use overlays::Below;
 use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
 use std::path::{Path, PathBuf};
-pub use usual::usual;
+pub use usual::{repository, usual};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -65,6 +68,10 @@ pub struct Args {
     #[arg(long, value_name = "disk|map")]
     ownership: Option<Ownership>,
 
+    /// The folder of recipes; this repository's unless given.
+    #[arg(long, value_name = "DIR", hide = true)]
+    recipes: Option<PathBuf>,
+
     /// Bake the variant that the benchmarks put beside ours: the distribution's own kernel file,
     /// initramfs and services. Prints its folder.
     #[arg(long, hide = true)]
@@ -89,6 +96,7 @@ impl Args {
             import_cache: None,
             no_boot: false,
             ownership: None,
+            recipes: None,
             usual: false,
             is_lenient: true,
         }
@@ -109,7 +117,8 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     if args.usual {
         return usual(context, &args.name);
     }
-    let recipe = recipe::load(&context.root.join("recipes"), &args.name)?;
+    let recipes = args.recipes.clone().unwrap_or_else(|| context.root.join("recipes"));
+    let recipe = recipe::load(&recipes, &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;

@@ -15,7 +15,7 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 #[derive(clap::Args)]
 pub struct Args {
     /// Figures to measure (start, starts, execute, stream, smb, 9p, desktop, save, checkpoint, idle, qemu,
-    /// retag, merge, audit); all without an argument.
+    /// retag, merge, audit, bake); all without an argument.
     names: Vec<String>,
 
     /// Also write the figures to this file as JSON.
@@ -56,6 +56,14 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         line.push(std::env::current_exe()?.into());
         line.push(audit::corpus::auditwheel(context)?.into());
         line.push(audit::corpus::folder(context)?.into());
+    }
+    if wants("bake") {
+        line.push("--bake".into());
+        line.push(std::env::current_exe()?.into());
+        line.push(context.root.clone().into());
+        line.push(context.cache.folder("")?.into());
+        line.push(bake::repository(context)?.into());
+        line.push(context.dist().into());
     }
     if wants("retag") || wants("merge") {
         let tools = setup::python_tools(context, WHEEL_TOOLS)?;

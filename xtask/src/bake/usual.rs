@@ -3,11 +3,13 @@
 //! it as a service.
 
 use super::{Args, agent, locked, publish, stages};
-use crate::context::Context;
+use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
+use host_platform::Arch;
 use image_builder::{
     recipe::{self, File, Link, Method, Recipe},
+    rootfs,
     tree::Tree,
 };
 use package_layout::image::{Part, file_name};
@@ -70,19 +72,12 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     let pool = context.cache.folder("packages")?;
     let args = Args::of(name);
 
-    // The distribution's initramfs comes from its own tools, in an installed system.
-    let mut installed = recipe::load(&recipes, "debian")?;
-    installed.name = "debian-usual".to_owned();
-    let kernel_package = installed.kernel_package(arch);
-    let tools = ["initramfs-tools", "zstd"].map(str::to_owned);
-    installed.body.packages.extend(tools.into_iter().chain([kernel_package]));
-    systemd_service(&mut installed, &agent)?;
-    let lock_path = context.cache.folder("locks")?.join("debian-usual.lock");
+    let installed = installed(context, arch)?;
     let locked = |recipe: &Recipe, path: &Path| {
         let wanted = locked::Wanted { context, recipe, arch, pool: &pool, base: &[], path };
         locked::lock(&args, &wanted)
     };
-    let lock = locked(&installed, &lock_path)?;
+    let lock = locked(&installed, &lock_path(context)?)?;
     let system = stages::Baker {
         context,
         args: &args,
@@ -130,6 +125,41 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     }
     publish(&disk.join("qcow2"), &place(Part::Disk))?;
     Ok(out)
+}
+
+/// The system that the distribution's own tools make an initramfs in.
+fn installed(context: &Context, arch: Arch) -> Result<Recipe> {
+    let mut installed = recipe::load(&context.root.join("recipes"), "debian")?;
+    installed.name = "debian-usual".to_owned();
+    let kernel_package = installed.kernel_package(arch);
+    let tools = ["initramfs-tools", "zstd"].map(str::to_owned);
+    installed.body.packages.extend(tools.into_iter().chain([kernel_package]));
+    systemd_service(&mut installed, &agent::binary(context, arch)?)?;
+    Ok(installed)
+}
+
+fn lock_path(context: &Context) -> Result<PathBuf> {
+    Ok(context.cache.folder("locks")?.join("debian-usual.lock"))
+}
+
+/// A repository of the packages of that system and no others, with their names in the file `names`:
+/// what the pipeline by hand works on.
+pub fn repository(context: &Context) -> Result<PathBuf> {
+    let arch = host_platform::native_arch();
+    let recipe = installed(context, arch)?;
+    let pool = context.cache.folder("packages")?;
+    let path = lock_path(context)?;
+    let wanted =
+        locked::Wanted { context, recipe: &recipe, arch, pool: &pool, base: &[], path: &path };
+    let lock = locked::lock(&Args::of("debian"), &wanted)?;
+    let mut key = Key::new("usual-repository");
+    key.add("lock", format!("{lock:?}").as_bytes());
+    context.cache.entry("usual-repository", &key, |folder| {
+        rootfs::lay_out(&lock, &recipe, arch, &pool, folder)?;
+        let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
+        fs::write(folder.join("names"), names.join(","))?;
+        Ok(())
+    })
 }
 
 fn systemd_service(recipe: &mut Recipe, agent: &Path) -> Result<()> {

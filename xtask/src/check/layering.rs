@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "package-layout",
             "agent-protocol",
             "runtime-locator",
+            "image-builder",
             "sandbox",
             "wheel-retag",
         ],

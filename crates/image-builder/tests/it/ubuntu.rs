@@ -232,6 +232,16 @@ fn nothing_of_ubuntu_is_taken_on_trust() {
     assert!(!quiet(world.apt(&uri, &right).update()), "an index was changed behind its release");
     spoil(&index, 10);
 
+    for place in [60, 300] {
+        let release = world.path("ubuntu-ports/dists/noble/InRelease");
+        spoil(&release, place);
+        assert!(
+            !quiet(world.apt(&uri, &right).update()),
+            "a signed release was changed at {place}"
+        );
+        spoil(&release, place);
+    }
+
     let pool = tempfile::tempdir().unwrap();
     let tool = lock.package.iter().find(|package| package.name == "tool").unwrap();
     let place = world.path("ubuntu-ports").join(&tool.path);
