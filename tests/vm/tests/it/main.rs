@@ -16,6 +16,8 @@ mod network;
 mod other_arch;
 mod saves;
 mod transport;
+#[cfg(target_os = "linux")]
+mod world;
 
 use sandbox::{ExecuteRequest, ExecuteResult, Sandbox};
 use std::path::PathBuf;
