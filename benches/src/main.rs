@@ -12,6 +12,7 @@ mod greeting;
 mod retag;
 mod save;
 mod shares;
+mod ssh;
 mod start;
 mod starts;
 mod stream;
@@ -72,6 +73,8 @@ enum Name {
     Starts,
     /// `execute("true")` beside the guest's own fork and exec.
     Execute,
+    /// The first and later calls of `execute` beside SSH into the same machine.
+    Ssh,
     /// 50 MB through `execute` with a callback.
     Stream,
     /// 50 MB and 500 small files through a share by SMB, beside the guest's disk.
@@ -110,6 +113,7 @@ fn main() -> Result<()> {
             Name::Start => runtime.block_on(start::measure(args.samples))?,
             Name::Starts => runtime.block_on(starts::measure())?,
             Name::Execute => runtime.block_on(execute::measure())?,
+            Name::Ssh => runtime.block_on(ssh::measure(args.samples))?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
             Name::Smb => runtime.block_on(shares::measure(MountType::Cifs, args.samples))?,
             Name::Plan9 => runtime.block_on(shares::measure(MountType::Plan9, args.samples))?,

@@ -353,7 +353,7 @@ class Sandbox(Desktop, BaseSandbox):
 
         Example:
             >>> async def share(sb):
-            ...     handle = await sb.mount("/home/me/code", "/mnt/code", readonly=True)
+            ...     handle = await sb.mount("code", "/mnt/code", readonly=True)
             ...     await sb.unmount(handle)
         """
         handle = await run(self._begin_mount(host, guest, readonly, type))

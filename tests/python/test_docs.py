@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import doctest
 import importlib
 import inspect
 import json
 import os
 import pkgutil
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import quicksand
-from quicksand import _native
+from quicksand import Sandbox, _native
 
 MODULES = ["quicksand"] + [
     f"quicksand.{module.name}" for module in pkgutil.iter_modules(quicksand.__path__)
@@ -28,6 +31,65 @@ def test_examples(name: str) -> None:
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, extraglobs=vars(quicksand).copy())
     assert failed == 0
+
+
+def functions() -> dict[str, str]:
+    """The examples that are functions of a running sandbox, by their name."""
+    found = {}
+    for module in map(importlib.import_module, MODULES):
+        for test in doctest.DocTestFinder().find(module):
+            for example in test.examples:
+                defined = re.match(r"async def (\w+)\(sb\):", example.source)
+                if defined:
+                    found[defined[1]] = example.source
+    # This one needs somebody at a terminal; test_shell.py has one.
+    del found["look_around"]
+    return found
+
+
+FUNCTIONS = functions()
+
+
+def test_there_are_functions_of_a_sandbox() -> None:
+    assert len(FUNCTIONS) >= 12
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_example_that_is_a_function(
+    name: str, sb: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("code", "project"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("content")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    names = vars(quicksand).copy()
+    exec(FUNCTIONS[name].replace("8080", str(port)), names)  # noqa: S102
+
+    async def call() -> object:
+        if name == "restrict":
+            async with Sandbox(image="minimal", memory="256M", network_mode="full") as full:
+                return await names[name](full)
+        await sb.execute("mkdir -p /root/out && echo content > /root/out/file")
+        try:
+            return await names[name](sb)
+        finally:
+            if "alice" in FUNCTIONS[name]:
+                await sb.delete_user("alice")
+            for forward in await sb.port_forwards():
+                await sb.remove_forward(forward)
+
+    outcome = asyncio.run(call())
+    expect = {
+        "as_alice": "alice\n",
+        "count": ("1\n2\n3\n", 0),
+        "count_files": 0,
+        "results": 8,
+        "send": 1,
+        "who": "alice\n/home/alice\n",
+    }
+    assert name not in expect or outcome == expect[name]
 
 
 def test_there_are_examples() -> None:

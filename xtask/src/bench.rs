@@ -14,7 +14,7 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, starts, execute, stream, smb, 9p, desktop, save, checkpoint, idle, qemu,
+    /// Figures to measure (start, starts, execute, ssh, stream, smb, 9p, desktop, save, checkpoint, idle, qemu,
     /// retag, merge, audit, bake); all without an argument.
     names: Vec<String>,
 
@@ -82,6 +82,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         let mut folders: Vec<PathBuf> = std::env::split_paths(&value).collect();
         if wants("start") {
             add_usual(context, &mut folders)?;
+        }
+        if wants("ssh") {
+            setup::ensure_packages(context, &["openssh-client"])?;
+            folders.push(context.cache.folder("test-images")?);
+            bake::run(context, &bake::Args::to("ssh-server", &folders[folders.len() - 1]))?;
         }
         if wants("desktop") {
             folders.push(context.cache.folder("test-images")?);

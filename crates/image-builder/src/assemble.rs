@@ -46,6 +46,7 @@ pub fn tree(
         tree.put(folder, Node::folder(0o755, time))?;
     }
     tree.put("tmp", Node::folder(0o1777, time))?;
+    give_root_a_home(&mut tree, time)?;
     for (path, node) in modules.iter().filter(|(path, _)| !path.is_empty()) {
         if !node.is_folder() {
             tree.put_bytes(path, Node { mtime: time, ..node.clone() })?;
@@ -59,6 +60,14 @@ pub fn tree(
     own(&mut tree, recipe)?;
     tree.clamp_times(time);
     Ok(tree)
+}
+
+/// Commands run as root and begin in its home, which some trees of few packages lack.
+fn give_root_a_home(tree: &mut Tree, time: i64) -> Result<(), Error> {
+    match tree.get(b"root") {
+        Some(_) => Ok(()),
+        None => tree.put("root", Node::folder(0o700, time)),
+    }
 }
 
 /// Makes the whole tree of an overlay from what installing it onto `below` gave. What is as it was
@@ -109,6 +118,7 @@ pub fn brought(mut tree: Tree, modules: &Tree, recipe: &Recipe, time: i64) -> Re
     if tree.get(b"tmp").is_none() {
         tree.put("tmp", Node::folder(0o1777, time))?;
     }
+    give_root_a_home(&mut tree, time)?;
     leave_out(&mut tree, recipe);
     for (path, node) in modules.iter().filter(|(_, node)| !node.is_folder()) {
         // Through the link `lib` where there is one, and beside the rest where there is none.

@@ -7,7 +7,7 @@ mod machine;
 mod packages;
 mod save;
 
-pub use dev::{BakeArgs, DevAction, DevArgs, NewImageArgs};
+pub use dev::{BakeArgs, DevAction, DevArgs, NewImageArgs, ScaffoldKind};
 pub use machine::MachineArgs;
 pub use packages::{CleanArgs, InstallArgs, ListArgs, UninstallArgs};
 pub use save::{SaveAction, SaveArgs, SavePlace};

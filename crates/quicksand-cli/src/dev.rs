@@ -5,12 +5,23 @@ mod bake;
 mod boot;
 mod new_image;
 
-use crate::{args::DevAction, report::Failure};
+use crate::{
+    args::{DevAction, ScaffoldKind},
+    report::Failure,
+};
+use image_builder::outside::template::Ground;
 
 /// Does it.
 pub fn run(action: &DevAction) -> Result<(), Failure> {
     match action {
-        DevAction::NewImage(args) => new_image::run(args),
+        DevAction::NewImage(args) => new_image::run(args, Ground::Image),
+        DevAction::Scaffold(args) => {
+            let ground = match args.kind {
+                ScaffoldKind::Base => Ground::Brought,
+                ScaffoldKind::Overlay => Ground::Image,
+            };
+            new_image::run(&args.image(), ground)
+        }
         DevAction::Bake(args) => bake::run(args),
     }
 }

@@ -1,15 +1,33 @@
 //! The folder that a new image starts as: one recipe to edit, and what a reader needs beside it.
 
+/// What the files of a new image lie on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// The files of the installed image that it names.
+    Image,
+    /// A root file system that somebody brings; the installed image gives kernel and agent alone.
+    Brought,
+}
+
 /// The files of the folder by name. `name` is the image's, `base` that of the image that it lies on,
 /// whose version is `base_version`.
-pub fn files(name: &str, base: &str, base_version: &str) -> Vec<(&'static str, String)> {
+pub fn files(
+    name: &str,
+    base: &str,
+    base_version: &str,
+    ground: Ground,
+) -> Vec<(&'static str, String)> {
     let fill = |text: &str| {
         text.replace("IMAGE_NAME", name)
             .replace("BASE_NAME", base)
             .replace("BASE_VERSION", base_version)
     };
+    let recipe = match ground {
+        Ground::Image => fill(RECIPE),
+        Ground::Brought => fill(RECIPE).replace(AWAY, HERE),
+    };
     vec![
-        ("recipe.toml", fill(RECIPE)),
+        ("recipe.toml", recipe),
         ("README.md", fill(README)),
         (".gitignore", "/dist/\n".to_owned()),
         ("files/motd", fill("Welcome to IMAGE_NAME.\n")),
@@ -64,6 +82,14 @@ prints = "IMAGE_NAME"
 # size = "4G"
 "#;
 
+/// The lines for a root file system, as they stand in `RECIPE`, and as they take effect.
+const AWAY: &str = "\
+# [root]
+# tar = \"rootfs.tar.gz\"              # plain";
+const HERE: &str = "\
+[root]
+tar = \"rootfs.tar\"                   # plain";
+
 const README: &str = "# IMAGE_NAME
 
 A machine image for quicksand, on the image `BASE_NAME`.
@@ -87,10 +113,18 @@ mod tests {
 
     #[test]
     fn every_name_is_filled_in() {
-        for (name, text) in files("tools", "debian", "13") {
+        let of = |ground| files("tools", "debian", "13", ground);
+        for (name, text) in of(Ground::Image).into_iter().chain(of(Ground::Brought)) {
             for word in ["IMAGE_NAME", "BASE_"] {
                 assert!(!text.contains(word), "{name}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_root_file_system_takes_the_place_of_the_bases_files_where_it_is_asked_for() {
+        let recipe = |ground| files("tools", "debian", "13", ground).remove(0).1;
+        assert!(recipe(Ground::Brought).contains("\n[root]\ntar = \"rootfs.tar\""));
+        assert!(!recipe(Ground::Image).contains("\n[root]"));
     }
 }

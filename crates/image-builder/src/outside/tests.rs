@@ -79,7 +79,7 @@ fn a_new_folder_bakes_an_overlay_as_it_is() {
     let scratch = tempfile::tempdir().unwrap();
     let base = base(scratch.path());
     let folder = project(scratch.path(), "");
-    for (name, text) in template::files("mine", "base", "13") {
+    for (name, text) in template::files("mine", "base", "13", template::Ground::Image) {
         fs::write(folder.join(name), text).unwrap();
     }
     assert_eq!(base_of(&folder).unwrap(), "base");

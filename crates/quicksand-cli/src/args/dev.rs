@@ -1,6 +1,6 @@
 //! The options of `quicksand dev`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 /// The options of `quicksand dev`.
 #[derive(Debug, Args)]
@@ -14,6 +14,8 @@ pub struct DevArgs {
 pub enum DevAction {
     /// Make a folder with a recipe to edit, for an image on an installed one
     NewImage(NewImageArgs),
+    /// The same by kind: an overlay on an installed image, or a base on a root file system of your own
+    Scaffold(ScaffoldArgs),
     /// Bake the recipe in a folder, boot the image to prove it, and pack its wheel
     Bake(BakeArgs),
 }
@@ -31,6 +33,41 @@ pub struct NewImageArgs {
     /// The folder to make NAME in [default: the working folder]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<std::path::PathBuf>,
+}
+
+/// The options of `quicksand dev scaffold`.
+#[derive(Debug, Args)]
+pub struct ScaffoldArgs {
+    /// What the image's files lie on
+    #[arg(value_enum)]
+    pub kind: ScaffoldKind,
+
+    /// The image's name: lower-case words of letters and digits, joined by dashes
+    pub name: String,
+
+    /// The installed image that it lies on, or whose kernel and agent a base gets
+    #[arg(long, value_name = "IMAGE", default_value = "debian")]
+    pub base: String,
+
+    /// The folder to make NAME in [default: the working folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<std::path::PathBuf>,
+}
+
+/// What the files of an image lie on.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ScaffoldKind {
+    /// A root file system of your own, as a tar
+    Base,
+    /// The files of an installed image
+    Overlay,
+}
+
+impl ScaffoldArgs {
+    /// The new image without its kind.
+    pub fn image(&self) -> NewImageArgs {
+        NewImageArgs { name: self.name.clone(), base: self.base.clone(), dir: self.dir.clone() }
+    }
 }
 
 /// The options of `quicksand dev bake`.

@@ -1,4 +1,4 @@
-//! `quicksand dev new-image`: writes the folder that a new image starts as.
+//! `quicksand dev new-image` and `quicksand dev scaffold`: the folder that a new image starts as.
 
 use crate::{
     args::NewImageArgs,
@@ -6,11 +6,11 @@ use crate::{
     report::{Failure, USAGE},
 };
 use fs_err as fs;
-use image_builder::outside::template;
+use image_builder::outside::template::{self, Ground};
 use std::path::PathBuf;
 
 /// Makes the folder beside its place, so that it is whole or absent, and prints its path.
-pub fn run(args: &NewImageArgs) -> Result<(), Failure> {
+pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
     package_layout::image::check_name(&args.name)
         .map_err(|error| Failure::new(USAGE, error.to_string(), None))?;
     let found = runtime_locator::find_image(&places::search(), &args.base, None)
@@ -28,15 +28,19 @@ pub fn run(args: &NewImageArgs) -> Result<(), Failure> {
     }
     let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&parent)?;
     let folder = beside.path().join(&args.name);
-    for (name, text) in template::files(&args.name, &args.base, &found.version) {
+    for (name, text) in template::files(&args.name, &args.base, &found.version, ground) {
         let file = folder.join(name);
         fs::create_dir_all(file.parent().unwrap_or(&folder))?;
         fs::write(file, text)?;
     }
     fs::rename(&folder, &place)?;
     println!("{}", place.display());
+    let first = match ground {
+        Ground::Image => String::new(),
+        Ground::Brought => format!("put {} there, ", place.join("rootfs.tar").display()),
+    };
     eprintln!(
-        "hint: edit {}, then run: quicksand dev bake {}",
+        "hint: {first}edit {}, then run: quicksand dev bake {}",
         place.join("recipe.toml").display(),
         place.display()
     );

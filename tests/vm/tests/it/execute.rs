@@ -28,6 +28,8 @@ fn options_are_honoured() {
             sandbox.execute(request).await.unwrap_or_else(|error| panic!("{error}")).stdout_lossy()
         };
         assert_eq!(stdout(ExecuteRequest::new("pwd").cwd("/tmp")).await, "/tmp\n");
+        let home = "pwd; echo $HOME; stat -c %a .";
+        assert_eq!(stdout(ExecuteRequest::new(home)).await, "/root\n/root\n700\n");
         let request = ExecuteRequest::new("echo $A,$B").env("A", "x y").env("B", "ä");
         assert_eq!(stdout(request).await, "x y,ä\n");
         assert_eq!(
