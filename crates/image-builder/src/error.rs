@@ -225,6 +225,16 @@ pub enum Error {
         /// What the reader said.
         source: fs_ext4::Error,
     },
+    /// A device whose number ext4 has no room for.
+    #[error("`{path}` has the device number {major}:{minor}, and ext4 holds at most 4095:1048575")]
+    DeviceNumber {
+        /// The path inside of the image.
+        path: String,
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+    },
     /// The tree has an entry without the folder above it.
     #[error("`{path}` has no folder above it")]
     NoParent {

@@ -4,17 +4,18 @@
 //! the file system and initrd writers read. It owns names, kinds, ownership and times; it must not
 //! know about file systems on disk or about recipes.
 
+mod path;
+mod tar;
+
 use crate::Error;
 use fs_err as fs;
+pub use path::{TreePath, normal, split};
+use path::{collapse, join};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Read, Seek as _, SeekFrom, Write as _},
-    path::Path,
+    io::{Read as _, Seek as _, SeekFrom},
     sync::Arc,
 };
-
-/// A path inside the tree: bytes, relative, without `.` or `..`, the root being empty.
-pub type TreePath = Vec<u8>;
 
 /// The longest chain of symbolic links that is followed, as in Linux (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
@@ -306,88 +307,6 @@ impl Tree {
         }
     }
 
-    /// Adds what a tar holds. Contents stay in the tar's file, which must not change meanwhile.
-    pub fn add_tar_file(&mut self, path: &Path) -> Result<(), Error> {
-        let file = Arc::new(fs::File::open(path)?);
-        let reader = std::io::BufReader::with_capacity(1 << 16, file.as_ref());
-        self.add_tar(reader, &|_| true, |entry, _| {
-            Ok(Content::Range { file: file.clone(), offset: entry.start, length: entry.length })
-        })
-    }
-
-    /// Adds what a tar stream holds; contents are kept in memory.
-    pub fn add_tar_stream(&mut self, reader: impl Read) -> Result<(), Error> {
-        self.add_tar_stream_where(reader, &|_| true)
-    }
-
-    /// Adds those members of a tar stream whose paths are wanted; contents are kept in memory.
-    pub fn add_tar_stream_where(
-        &mut self,
-        reader: impl Read,
-        is_wanted: &dyn Fn(&[u8]) -> bool,
-    ) -> Result<(), Error> {
-        self.add_tar(reader, is_wanted, |_, bytes| {
-            let mut content = Vec::new();
-            bytes.read_to_end(&mut content)?;
-            Ok(Content::Bytes(content.into()))
-        })
-    }
-
-    fn add_tar<R: Read>(
-        &mut self,
-        reader: R,
-        is_wanted: &dyn Fn(&[u8]) -> bool,
-        mut content: impl FnMut(&Position, &mut dyn Read) -> Result<Content, Error>,
-    ) -> Result<(), Error> {
-        let mut archive = tar::Archive::new(reader);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let path = entry.path_bytes().into_owned();
-            if !is_wanted(&path) {
-                continue;
-            }
-            let mut xattrs = BTreeMap::new();
-            if let Some(extensions) = entry.pax_extensions()? {
-                for extension in extensions {
-                    let extension = extension?;
-                    if let Ok(key) = extension.key()
-                        && let Some(name) = key.strip_prefix("SCHILY.xattr.")
-                    {
-                        xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
-                    }
-                }
-            }
-            let header = entry.header();
-            let (mode, mtime) = (header.mode()? as u16 & 0o7777, header.mtime()? as i64);
-            let (uid, gid) = (header.uid()? as u32, header.gid()? as u32);
-            let device = || -> Result<(u32, u32), Error> {
-                Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-            };
-            let target =
-                || entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
-            let kind = match header.entry_type() {
-                tar::EntryType::Directory => Kind::Folder,
-                tar::EntryType::Symlink => Kind::Symlink(target()),
-                tar::EntryType::Link => Kind::Hardlink(normal(&target())?),
-                tar::EntryType::Char => {
-                    device().map(|(major, minor)| Kind::CharDevice(major, minor))?
-                }
-                tar::EntryType::Block => {
-                    device().map(|(major, minor)| Kind::BlockDevice(major, minor))?
-                }
-                tar::EntryType::Fifo => Kind::Fifo,
-                tar::EntryType::XGlobalHeader => continue,
-                _ => {
-                    let position =
-                        Position { start: entry.raw_file_position(), length: entry.size() };
-                    Kind::File(content(&position, &mut entry)?)
-                }
-            };
-            self.put_bytes(&path, Node { kind, mode, uid, gid, mtime, xattrs })?;
-        }
-        Ok(())
-    }
-
     /// Leads other names of files to the real places of those files, where a tar named them through
     /// links of folders. A name without its file is refused.
     pub fn settle_hardlinks(&mut self) -> Result<(), Error> {
@@ -428,62 +347,6 @@ impl Tree {
         self.nodes.values().map(|node| node.mtime).max().unwrap_or(0)
     }
 
-    /// Writes the tree as a tar, for `add_tar_file` to read back.
-    pub fn write_tar(&self, path: &Path) -> Result<(), Error> {
-        let mut builder = tar::Builder::new(std::io::BufWriter::new(fs::File::create(path)?));
-        for (place, node) in self.nodes.iter().filter(|(place, _)| !place.is_empty()) {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(u32::from(node.mode));
-            header.set_uid(u64::from(node.uid));
-            header.set_gid(u64::from(node.gid));
-            header.set_mtime(node.mtime.max(0) as u64);
-            header.set_size(0);
-            let xattrs: Vec<(String, &[u8])> = node
-                .xattrs
-                .iter()
-                .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
-                .collect();
-            if !xattrs.is_empty() {
-                builder.append_pax_extensions(
-                    xattrs.iter().map(|(name, value)| (name.as_str(), *value)),
-                )?;
-            }
-            // Names are bytes here, and text on the hosts that a path type knows no bytes on.
-            let place = String::from_utf8_lossy(place).into_owned();
-            let mut device = |kind, major, minor| -> Result<(), Error> {
-                header.set_entry_type(kind);
-                header.set_device_major(major)?;
-                header.set_device_minor(minor)?;
-                Ok(())
-            };
-            match &node.kind {
-                Kind::File(content) => {
-                    header.set_size(content.len());
-                    builder.append_data(&mut header, place, content.read()?.as_ref())?;
-                    continue;
-                }
-                Kind::Symlink(target) | Kind::Hardlink(target) => {
-                    let is_symlink = matches!(node.kind, Kind::Symlink(_));
-                    header.set_entry_type(if is_symlink {
-                        tar::EntryType::Symlink
-                    } else {
-                        tar::EntryType::Link
-                    });
-                    let target = String::from_utf8_lossy(target).into_owned();
-                    builder.append_link(&mut header, place, target)?;
-                    continue;
-                }
-                Kind::Folder => header.set_entry_type(tar::EntryType::Directory),
-                Kind::Fifo => header.set_entry_type(tar::EntryType::Fifo),
-                Kind::CharDevice(major, minor) => device(tar::EntryType::Char, *major, *minor)?,
-                Kind::BlockDevice(major, minor) => device(tar::EntryType::Block, *major, *minor)?,
-            }
-            builder.append_data(&mut header, place, std::io::empty())?;
-        }
-        builder.into_inner()?.flush()?;
-        Ok(())
-    }
-
     /// Settles times: nothing is younger than `latest`.
     pub fn clamp_times(&mut self, latest: i64) {
         for node in self.nodes.values_mut() {
@@ -492,77 +355,9 @@ impl Tree {
     }
 }
 
-/// Where a member's bytes lie in a tar.
-struct Position {
-    start: u64,
-    length: u64,
-}
-
-/// A path without leading `./` or `/`, without doubled or trailing slashes. `..` is refused: it
-/// would leave the tree.
-pub fn normal(path: &[u8]) -> Result<TreePath, Error> {
-    let mut clean = TreePath::with_capacity(path.len());
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => {
-                return Err(Error::PathLeavesTree {
-                    path: String::from_utf8_lossy(path).into_owned(),
-                });
-            }
-            name => join(&mut clean, name),
-        }
-    }
-    Ok(clean)
-}
-
-/// Resolves `..` by text, which is right once the folders before it are known to be real.
-fn collapse(path: &[u8]) -> TreePath {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => {
-                names.pop();
-            }
-            name => names.push(name),
-        }
-    }
-    names.join(&b'/')
-}
-
-/// The folder and the name of a path.
-pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
-}
-
-fn join(path: &mut TreePath, name: &[u8]) {
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_made_normal() {
-        for (given, expected) in [
-            ("./usr/bin/", "usr/bin"),
-            ("/", ""),
-            (".", ""),
-            ("a//b/./c", "a/b/c"),
-            ("..a/b", "..a/b"),
-        ] {
-            assert_eq!(normal(given.as_bytes()).unwrap(), expected.as_bytes(), "{given}");
-        }
-        assert!(normal(b"usr/../../etc/passwd").is_err());
-    }
 
     #[test]
     fn entries_follow_links_of_the_folders_above() {
@@ -598,43 +393,5 @@ mod tests {
         assert_eq!(tree.read("keep/two").unwrap().unwrap().as_ref(), b"1");
         assert_eq!(tree.read("keep/three").unwrap().unwrap().as_ref(), b"1");
         assert!(tree.get(b"drop/one").is_none());
-    }
-
-    #[test]
-    fn a_tar_keeps_ownership_modes_links_and_attributes() {
-        let mut builder = tar::Builder::new(Vec::new());
-        builder
-            .append_pax_extensions([("SCHILY.xattr.security.capability", b"\x01\x00".as_slice())])
-            .unwrap();
-        let mut header = tar::Header::new_ustar();
-        header.set_size(3);
-        header.set_mode(0o4755);
-        header.set_uid(7);
-        header.set_gid(8);
-        header.set_mtime(99);
-        builder.append_data(&mut header, "./usr/bin/ping", b"abc".as_slice()).unwrap();
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(tar::EntryType::Link);
-        header.set_size(0);
-        header.set_mode(0o755);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        builder.append_link(&mut header, "./usr/bin/ping6", "./usr/bin/ping").unwrap();
-        let bytes = builder.into_inner().unwrap();
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.tar");
-        fs::write(&path, &bytes).unwrap();
-        let mut from_file = Tree::new(0);
-        from_file.add_tar_file(&path).unwrap();
-        let mut from_stream = Tree::new(0);
-        from_stream.add_tar_stream(bytes.as_slice()).unwrap();
-        for tree in [from_file, from_stream] {
-            let node = tree.get(b"usr/bin/ping").unwrap();
-            assert_eq!((node.mode, node.uid, node.gid, node.mtime), (0o4755, 7, 8, 99));
-            assert_eq!(node.xattrs["security.capability"], b"\x01\x00");
-            assert_eq!(tree.read("usr/bin/ping6").unwrap().unwrap().as_ref(), b"abc");
-        }
     }
 }

@@ -59,9 +59,7 @@ impl Baker<'_> {
             "difference.rs",
             "disk.rs",
             "ext4.rs",
-            "ext4/fill.rs",
             "qcow2.rs",
-            "qcow2/read.rs",
             "tree.rs",
         ];
         let mut key = self.key("overlay", &sources)?;

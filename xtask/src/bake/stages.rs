@@ -242,16 +242,7 @@ impl Baker<'_> {
         below: Option<&Path>,
     ) -> Result<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
-        let sources = [
-            "wheel.rs",
-            "wheel/image.py",
-            "wheel/overlay.py",
-            "cpio.rs",
-            "licence.rs",
-            "owners.rs",
-            "packages.rs",
-            "sbom.rs",
-        ];
+        let sources = ["wheel.rs", "cpio.rs", "licence.rs", "owners.rs", "packages.rs", "sbom.rs"];
         let mut key = self.key("wheel", &sources)?;
         key.add("recipe", self.recipe.identity().as_bytes());
         key.add("lock", format!("{:?}", self.lock).as_bytes());
@@ -318,7 +309,13 @@ impl Baker<'_> {
         let mut key = Key::new(what);
         key.add("arch", self.arch.image_name().as_bytes());
         for source in sources {
-            key.add_file(&self.context.root.join("crates/image-builder/src").join(source))?;
+            let file = self.context.root.join("crates/image-builder/src").join(source);
+            key.add_file(&file)?;
+            // The modules below it.
+            let folder = file.with_extension("");
+            if folder.is_dir() {
+                key.add_tree(&folder)?;
+            }
         }
         Ok(key)
     }

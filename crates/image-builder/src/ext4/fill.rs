@@ -1,6 +1,7 @@
 //! Puts entries of a tree into a mounted file system: all of them into a new one, or a difference
 //! into one that is there, in place, so that what does not differ keeps its blocks.
 
+use super::device_number;
 use crate::{
     Error,
     difference::Difference,
@@ -12,6 +13,11 @@ use std::collections::{BTreeSet, HashMap};
 const ROOT_INODE: u32 = 2;
 /// A file is written in pieces of this many bytes, to bound what the crate buffers.
 const PIECE: usize = 16 << 20;
+
+// Fields of an inode, <https://docs.kernel.org/filesystems/ext4/inodes.html>.
+const BLOCK_AREA: usize = 0x28;
+const CHECKSUM_LOW: usize = 0x7c;
+const CHECKSUM_HIGH: usize = 0x82;
 
 const S_IFIFO: u16 = 0o010_000;
 const S_IFCHR: u16 = 0o020_000;
@@ -137,12 +143,10 @@ impl<'a> Filler<'a> {
                 volume.apply_symlink_at(parent, name, target).map_err(named)?
             }
             Kind::CharDevice(major, minor) => {
-                let mode = S_IFCHR | node.mode;
-                volume.apply_mknod_at(parent, name, mode, *major, *minor).map_err(named)?
+                self.make_device(path, S_IFCHR | node.mode, *major, *minor)?
             }
             Kind::BlockDevice(major, minor) => {
-                let mode = S_IFBLK | node.mode;
-                volume.apply_mknod_at(parent, name, mode, *major, *minor).map_err(named)?
+                self.make_device(path, S_IFBLK | node.mode, *major, *minor)?
             }
             Kind::Fifo => {
                 volume.apply_mknod_at(parent, name, S_IFIFO | node.mode, 0, 0).map_err(named)?
@@ -157,6 +161,36 @@ impl<'a> Filler<'a> {
         }
         self.inodes.insert(path.clone(), inode);
         Ok(())
+    }
+
+    fn make_device(
+        &mut self,
+        path: &[u8],
+        mode: u16,
+        major: u32,
+        minor: u32,
+    ) -> Result<u32, Error> {
+        let volume = self.volume;
+        let named = |source| Error::Ext4 { path: display(path), source };
+        let words = device_number::words(major, minor).ok_or_else(|| Error::DeviceNumber {
+            path: display(path),
+            major,
+            minor,
+        })?;
+        let (folder, name) = split(path);
+        let parent = self.inode(folder)?;
+        let inode = volume.apply_mknod_at(parent, name, mode, major, minor).map_err(named)?;
+        // The crate fills the first word for large numbers too, and Linux would read that one.
+        let (parsed, mut raw) = volume.read_inode_verified(inode).map_err(named)?;
+        raw[BLOCK_AREA..BLOCK_AREA + 4].copy_from_slice(&words[0].to_le_bytes());
+        raw[BLOCK_AREA + 4..BLOCK_AREA + 8].copy_from_slice(&words[1].to_le_bytes());
+        let checksum = volume.csum.compute_inode_checksum(inode, parsed.generation, &raw);
+        if let Some((low, high)) = checksum {
+            raw[CHECKSUM_LOW..CHECKSUM_LOW + 2].copy_from_slice(&low.to_le_bytes());
+            raw[CHECKSUM_HIGH..CHECKSUM_HIGH + 2].copy_from_slice(&high.to_le_bytes());
+        }
+        volume.write_inode_raw(inode, &raw).map_err(named)?;
+        Ok(inode)
     }
 
     fn write(&self, path: &[u8], inode: u32, bytes: &[u8]) -> Result<(), Error> {

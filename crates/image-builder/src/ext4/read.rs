@@ -1,6 +1,7 @@
 //! Reads a file system back into a tree: what is on an image's disk, whoever wrote it. It owns the
 //! walk and its bounds; it must not know why somebody asks.
 
+use super::device_number;
 use crate::{
     Error,
     tree::{Content, Kind, Node, Tree, TreePath},
@@ -141,14 +142,10 @@ fn link_to(first: &TreePath) -> Node {
     }
 }
 
-/// Small numbers are in the first word (8 bits each), others in the second one, as Linux packs them
-/// (`new_encode_dev`).
 fn device(block: &[u8; 60], make: fn(u32, u32) -> Kind) -> Kind {
     let word = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| block[at + i]));
-    match (word(0), word(4)) {
-        (0, new) => make((new >> 8) & 0xfff, (new & 0xff) | ((new >> 12) & 0xfff00)),
-        (old, _) => make((old >> 8) & 0xff, old & 0xff),
-    }
+    let (major, minor) = device_number::numbers([word(0), word(4)]);
+    make(major, minor)
 }
 
 fn display(path: &[u8]) -> String {

@@ -72,7 +72,7 @@ fn what_was_written_is_read_back() {
     expected
         .put("dev/far", {
             let mut node = Node::file(*b"", 0o600, 800);
-            node.kind = Kind::BlockDevice(8, 1);
+            node.kind = Kind::BlockDevice(259, 300);
             node
         })
         .unwrap();
@@ -117,6 +117,30 @@ fn e2fsck_finds_nothing_to_mend() {
     assert_eq!(ask("cat /many/a-rather-long-name-for-a-file-0699"), "699");
     assert!(ask("stat /same-as-big").contains("Links: 2"));
     assert!(ask("stat /tmp").contains("mtime: 0x000002bc"), "a folder keeps its own time");
+}
+
+#[test]
+fn devices_with_large_numbers_are_what_linux_reads() {
+    let device = |kind| Node { kind, ..Node::file(*b"", 0o600, 800) };
+    let mut tree = Tree::new(700);
+    tree.put("dev/near", device(Kind::CharDevice(5, 1))).unwrap();
+    tree.put("dev/far", device(Kind::BlockDevice(259, 300))).unwrap();
+    let disk = ext4::build(&tree, &settings()).unwrap();
+    let (Some(e2fsck), Some(debugfs)) = (tool("e2fsck"), tool("debugfs")) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk");
+    write_raw(&raw, &disk.into_chunks());
+    let check =
+        cmd!(e2fsck, "-fn", &raw).stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stdout));
+    let ask = |question: &str| cmd!(&debugfs, "-R", question, &raw).stderr_null().read().unwrap();
+    for (path, expected) in [("near", "number: 05:01"), ("far", "number: 259:300")] {
+        let answer = ask(&format!("stat /dev/{path}"));
+        assert!(answer.contains(expected), "{expected} in {answer}");
+    }
+    tree.put("dev/nowhere", device(Kind::CharDevice(4096, 0))).unwrap();
+    let error = ext4::build(&tree, &settings()).err().unwrap();
+    assert!(error.to_string().contains("`dev/nowhere` has the device number 4096:0"), "{error}");
 }
 
 #[test]
