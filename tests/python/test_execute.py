@@ -186,6 +186,28 @@ def test_commands_run_side_by_side(sb: Sandbox) -> None:
     assert time.monotonic() - start < 15
 
 
+def test_an_exclusive_command_runs_alone(sb: Sandbox) -> None:
+    alone = "echo begin >> /tmp/order; sleep 0.6; echo end >> /tmp/order"
+    other = "echo other >> /tmp/order; sleep 0.3; echo other >> /tmp/order"
+
+    async def main() -> None:
+        await asyncio.gather(
+            sb.execute(other),
+            sb.execute(alone, exclusive=True),
+            sb.execute(other),
+            sb.execute(alone, exclusive=True),
+            sb.execute(other),
+        )
+
+    asyncio.run(main())
+    order = execute(sb, "cat /tmp/order; rm /tmp/order").stdout.split()
+    assert sorted(order) == ["begin"] * 2 + ["end"] * 2 + ["other"] * 6
+    for at in (index for index, word in enumerate(order) if word == "begin"):
+        assert order[at + 1] == "end", order
+        # Whatever began before has ended.
+        assert order[:at].count("other") % 2 == 0, order
+
+
 def test_a_background_child_does_not_keep_the_result(sb: Sandbox) -> None:
     start = time.monotonic()
     result = execute(sb, "sleep 20 & echo done", timeout=None)

@@ -60,6 +60,20 @@ async fn shares_are_mounted_at_the_start_and_later() {
                  flock -n /mnt/rw/lock true && echo free || echo held; wait";
     assert_eq!(run(&sandbox, locks).await, "held");
 
+    // Programs of the host run, and everybody in the guest may read and write; modes on the host stay
+    // the host's, whatever the guest says.
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = writable.path().join("program");
+    fs_err::write(&program, "#!/bin/sh\necho ran\n").unwrap();
+    fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(run(&sandbox, "su -s /bin/sh nobody -c /mnt/rw/program").await, "ran");
+    run(&sandbox, "chmod 777 /mnt/rw/program; chown nobody /mnt/rw/program || true").await;
+    assert_eq!(fs_err::metadata(&program).unwrap().permissions().mode() & 0o7777, 0o700);
+    // One file takes the place of another, open or not.
+    run(&sandbox, "cd /mnt/rw && echo old > target && echo new > source && mv source target").await;
+    assert_eq!(text(writable.path().join("target")), "new\n");
+    assert!(!writable.path().join("source").exists());
+
     // Names that differ in case alone are two files, as on the host.
     run(&sandbox, "cd /mnt/rw && echo upper > Case && echo lower > case && ! cat CASE 2>&1").await;
     assert_eq!(run(&sandbox, "cd /mnt/rw && cat Case case").await, "upper\nlower");
@@ -226,9 +240,24 @@ async fn plan9_needs_no_network() {
         run(&sandbox, "stat -c %a '/mnt/rw/ünï 😀'; readlink /mnt/rw/link").await,
         "751\n/etc/passwd"
     );
+    let moved = "cd /mnt/rw && echo old > target && echo new > source && mv source target && \
+        cat target && (flock 9; sleep 2) 9>lock & sleep 1; \
+        flock -n /mnt/rw/lock true && echo free || echo held; wait";
+    assert_eq!(run(&sandbox, moved).await, "new\nheld");
+    assert_eq!(text(writable.path().join("target")), "new\n");
     execute(&sandbox, "mount -o remount,rw /mnt/ro").await;
     assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);
     assert_eq!(fs_err::read_dir(readonly.path()).unwrap().count(), 1);
+    // No way out by links that the host has in the folder.
+    let secret = tempfile::tempdir().unwrap();
+    fs_err::write(secret.path().join("secret"), "secret").unwrap();
+    fs_err::os::unix::fs::symlink(secret.path(), writable.path().join("out")).unwrap();
+    for attempt in ["cat /mnt/rw/out/secret", "echo x > /mnt/rw/out/new", "cat /mnt/rw/../secret"] {
+        let result = execute(&sandbox, attempt).await;
+        assert_ne!(result.exit_code, 0, "{attempt}: {result:?}");
+        assert!(!result.stdout_lossy().contains("secret"), "{attempt}");
+    }
+    assert_eq!(fs_err::read_dir(secret.path()).unwrap().count(), 1);
     let hot = Mount::new(writable.path(), "/mnt/hot").kind(MountType::Plan9);
     let error = sandbox.mount(hot).await.unwrap_err();
     assert!(error.to_string().contains("9p"), "{error}");

@@ -5,7 +5,7 @@
 
 use super::{execute, run};
 use duct::cmd;
-use sandbox::{NetworkMode, Sandbox};
+use sandbox::{Forward, NetworkMode, Sandbox};
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -164,6 +164,19 @@ async fn the_host() {
         check(&closed, &[(to, 8000, None)]).await;
     }
     assert_ne!(execute(&closed, "nslookup named.test").await.exit_code, 0);
-    assert_eq!(run(&closed, "echo alive").await, "alive");
+    // One port of the host, and the way into the guest, for those who ask for them.
+    closed.add_forward(Forward::to_host(1234, 8000)).await.unwrap();
+    assert_eq!(get(&closed, "10.0.2.101", 1234).await, "the host itself");
+    check(&closed, &[("10.0.2.2", 8000, None), ("10.0.2.101", 8000, None)]).await;
+    closed.add_forward(Forward::new(8080, 7777)).await.unwrap();
+    run(&closed, "(echo from the guest | nc -l -p 7777) >/dev/null 2>&1 &").await;
+    super::eventually("the guest's server", Duration::from_secs(10), async || {
+        let mut received = String::new();
+        let stream = TcpStream::connect("127.0.0.1:8080").unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let _ = std::io::Read::read_to_string(&mut &stream, &mut received);
+        received == "from the guest\n"
+    })
+    .await;
     println!("all of the host's part was played");
 }
