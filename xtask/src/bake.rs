@@ -10,6 +10,7 @@ mod locked;
 mod overlays;
 mod stages;
 mod usual;
+mod wheels;
 
 #[cfg(test)]
 mod tests;
@@ -118,8 +119,8 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
         return usual(context, &args.name);
     }
     let recipes = args.recipes.clone().unwrap_or_else(|| context.root.join("recipes"));
-    let recipe = recipe::load(&recipes, &args.name)?;
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
+    let recipe = wheels::with_programs(context, &recipe::load(&recipes, &args.name)?, arch)?;
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
     let finished = bake(context, args, &recipe, arch)?;

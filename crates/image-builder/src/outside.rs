@@ -107,6 +107,15 @@ fn load(folder: &Path, base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Reci
     let text = fs::read_to_string(&path)?;
     let below = describe(base, tree, disk_bytes)?;
     let body = recipe::parse_on(&text, &path, &below)?;
+    if let Some(wheel) = body.wheel.first() {
+        return Err(Error::Recipe {
+            path,
+            line: 1,
+            column: 1,
+            message: format!("the wheel `{}` is for recipes of quicksand's repository", wheel.name),
+            hint: Some("bring its programs with [[file]]".to_owned()),
+        });
+    }
     let name = fs::canonicalize(folder)?
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -150,6 +159,7 @@ fn describe(base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> 
         file: Vec::new(),
         link: Vec::new(),
         links: Vec::new(),
+        wheel: Vec::new(),
         checks: BTreeMap::new(),
     };
     Ok(Recipe { name: base.name.clone(), folder: PathBuf::new(), body, base: None })

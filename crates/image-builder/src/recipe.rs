@@ -15,7 +15,7 @@ use host_platform::Arch;
 use merge::Source;
 pub use schema::{
     Check, Defaults, Disk, Distribution, DistributionName, File, Flavour, Link, Links, Method,
-    Root, User,
+    Root, User, Wheel,
 };
 use std::{
     collections::BTreeMap,
@@ -75,6 +75,8 @@ pub struct Body {
     pub link: Vec<Link>,
     /// Folders of symbolic links to one program.
     pub links: Vec<Links>,
+    /// Python wheels that programs are taken from.
+    pub wheel: Vec<Wheel>,
     /// What must hold in a booted machine, by name.
     pub checks: BTreeMap<String, Check>,
 }
@@ -178,6 +180,12 @@ impl Recipe {
         let mut body = self.body.clone();
         body.file.iter_mut().for_each(|file| file.source = None);
         format!("{} {body:?}", self.name)
+    }
+
+    /// The places of what a wheel brings: its programs, and the text of its licence.
+    pub fn places_of(wheel: &Wheel) -> Vec<String> {
+        let programs = wheel.programs.iter().map(|program| format!("/usr/local/bin/{program}"));
+        programs.chain([format!("/usr/share/doc/{}/copyright", wheel.name)]).collect()
     }
 
     /// Where its lock lies.

@@ -54,6 +54,23 @@ pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrig
     Ok(texts)
 }
 
+/// The same of the Python wheels whose programs the recipe takes.
+pub fn copyrights_of_wheels(recipe: &Recipe) -> Result<Copyrights, Error> {
+    let mut texts = Copyrights::new();
+    for wheel in &recipe.body.wheel {
+        let places = Recipe::places_of(wheel);
+        let file = recipe
+            .body
+            .file
+            .iter()
+            .find(|file| Some(file.path.as_str()) == places.last().map(String::as_str));
+        if let Some(file) = file {
+            texts.insert(wheel.name.clone(), recipe.content(file)?);
+        }
+    }
+    Ok(texts)
+}
+
 /// What the bill of materials is made from.
 pub struct Contents<'a> {
     /// The recipe.
@@ -157,6 +174,21 @@ pub fn components(
     }
     if below.is_none() {
         components.push(agent(version, in_initrd(others).collect()));
+    }
+    for wheel in &recipe.body.wheel {
+        let places = Recipe::places_of(wheel);
+        let paths = crate::packages::owned(tree, places.iter().map(String::as_bytes));
+        let (files, others) = recipe_files.into_iter().partition(|path| paths.contains(path));
+        recipe_files = others;
+        components.push(Component {
+            name: wheel.name.clone(),
+            version: wheel.version.clone(),
+            kind: "application",
+            purl: Some(format!("pkg:pypi/{}@{}", wheel.name, wheel.version)),
+            licences: BTreeSet::from([format!("({})", wheel.licence)]),
+            files,
+            ..Component::default()
+        });
     }
     components.push(Component {
         name: format!("recipe of {}", recipe.name),

@@ -257,7 +257,8 @@ impl Baker<'_> {
             let mut packages = Tree::new(self.lock.source_date);
             packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
             let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
-            let copyrights = wheel::copyrights(&packages, lock, self.pool)?;
+            let mut copyrights = wheel::copyrights(&packages, lock, self.pool)?;
+            copyrights.extend(wheel::copyrights_of_wheels(recipe)?);
             let mut our_licences = Vec::new();
             for name in LICENCES {
                 our_licences.push((name.to_owned(), fs::read(self.context.root.join(name))?));

@@ -151,6 +151,7 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
         file: Vec::new(),
         link: Vec::new(),
         links: Vec::new(),
+        wheel: Vec::new(),
         checks: base.map(|base| base.body.checks.clone()).unwrap_or_default(),
     })
 }
@@ -317,6 +318,27 @@ fn own(
         body.link.push(link);
     }
     body.links.extend(written.links);
+    for wheel in written.wheel {
+        let at = wheel.span().start;
+        let wheel = wheel.into_inner();
+        let is_digest =
+            |text: &String| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let is_known = |arch: &String| ["amd64", "arm64"].contains(&arch.as_str());
+        if wheel.sha256.is_empty() || !wheel.sha256.values().all(is_digest) {
+            let message = format!("the wheel `{}` needs `sha256` of 64 digits", wheel.name);
+            return Err(source.error(at, message, Some("as in sha256.amd64 = \"0123...\"")));
+        }
+        if let Some(arch) = wheel.sha256.keys().find(|arch| !is_known(arch)) {
+            let message = format!("the wheel `{}` is for `{arch}`", wheel.name);
+            return Err(source.error(at, message, Some("architectures are amd64 and arm64")));
+        }
+        if wheel.programs.is_empty() || wheel.licence.trim().is_empty() {
+            let message = format!("the wheel `{}` needs `programs` and `licence`", wheel.name);
+            return Err(source.error(at, message, None));
+        }
+        body.wheel.retain(|other| other.name != wheel.name);
+        body.wheel.push(wheel);
+    }
     for (name, check) in written.checks {
         if check.run.trim().is_empty() {
             let message = format!("the check `{}` runs nothing", name.get_ref());

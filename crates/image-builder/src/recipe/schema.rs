@@ -29,6 +29,7 @@ pub(super) struct Written {
     pub file: Vec<Spanned<File>>,
     pub link: Vec<Spanned<Link>>,
     pub links: Vec<Links>,
+    pub wheel: Vec<Spanned<Wheel>>,
     pub checks: BTreeMap<Spanned<String>, Check>,
 }
 
@@ -234,4 +235,23 @@ pub struct Links {
     pub target: String,
     /// Their names.
     pub names: Vec<String>,
+}
+
+/// Programs out of a Python wheel, for what the distribution has no package of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Wheel {
+    /// Its name on the index.
+    #[serde(deserialize_with = "plain")]
+    pub name: String,
+    /// Its version.
+    #[serde(deserialize_with = "plain")]
+    pub version: String,
+    /// Its licence, an SPDX expression.
+    pub licence: String,
+    /// Those of its scripts that go into `/usr/local/bin`.
+    #[serde(deserialize_with = "plain_list")]
+    pub programs: Vec<String>,
+    /// The sha256 of the wheel for each architecture.
+    pub sha256: BTreeMap<String, String>,
 }

@@ -84,6 +84,29 @@ fn impossible_values_are_refused_where_they_stand() {
 }
 
 #[test]
+fn a_wheel_is_pinned_for_known_architectures() {
+    let wheel = |lines: &str| {
+        format!(
+            "{GOOD}\n[[wheel]]\nname = \"uv\"\nversion = \"1\"\nlicence = \"MIT\"\nprograms = [\"uv\"]\n{lines}\n"
+        )
+    };
+    let digest = "0".repeat(64);
+    let good = wheel(&format!("sha256.amd64 = \"{digest}\""));
+    let body = parse(&good, Path::new("recipe.toml")).unwrap();
+    assert_eq!(
+        Recipe::places_of(&body.wheel[0]),
+        ["/usr/local/bin/uv", "/usr/share/doc/uv/copyright"]
+    );
+    let hint = Some("as in sha256.amd64 = \"0123...\"");
+    check(&wheel("sha256 = {}"), 17, 1, "needs `sha256` of 64 digits", hint);
+    check(&wheel("sha256.amd64 = \"12\""), 17, 1, "needs `sha256` of 64 digits", hint);
+    let other = wheel(&format!("sha256.riscv = \"{digest}\""));
+    check(&other, 17, 1, "is for `riscv`", Some("architectures are amd64 and arm64"));
+    check(&good.replace("[\"uv\"]", "[]"), 17, 1, "needs `programs` and `licence`", None);
+    check(&good.replace("[\"uv\"]", "[\"../uv\"]"), 21, 13, "`../uv` is not one word", None);
+}
+
+#[test]
 fn a_flavour_names_the_kernels_package() {
     let text = GOOD.replace("package = \"linux-image-{arch}\"", "flavour = \"cloud\"");
     let body = parse(&text, Path::new("recipe.toml")).unwrap();
