@@ -243,23 +243,52 @@ fn remove_traces(tree: &mut Tree) -> Result<(), Error> {
     Ok(())
 }
 
+/// Removes those of apt's lists of repositories whose text should go.
+fn remove_lists(tree: &mut Tree, should_go: impl Fn(&str) -> bool) -> Result<(), Error> {
+    let mut gone = Vec::new();
+    for (path, node) in tree.iter().filter(|(path, _)| path.starts_with(b"etc/apt/sources.list")) {
+        match &node.kind {
+            Kind::Folder => {}
+            Kind::File(content) if !should_go(&String::from_utf8_lossy(&content.read()?)) => {}
+            _ => gone.push(path.clone()),
+        }
+    }
+    for path in gone {
+        tree.remove(&path);
+    }
+    Ok(())
+}
+
 /// Gives apt inside of the image the distribution's own mirror, which apt's package names in its
 /// examples, in place of the repository that the image was made from.
 fn settle_sources(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Error> {
     let distribution = &recipe.body.distribution;
     let example = format!("usr/share/doc/apt/examples/{}.sources", distribution.name.as_str());
-    let Some(example) = tree.read(&example)? else { return Ok(()) };
+    let example = tree.read(&example)?;
+    // Without an example there is nothing to put in its place, and it must not stay all the same: it
+    // lay in a folder that is gone, called otherwise on each bake.
+    remove_lists(tree, |text| example.is_some() || text.contains(" copy:"))?;
+    let Some(example) = example else { return Ok(()) };
     let sources = apt::canonical(&String::from_utf8_lossy(&example), distribution);
-    let lists: Vec<Vec<u8>> = tree
-        .iter()
-        .filter(|(path, node)| {
-            path.starts_with(b"etc/apt/sources.list") && !matches!(node.kind, Kind::Folder)
-        })
-        .map(|(path, _)| path.clone())
-        .collect();
-    for path in lists {
-        tree.remove(&path);
-    }
     let place = format!("etc/apt/sources.list.d/{}.sources", distribution.name.as_str());
     tree.put(&place, Node::file(sources.into_bytes(), 0o644, time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bakes_own_repository_stays_in_no_image() {
+        let mut tree = Tree::new(0);
+        for (path, text) in [
+            ("etc/apt/sources.list", "deb [trusted=yes] copy:/tmp/quicksand-x1 ./\n"),
+            ("etc/apt/sources.list.d/mine.list", "deb http://mirror.test/debian trixie main\n"),
+        ] {
+            tree.put(path, Node::file(text.as_bytes(), 0o644, 0)).unwrap();
+        }
+        remove_lists(&mut tree, |text| text.contains(" copy:")).unwrap();
+        assert!(tree.get(b"etc/apt/sources.list").is_none());
+        assert!(tree.get(b"etc/apt/sources.list.d/mine.list").is_some());
+    }
 }
