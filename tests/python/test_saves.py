@@ -129,12 +129,16 @@ def test_checkpoints_and_metrics() -> None:
         sb.delete_checkpoint("one")
         assert sb.checkpoints() == []
         early = sb.metrics()
-        sb.execute("dd if=/dev/zero of=/fill bs=1M count=8; sync")
+        sb.execute("dd if=/dev/zero of=/fill bs=1M count=8; sync; nc -w 1 10.0.2.2 9 </dev/null")
         late = sb.metrics()
         assert isinstance(late, Metrics)
         assert late.disk_written_bytes - early.disk_written_bytes >= 8 << 20
         assert late.cpu_seconds > early.cpu_seconds > 0
         assert late.memory_rss > 16 << 20
+        assert late.network_sent_bytes > early.network_sent_bytes >= 0
+        assert late.network_received_bytes > early.network_received_bytes >= 0
+        assert late.uptime > early.uptime > 0
+        assert late.overlay_bytes > early.overlay_bytes
         assert 0 < late.guest_memory_available < late.guest_memory_total <= 256 << 20
     with pytest.raises(RuntimeError, match="non-running"):
         sb.checkpoint("x")
