@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 /// KiB, both as getrusage(2) has them.
 const MEASURE: &str = "
 import resource, subprocess, sys
+# A script that stands for the interpreter leaves its own children's time to this process.
+before = resource.getrusage(resource.RUSAGE_CHILDREN)
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+print(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime, used.ru_maxrss)
 ";
 
 /// Measures both by turns.

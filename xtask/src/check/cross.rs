@@ -8,7 +8,7 @@ use crate::{context::Context, cross_compiler::CrossCompiler, setup};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 mod wine;
 
@@ -52,6 +52,7 @@ struct Tools {
     compiler: CrossCompiler,
     /// cargo-zigbuild and the compiler.
     path: Vec<PathBuf>,
+    zigbuild: PathBuf,
     zig: PathBuf,
     /// What rustc wants at both ends of a program for Windows.
     start_files: PathBuf,
@@ -73,6 +74,7 @@ impl Tools {
         Ok(Self {
             start_files: start_files(&compiler, folder.join("start-files"))?,
             compiler,
+            zigbuild: zig_bin.join("cargo-zigbuild"),
             path: vec![folder.join("bin"), zig_bin],
             zig,
             target_dir: folder.join("target"),
@@ -86,7 +88,7 @@ impl Tools {
         let path = std::env::join_paths(path).unwrap_or_default();
         let program = match target {
             WINDOWS => self.compiler.cargo(),
-            _ => Path::new("cargo-zigbuild"),
+            _ => self.zigbuild.as_path(),
         };
         self.compiler
             .command(context, program, target, args)
