@@ -1,11 +1,21 @@
 //! The build cache: `$QUICKSAND_CACHE`, else `$XDG_CACHE_HOME/quicksand-build`, else
 //! `~/.cache/quicksand-build`. An entry is a folder named by the hash of all of its inputs; it is
-//! filled beside its place and renamed, so that it is whole or absent.
+//! filled beside its place and renamed, so that it is whole or absent. Of each kind the entries that
+//! were used last are kept: a cache that only grew would fill the disk.
 
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// How many entries of a kind are kept: some checkouts' worth.
+const KEPT: usize = 16;
+
+/// An entry that was used within this time may be in use still: no run takes longer.
+const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// The build cache's root.
 pub struct Cache {
@@ -51,17 +61,20 @@ impl Cache {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let parent = self.folder(kind)?;
-        let place = parent.join(key.digest());
-        if place.is_dir() {
+        if let Some(place) = self.find(kind, key) {
             return Ok(place);
         }
+        let place = parent.join(key.digest());
         let beside = beside(&parent)?;
         fill(beside.path())?;
         let beside = beside.keep();
         // tempfile makes the folder private; entries are as readable as anything else of ours.
         make_listable(&beside)?;
         match fs::rename(&beside, &place) {
-            Ok(()) => Ok(place),
+            Ok(()) => {
+                prune(&parent, SystemTime::now());
+                Ok(place)
+            }
             // Another run finished the same entry first: what it made is as good as ours.
             Err(_) if place.is_dir() => {
                 fs::remove_dir_all(&beside)?;
@@ -73,7 +86,32 @@ impl Cache {
 
     /// The entry `kind/key` if it is there already.
     pub fn find(&self, kind: &str, key: &Key) -> Option<PathBuf> {
-        Some(self.root.join(kind).join(key.digest())).filter(|place| place.is_dir())
+        let place = Some(self.root.join(kind).join(key.digest())).filter(|place| place.is_dir())?;
+        // The folder's time is that of its last use. Where it cannot be set, it is that of its making.
+        if let Ok(folder) = fs::File::open(&place) {
+            let _ = folder.file().set_modified(SystemTime::now());
+        }
+        Some(place)
+    }
+}
+
+/// Takes away what was not used for long, but for the [`KEPT`] entries that were used last. A cache
+/// that cannot be tidied still serves.
+fn prune(kind: &Path, now: SystemTime) {
+    let Ok(entries) = fs::read_dir(kind) else { return };
+    let mut used: Vec<(SystemTime, PathBuf)> = entries
+        .flatten()
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    used.sort_by(|a, b| b.cmp(a));
+    for (last_use, path) in used.into_iter().skip(KEPT) {
+        if now.duration_since(last_use).is_ok_and(|unused| unused > IN_USE) {
+            // Renamed first: no other run shall find it half gone.
+            if let Ok(beside) = beside(kind) {
+                let _ = fs::rename(&path, beside.path().join("old"));
+            }
+        }
     }
 }
 
@@ -176,6 +214,33 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_entries_used_last_are_kept_and_none_that_may_be_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let key = |number: usize| {
+            let mut key = Key::new("test");
+            key.add("number", &number.to_le_bytes());
+            key
+        };
+        let made: Vec<PathBuf> =
+            (0..KEPT + 3).map(|n| cache.entry("kind", &key(n), |_| Ok(())).unwrap()).collect();
+        assert!(made.iter().all(|entry| entry.is_dir()), "all were used just now");
+        let long_ago = SystemTime::now() - 2 * IN_USE;
+        for (age, entry) in made.iter().rev().enumerate() {
+            let time = long_ago - Duration::from_secs(age as u64);
+            fs::File::open(entry).unwrap().file().set_modified(time).unwrap();
+        }
+        // The oldest of all is used once more.
+        assert!(cache.find("kind", &key(0)).is_some());
+        cache.entry("kind", &key(99), |_| Ok(())).unwrap();
+        let kept = made.iter().map(|entry| entry.is_dir()).collect::<Vec<_>>();
+        assert_eq!(kept.iter().filter(|kept| **kept).count(), KEPT - 1);
+        assert!(kept[0] && !kept[1] && !kept[4] && kept[5]);
+        let left = fs::read_dir(folder.path().join("kind")).unwrap().count();
+        assert_eq!(left, KEPT, "nothing is half gone");
+    }
 
     #[test]
     fn what_a_killed_process_left_is_taken_away() {

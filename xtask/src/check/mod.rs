@@ -37,15 +37,15 @@ pub enum Check {
     Tidy,
     /// Who may depend on whom.
     Layering,
-    /// The security scanner zizmor finds nothing in the workflows.
+    /// The workflows fit their schema, and the security scanner zizmor finds nothing in them.
     Workflows,
 }
 
 const ALL: [Check; 6] =
     [Check::Fmt, Check::Tidy, Check::Layering, Check::Licences, Check::Workflows, Check::Clippy];
 
-/// The scanner of workflows; it asks no network with `--offline`.
-const SCANNER: &[&str] = &["zizmor==1.32.0"];
+/// Linter and scanner of workflows. Neither asks a network: the schema is part of the linter.
+const WORKFLOW_TOOLS: &[&str] = &["check-jsonschema==0.39.0", "zizmor==1.32.0"];
 
 /// Runs the checks and fails when any of them found something.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
@@ -83,10 +83,16 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
                 .ui
                 .step("Check layering", |_| conclude(layering::findings(&metadata(context)?)))?,
             Check::Workflows => {
-                let zizmor = setup::python_tools(context, SCANNER)?.join("zizmor");
+                let tools = setup::python_tools(context, WORKFLOW_TOOLS)?;
                 context.ui.step("Check the workflows", |step| {
                     let folder = context.root.join(".github/workflows");
-                    step.run(cmd!(zizmor, "--offline", "--no-progress", folder))
+                    let mut lint =
+                        vec!["--builtin-schema".into(), "vendor.github-workflows".into()];
+                    for entry in fs_err::read_dir(&folder)? {
+                        lint.push(entry?.path().into_os_string());
+                    }
+                    step.run(cmd(tools.join("check-jsonschema"), lint))?;
+                    step.run(cmd!(tools.join("zizmor"), "--offline", "--no-progress", folder))
                 })?;
             }
         }
