@@ -220,10 +220,7 @@ pub fn install(
         // The command is an argument of its own, so that nothing of it is read by the outer shell.
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
-    if means.way == Way::OneId {
-        let hook = quote(DOWNLOADS_OF_APT);
-        args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {hook}"));
-    }
+    args.extend(downloads_of_apt(means));
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
@@ -231,8 +228,11 @@ pub fn install(
 }
 
 /// apt gives these to the user that it downloads as, except where it cannot become that one.
-const DOWNLOADS_OF_APT: &str =
-    "chown _apt:root /var/cache/apt/archives/partial /var/lib/apt/lists/partial";
+fn downloads_of_apt(means: &Means) -> Option<String> {
+    const GIVE: &str = "chown _apt:root /var/cache/apt/archives/partial /var/lib/apt/lists/partial";
+    (means.way == Way::OneId)
+        .then(|| format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(GIVE)))
+}
 
 /// The file of the tree below, in the folder of an overlay's repository.
 pub const BASE_TAR: &str = "base.tar";
@@ -269,6 +269,9 @@ pub fn install_over(
     }
     for command in &recipe.body.commands {
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
+    }
+    if !lock.package.is_empty() {
+        args.extend(downloads_of_apt(means));
     }
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
@@ -356,16 +359,25 @@ fn options(
     args
 }
 
+/// Where a distribution's tools are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The command, with an environment that is the same everywhere: packages' scripts see it, and some
+/// variables change what programs write (`PYTHONDONTWRITEBYTECODE`, `TZ`, `PERL5OPT`).
 fn run(args: &[String], lock: &ArchLock, means: &Means) -> Expression {
     let mut command = cmd(&args[0], &args[1..]);
     if means.way == Way::OneId {
         command = ownership::kept(&command);
     }
-    command
-        .env("SOURCE_DATE_EPOCH", lock.source_date.to_string())
-        .env("LC_ALL", "C.UTF-8")
-        .env("TMPDIR", std::env::temp_dir())
-        .env_remove("APT_CONFIG")
+    command.full_env([
+        ("DEBIAN_FRONTEND", "noninteractive".into()),
+        ("HOME", "/root".into()),
+        ("LC_ALL", "C.UTF-8".into()),
+        ("PATH", PATH.into()),
+        ("SOURCE_DATE_EPOCH", lock.source_date.to_string().into()),
+        ("TMPDIR", std::env::temp_dir().into_os_string()),
+        ("TZ", "UTC".into()),
+    ])
 }
 
 /// dpkg's `*` crosses slashes already.

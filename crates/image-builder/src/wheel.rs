@@ -87,6 +87,8 @@ pub struct Contents<'a> {
     pub kernel: Option<Component>,
     /// The copyright files of the packages.
     pub copyrights: &'a Copyrights,
+    /// Whether the recipe's own files are this project's. The terms of others are not known.
+    pub is_ours: bool,
 }
 
 /// Where the files of an image come from, each with its licences: packages, the kernel, the agent
@@ -97,7 +99,7 @@ pub fn components(
     version: &str,
     files: &[(PathBuf, String)],
 ) -> Result<Vec<Component>, Error> {
-    let Contents { recipe, lock, pool, tree, below, copyrights, kernel } = contents;
+    let Contents { recipe, lock, pool, tree, below, copyrights, kernel, is_ours } = contents;
     let below = *below;
     let owners = owners::assign(tree, below, recipe, owners::packages(tree, lock, pool)?)?;
     let copyright = |name: &str| -> Result<Option<String>, Error> {
@@ -194,7 +196,10 @@ pub fn components(
         name: format!("recipe of {}", recipe.name),
         version: recipe.body.version.clone(),
         kind: "data",
-        licences: ours(),
+        licences: match is_ours {
+            true => ours(),
+            false => BTreeSet::from([format!("LicenseRef-{}", recipe.name)]),
+        },
         files: recipe_files,
         ..Component::default()
     });

@@ -274,6 +274,7 @@ impl Baker<'_> {
                 below: below.as_ref(),
                 kernel: None,
                 copyrights: &copyrights,
+                is_ours: true,
             };
             let components = wheel::components(&contents, version, files)?;
             step.say("Compressing");

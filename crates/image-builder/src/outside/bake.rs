@@ -236,6 +236,7 @@ impl Maker<'_> {
             below: self.is_overlay().then_some(below),
             kernel,
             copyrights: &copyrights,
+            is_ours: false,
         };
         let components = wheel::components(&contents, self.options.version, files)?;
         let papers = Papers {

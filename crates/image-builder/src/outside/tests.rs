@@ -154,6 +154,7 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
         "by many",
         "/lib/modules/6.1/x.ko",
         "initrd:/init",
+        "LicenseRef-mine",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -78,14 +78,8 @@ impl Target {
         if place.path.is_empty() {
             return self.handle(place.folder, OFlags::empty());
         }
-        // What stands behind these is no matter of paths, and is asked for as a descriptor is.
-        let descriptor = [&b"/proc/self/fd/"[..], b"/dev/fd/"]
-            .iter()
-            .find_map(|folder| std::str::from_utf8(place.path.strip_prefix(*folder)?).ok());
-        if let Some(descriptor) = descriptor.and_then(|name| name.parse().ok())
-            && place.follows
-        {
-            return self.handle(descriptor, OFlags::empty());
+        if let Some(place) = by_descriptor(place) {
+            return self.open(&place);
         }
         let mut flags = OFlags::PATH | OFlags::CLOEXEC;
         if !place.follows {
@@ -130,6 +124,18 @@ impl Target {
     }
 }
 
+/// The same place by the descriptor that its path goes through, as in `/proc/self/fd/3/file`: what
+/// stands behind that is no matter of paths.
+fn by_descriptor(place: &Place) -> Option<Place> {
+    let folders = [&b"/proc/self/fd/"[..], b"/dev/fd/"];
+    let rest = folders.iter().find_map(|folder| place.path.strip_prefix(*folder))?;
+    let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+    let folder = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    let path = rest[end..].iter().copied().skip_while(|byte| *byte == b'/').collect::<Vec<u8>>();
+    // The link itself, which is not followed, is the kernel's matter.
+    (!path.is_empty() || place.follows).then_some(Place { folder, path, follows: place.follows })
+}
+
 /// A name for an open file itself.
 pub(super) fn name_of(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
@@ -153,3 +159,23 @@ pub(super) fn parent_of(file: &OwnedFd) -> Result<OwnedFd> {
 
 /// How the file itself is meant, and not what it may link to.
 pub(super) const ITSELF: AtFlags = AtFlags::EMPTY_PATH;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_through_descriptors_start_from_them() {
+        let check = |path: &str, follows, expected: Option<(i32, &str)>| {
+            let place = Place { folder: libc::AT_FDCWD, path: path.into(), follows };
+            let found = by_descriptor(&place).map(|place| (place.folder, place.path));
+            assert_eq!(found, expected.map(|(folder, path)| (folder, path.into())), "{path}");
+        };
+        check("/proc/self/fd/7", true, Some((7, "")));
+        check("/proc/self/fd/7", false, None);
+        check("/proc/self/fd/7/./var/log", false, Some((7, "./var/log")));
+        check("/dev/fd/12//x", true, Some((12, "x")));
+        check("/proc/self/fdinfo/7", true, None);
+        check("/proc/self/fd/x", true, None);
+    }
+}

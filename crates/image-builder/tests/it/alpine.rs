@@ -64,6 +64,7 @@ echo x > gone
 chown 11:12 gone
 rm gone
 echo x > /etc/new
+echo "${QUICKSAND_TEST_LEAK-none}" > /etc/leak.state
 chmod 4755 letter
 chown 13:14 letter
 exec 3< letter
@@ -281,6 +282,7 @@ fn packages_of_alpine_become_a_system() {
         cmd!("chmod", "755", folder.path()).run().unwrap();
         let tar = folder.path().join("rootfs.tar");
         let command = rootfs::configure(&lock, &recipe, world.arch, &means, folder.path(), &tar);
+        let command = command.env("QUICKSAND_TEST_LEAK", "of the host");
         let done = command.stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         fs::read(tar).unwrap()
@@ -307,6 +309,7 @@ fn packages_of_alpine_become_a_system() {
     );
     let owned = tree.get(b"usr/lib/accounts/tool").unwrap();
     assert_eq!((owned.uid, owned.gid, owned.mode), (123, 124, 0o4755));
+    assert_eq!(text("etc/leak.state"), "none\n", "the host's environment stays outside");
     assert_eq!(
         text("etc/owners.state"),
         ". 123:8 drwxrwsr-x\nletter 10:9 -rw-r--r--\ncopy 10:9 -rw-r--r--\n\
