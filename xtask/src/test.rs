@@ -119,7 +119,7 @@ fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
 }
 
 fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
-    let images = context.cache.folder("test-images")?;
+    let images = context.cache.folder("other-arch-images")?;
     bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
     let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::default())?;
     let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
