@@ -137,7 +137,7 @@ impl Step {
     /// moves the bar.
     pub fn run(&self, command: duct::Expression) -> Result<()> {
         let mut log = fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
-        writeln!(log, "$ {command:?}")?;
+        writeln!(log, "$ {}", argv(&command))?;
         let reader = command.stdin_null().stderr_to_stdout().reader()?;
         let mut lines = BufReader::new(&reader);
         let mut line = Vec::new();
@@ -156,6 +156,15 @@ impl Step {
             line.clear();
         }
         Ok(())
+    }
+}
+
+/// The program and its arguments, without the settings that duct nests around them.
+fn argv(command: &duct::Expression) -> String {
+    let text = format!("{command:?}");
+    match text.split_once("Cmd(") {
+        Some((_, line)) => line.trim_end_matches(')').to_owned(),
+        None => text,
     }
 }
 
@@ -208,6 +217,12 @@ mod tests {
         assert_eq!(ninja_progress("[3/120] Compiling C object"), Some((3, 120)));
         assert_eq!(ninja_progress("[info] hello"), None);
         assert_eq!(ninja_progress("plain"), None);
+    }
+
+    #[test]
+    fn a_log_shows_the_command_line_alone() {
+        let command = duct::cmd!("echo", "(a)").env("X", "1").dir("/").stderr_null();
+        assert_eq!(argv(&command), "[\"echo\", \"(a)\"]");
     }
 
     #[test]
