@@ -1,10 +1,9 @@
 //! The figures of the runtime. `cargo xtask bench` sets up what is measured and calls this program;
-//! it measures ours and the reference by turns in one run, so that a noisy machine disturbs both.
+//! it measures ours and the reference by turns in one run, so that a noisy machine disturbs both. It
+//! runs on Linux: it reads `/proc`.
 
 mod audit;
-#[cfg(unix)]
 mod bake;
-#[cfg(unix)]
 mod desktop;
 mod execute;
 mod figure;
@@ -120,18 +119,12 @@ fn main() -> Result<()> {
             Name::Save => runtime.block_on(save::measure_saves(args.samples))?,
             Name::Checkpoint => runtime.block_on(save::measure_checkpoints(args.samples))?,
             Name::Idle => runtime.block_on(save::measure_idle(args.samples))?,
-            #[cfg(unix)]
             Name::Desktop => runtime.block_on(desktop::measure(args.samples))?,
-            #[cfg(not(unix))]
-            Name::Desktop => anyhow::bail!("the reference of `desktop` needs Unix sockets"),
             Name::Qemu => greeting::measure(&args)?,
             Name::Retag => retag::measure(&args)?,
             Name::Merge => retag::measure_merge(&args)?,
             Name::Audit => audit::measure(&args)?,
-            #[cfg(unix)]
             Name::Bake => bake::measure(&args)?,
-            #[cfg(not(unix))]
-            Name::Bake => anyhow::bail!("`bake` needs a Linux host"),
         };
         for figure in &found {
             println!("{figure}");

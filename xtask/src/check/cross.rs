@@ -1,8 +1,9 @@
 //! `cargo xtask check --cross`: the workspace for systems that this host is not.
 //!
 //! Builds `quicksand.exe` and runs it under Wine, where the registry says Arm and x86_64 in turn, then
-//! type-checks the workspace for Windows and macOS, with the compiler of `cross_compiler`. MinGW's GCC links for Windows; linking for macOS
-//! needs Apple's SDK, so nothing is run there, and zig's clang compiles the C code of dependencies.
+//! type-checks the workspace for Windows and macOS, with the compiler of `cross_compiler`. MinGW's GCC
+//! links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
+//! compiles the C code of dependencies.
 
 use crate::{context::Context, cross_compiler::CrossCompiler, setup};
 use anyhow::Result;

@@ -72,6 +72,8 @@ fn record(
         context.ui.line(&format!("warning: the hashes of source packages stay out: {error}"));
     }
     let (mut files, mut unknown) = (BTreeMap::new(), Vec::new());
+    // Many files come from one source package, and apt takes its time for each question.
+    let mut known: BTreeMap<(String, String), Vec<(String, String)>> = BTreeMap::new();
     let mut n_done = 0;
     step.expect(plan.copies.len() as u64);
     for copy in &plan.copies {
@@ -79,7 +81,12 @@ fn record(
         match origins.of(&copy.from, &place) {
             Ok(Origin { mut component, texts }) => {
                 if let (true, Some(apt)) = (component.sources.is_empty(), &sources) {
-                    component.sources = apt.source_files(&component.name, &component.version)?;
+                    let source = (component.name.clone(), component.version.clone());
+                    if !known.contains_key(&source) {
+                        let found = apt.source_files(&component.name, &component.version)?;
+                        known.insert(source.clone(), found);
+                    }
+                    component.sources.clone_from(&known[&source]);
                 }
                 for (name, text) in texts {
                     let folder = entry.join(bundle::LICENCES).join(&component.name);
