@@ -8,6 +8,7 @@ mod boot;
 mod emulator;
 mod locked;
 mod overlays;
+mod rootfs;
 mod stages;
 mod usual;
 mod wheels;
@@ -180,7 +181,7 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
                 (disk, rootfs)
             }
             Some(below) => {
-                let rootfs = baker.install_over(below)?;
+                let rootfs = baker.install_over(&below.entry, &below.entry.join(stages::TREE))?;
                 let overlay = baker.overlay(below, &rootfs)?;
                 let place = |file: &str| format!("{}/{file}", layer.name);
                 files.push((overlay.join("qcow2"), place(&overlay_file(0))));

@@ -21,11 +21,17 @@ pub fn data(path: &Path) -> Result<Tree, Error> {
 
 /// The package's control file: `Package: …` and so on.
 pub fn control(path: &Path) -> Result<String, Error> {
+    Ok(control_and_time(path)?.0)
+}
+
+/// The same with its time stamp, in seconds since the epoch: that of the package's last change.
+pub fn control_and_time(path: &Path) -> Result<(String, i64), Error> {
     let bytes = fs::read(path)?;
     let mut tree = Tree::new(0);
     tree.add_tar_stream(member(&bytes, "control.tar", path)?)?;
     let control = tree.read("control")?.ok_or_else(|| bad(path, "it has no control file"))?;
-    Ok(String::from_utf8_lossy(&control).into_owned())
+    let time = tree.get(b"control").map_or(0, |node| node.mtime);
+    Ok((String::from_utf8_lossy(&control).into_owned(), time))
 }
 
 /// The value of a field in a control file; continuation lines are left out.

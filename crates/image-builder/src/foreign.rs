@@ -15,9 +15,6 @@ use std::path::{Path, PathBuf};
 /// Where the host's registry is, and that of a namespace is put.
 const REGISTRY: &str = "/proc/sys/fs/binfmt_misc";
 
-/// The size of a namespace of root's: every id that packages use.
-const N_IDS: u32 = 65536;
-
 /// What runs the image's programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runner {
@@ -79,16 +76,34 @@ pub fn can_register() -> bool {
 /// that are root: the namespace's registry is then not the host's. The maps have to be written from
 /// outside, because only there root may give all ids away.
 pub(crate) fn in_namespace() -> Vec<String> {
-    let script = format!(
-        "set -eu; at=$(mktemp -d); mkfifo \"$at/up\" \"$at/go\"; \
-         unshare --user --mount sh -c \
-         'echo >\"$1/up\"; read -r _ <\"$1/go\"; shift; exec \"$@\"' sh \"$at\" \"$@\" & \
-         inside=$!; read -r _ <\"$at/up\"; \
-         echo 0 0 {N_IDS} >/proc/$inside/uid_map; echo 0 0 {N_IDS} >/proc/$inside/gid_map; \
-         echo >\"$at/go\"; rm -r \"$at\"; wait $inside"
-    );
-    ["sh", "-c", &script, "sh"].map(str::to_owned).into()
+    ["sh", "-c", WITH_ALL_IDS, "sh"].map(str::to_owned).into()
 }
+
+/// The process inside says its number and waits for its ids. Where it could not be started an empty
+/// line comes in its place, and where it cannot be given ids it is ended.
+const WITH_ALL_IDS: &str = r#"
+set -eu
+at=$(mktemp -d)
+mkfifo "$at/up" "$at/go"
+{
+  code=0
+  unshare --user --mount sh -c 'echo $$ >"$1/up"; read -r _ <"$1/go"; shift; exec "$@"' sh "$at" "$@" || code=$?
+  [ ! -p "$at/up" ] || echo >"$at/up"
+  exit $code
+} &
+outer=$!
+read -r inside <"$at/up"
+rm "$at/up"
+if [ -n "$inside" ]; then
+  if echo 0 0 65536 >"/proc/$inside/uid_map" && echo 0 0 65536 >"/proc/$inside/gid_map"; then
+    echo >"$at/go"
+  else
+    kill "$inside"
+  fi
+fi
+rm -r "$at"
+wait $outer
+"#;
 
 /// What an architecture's entry is called by every distribution.
 fn entry_name(arch: Arch) -> String {
@@ -176,6 +191,31 @@ mod tests {
         assert!(!is_usable(&entry("enabled", "OC")));
         assert!(!is_usable(&entry("disabled", "OCF")));
         assert!(!is_usable(""));
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_made_is_an_error_and_no_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        cmd!("ln", "-s", "/bin/false", folder.path().join("unshare")).run().unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let line = in_namespace();
+        let refused = cmd(&line[0], line[1..].iter().map(String::as_str).chain(["true"]));
+        let done = refused.env("PATH", path).unchecked().run().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+    }
+
+    #[test]
+    fn a_program_in_a_namespace_of_roots_has_all_ids() {
+        if !rustix::process::geteuid().is_root() || !can_register() {
+            eprintln!("skipped: only root gives all ids away");
+            return;
+        }
+        let line = in_namespace();
+        for (script, code) in [("grep -q 65536 /proc/self/uid_map", 0), ("exit 7", 7)] {
+            let inside =
+                cmd(&line[0], line[1..].iter().map(String::as_str).chain(["sh", "-c", script]));
+            assert_eq!(inside.unchecked().run().unwrap().status.code(), Some(code), "{script}");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub mod recipe;
 pub mod root;
 pub mod rootfs;
 pub mod sbom;
+pub mod tiers;
 pub mod tree;
 pub mod wheel;
 

@@ -147,6 +147,7 @@ fn describe(base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> 
         version: base.version.clone(),
         summary: base.name.clone(),
         packages: Vec::new(),
+        fragment_packages: Vec::new(),
         exclude: Vec::new(),
         keep: Vec::new(),
         commands: Vec::new(),

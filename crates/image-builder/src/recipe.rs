@@ -51,6 +51,8 @@ pub struct Body {
     pub summary: String,
     /// Packages to install; what they depend on comes by itself, what they recommend does not.
     pub packages: Vec<String>,
+    /// Those of them that a fragment names.
+    pub fragment_packages: Vec<String>,
     /// Files that are left out.
     pub exclude: Vec<Pattern>,
     /// Files that stay although `exclude` names them.

@@ -7,9 +7,10 @@ use crate::{
     apt::checked_path,
     deb,
     foreign::{self, Runner},
-    lock::ArchLock,
+    lock::{ArchLock, Package},
     ownership,
     recipe::Recipe,
+    tiers::Tier,
     tree::Tree,
 };
 use duct::{Expression, cmd};
@@ -174,14 +175,14 @@ pub fn unpack(lock: &ArchLock, pool: &Path) -> Result<Tree, Error> {
 
 /// Lays out the repository in `folder`: the packages, their index and a release.
 pub fn lay_out(
-    lock: &ArchLock,
+    packages: &[Package],
     recipe: &Recipe,
     arch: Arch,
     pool: &Path,
     folder: &Path,
 ) -> Result<(), Error> {
     let mut index = String::new();
-    for package in &lock.package {
+    for package in packages {
         let from = checked_path(pool, package)?;
         let control = deb::control(&from)?;
         let file = format!("{}_{}.deb", package.name, package.arch);
@@ -206,17 +207,17 @@ pub fn lay_out(
 
 /// The command that makes `tar` from the repository in `repository`.
 pub fn install(
-    lock: &ArchLock,
+    tier: &Tier,
     recipe: &Recipe,
     arch: Arch,
     means: &Means,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
-    let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
+    let names: Vec<&str> = tier.packages.iter().map(|package| package.name.as_str()).collect();
     let mut args = options(recipe, arch, means, "essential", repository);
     args.push(format!("--include={}", names.join(",")));
-    for command in &recipe.body.commands {
+    for command in &tier.commands {
         // The command is an argument of its own, so that nothing of it is read by the outer shell.
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
@@ -224,7 +225,7 @@ pub fn install(
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
-    run(&args, lock, means)
+    run(&args, tier.source_date, means)
 }
 
 /// apt gives these to the user that it downloads as, except where it cannot become that one.
@@ -234,13 +235,13 @@ fn downloads_of_apt(means: &Means) -> Option<String> {
         .then(|| format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(GIVE)))
 }
 
-/// The file of the tree below, in the folder of an overlay's repository.
+/// The file of the tree below, in the folder of the repository.
 pub const BASE_TAR: &str = "base.tar";
 
-/// The command that makes `tar` out of the tree below (`BASE_TAR` in `repository`) and the
-/// overlay's packages beside it, which are installed inside of that tree by its own apt.
+/// The command that makes `tar` out of the tree below (`BASE_TAR` in `repository`) and the packages
+/// beside it, which are installed inside of that tree by its own apt.
 pub fn install_over(
-    lock: &ArchLock,
+    tier: &Tier,
     recipe: &Recipe,
     arch: Arch,
     means: &Means,
@@ -254,7 +255,7 @@ pub fn install_over(
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
     args.push(format!("--setup-hook={}", unpack_base(repository)));
-    if !lock.package.is_empty() {
+    if !tier.packages.is_empty() {
         let install = format!(
             "export DEBIAN_FRONTEND=noninteractive; \
              apt-get install --yes --no-install-recommends \
@@ -267,22 +268,21 @@ pub fn install_over(
             quote(&install)
         ));
     }
-    for command in &recipe.body.commands {
+    for command in &tier.commands {
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
-    if !lock.package.is_empty() {
+    if !tier.packages.is_empty() {
         args.extend(downloads_of_apt(means));
     }
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, lock, means)
+    run(&args, tier.source_date, means)
 }
 
 /// The command that makes `tar` out of a tree in which packages lie unpacked (`BASE_TAR` in
 /// `repository`): their scripts are run inside of it, then the recipe's commands.
 pub fn configure(
-    lock: &ArchLock,
-    recipe: &Recipe,
+    tier: &Tier,
     arch: Arch,
     means: &Means,
     repository: &Path,
@@ -297,7 +297,7 @@ pub fn configure(
             "--customize-hook=chroot \"$1\" /bin/sh -eu /{scripts}/run && rm -r \"$1/{scripts}\""
         ),
     ]);
-    for command in &recipe.body.commands {
+    for command in &tier.commands {
         args.push(format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(command)));
     }
     // mmdebstrap prepares each system for an apt inside, and here is none.
@@ -305,7 +305,7 @@ pub fn configure(
     args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, lock, means)
+    run(&args, tier.source_date, means)
 }
 
 /// What mmdebstrap makes for apt and dpkg.
@@ -364,7 +364,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// The command, with an environment that is the same everywhere: packages' scripts see it, and some
 /// variables change what programs write (`PYTHONDONTWRITEBYTECODE`, `TZ`, `PERL5OPT`).
-fn run(args: &[String], lock: &ArchLock, means: &Means) -> Expression {
+fn run(args: &[String], source_date: i64, means: &Means) -> Expression {
     let mut command = cmd(&args[0], &args[1..]);
     if means.way == Way::OneId {
         command = ownership::kept(&command);
@@ -374,7 +374,7 @@ fn run(args: &[String], lock: &ArchLock, means: &Means) -> Expression {
         ("HOME", "/root".into()),
         ("LC_ALL", "C.UTF-8".into()),
         ("PATH", PATH.into()),
-        ("SOURCE_DATE_EPOCH", lock.source_date.to_string().into()),
+        ("SOURCE_DATE_EPOCH", source_date.to_string().into()),
         ("TMPDIR", std::env::temp_dir().into_os_string()),
         ("TZ", "UTC".into()),
     ])

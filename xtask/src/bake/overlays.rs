@@ -1,10 +1,13 @@
 //! The stages of an overlay: its packages are installed into the tree of the image below, and what
 //! differs then is written into that image's own file system, so that the overlay holds no more.
 
-use super::stages::{Baker, ROOTFS_SOURCES, TREE, name_of, qcow2_settings};
+use super::{
+    rootfs::TAR,
+    stages::{Baker, TREE, name_of, qcow2_settings},
+};
 use anyhow::Result;
 use fs_err as fs;
-use image_builder::{assemble, disk, ext4, qcow2, recipe::DistributionName, rootfs, tree::Tree};
+use image_builder::{assemble, disk, ext4, qcow2, tree::Tree};
 use package_layout::manifest::{BaseDisk, Manifest};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -20,37 +23,6 @@ pub struct Below {
 }
 
 impl Baker<'_> {
-    /// The tree with the overlay's packages in it, as a tar.
-    pub fn install_over(&self, below: &Below) -> Result<PathBuf> {
-        let mut key = self.key("overlay-rootfs", ROOTFS_SOURCES)?;
-        key.add("below", name_of(&below.entry));
-        for package in &self.lock.package {
-            key.add("package", package.sha256.as_bytes());
-        }
-        key.add("time", &self.lock.source_date.to_le_bytes());
-        for layer in self.recipe.layers() {
-            let body = &layer.body;
-            key.add("rules", format!("{:?} {:?}", body.exclude, body.keep).as_bytes());
-        }
-        key.add("commands", format!("{:?}", self.recipe.body.commands).as_bytes());
-        let is_alpine = self.recipe.body.distribution.name == DistributionName::Alpine;
-        if is_alpine {
-            self.add_apk(&mut key)?;
-        }
-        let title = format!("Install the packages of {}", self.recipe.name);
-        self.stage("rootfs", &key, &title, |step, folder| {
-            let tar = folder.join("rootfs.tar");
-            if is_alpine {
-                return self.configure(step, Some(&below.entry.join(TREE)), &tar);
-            }
-            self.install_with(step, |repository, means| {
-                // The cache may lie below a private home folder.
-                fs::copy(below.entry.join(TREE), repository.join(rootfs::BASE_TAR))?;
-                Ok(rootfs::install_over(self.lock, self.recipe, self.arch, means, repository, &tar))
-            })
-        })
-    }
-
     /// The overlay's disk, its manifest, and the whole tree for overlays on this one.
     pub fn overlay(&self, below: &Below, rootfs: &Path) -> Result<PathBuf> {
         let sources = [
@@ -77,7 +49,7 @@ impl Baker<'_> {
             let mut before = Tree::new(time);
             before.add_tar_file(&below.entry.join(TREE))?;
             let mut installed = Tree::new(time);
-            installed.add_tar_file(&rootfs.join("rootfs.tar"))?;
+            installed.add_tar_file(&rootfs.join(TAR))?;
             let tree = assemble::overlay(installed, &before, self.recipe, self.lock)?;
             tree.write_tar(&folder.join(TREE))?;
             step.say(format!("ext4: {} entries", tree.len()));

@@ -1,26 +1,13 @@
 //! The stages of a bake, each an entry of the build cache.
 
-use super::{Args, emulator};
-use crate::{
-    cache::Key,
-    context::Context,
-    setup,
-    ui::{Step, hinted},
-};
+use super::{Args, rootfs::TAR};
+use crate::{cache::Key, context::Context, setup, ui::Step};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    apk, apt, assemble, ext4, initrd,
-    kernel::Form,
-    kernel_package,
-    lock::ArchLock,
-    modules::Unpacked,
-    qcow2,
-    recipe::{DistributionName, Method, Recipe},
-    rootfs,
-    tree::Tree,
-    wheel,
+    apt, assemble, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock, modules::Unpacked,
+    qcow2, recipe::Recipe, tree::Tree, wheel,
 };
 use package_layout::image::distribution;
 use std::path::{Path, PathBuf};
@@ -30,19 +17,6 @@ const DISK_LEVEL: i32 = 9;
 
 /// The file of an entry that holds an image's whole tree.
 pub const TREE: &str = "tree.tar";
-
-/// The code that makes root file systems.
-pub const ROOTFS_SOURCES: &[&str] = &[
-    "deb.rs",
-    "foreign.rs",
-    "ownership.rs",
-    "ownership/call.rs",
-    "ownership/filter.rs",
-    "ownership/keeper.rs",
-    "ownership/target.rs",
-    "rootfs.rs",
-    "tree.rs",
-];
 
 /// The texts of our own licences.
 const LICENCES: [&str; 2] = ["LICENSE-MIT", "LICENSE-APACHE"];
@@ -118,84 +92,6 @@ impl Baker<'_> {
         })
     }
 
-    /// The packages' files as a tar.
-    pub fn rootfs(&self) -> Result<PathBuf> {
-        let mut key = self.key("rootfs", ROOTFS_SOURCES)?;
-        for package in &self.lock.package {
-            key.add("package", package.sha256.as_bytes());
-        }
-        let body = &self.recipe.body;
-        key.add("time", &self.lock.source_date.to_le_bytes());
-        let asked = format!(
-            "{:?} {:?} {:?} {:?}",
-            body.distribution, body.commands, body.exclude, body.keep
-        );
-        key.add("recipe", asked.as_bytes());
-        if body.distribution.name == DistributionName::Alpine {
-            self.add_apk(&mut key)?;
-        }
-        let title = format!("Install the packages of {}", self.recipe.name);
-        self.stage("rootfs", &key, &title, |step, folder| {
-            let tar = folder.join("rootfs.tar");
-            match (body.distribution.name, body.distribution.method) {
-                (DistributionName::Alpine, _) => self.configure(step, None, &tar),
-                (_, Method::Unpack) => Ok(rootfs::unpack(self.lock, self.pool)?.write_tar(&tar)?),
-                (_, Method::Install) => self.install(step, &tar),
-            }
-        })
-    }
-
-    fn install(&self, step: &Step, tar: &Path) -> Result<()> {
-        self.install_with(step, |repository, means| {
-            Ok(rootfs::install(self.lock, self.recipe, self.arch, means, repository, tar))
-        })
-    }
-
-    /// Alpine's packages: unpacked by us into an empty tree or that of `below`, then configured.
-    pub fn configure(&self, step: &Step, below: Option<&Path>, tar: &Path) -> Result<()> {
-        let mut tree = Tree::new(self.lock.source_date);
-        if let Some(below) = below {
-            tree.add_tar_file(below)?;
-        }
-        let tree = apk::lay_out(self.base, self.lock, self.recipe, self.pool, tree)?;
-        self.install_with(step, |repository, means| {
-            tree.write_tar(&repository.join(rootfs::BASE_TAR))?;
-            Ok(rootfs::configure(self.lock, self.recipe, self.arch, means, repository, tar))
-        })
-    }
-
-    /// What the tree of Alpine's packages depends on besides those.
-    pub fn add_apk(&self, key: &mut Key) -> Result<()> {
-        key.add("world", format!("{:?}", self.recipe.body.packages).as_bytes());
-        for source in ["apk/install.rs", "apk/package.rs"] {
-            key.add_file(&self.context.root.join("crates/image-builder/src").join(source))?;
-        }
-        Ok(())
-    }
-
-    /// Runs the command that `make` gives for a folder with the packages.
-    pub fn install_with(
-        &self,
-        step: &Step,
-        make: impl FnOnce(&Path, &rootfs::Means) -> Result<duct::Expression>,
-    ) -> Result<()> {
-        let way = rootfs::way(self.args.ownership);
-        let uidmap = (way == rootfs::Way::UserNamespace).then_some("uidmap");
-        let packages: Vec<&str> = ["mmdebstrap"].into_iter().chain(uidmap).collect();
-        setup::ensure_packages(self.context, &packages)?;
-        let means = rootfs::Means { way, runner: emulator::runner(self.context, self.arch)? };
-        self.context.ui.line(&format!("    root file system: {}", means.describe()));
-        let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
-        share(repository.path())?;
-        if self.recipe.body.distribution.name != DistributionName::Alpine {
-            rootfs::lay_out(self.lock, self.recipe, self.arch, self.pool, repository.path())?;
-        }
-        step.run(make(repository.path(), &means)?).map_err(|error| match way.hint() {
-            None => error,
-            Some(hint) => hinted(format!("{error:#}"), hint),
-        })
-    }
-
     /// The disk with everything on it. Without a kernel, its modules are the packages' matter.
     pub fn disk(&self, rootfs: &Path, kernel: Option<&Path>) -> Result<PathBuf> {
         let sources = ["assemble.rs", "account.rs", "ext4.rs", "qcow2.rs", "disk.rs", "tree.rs"];
@@ -209,7 +105,7 @@ impl Baker<'_> {
         let title = format!("Write the disk of {}", self.recipe.name);
         self.stage("disk", &key, &title, |step, folder| {
             let mut packages = Tree::new(self.lock.source_date);
-            packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
+            packages.add_tar_file(&rootfs.join(TAR))?;
             let mut modules = Tree::new(self.lock.source_date);
             if let Some(kernel) = kernel {
                 modules.add_tar_file(&kernel.join("modules.tar"))?;
@@ -255,7 +151,7 @@ impl Baker<'_> {
         let title = format!("Pack the wheel of {}", self.recipe.name);
         let entry = self.stage("wheel", &key, &title, |step, folder| {
             let mut packages = Tree::new(self.lock.source_date);
-            packages.add_tar_file(&rootfs.join("rootfs.tar"))?;
+            packages.add_tar_file(&rootfs.join(TAR))?;
             let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
             let mut copyrights = wheel::copyrights(&packages, lock, self.pool)?;
             copyrights.extend(wheel::copyrights_of_wheels(recipe)?);
@@ -329,15 +225,23 @@ impl Baker<'_> {
         title: &str,
         work: impl FnOnce(&Step, &Path) -> Result<()>,
     ) -> Result<PathBuf> {
+        self.entry(kind, key, |folder| self.context.ui.step(title, |step| work(step, folder)))
+    }
+
+    /// The same without a step of its own.
+    pub fn entry(
+        &self,
+        kind: &str,
+        key: &Key,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let kind = format!("image-{kind}");
         if self.args.no_cache
             && let Some(entry) = self.context.cache.find(&kind, key)
         {
             fs::remove_dir_all(entry)?;
         }
-        self.context
-            .cache
-            .entry(&kind, key, |folder| self.context.ui.step(title, |step| work(step, folder)))
+        self.context.cache.entry(&kind, key, fill)
     }
 }
 
@@ -360,17 +264,4 @@ pub fn qcow2_settings(backing: Option<String>) -> qcow2::Settings {
         n_threads: std::thread::available_parallelism().map_or(1, usize::from),
         backing: backing.map(|name| (name, "qcow2".to_owned())),
     }
-}
-
-/// Lets the ids of a user namespace read a folder.
-#[cfg(unix)]
-fn share(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn share(_folder: &Path) -> Result<()> {
-    Ok(())
 }

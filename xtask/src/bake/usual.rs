@@ -2,7 +2,7 @@
 //! compressed kernel and its own initramfs, the network set up by the system, the agent started by
 //! it as a service.
 
-use super::{Args, agent, locked, publish, stages};
+use super::{Args, agent, locked, publish, rootfs::TAR, stages};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
@@ -111,7 +111,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
 
     let out = context.cache.folder("usual")?;
     let mut tree = Tree::new(0);
-    tree.add_tar_file(&rootfs.join("rootfs.tar"))?;
+    tree.add_tar_file(&rootfs.join(TAR))?;
     let place = |part| out.join(file_name(&own.name, &own.body.version, arch.image_name(), part));
     for (part, stem) in [(Part::Kernel, "boot/vmlinuz-"), (Part::Initrd, "boot/initrd.img-")] {
         let path = tree
@@ -155,7 +155,7 @@ pub fn repository(context: &Context) -> Result<PathBuf> {
     let mut key = Key::new("usual-repository");
     key.add("lock", format!("{lock:?}").as_bytes());
     context.cache.entry("usual-repository", &key, |folder| {
-        rootfs::lay_out(&lock, &recipe, arch, &pool, folder)?;
+        rootfs::lay_out(&lock.package, &recipe, arch, &pool, folder)?;
         let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
         fs::write(folder.join("names"), names.join(","))?;
         Ok(())

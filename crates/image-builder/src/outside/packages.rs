@@ -9,6 +9,7 @@ use crate::{
     lock::ArchLock,
     recipe::Recipe,
     rootfs::{self, Means},
+    tiers::Tier,
     tree::Tree,
 };
 use fs_err as fs;
@@ -73,12 +74,13 @@ pub(super) fn install(
     (options.say)(&format!("Installing ({})", means.describe()));
     let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
     share(repository.path())?;
-    rootfs::lay_out(lock, recipe, arch, &pool(options)?, repository.path())?;
+    rootfs::lay_out(&lock.package, recipe, arch, &pool(options)?, repository.path())?;
     below.write_tar(&repository.path().join(rootfs::BASE_TAR))?;
     let tar = repository.path().join("installed.tar");
     let made = tempfile::NamedTempFile::new()?;
+    let all = Tier::whole(lock, recipe);
     run(
-        rootfs::install_over(lock, recipe, arch, &means, repository.path(), made.path()),
+        rootfs::install_over(&all, recipe, arch, &means, repository.path(), made.path()),
         "mmdebstrap",
     )?;
     fs::copy(made.path(), &tar)?;

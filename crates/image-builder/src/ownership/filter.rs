@@ -41,8 +41,19 @@ const HANDED_OVER: [libc::c_long; 15] = [
     libc::SYS_fgetxattr,
 ];
 #[cfg(target_arch = "aarch64")]
-const HANDED_OVER: [libc::c_long; 5] =
-    [libc::SYS_fchown, libc::SYS_fchownat, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx];
+const HANDED_OVER: [libc::c_long; 11] = [
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr,
+];
 
 /// The filter's length: the head, one for each call, one for setgroups, three ends.
 const LENGTH: usize = 4 + HANDED_OVER.len() + 1 + 3;

@@ -139,6 +139,7 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
         version,
         summary: summary.get_ref().clone(),
         packages: Vec::new(),
+        fragment_packages: Vec::new(),
         exclude: Vec::new(),
         keep: Vec::new(),
         commands: Vec::new(),
@@ -240,6 +241,10 @@ fn add(
         let inner = fragment.read()?;
         refuse_outside(&fragment, &inner)?;
         add(body, modules, &fragment, inner, recipes, depth + 1)?;
+    }
+    if depth > 0 {
+        let names = written.packages.iter().flatten().map(|package| package.0.clone());
+        body.fragment_packages.extend(names);
     }
     own(body, modules, source, written)
 }

@@ -17,6 +17,7 @@ use image_builder::{
     kernel_package,
     lock::ArchLock,
     ownership, recipe, rootfs, sha256,
+    tiers::Tier,
     tree::Tree,
 };
 use std::{
@@ -281,7 +282,8 @@ fn packages_of_alpine_become_a_system() {
         tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
         cmd!("chmod", "755", folder.path()).run().unwrap();
         let tar = folder.path().join("rootfs.tar");
-        let command = rootfs::configure(&lock, &recipe, world.arch, &means, folder.path(), &tar);
+        let all = Tier::whole(&lock, &recipe);
+        let command = rootfs::configure(&all, world.arch, &means, folder.path(), &tar);
         let command = command.env("QUICKSAND_TEST_LEAK", "of the host");
         let done = command.stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));

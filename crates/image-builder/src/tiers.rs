@@ -1,0 +1,204 @@
+//! Splits the packages of a root file system into tiers, which are installed one on the other: what
+//! every system of the distribution has, what the recipe's fragments name, and what the recipe
+//! names itself, each with what it depends on. A change in one tier leaves those below it as they
+//! are, and so they need not be installed again.
+//!
+//! The split follows from the lock and the recipe alone, for the same lock shall give the same bytes
+//! whatever was baked before. This module must not know how a tier is installed.
+
+use crate::{
+    Error,
+    apt::checked_path,
+    deb,
+    lock::{ArchLock, Package},
+    recipe::{Method, Recipe},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+/// What is installed in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Its packages.
+    pub packages: Vec<Package>,
+    /// The time stamp of what they make, in seconds since the epoch.
+    pub source_date: i64,
+    /// The recipe's commands, which run when the last package is there.
+    pub commands: Vec<String>,
+}
+
+impl Tier {
+    /// Everything at once.
+    pub fn whole(lock: &ArchLock, recipe: &Recipe) -> Self {
+        Self {
+            packages: lock.package.clone(),
+            source_date: lock.source_date,
+            commands: recipe.body.commands.clone(),
+        }
+    }
+}
+
+/// What installs the tiers above the first from inside of the system.
+const INSTALLER: &str = "apt";
+
+/// What a package says of itself.
+struct Control {
+    is_essential: bool,
+    /// The packages that it needs, each with those that would do in its place.
+    depends: Vec<Vec<String>>,
+    provides: Vec<String>,
+    /// When it was made, in seconds since the epoch.
+    time: i64,
+}
+
+/// The tiers of a base image, the first one first; none of them is empty.
+pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path) -> Result<Vec<Tier>, Error> {
+    let has_installer = lock.package.iter().any(|package| package.name == INSTALLER);
+    if recipe.body.distribution.method == Method::Unpack || !has_installer {
+        return Ok(vec![Tier::whole(lock, recipe)]);
+    }
+    let mut controls = BTreeMap::new();
+    for package in &lock.package {
+        controls.insert(package.name.as_str(), control(pool, package)?);
+    }
+    let system = controls.iter().filter(|(_, control)| control.is_essential).map(|(name, _)| *name);
+    let roots = [
+        system.chain([INSTALLER]).collect(),
+        recipe.body.fragment_packages.iter().map(String::as_str).collect(),
+        controls.keys().copied().collect::<Vec<_>>(),
+    ];
+    let mut tiers: Vec<Tier> = Vec::new();
+    let mut source_date = 0;
+    for (number, names) in closures(&controls, &roots).into_iter().enumerate() {
+        let commands = match number + 1 == roots.len() {
+            true => recipe.body.commands.clone(),
+            false => Vec::new(),
+        };
+        let is_here = |package: &&Package| names.contains(package.name.as_str());
+        let packages: Vec<Package> = lock.package.iter().filter(is_here).cloned().collect();
+        // As new as its newest package, and not as the lock: a release that is signed anew without
+        // a change in these packages changes nothing here.
+        let times = names.iter().filter_map(|name| Some(controls.get(name)?.time));
+        source_date = times.fold(source_date, i64::max).min(lock.source_date);
+        if !packages.is_empty() || !commands.is_empty() {
+            tiers.push(Tier { packages, source_date, commands });
+        }
+    }
+    Ok(tiers)
+}
+
+/// For each list of roots, these and what they depend on, less what an earlier list brought.
+fn closures<'a>(
+    controls: &'a BTreeMap<&'a str, Control>,
+    roots: &[Vec<&'a str>],
+) -> Vec<BTreeSet<&'a str>> {
+    let mut providers: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, control) in controls {
+        for provided in &control.provides {
+            providers.entry(provided).or_insert(name);
+        }
+    }
+    let find = |name: &str| match controls.get_key_value(name) {
+        Some((name, _)) => Some(*name),
+        None => providers.get(name).copied(),
+    };
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    roots
+        .iter()
+        .map(|roots| {
+            let mut tier = BTreeSet::new();
+            let mut open: Vec<&str> = roots.iter().filter_map(|name| find(name)).collect();
+            while let Some(name) = open.pop() {
+                if !taken.insert(name) {
+                    continue;
+                }
+                tier.insert(name);
+                for any in &controls[name].depends {
+                    // The first that is there: another may have come with a later list.
+                    open.extend(any.iter().find_map(|name| find(name)));
+                }
+            }
+            tier
+        })
+        .collect()
+}
+
+fn control(pool: &Path, package: &Package) -> Result<Control, Error> {
+    let (text, time) = deb::control_and_time(&checked_path(pool, package)?)?;
+    Ok(Control::parse(&text, time))
+}
+
+impl Control {
+    fn parse(text: &str, time: i64) -> Self {
+        // Some values are folded over lines.
+        let unfolded = text.replace("\n ", " ").replace("\n\t", " ");
+        let value = |key| deb::field(&unfolded, key).unwrap_or_default();
+        let lists = |key| value(key).split(',').filter(|item| !item.trim().is_empty());
+        let any = |item: &str| item.split('|').map(name_of).map(str::to_owned).collect();
+        Self {
+            is_essential: value("Essential") == "yes",
+            depends: lists("Pre-Depends").chain(lists("Depends")).map(any).collect(),
+            provides: lists("Provides").map(name_of).map(str::to_owned).collect(),
+            time,
+        }
+    }
+}
+
+/// The name in an item such as `libc6:any (>= 2.36)`.
+fn name_of(item: &str) -> &str {
+    let item = item.trim();
+    let end = item.find(|c: char| c.is_whitespace() || c == '(' || c == ':').unwrap_or(item.len());
+    &item[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn controls(texts: &[&'static str]) -> BTreeMap<&'static str, Control> {
+        let of =
+            |text: &&'static str| (deb::field(text, "Package").unwrap(), Control::parse(text, 0));
+        texts.iter().map(of).collect()
+    }
+
+    const SYSTEM: [&str; 6] = [
+        "Package: base\nEssential: yes\nPre-Depends: libc (>= 2)",
+        "Package: libc",
+        "Package: apt\nDepends: libc,\n keyring | other-keyring",
+        "Package: keyring",
+        "Package: init\nDepends: libc, awk:any (= 1) | busybox",
+        "Package: mawk\nProvides: awk (= 1)",
+    ];
+    const ROOTS: [&str; 3] =
+        ["base apt", "init", "base libc apt keyring init mawk gawk other-keyring"];
+
+    fn split(texts: &[&'static str]) -> Vec<String> {
+        let controls = controls(texts);
+        let roots = ROOTS.map(|names| names.split(' ').collect());
+        closures(&controls, &roots)
+            .into_iter()
+            .map(|names| names.into_iter().collect::<Vec<_>>().join(" "))
+            .collect()
+    }
+
+    #[test]
+    fn each_tier_holds_what_it_depends_on() {
+        assert_eq!(split(&SYSTEM), ["apt base keyring libc", "init mawk", ""]);
+    }
+
+    #[test]
+    fn a_package_more_leaves_the_tiers_below_as_they_were() {
+        let mut more = SYSTEM.to_vec();
+        more.extend(["Package: gawk\nProvides: gawk-api", "Package: other-keyring"]);
+        assert_eq!(split(&more), ["apt base keyring libc", "init mawk", "gawk other-keyring"]);
+    }
+
+    #[test]
+    fn names_stand_before_versions_and_architectures() {
+        for item in ["libc6", " libc6 (>= 2.36)", "libc6:any", "libc6(= 1)"] {
+            assert_eq!(name_of(item), "libc6");
+        }
+    }
+}
