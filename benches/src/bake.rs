@@ -9,8 +9,11 @@ use crate::{
 use anyhow::{Context as _, Result, bail, ensure};
 use duct::cmd;
 use image_builder::{
+    apt,
     difference::{self, Difference},
-    ext4, qcow2,
+    ext4,
+    lock::{Lock, Package},
+    qcow2, recipe,
     tree::{Node, Tree},
 };
 use serde_json::Value;
@@ -23,8 +26,9 @@ use std::{
 const IMAGE: &str = "debian";
 /// An overlay on it.
 const OVERLAY: &str = "debian-agent";
-/// A package of the image on which no other depends.
+/// A package of the image on which no other depends, and the fragment that names it.
 const PACKAGE: &str = "nano";
+const FRAGMENT: &str = "fragments/apt-system.toml";
 /// zstd's level for our disks.
 const LEVEL: i32 = 9;
 
@@ -111,10 +115,12 @@ fn bakes(given: &Given, scratch: &Path, n_samples: u32) -> Result<Vec<Figure>> {
         name.starts_with("quicksand_debian-") && name.ends_with(".whl")
     })?)?;
     let overlay = bake(OVERLAY)?;
-    drop_package(&recipes.join(IMAGE).join("recipe.lock"))?;
     let keep = scratch.join("keep");
     fs_err::rename(scratch.join("out"), &keep)?;
-    let changed = bake(IMAGE)?;
+    let taken = move_package(&recipes, None)?;
+    let less = bake(IMAGE)?;
+    move_package(&recipes, Some(taken))?;
+    let more = bake(IMAGE)?;
     fs_err::remove_dir_all(scratch.join("out"))?;
     fs_err::rename(keep, scratch.join("out"))?;
 
@@ -127,8 +133,12 @@ fn bakes(given: &Given, scratch: &Path, n_samples: u32) -> Result<Vec<Figure>> {
     Ok(vec![
         all,
         Figure::new("bake with nothing to do", "s", same).goal(GoalKind::AtMost, 0.5),
-        Figure::new("bake with a package less", "s", vec![changed])
-            .beside("from nothing", vec![cold]),
+        Figure::new("bake with a package less in a fragment", "s", vec![less])
+            .beside("from nothing", vec![cold])
+            .goal(GoalKind::RatioAtMost, 0.5),
+        Figure::new("bake with a package more in the recipe", "s", vec![more])
+            .beside("from nothing", vec![cold])
+            .goal(GoalKind::RatioAtMost, 0.5),
         Figure::new("bake of an overlay on it", "s", vec![overlay])
             .beside("from nothing", vec![cold]),
         size.goal(GoalKind::AtMost, 60.0),
@@ -160,15 +170,42 @@ fn by_hand(given: &Given, scratch: &Path) -> Result<Option<(f64, f64)>> {
     Ok(Some((seconds, size)))
 }
 
-/// Takes one package out of a lock, which the recipe still answers.
-fn drop_package(lock: &Path) -> Result<()> {
-    let text = fs_err::read_to_string(lock)?;
-    let start =
-        text.find(&format!("name = \"{PACKAGE}\"\n")).context("The package is not locked")?;
-    let start = text[..start].rfind("[[").context("A package is an entry of a list")?;
-    let end = text[start + 2..].find("\n[").context("It is not the last entry")? + start + 3;
-    fs_err::write(lock, [&text[..start], &text[end..]].concat())?;
-    Ok(())
+/// Takes the package out of the fragment that names it and out of the lock; or puts it into the recipe
+/// itself and into the lock.
+fn move_package(recipes: &Path, taken: Option<Package>) -> Result<Package> {
+    let edit = |name: &str, from: &str, to: &str| -> Result<()> {
+        let path = recipes.join(name);
+        let text = fs_err::read_to_string(&path)?;
+        ensure!(text.contains(from), "{name} has no line {from}");
+        fs_err::write(path, text.replacen(from, to, 1))?;
+        Ok(())
+    };
+    match taken {
+        None => edit(FRAGMENT, &format!("  \"{PACKAGE}\",\n"), "")?,
+        Some(_) => edit(
+            &format!("{IMAGE}/recipe.toml"),
+            "\nsummary",
+            &format!("\npackages = [\"{PACKAGE}\"]\nsummary"),
+        )?,
+    }
+    let recipe = recipe::load(recipes, IMAGE)?;
+    let (path, arch) = (recipe.lock_path(), host_platform::native_arch());
+    let mut lock = Lock::load(&path)?;
+    let mut locked = lock.any(arch).context("The image is not locked")?.clone();
+    locked.request = apt::request(&recipe, arch, &[]);
+    let place = locked.package.iter().position(|package| package.name == PACKAGE);
+    let package = match (taken, place) {
+        (None, Some(place)) => locked.package.remove(place),
+        (Some(package), None) => {
+            locked.package.push(package.clone());
+            locked.package.sort();
+            package
+        }
+        _ => bail!("{PACKAGE} is not where it should be"),
+    };
+    lock.set(arch, locked);
+    lock.save(&path, IMAGE)?;
+    Ok(package)
 }
 
 /// The disks of the overlay, the base's first.

@@ -169,7 +169,7 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
         let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, base, pool };
         let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
         let n_below = files.len();
-        let (entry, rootfs) = match &below {
+        let (entry, rootfs, kernel) = match &below {
             None => {
                 let kernel = baker.kernel()?;
                 let rootfs = baker.rootfs()?;
@@ -178,7 +178,7 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
                 files.push((kernel.join("kernel"), name(Part::Kernel)));
                 files.push((initrd.join("initrd"), name(Part::Initrd)));
                 files.push((disk.join("qcow2"), name(Part::Disk)));
-                (disk, rootfs)
+                (disk, rootfs, Some(kernel))
             }
             Some(below) => {
                 let rootfs = baker.install_over(&below.entry, &below.entry.join(stages::TREE))?;
@@ -186,7 +186,7 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
                 let place = |file: &str| format!("{}/{file}", layer.name);
                 files.push((overlay.join("qcow2"), place(&overlay_file(0))));
                 files.push((overlay.join(MANIFEST_FILE), place(MANIFEST_FILE)));
-                (overlay, rootfs)
+                (overlay, rootfs, None)
             }
         };
         if is_top && let Some(file) = &args.export_cache {
@@ -197,7 +197,7 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
         if is_top {
             let own = files.split_off(n_below);
             let lies_on = below.as_ref().map(|below| below.entry.as_path());
-            let wheel = baker.wheel(&rootfs, &own, lies_on)?;
+            let wheel = baker.wheel(&rootfs, &own, kernel.as_deref(), lies_on)?;
             return Ok(Finished { files: own, below: files, wheel, lock });
         }
         let mut chain = below.map(|below| below.chain).unwrap_or_default();

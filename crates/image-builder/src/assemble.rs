@@ -10,7 +10,7 @@ use crate::{
 use host_platform::Arch;
 
 /// Files that a running system makes anew, and that would tell one bake from another.
-const TRACES: [&str; 19] = [
+const TRACES: [&str; 20] = [
     "dev/**",
     "etc/.pwd.lock",
     "etc/group-",
@@ -25,6 +25,7 @@ const TRACES: [&str; 19] = [
     "tmp/**",
     "var/cache/apt/**",
     "var/cache/debconf/*-old",
+    "var/cache/debconf/tmp.ci",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*",
     "var/lib/dpkg/*-old",

@@ -7,6 +7,7 @@ use crate::{
     modules::{self, Unpacked},
     recipe::Recipe,
     tree::{Node, Tree},
+    wheel::Copyrights,
 };
 use duct::cmd;
 use fs_err as fs;
@@ -25,10 +26,12 @@ pub struct Parts {
     pub initrd: Vec<Unpacked>,
     /// `usr/lib/modules/RELEASE` as it goes onto the disk.
     pub disk: Tree,
+    /// The packages' copyright files.
+    pub copyrights: Copyrights,
 }
 
 /// The files of a package of either kind.
-pub(crate) fn files(package: &Path) -> Result<Tree, Error> {
+fn files(package: &Path) -> Result<Tree, Error> {
     match package.extension().is_some_and(|suffix| suffix == "apk") {
         true => Ok(apk::package::Package::read(package)?.files),
         false => deb::data(package),
@@ -123,5 +126,21 @@ pub fn take(
             disk.put(&format!("{root}/{name}"), Node::file(bytes, 0o644, 0))?;
         }
     }
-    Ok(Parts { kernel, form, release: found.release, initrd, disk })
+    let copyrights = copyrights(&tree)?;
+    Ok(Parts { kernel, form, release: found.release, initrd, disk, copyrights })
+}
+
+/// The copyright files in `usr/share/doc`, by package.
+fn copyrights(tree: &Tree) -> Result<Copyrights, Error> {
+    let mut found = Copyrights::new();
+    for (path, _) in tree.iter() {
+        let path = String::from_utf8_lossy(path);
+        let below = path.strip_prefix("usr/share/doc/");
+        if let Some(name) = below.and_then(|below| below.strip_suffix("/copyright"))
+            && let Some(text) = tree.read(&path)?
+        {
+            found.insert(name.to_owned(), text.to_vec());
+        }
+    }
+    Ok(found)
 }

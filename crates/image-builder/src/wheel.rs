@@ -24,13 +24,16 @@ const MODULE: &str = include_str!("wheel/image.py");
 /// The same for an overlay.
 const OVERLAY_MODULE: &str = include_str!("wheel/overlay.py");
 
+/// How the names of kernels end.
+const KERNEL: &str = ".kernel";
+
 /// How the names of initrds end.
 const INITRD: &str = ".initrd";
 
 /// Copyright texts by package.
 pub type Copyrights = BTreeMap<String, Vec<u8>>;
 
-/// The copyright files of an image's packages and of its kernel.
+/// The copyright files of an image's packages. Those of its kernel come with it.
 pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrights, Error> {
     let mut texts = Copyrights::new();
     for package in &lock.package {
@@ -42,12 +45,6 @@ pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrig
         } else if let Some(text) =
             rootfs.read(&format!("usr/share/doc/{}/copyright", package.name))?
         {
-            texts.insert(package.name.clone(), text.to_vec());
-        }
-    }
-    if let Some(package) = &lock.kernel {
-        let kernel = crate::kernel_package::files(&crate::apt::pool_path(pool, package))?;
-        if let Some(text) = kernel.read(&format!("usr/share/doc/{}/copyright", package.name))? {
             texts.insert(package.name.clone(), text.to_vec());
         }
     }
@@ -232,7 +229,7 @@ fn purl_kind(recipe: &Recipe) -> String {
 }
 
 fn kernel_file(files: &[(PathBuf, String)]) -> Option<String> {
-    files.iter().map(|(_, name)| name).find(|name| name.ends_with(".kernel")).cloned()
+    files.iter().map(|(_, name)| name).find(|name| name.ends_with(KERNEL)).cloned()
 }
 
 /// The files of the initrd among the finished files.
@@ -252,6 +249,8 @@ pub struct Papers<'a> {
     pub our_licences: &'a [(String, Vec<u8>)],
     /// The distributions that the wheel needs, as pip writes them.
     pub requires: Vec<String>,
+    /// The kernel as `wheel_retag::pack` wrote it, where somebody did.
+    pub packed_kernel: Option<PathBuf>,
 }
 
 /// The wheel of an image, from its finished files and their names.
@@ -263,7 +262,7 @@ pub fn spec(
     papers: Papers,
     files: &[(PathBuf, String)],
 ) -> WheelSpec {
-    let Papers { components, copyrights, our_licences, requires } = papers;
+    let Papers { components, copyrights, our_licences, requires, packed_kernel } = papers;
     let package = image::package(&recipe.name);
     let folder = image::images_dir(&recipe.name);
     let mut contents: Vec<WheelFile> = files
@@ -271,11 +270,14 @@ pub fn spec(
         .map(|(path, name)| {
             // An overlay's files are published in a folder of its name, and alone in its wheel.
             let name = name.strip_prefix(&format!("{}/", recipe.name)).unwrap_or(name);
-            let (place, path) = (format!("{folder}/{name}"), Source::Path(path.clone()));
-            match name.ends_with(image::DISK_SUFFIX) {
+            let (place, source) = (format!("{folder}/{name}"), Source::Path(path.clone()));
+            match &packed_kernel {
                 // Its clusters are compressed already.
-                true => WheelFile::stored(place, path),
-                false => WheelFile::deflated(place, path),
+                _ if name.ends_with(image::DISK_SUFFIX) => WheelFile::stored(place, source),
+                Some(packed) if name.ends_with(KERNEL) => {
+                    WheelFile::deflated(place, Source::Packed(packed.clone()))
+                }
+                _ => WheelFile::deflated(place, source),
             }
         })
         .collect();

@@ -49,4 +49,4 @@ pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};
 pub use tag::WheelTag;
 pub use unpack::{Unpacked, read_dist_info, unpack};
 pub use verify::{Check, Finding, verify};
-pub use write::write;
+pub use write::{pack, write};

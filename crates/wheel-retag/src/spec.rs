@@ -71,6 +71,8 @@ pub enum Source {
     Bytes(Vec<u8>),
     /// This file of the host, read once while the wheel is written.
     Path(PathBuf),
+    /// The file in this archive, which [`pack`](crate::pack) wrote: it is not compressed again.
+    Packed(PathBuf),
 }
 
 /// How the bytes of a file are kept.

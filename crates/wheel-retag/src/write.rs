@@ -20,13 +20,16 @@ use std::{
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
 };
-use zip::{CompressionMethod, DateTime, System, ZipWriter, write::SimpleFileOptions};
+use zip::{CompressionMethod, DateTime, System, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 /// Above this a file or an archive needs zip64, which not all installers' unpackers read.
 pub(crate) const SIZE_LIMIT: u64 = u32::MAX as u64;
 
 /// The highest level: wheels are written once and downloaded often.
 const DEFLATE_LEVEL: i64 = 9;
+
+/// The name of the entry in an archive that [`pack`] writes.
+const PACKED: &str = "packed";
 
 /// The bits of a mode that mean a regular file.
 pub(crate) const S_IFREG: u32 = 0o100_000;
@@ -59,6 +62,24 @@ pub fn write(spec: &WheelSpec, out_dir: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(out_dir).map_err(Error::io("make the folder", out_dir))?;
     publish(&path, |file| write_archive(&entries, &name, &path, file))?;
     Ok(path)
+}
+
+/// Compresses a file into an archive of its own, for wheels that hold it as a [`Source::Packed`]: the
+/// highest level takes long, and a file that goes into many wheels need be compressed only once. The
+/// wheels are the same bytes as without.
+pub fn pack(file: &Path, archive: &Path) -> Result<(), Error> {
+    let entry = Entry {
+        path: PACKED.to_owned(),
+        source: EntrySource::Path(file),
+        executable: false,
+        compression: Compression::Deflate,
+    };
+    publish(archive, |out| {
+        let mut writer = ZipWriter::new(io::BufWriter::with_capacity(1 << 20, out));
+        write_entry(&mut writer, &entry, archive)?;
+        let mut buffer = writer.finish().map_err(Error::zip("finish", archive))?;
+        buffer.flush().map_err(Error::io("write", archive))
+    })
 }
 
 /// Lets `fill` write a file beside `path` and renames it into place when that succeeded.
@@ -103,6 +124,7 @@ enum EntrySource<'a> {
     Bytes(&'a [u8]),
     Text(String),
     Path(&'a Path),
+    Packed(&'a Path),
 }
 
 /// The pure part: every entry but RECORD, checked and in order.
@@ -123,6 +145,10 @@ fn plan<'a>(spec: &'a WheelSpec, name: &WheelFileName) -> Result<Vec<Entry<'a>>,
         let source = match &file.source {
             Source::Bytes(bytes) => EntrySource::Bytes(bytes),
             Source::Path(path) => EntrySource::Path(path),
+            Source::Packed(_) if file.executable || file.compression == Compression::Store => {
+                return refuse("a file that is packed already is compressed and not executable");
+            }
+            Source::Packed(path) => EntrySource::Packed(path),
         };
         entries.push(Entry {
             path: file.path.clone(),
@@ -251,9 +277,11 @@ fn write_entry<W: Write + Seek>(
     entry: &Entry,
     wheel: &Path,
 ) -> Result<RecordRow, Error> {
-    archive
-        .start_file(entry.path.as_str(), entry_options(entry.executable, entry.compression))
-        .map_err(Error::zip("write", wheel))?;
+    if !matches!(entry.source, EntrySource::Packed(_)) {
+        archive
+            .start_file(entry.path.as_str(), entry_options(entry.executable, entry.compression))
+            .map_err(Error::zip("write", wheel))?;
+    }
     let (digest, size) = match &entry.source {
         EntrySource::Bytes(bytes) => copy(&mut &bytes[..], archive, Path::new(&entry.path), wheel)?,
         EntrySource::Text(text) => {
@@ -266,6 +294,19 @@ fn write_entry<W: Write + Seek>(
                 return Err(Error::TooLarge { path: path.to_path_buf(), size });
             }
             copy(&mut file, archive, path, wheel)?
+        }
+        EntrySource::Packed(path) => {
+            let file = fs::File::open(*path).map_err(Error::io("open", *path))?;
+            let mut packed =
+                ZipArchive::new(io::BufReader::new(file)).map_err(Error::zip("read", *path))?;
+            let mut unpacked = packed.by_name(PACKED).map_err(Error::zip("read", *path))?;
+            let found = copy(&mut unpacked, &mut io::sink(), path, wheel)?;
+            drop(unpacked);
+            let raw = packed.by_index_raw(0).map_err(Error::zip("read", *path))?;
+            archive
+                .raw_copy_file_rename(raw, entry.path.as_str())
+                .map_err(Error::zip("write", wheel))?;
+            found
         }
     };
     Ok(RecordRow::new(&entry.path, &digest, size))

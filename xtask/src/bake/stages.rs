@@ -15,6 +15,11 @@ use std::path::{Path, PathBuf};
 /// zstd's level for disks. Level 19 makes a Debian disk 5 percent smaller in twenty times the time.
 const DISK_LEVEL: i32 = 9;
 
+/// The file of an entry that holds the kernel as wheels do: each wheel takes it from there.
+const PACKED_KERNEL: &str = "kernel.zip";
+/// The folder of an entry with the copyright files of the kernel's packages, by name.
+const COPYRIGHTS: &str = "copyrights";
+
 /// The file of an entry that holds an image's whole tree.
 pub const TREE: &str = "tree.tar";
 
@@ -43,6 +48,7 @@ impl Baker<'_> {
             key.add("package", package.sha256.as_bytes());
         }
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
+        key.add("files", format!("{PACKED_KERNEL} {COPYRIGHTS}").as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
             setup::ensure_packages(self.context, &["kmod"])?;
             let mut packages = vec![apt::checked_path(self.pool, locked)?];
@@ -58,6 +64,12 @@ impl Baker<'_> {
                     .line("warning: this kernel has no PVH entry, so it starts compressed");
             }
             fs::write(folder.join("kernel"), &parts.kernel)?;
+            step.say("Compressing");
+            wheel_retag::pack(&folder.join("kernel"), &folder.join(PACKED_KERNEL))?;
+            fs::create_dir(folder.join(COPYRIGHTS))?;
+            for (name, text) in &parts.copyrights {
+                fs::write(folder.join(COPYRIGHTS).join(name), text)?;
+            }
             fs::write(folder.join("release"), &parts.release)?;
             fs::create_dir(folder.join("initrd"))?;
             let mut order = String::new();
@@ -129,12 +141,13 @@ impl Baker<'_> {
         })
     }
 
-    /// The wheel of the finished files; gives its path in the cache.
-    /// `below` is the entry of the image that an overlay lies on.
+    /// The wheel of the finished files; gives its path in the cache. `kernel` is the kernel's entry;
+    /// `below` is that of the image that an overlay lies on.
     pub fn wheel(
         &self,
         rootfs: &Path,
         files: &[(PathBuf, String)],
+        kernel: Option<&Path>,
         below: Option<&Path>,
     ) -> Result<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
@@ -155,6 +168,9 @@ impl Baker<'_> {
             let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
             let mut copyrights = wheel::copyrights(&packages, lock, self.pool)?;
             copyrights.extend(wheel::copyrights_of_wheels(recipe)?);
+            if let Some(kernel) = kernel {
+                copyrights.extend(copyrights_of(kernel)?);
+            }
             let mut our_licences = Vec::new();
             for name in LICENCES {
                 our_licences.push((name.to_owned(), fs::read(self.context.root.join(name))?));
@@ -181,8 +197,13 @@ impl Baker<'_> {
                 .map(|base| format!("{}=={version}", distribution(&base.name)))
                 .collect();
             let (copyrights, our_licences) = (&copyrights, our_licences.as_slice());
-            let papers =
-                wheel::Papers { components: &components, copyrights, our_licences, requires };
+            let papers = wheel::Papers {
+                components: &components,
+                copyrights,
+                our_licences,
+                requires,
+                packed_kernel: kernel.map(|kernel| kernel.join(PACKED_KERNEL)),
+            };
             let spec = wheel::spec(recipe, arch, version, lock, papers, files);
             wheel_retag::write(&spec, folder)?;
             Ok(())
@@ -250,6 +271,16 @@ fn read_tree(entry: &Path, time: i64) -> Result<Tree> {
     let mut tree = Tree::new(time);
     tree.add_tar_file(&entry.join(TREE))?;
     Ok(tree)
+}
+
+/// The copyright files in a kernel's entry.
+fn copyrights_of(kernel: &Path) -> Result<wheel::Copyrights> {
+    let mut found = wheel::Copyrights::new();
+    for entry in fs::read_dir(kernel.join(COPYRIGHTS))? {
+        let entry = entry?;
+        found.insert(entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path())?);
+    }
+    Ok(found)
 }
 
 /// The last part of an entry's path, which is the hash of all its inputs.

@@ -173,7 +173,7 @@ impl World {
             (initrd.join("initrd"), "small.initrd".to_owned()),
             (disk.join("qcow2"), "small.qcow2".to_owned()),
         ];
-        let wheel = baker.wheel(&rootfs, &files, None)?;
+        let wheel = baker.wheel(&rootfs, &files, Some(&kernel), None)?;
         let mut digests = BTreeMap::new();
         for (path, name) in files.into_iter().chain([(wheel, "wheel".to_owned())]) {
             digests.insert(name, sha256(&fs::read(path)?));

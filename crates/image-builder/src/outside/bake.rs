@@ -244,6 +244,7 @@ impl Maker<'_> {
             copyrights: &copyrights,
             our_licences: self.options.licences,
             requires: self.base.requirement.iter().filter(|_| self.is_overlay()).cloned().collect(),
+            packed_kernel: None,
         };
         let version = &self.recipe.body.version;
         let spec = wheel::spec(self.recipe, self.base.arch, version, lock, papers, files);

@@ -3,7 +3,7 @@
 use crate::sample::{python, spec};
 use std::{io::Read, path::PathBuf};
 use wheel_retag::{
-    Error, Source, WheelFile, WheelSpec, WheelTag, parse_record, record_hash, write,
+    Error, Source, WheelFile, WheelSpec, WheelTag, pack, parse_record, record_hash, write,
 };
 
 /// What Python's zipfile sees of each entry.
@@ -33,6 +33,33 @@ fn the_archive_is_as_installers_want_it() {
     quicksand_sample-1.0rc1.dist-info/sboms/sample.cdx.json|0o100644|0|3|(1980, 1, 1, 0, 0, 0)|0|0|0|8
     quicksand_sample-1.0rc1.dist-info/RECORD|0o100644|0|3|(1980, 1, 1, 0, 0, 0)|0|0|0|8
     ");
+}
+
+#[test]
+fn a_file_that_was_packed_before_makes_the_same_wheel() {
+    let folder = tempfile::tempdir().unwrap();
+    let (kernel, packed) = (folder.path().join("kernel"), folder.path().join("kernel.zip"));
+    let bytes: Vec<u8> = (0..400_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+    fs_err::write(&kernel, bytes).unwrap();
+    pack(&kernel, &packed).unwrap();
+    let with = |out: &str, file: WheelFile| {
+        let files = vec![file, WheelFile::stored("quicksand_sample/a", Source::Bytes(vec![1]))];
+        write(&WheelSpec { files, ..spec() }, &folder.path().join(out))
+    };
+    let place = "quicksand_sample/kernel";
+    let direct = with("direct", WheelFile::deflated(place, Source::Path(kernel))).unwrap();
+    let taken = with("taken", WheelFile::deflated(place, Source::Packed(packed.clone()))).unwrap();
+    assert!(fs_err::read(direct).unwrap() == fs_err::read(taken).unwrap());
+
+    let executable = WheelFile::deflated(place, Source::Packed(packed.clone())).executable();
+    assert!(matches!(with("no", executable), Err(Error::EntryPath { .. })));
+    // A byte of the compressed data: what is recorded must be what is there.
+    let mut torn = fs_err::read(&packed).unwrap();
+    let middle = torn.len() / 2;
+    torn[middle] ^= 1;
+    fs_err::write(&packed, torn).unwrap();
+    let error = with("torn", WheelFile::deflated(place, Source::Packed(packed))).unwrap_err();
+    assert!(error.to_string().contains("kernel.zip"), "{error}");
 }
 
 #[test]
