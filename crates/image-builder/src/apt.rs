@@ -106,6 +106,13 @@ impl Apt {
     ) -> Result<ArchLock, Error> {
         let mut wanted = recipe.body.packages.clone();
         let release = answer::releases(&self.private.lists(), &self.archives)?;
+        let known = answer::components(&self.private.lists())?;
+        let asked = &recipe.body.distribution.components;
+        if let Some(component) = asked.iter().find(|component| !known.contains(*component)) {
+            // apt would go on without it, with a warning that nobody reads.
+            let (component, known) = (component.clone(), known.into_iter().collect());
+            return Err(Error::NoComponent { component, known });
+        }
         let source_date = release.iter().map(|release| release.date).max().unwrap_or(0);
         let request = request(recipe, arch, base);
         if !base.is_empty() {
@@ -152,12 +159,15 @@ impl Apt {
     }
 
     fn choose(&self, wanted: Vec<String>) -> Result<Vec<Package>, Error> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut args: Vec<String> =
             ["install", "--print-uris", "-qq", "--no-install-recommends", "--"]
                 .map(str::to_owned)
                 .into();
         args.extend(wanted);
-        let uris = self.private.read("apt-get", args)?;
+        let uris = self.private.read("apt-get", args).map_err(|error| self.explain(error))?;
         let choices: Vec<Choice> = uris
             .lines()
             .filter(|line| !line.is_empty())
@@ -169,6 +179,16 @@ impl Apt {
         args.extend(choices.iter().map(|choice| format!("{}={}", choice.name, choice.version)));
         let records = self.private.read("apt-cache", args)?;
         answer::packages(&choices, &records, &self.archives)
+    }
+
+    /// apt's complaint about a name that no package has, with the nearest one that there is.
+    fn explain(&self, error: Error) -> Error {
+        let Error::Tool { source, .. } = &error else { return error };
+        let Some(package) = answer::unknown_package(&source.to_string()).map(str::to_owned) else {
+            return error;
+        };
+        let known = self.private.read("apt-cache", vec!["pkgnames".to_owned()]).unwrap_or_default();
+        Error::NoPackage { nearest: crate::nearest(&package, known.lines()), package }
     }
 
     /// The command that fetches packages into `pool`, each checked against its sha256.

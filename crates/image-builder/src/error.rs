@@ -95,6 +95,22 @@ pub enum Error {
         /// The line.
         line: String,
     },
+    /// A package of the recipe that the distribution does not have.
+    #[error("There is no package `{package}` in the recipe's distribution and its components")]
+    NoPackage {
+        /// Its name.
+        package: String,
+        /// The nearest name that there is.
+        nearest: Option<String>,
+    },
+    /// A component of the recipe that no release has.
+    #[error("The distribution has no component `{component}`")]
+    NoComponent {
+        /// Its name.
+        component: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// No mirror of the distribution is known.
     #[error("No mirror of `{distribution}` is known on this host")]
     NoMirror {
@@ -265,6 +281,28 @@ pub enum Error {
         /// The group.
         group: String,
     },
+    /// A user of the recipe whose name or number somebody else has.
+    #[error(
+        "The user `{user}` cannot have the id {id}: `/{file}` has `{other}` with the id {other_id}"
+    )]
+    UserTaken {
+        /// The user.
+        user: String,
+        /// The number.
+        id: u32,
+        /// Who has the name or the number.
+        other: String,
+        /// Their number.
+        other_id: u32,
+        /// Where: passwd(5) or group(5).
+        file: String,
+    },
+    /// A file of the recipe in the place of a folder that holds something.
+    #[error("`{path}` cannot be a file or a link: it is a folder that holds something")]
+    IsFolder {
+        /// The path.
+        path: String,
+    },
     /// The file system's writer still holds the disk.
     #[error("The disk is still in use by the file system's writer")]
     DiskInUse,
@@ -400,7 +438,9 @@ impl Error {
             Self::CheckFailed { output, .. } if !output.is_empty() => {
                 Some(format!("it printed: {output}"))
             }
-            Self::UnknownModule { nearest: Some(nearest), .. } => {
+            Self::NoComponent { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            Self::NoPackage { nearest: Some(nearest), .. }
+            | Self::UnknownModule { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))
             }
             Self::Ext4 { source: fs_ext4::Error::NoSpaceLeftOnDevice, .. } => {

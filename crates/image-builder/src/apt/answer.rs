@@ -7,7 +7,7 @@ use crate::{
     lock::{Package, Release},
 };
 use fs_err as fs;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// A package that apt chose.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +32,14 @@ pub fn choice(line: &str) -> Option<Choice> {
         version: version.replace("%3a", ":"),
         arch: arch.to_owned(),
     })
+}
+
+/// The name in apt's complaint that it knows no such package.
+pub fn unknown_package(complaint: &str) -> Option<&str> {
+    complaint
+        .lines()
+        .find_map(|line| line.strip_prefix("E: Unable to locate package "))
+        .map(str::trim)
 }
 
 /// The chosen packages with what their records say, by name.
@@ -120,6 +128,23 @@ pub fn releases(lists: &Path, archives: &[Archive]) -> Result<Vec<Release>, Erro
     }
     releases.sort_by(|a, b| (&a.archive, &a.suite).cmp(&(&b.archive, &b.suite)));
     Ok(releases)
+}
+
+/// The parts of the archive that the fetched releases have, each once.
+pub fn components(lists: &Path) -> Result<BTreeSet<String>, Error> {
+    let mut components = BTreeSet::new();
+    for entry in fs::read_dir(lists)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().ends_with("_InRelease") {
+            continue;
+        }
+        let bytes = fs::read(entry.path())?;
+        let text = String::from_utf8_lossy(&bytes);
+        let named = deb::field(&text, "Components").unwrap_or_default().split_whitespace();
+        // Some archives write a folder before each.
+        components.extend(named.filter_map(|name| name.rsplit('/').next()).map(str::to_owned));
+    }
+    Ok(components)
 }
 
 /// `Sat, 15 Nov 2025 10:20:30 UTC` in seconds since the epoch.

@@ -103,7 +103,11 @@ impl World {
     }
 
     fn recipe(&self) -> recipe::Recipe {
-        put(&self.path("recipes/ubuntu/recipe.toml"), RECIPE.as_bytes());
+        self.recipe_of(RECIPE)
+    }
+
+    fn recipe_of(&self, text: &str) -> recipe::Recipe {
+        put(&self.path("recipes/ubuntu/recipe.toml"), text.as_bytes());
         recipe::load(&self.path("recipes"), "ubuntu").unwrap()
     }
 
@@ -195,6 +199,19 @@ fn packages_of_ubuntu_are_locked_and_its_kernel_is_put_together() {
     let modules: Vec<&str> =
         lock.kernel_modules.iter().map(|package| package.name.as_str()).collect();
     assert_eq!(modules, [format!("linux-modules-{RELEASE}")]);
+
+    // A name that is nearly right, and a part of the archive that is none.
+    let apt = world.apt(&uri, &world.path("right.gpg"));
+    assert!(quiet(apt.update()));
+    let refusal = |from: &str, to: &str| {
+        apt.resolve(&world.recipe_of(&RECIPE.replace(from, to)), Arch::Arm64, &[]).unwrap_err()
+    };
+    let error = refusal("[\"tool\"]", "[\"toool\"]");
+    assert!(error.to_string().contains("no package `toool`"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("did you mean `tool`?"));
+    let error = refusal("universe", "univers");
+    assert!(error.to_string().contains("no component `univers`"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("there are: main, universe"));
 
     let pool = tempfile::tempdir().unwrap();
     let all: Vec<_> = lock.all().collect();
