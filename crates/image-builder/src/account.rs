@@ -11,13 +11,20 @@ use crate::{
 /// `/etc/skel` and, if asked for, sudo without a password.
 pub fn add(tree: &mut Tree, user: &User, time: i64) -> Result<(), Error> {
     let (name, id, home) = (user.name.as_str(), user.id, format!("home/{}", user.name.as_str()));
-    let passwd = format!("{name}:x:{id}:{id}::/{home}:{}\n", user.shell.as_str());
-    append(tree, "etc/passwd", &passwd, 0o644, time)?;
-    append(tree, "etc/group", &format!("{name}:x:{id}:\n"), 0o644, time)?;
-    append(tree, "etc/shadow", &format!("{name}:!:::::::\n"), 0o640, time)?;
+    let is_there = is_taken(tree, "etc/passwd", user)?;
+    if !is_taken(tree, "etc/group", user)? {
+        append(tree, "etc/group", &format!("{name}:x:{id}:\n"), 0o644, time)?;
+    }
+    if !is_there {
+        let passwd = format!("{name}:x:{id}:{id}::/{home}:{}\n", user.shell.as_str());
+        append(tree, "etc/passwd", &passwd, 0o644, time)?;
+        append(tree, "etc/shadow", &format!("{name}:!:::::::\n"), 0o640, time)?;
+    }
     for group in &user.groups {
         join(tree, name, group.as_str())?;
     }
+    // Whoever is there already, from the image below or by a command, keeps the home.
+    let has_home = is_there && tree.get(home.as_bytes()).is_some();
     let mut owned = vec![(home.clone(), Node::folder(0o755, time))];
     for (path, node) in tree.iter() {
         if let Ok(path) = std::str::from_utf8(path)
@@ -26,7 +33,7 @@ pub fn add(tree: &mut Tree, user: &User, time: i64) -> Result<(), Error> {
             owned.push((format!("{home}/{rest}"), node.clone()));
         }
     }
-    for (path, mut node) in owned {
+    for (path, mut node) in owned.into_iter().filter(|_| !has_home) {
         (node.uid, node.gid) = (id, id);
         tree.put(&path, node)?;
     }
@@ -35,6 +42,32 @@ pub fn add(tree: &mut Tree, user: &User, time: i64) -> Result<(), Error> {
         tree.put(&format!("etc/sudoers.d/{name}"), Node::file(rule.into_bytes(), 0o440, time))?;
     }
     Ok(())
+}
+
+/// Whether this very user, by name and number, is in passwd(5) or group(5) already. Another of the
+/// name or the number is refused: two would answer to it.
+fn is_taken(tree: &Tree, file: &str, user: &User) -> Result<bool, Error> {
+    let text = tree.read(file)?.map(|text| text.to_vec()).unwrap_or_default();
+    let mut is_there = false;
+    for line in String::from_utf8_lossy(&text).lines() {
+        let mut fields = line.split(':');
+        let (its_name, its_id) = (fields.next().unwrap_or_default(), fields.nth(1));
+        let its_id: Option<u32> = its_id.and_then(|id| id.parse().ok());
+        match (its_name == user.name.as_str(), its_id == Some(user.id)) {
+            (false, false) => {}
+            (true, true) => is_there = true,
+            _ => {
+                return Err(Error::UserTaken {
+                    user: user.name.as_str().to_owned(),
+                    id: user.id,
+                    other: its_name.to_owned(),
+                    other_id: its_id.unwrap_or_default(),
+                    file: file.to_owned(),
+                });
+            }
+        }
+    }
+    Ok(is_there)
 }
 
 /// A user's entry in `/etc/passwd`.
@@ -63,6 +96,9 @@ pub fn find(tree: &Tree, name: &UserName) -> Result<Option<Entry>, Error> {
 /// Appends a line; ownership and mode of a file that is there stay.
 fn append(tree: &mut Tree, path: &str, line: &str, mode: u16, time: i64) -> Result<(), Error> {
     let mut text = tree.read(path)?.map(|text| text.to_vec()).unwrap_or_default();
+    if text.last().is_some_and(|byte| *byte != b'\n') {
+        text.push(b'\n');
+    }
     text.extend_from_slice(line.as_bytes());
     replace(tree, path, text, mode, time)
 }
@@ -84,6 +120,10 @@ fn join(tree: &mut Tree, user: &str, group: &str) -> Result<(), Error> {
         .map(|line| match line.strip_prefix(&format!("{group}:")) {
             Some(rest) => {
                 is_found = true;
+                if rest.rsplit(':').next().is_some_and(|list| list.split(',').any(|it| it == user))
+                {
+                    return format!("{line}\n");
+                }
                 let comma = if rest.ends_with(':') { "" } else { "," };
                 format!("{line}{comma}{user}\n")
             }
@@ -126,6 +166,31 @@ mod tests {
         assert_eq!(tree.get(b"etc/shadow").unwrap().gid, 42, "the shadow group keeps its file");
         assert_eq!(tree.get(b"home/quicksand/.bashrc").unwrap().uid, 1000);
         assert_eq!(tree.get(b"etc/sudoers.d/quicksand").unwrap().mode, 0o440);
+
+        // The same once more, as an overlay's fragment may ask: what the user has is kept.
+        tree.put("home/quicksand/.bashrc", Node::file(*b"own", 0o644, 0)).unwrap();
+        let before: Vec<String> =
+            ["etc/passwd", "etc/group", "etc/shadow"].map(|path| text(&tree, path)).into();
+        add(&mut tree, &user("groups = [\"video\", \"video\"]"), 9).unwrap();
+        let after: Vec<String> =
+            ["etc/passwd", "etc/group", "etc/shadow"].map(|path| text(&tree, path)).into();
+        assert_eq!(before, after);
+        assert_eq!(text(&tree, "home/quicksand/.bashrc"), "own");
+    }
+
+    #[test]
+    fn a_name_or_number_that_is_taken_is_refused() {
+        for (file, line) in [
+            ("etc/passwd", "quicksand:x:7:7::/:/bin/sh\n"),
+            ("etc/passwd", "node:x:1000:1000::/home/node:/bin/sh\n"),
+            ("etc/group", "quicksand:x:44:\n"),
+            ("etc/group", "docker:x:1000:\n"),
+        ] {
+            let mut tree = Tree::new(0);
+            tree.put(file, Node::file(line.as_bytes(), 0o644, 0)).unwrap();
+            let error = add(&mut tree, &user(""), 0).unwrap_err().to_string();
+            assert!(error.contains("quicksand") && error.contains(file), "{error}");
+        }
     }
 
     #[test]

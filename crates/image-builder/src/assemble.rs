@@ -5,7 +5,7 @@ use crate::{
     Error, account, apt,
     lock::ArchLock,
     recipe::{Pattern, Recipe},
-    tree::{Kind, Node, Tree},
+    tree::{Kind, Node, Tree, normal},
 };
 use host_platform::Arch;
 
@@ -167,21 +167,36 @@ fn add(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Error> {
     let body = &recipe.body;
     for file in &body.file {
         let node = Node::file(recipe.content(file)?, file.mode.0, time);
+        refuse_folder(tree, file.path.as_str())?;
         tree.put(file.path.as_str(), node)?;
     }
     for link in &body.link {
-        tree.put(link.path.as_str(), Node::symlink(link.target.as_bytes(), time))?;
+        refuse_folder(tree, link.path.as_str())?;
+        tree.put(link.path.as_str(), Node::symlink(link.target.0.as_bytes(), time))?;
     }
     for links in &body.links {
         for name in &links.names {
-            let path = format!("{}/{name}", links.folder.as_str());
+            let path = format!("{}/{}", links.folder.as_str(), name.0);
             // What a package or the recipe put there itself is the better one.
             if tree.read(&path)?.is_none() {
-                tree.put(&path, Node::symlink(links.target.as_bytes(), time))?;
+                refuse_folder(tree, &path)?;
+                tree.put(&path, Node::symlink(links.target.0.as_bytes(), time))?;
             }
         }
     }
     Ok(())
+}
+
+/// A file takes the place of what is there, and must not take a whole folder away with it.
+fn refuse_folder(tree: &Tree, path: &str) -> Result<(), Error> {
+    let place = normal(path.as_bytes())?;
+    let below = [place.as_slice(), b"/"].concat();
+    let is_full = tree.get(&place).is_some_and(Node::is_folder)
+        && tree.iter().any(|(path, _)| path.starts_with(&below));
+    match is_full {
+        true => Err(Error::IsFolder { path: path.to_owned() }),
+        false => Ok(()),
+    }
 }
 
 /// Gives files with an owner to that user, and the folders above them that lie in their home.

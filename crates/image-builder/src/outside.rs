@@ -15,7 +15,7 @@ use crate::{
     Error,
     lock::{ArchLock, Package},
     packages as database,
-    recipe::{self, ByteSize, Disk, Distribution, DistributionName, Kernel, Method, Recipe},
+    recipe::{self, Disk, DiskSize, Distribution, DistributionName, Kernel, Method, Recipe},
     sbom::{self, Component},
     tree::Tree,
     wheel,
@@ -87,7 +87,7 @@ impl Base {
 /// The name of the base that the recipe in a folder names.
 pub fn base_of(folder: &Path) -> Result<String, Error> {
     let path = folder.join(RECIPE);
-    let text = fs::read_to_string(&path)?;
+    let text = recipe::read_text(&path)?;
     recipe::base_name(&text, &path)?.ok_or_else(|| Error::Recipe {
         path,
         line: 1,
@@ -104,7 +104,7 @@ pub fn base_of(folder: &Path) -> Result<String, Error> {
 /// called as the folder is.
 fn load(folder: &Path, base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> {
     let path = folder.join(RECIPE);
-    let text = fs::read_to_string(&path)?;
+    let text = recipe::read_text(&path)?;
     let below = describe(base, tree, disk_bytes)?;
     let body = recipe::parse_on(&text, &path, &below)?;
     if let Some(wheel) = body.wheel.first() {
@@ -153,7 +153,7 @@ fn describe(base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Recipe, Error> 
         commands: Vec::new(),
         distribution,
         kernel: Kernel { package: String::new(), initrd: Vec::new(), modules: Vec::new() },
-        disk: Disk { size: ByteSize(disk_bytes) },
+        disk: Disk { size: DiskSize(disk_bytes) },
         root: None,
         defaults: recipe::Defaults::default(),
         user: Vec::new(),

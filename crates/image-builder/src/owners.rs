@@ -125,11 +125,12 @@ fn named(tree: &Tree, recipe: &Recipe) -> BTreeSet<TreePath> {
         named.extend(layer.body.file.iter().map(|file| file.path.as_str().to_owned()));
         named.extend(layer.body.link.iter().map(|link| link.path.as_str().to_owned()));
         for links in &layer.body.links {
-            let places = links.names.iter().map(|name| format!("{}/{name}", links.folder.as_str()));
+            let places =
+                links.names.iter().map(|name| format!("{}/{}", links.folder.as_str(), name.0));
             named.extend(places.filter(|place| {
                 let node = normal(place.as_bytes()).ok().and_then(|path| tree.get(&path));
                 node.is_some_and(
-                    |node| matches!(&node.kind, Kind::Symlink(to) if to == links.target.as_bytes()),
+                    |node| matches!(&node.kind, Kind::Symlink(to) if to == links.target.0.as_bytes()),
                 )
             }));
         }

@@ -35,7 +35,7 @@ pub fn prove(
     let mut passed = BTreeMap::new();
     for (name, check) in checks {
         let start = Instant::now();
-        let within = Duration::from_secs(check.within.into());
+        let within = Duration::from_secs(check.within.0.into());
         loop {
             let answer = run(&check.run, PATIENCE.max(within))
                 .map_err(|source| Error::CheckNotRun { name: name.clone(), source })?;
@@ -56,8 +56,8 @@ pub fn prove(
 
 /// What is wrong with an answer.
 fn complaint(check: &Check, answer: &Answer) -> Option<String> {
-    if answer.exit_code != check.exit {
-        return Some(format!("it exited with {}, not {}", answer.exit_code, check.exit));
+    if answer.exit_code != check.exit.0 {
+        return Some(format!("it exited with {}, not {}", answer.exit_code, check.exit.0));
     }
     match &check.prints {
         Some(text) if !answer.output.contains(text) => Some(format!("it did not print `{text}`")),
@@ -77,9 +77,15 @@ fn tail(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::{ExitCode, Within};
 
     fn check(prints: Option<&str>, exit: i32, within: u32) -> BTreeMap<String, Check> {
-        let check = Check { run: "it".to_owned(), prints: prints.map(str::to_owned), exit, within };
+        let check = Check {
+            run: "it".to_owned(),
+            prints: prints.map(str::to_owned),
+            exit: ExitCode(exit),
+            within: Within(within),
+        };
         BTreeMap::from([("one".to_owned(), check)])
     }
 

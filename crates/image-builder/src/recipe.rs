@@ -6,13 +6,16 @@
 
 mod diagnose;
 mod merge;
+mod path;
 mod schema;
 mod value;
 
 use crate::Error;
+pub use diagnose::read as read_text;
 use fs_err as fs;
 use host_platform::Arch;
 use merge::Source;
+pub use path::{AbsolutePath, FileName, LinkTarget, Pattern, Shell};
 pub use schema::{
     Check, Defaults, Disk, Distribution, DistributionName, File, Flavour, Link, Links, Method,
     Root, User, Wheel,
@@ -21,7 +24,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
-pub use value::{AbsolutePath, ByteSize, Cpus, Memory, Mode, Pattern, UserName};
+pub use value::{ByteSize, Cpus, DiskSize, ExitCode, Memory, Mode, UserName, Within};
 
 /// How many overlays may lie on each other.
 const MAX_LAYERS: usize = 16;
@@ -105,9 +108,15 @@ fn load_below(recipes: &Path, name: &str, depth: usize) -> Result<Recipe, Error>
     if name.is_empty() || name.contains(['/', '\\', '.']) || !path.is_file() {
         return Err(Error::NoRecipe { name: name.to_owned(), known: names(recipes) });
     }
-    let text = fs::read_to_string(&path)?;
+    let text = diagnose::read(&path)?;
     let source = Source { text: &text, path: &path };
     let written = source.read()?;
+    if let Some(root) = &written.root {
+        let message =
+            "a root file system is brought to recipes outside of this repository".to_owned();
+        let hint = format!("quicksand dev scaffold base {name} --base minimal");
+        return Err(diagnose::at(&text, &path, root.span().start, message, Some(hint)));
+    }
     let base = match &written.base {
         None => None,
         Some(_) if depth == MAX_LAYERS => {

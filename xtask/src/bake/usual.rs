@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    recipe::{self, File, Link, Method, Recipe},
+    recipe::{self, File, Link, LinkTarget, Method, Recipe},
     rootfs,
     tree::Tree,
 };
@@ -173,7 +173,7 @@ fn systemd_service(recipe: &mut Recipe, agent: &Path) -> Result<()> {
     ] {
         recipe.body.link.push(Link {
             path: format!("{wants}/{name}").try_into().map_err(anyhow::Error::msg)?,
-            target: format!("{folder}/{name}"),
+            target: LinkTarget(format!("{folder}/{name}")),
         });
     }
     Ok(())

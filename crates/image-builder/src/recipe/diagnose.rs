@@ -1,6 +1,7 @@
 //! Turns a parser's complaint into a place and a hint: line, column, the nearest key that exists.
 
 use crate::Error;
+use fs_err as fs;
 use std::path::Path;
 
 /// Explains a parser's error.
@@ -18,6 +19,15 @@ pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
         }
     });
     Error::Recipe { path: path.to_owned(), line, column, message, hint }
+}
+
+/// Reads a file of a recipe; what is no UTF-8 is pointed at.
+pub fn read(path: &Path) -> Result<String, Error> {
+    String::from_utf8(fs::read(path)?).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+        at(&text, path, good, "this is not UTF-8 text".to_owned(), None)
+    })
 }
 
 /// An error at a place, given as an offset in bytes.

@@ -104,6 +104,11 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
                 .ok_or_else(|| missing("distribution", hint))?
                 .get_ref()
                 .clone();
+            if distribution.components.is_empty() {
+                let at = written.distribution.as_ref().map_or(0, |written| written.span().start);
+                let hint = "leave it out for [\"main\"]";
+                return Err(source.error(at, "`components` is empty", Some(hint)));
+            }
             let kernel = written
                 .kernel
                 .as_ref()
@@ -127,7 +132,7 @@ fn empty(source: &Source, written: &Written, base: Option<&Recipe>) -> Result<Bo
         .summary
         .as_ref()
         .ok_or_else(|| missing("summary", "one line that says what the image is for"))?;
-    if summary.get_ref().trim().is_empty() || summary.get_ref().contains('\n') {
+    if summary.get_ref().trim().is_empty() || summary.get_ref().contains(char::is_control) {
         let message = "the summary is not one line of text";
         return Err(source.error(summary.span().start, message, None));
     }
@@ -236,7 +241,7 @@ fn add(
         if depth == MAX_DEPTH {
             return Err(source.error(at, "fragments include each other without end", None));
         }
-        let text = fs::read_to_string(&path)?;
+        let text = diagnose::read(&path)?;
         let fragment = Source { text: &text, path: &path };
         let inner = fragment.read()?;
         refuse_outside(&fragment, &inner)?;
@@ -300,6 +305,10 @@ fn own(
                 format!("the user `{}` cannot have the id {}", user.name.as_str(), user.id);
             return Err(source.error(at, message, Some("write one from 1 to 65533")));
         }
+        // A fragment may come by two ways.
+        if body.user.contains(&user) {
+            continue;
+        }
         let taken = |other: &super::User| other.name == user.name || other.id == user.id;
         if body.user.iter().any(taken) {
             let message = format!("the name or id of the user `{}` is taken", user.name.as_str());
@@ -312,14 +321,16 @@ fn own(
         let at = file.span().start;
         let file = self::file(source, at, file.into_inner())?;
         refuse_twice(source, at, &mut seen, file.path.as_str())?;
-        // A recipe's file takes the place of its fragment's.
+        // A recipe's file takes the place of its fragment's, or of a link there.
         body.file.retain(|other| other.path != file.path);
+        body.link.retain(|other| other.path != file.path);
         body.file.push(file);
     }
     for link in written.link {
         refuse_twice(source, link.span().start, &mut seen, link.get_ref().path.as_str())?;
         let link = link.into_inner();
         body.link.retain(|other| other.path != link.path);
+        body.file.retain(|other| other.path != link.path);
         body.link.push(link);
     }
     body.links.extend(written.links);
@@ -373,13 +384,25 @@ fn file(source: &Source, at: usize, mut file: File) -> Result<File, Error> {
         return Err(source.error(at, message, None));
     }
     if let Some(given) = &file.source {
+        let quoted = format!("\"{given}\"");
         if given.starts_with('/') || given.split('/').any(|part| part == "..") {
             let message = format!("the source `{given}` leaves the `files` folder");
-            let at = source.text[at..].find(given.as_str()).map_or(at, |found| at + found - 1);
+            let at = source.text[at..].find(&quoted).map_or(at, |found| at + found);
             return Err(source.error(at, message, Some("give a path relative to it")));
         }
         let folder: PathBuf = source.path.parent().unwrap_or(Path::new("")).join("files");
-        file.source = Some(folder.join(given).to_string_lossy().into_owned());
+        let path = folder.join(given);
+        let at = source.text[at..].find(&quoted).map_or(at, |found| at + found);
+        if !path.is_file() {
+            let message = format!("there is no file `{given}` in `{}`", folder.display());
+            return Err(source.error(at, message, None));
+        }
+        // A link may lead to another file of the folder, and to none of the host's.
+        if !fs::canonicalize(&path)?.starts_with(fs::canonicalize(&folder)?) {
+            let message = format!("the source `{given}` leaves the `files` folder by a link");
+            return Err(source.error(at, message, Some("put the file itself there")));
+        }
+        file.source = Some(path.to_string_lossy().into_owned());
     }
     Ok(file)
 }

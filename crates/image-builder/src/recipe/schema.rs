@@ -1,8 +1,11 @@
 //! The written form of recipes and fragments, as serde reads it: everything may be left out here,
 //! and what must be there, or must not, is decided when the parts are put together (`merge`).
 
-use super::value::{
-    AbsolutePath, ByteSize, Cpus, Memory, Mode, PackageName, Pattern, Plain, UserName, Version,
+use super::{
+    path::{AbsolutePath, FileName, LinkTarget, Pattern, Shell},
+    value::{
+        Cpus, DiskSize, ExitCode, Memory, Mode, PackageName, Plain, UserName, Version, Within,
+    },
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -125,7 +128,7 @@ pub enum Flavour {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Disk {
     /// The size that the guest sees; the image holds only what is used of it.
-    pub size: ByteSize,
+    pub size: DiskSize,
 }
 
 /// The root file system that somebody brings, as it is written.
@@ -174,14 +177,14 @@ pub struct Check {
     pub prints: Option<String>,
     /// Its exit code.
     #[serde(default)]
-    pub exit: i32,
+    pub exit: ExitCode,
     /// How long it may take and be tried anew, in seconds: services need a while to come up.
     #[serde(default)]
-    pub within: u32,
+    pub within: Within,
 }
 
 /// A user.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct User {
     /// The login name.
@@ -189,7 +192,7 @@ pub struct User {
     /// The user's and the group's number.
     pub id: u32,
     /// The login shell.
-    pub shell: AbsolutePath,
+    pub shell: Shell,
     /// Further groups, which must exist.
     #[serde(default)]
     pub groups: Vec<UserName>,
@@ -222,7 +225,7 @@ pub struct Link {
     /// Where it goes.
     pub path: AbsolutePath,
     /// What it points to.
-    pub target: String,
+    pub target: LinkTarget,
 }
 
 /// A folder of symbolic links that all point to one program, as busybox's commands do.
@@ -232,9 +235,9 @@ pub struct Links {
     /// Where they go.
     pub folder: AbsolutePath,
     /// What they point to.
-    pub target: String,
+    pub target: LinkTarget,
     /// Their names.
-    pub names: Vec<String>,
+    pub names: Vec<FileName>,
 }
 
 /// Programs out of a Python wheel, for what the distribution has no package of.

@@ -32,7 +32,7 @@ fn a_good_recipe_has_sensible_defaults() {
     let body = parse(GOOD, Path::new("recipe.toml")).unwrap();
     assert_eq!(body.distribution.method, Method::Install);
     assert_eq!(body.distribution.components, ["main"]);
-    assert_eq!(body.disk.size, ByteSize(4 << 30));
+    assert_eq!(body.disk.size, DiskSize(4 << 30));
 }
 
 #[test]
@@ -68,7 +68,8 @@ fn impossible_values_are_refused_where_they_stand() {
         "cannot have the id 0",
         Some("write one from 1 to 65533"),
     );
-    check(&format!("{GOOD}{}{}", user(7), user(7)), 22, 1, "of the user `a` is taken", None);
+    let other = user(7).replace("\"a\"", "\"b\"");
+    check(&format!("{GOOD}{}{other}", user(7)), 22, 1, "of the user `b` is taken", None);
     let file = "\n[[file]]\npath = \"/etc/x\"\ntext = \"\"\n";
     check(&format!("{GOOD}{file}{file}"), 21, 1, "`/etc/x` is there twice", None);
     check(
@@ -78,6 +79,21 @@ fn impossible_values_are_refused_where_they_stand() {
         "the check `agent` runs nothing",
         None,
     );
+    check(&GOOD.replace("\"4G\"", "\"9T\""), 15, 8, "`9T` is not the size of a disk", None);
+    let file = |line: &str| format!("{GOOD}\n[[file]]\npath = \"/etc/x\"\n{line}\n");
+    check(&file("source = \"gone\""), 19, 10, "there is no file `gone`", None);
+    check(
+        &file("text = \"\"\n[checks.a]\nrun = \"x\"\nexit = 300"),
+        22,
+        8,
+        "300 is not an exit",
+        None,
+    );
+    let links = format!("{GOOD}\n[[links]]\nfolder = \"/a\"\ntarget = \"x\"\nnames = [\"b/c\"]\n");
+    check(&links, 20, 10, "`b/c` is not the name of a file", None);
+    let text = GOOD.replace("suite = \"trixie\"", "suite = \"trixie\"\ncomponents = []");
+    check(&text, 6, 1, "`components` is empty", Some("leave it out for [\"main\"]"));
+    check(&GOOD.replace("A test", "A\\rtest"), 3, 11, "not one line of text", None);
     let both = GOOD.replace("initrd =", "flavour = \"cloud\"\ninitrd =");
     let hint = Some("flavours are generic and cloud");
     check(&both, 10, 1, "needs either `flavour` or `package`", hint);
@@ -210,6 +226,59 @@ fn an_overlay_has_distribution_kernel_and_disk_from_its_base() {
     check(&with_disk, "upper/recipe.toml:4:1: an overlay cannot have its own `disk`");
     check(&overlay.replace("lower", "lowr"), "upper/recipe.toml:1:8: No recipe is called `lowr`");
     check(&overlay.replace("\"lower\"", "\"upper\""), "Overlays lie on each other without end");
+}
+
+#[test]
+fn what_a_fragment_brings_twice_counts_once_and_the_recipes_word_is_the_last() {
+    let user = "[[user]]\nname = \"a\"\nid = 7\nshell = \"/bin/sh\"\n";
+    let link = "[[link]]\npath = \"/etc/x\"\ntarget = \"y\"\n";
+    let own = "[[file]]\npath = \"/etc/x\"\ntext = \"own\"\n";
+    let folder = recipes(&[
+        ("fragments/c.toml", &format!("{user}{link}")),
+        ("fragments/a.toml", "include = [\"c\"]\n"),
+        ("fragments/b.toml", "include = [\"c\"]\n"),
+        ("test/recipe.toml", &format!("include = [\"a\", \"b\"]\n{GOOD}{own}")),
+    ]);
+    let body = load(folder.path(), "test").unwrap().body;
+    assert_eq!((body.user.len(), body.link.len(), body.file.len()), (1, 0, 1));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_among_the_files_leads_to_none_outside() {
+    let source = "[[file]]\npath = \"/etc/x\"\nsource = \"link\"\n";
+    let folder = recipes(&[
+        ("secret", "x"),
+        ("test/files/real", "x"),
+        ("test/recipe.toml", &format!("{GOOD}{source}")),
+    ]);
+    let link = folder.path().join("test/files/link");
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    load(folder.path(), "test").unwrap();
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("../../secret", &link).unwrap();
+    let error = load(folder.path(), "test").unwrap_err().to_string();
+    assert!(error.contains(":18:10: ") && error.contains("by a link"), "{error}");
+}
+
+#[test]
+fn text_that_is_none_is_pointed_at() {
+    let folder = recipes(&[("test/recipe.toml", GOOD)]);
+    let path = folder.path().join("test/recipe.toml");
+    let bytes = GOOD.replace("A test", "A t\u{e9}st");
+    let bytes: Vec<u8> = bytes.bytes().filter(|byte| *byte != 0xc3).collect();
+    fs::write(&path, bytes).unwrap();
+    let error = load(folder.path(), "test").unwrap_err().to_string();
+    assert!(error.ends_with("recipe.toml:3:15: this is not UTF-8 text"), "{error}");
+}
+
+#[test]
+fn a_root_file_system_is_for_recipes_elsewhere() {
+    let root = "base = \"lower\"\nsummary = \"x\"\n[root]\ntar = \"x.tar\"\n";
+    let files = [("lower/recipe.toml", GOOD), ("upper/recipe.toml", root)];
+    let (message, hint) = refusal(&files, "upper");
+    assert!(message.starts_with("upper/recipe.toml:3:1: "), "{message}");
+    assert!(hint.unwrap().starts_with("quicksand dev scaffold base"));
 }
 
 #[test]

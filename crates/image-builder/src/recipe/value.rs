@@ -15,16 +15,36 @@ impl TryFrom<String> for ByteSize {
         let wrong =
             || format!("`{text}` is not a size; write a number with K, M, G or T, as in \"4G\"");
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor: u64 = match text[digits.len()..].trim_end_matches("iB") {
-            "K" => 1 << 10,
-            "M" => 1 << 20,
-            "G" => 1 << 30,
-            "T" => 1 << 40,
+        let factor: u64 = match &text[digits.len()..] {
+            "K" | "KiB" => 1 << 10,
+            "M" | "MiB" => 1 << 20,
+            "G" | "GiB" => 1 << 30,
+            "T" | "TiB" => 1 << 40,
             _ => return Err(wrong()),
         };
-        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        // The parser alone would take a sign.
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number: u64 = digits.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
         let bytes = number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(wrong)?;
         Ok(Self(bytes))
+    }
+}
+
+/// The size of a disk: room for a file system of ours at least, and no more than a disk that is read
+/// back may have.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct DiskSize(pub u64);
+
+impl TryFrom<String> for DiskSize {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = ByteSize::try_from(text.clone())?.0;
+        match (4 << 20..=4 << 40).contains(&bytes) {
+            true => Ok(Self(bytes)),
+            false => Err(format!("`{text}` is not the size of a disk; write from 4M to 4T")),
+        }
     }
 }
 
@@ -37,8 +57,9 @@ impl TryFrom<String> for Version {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.';
-        if !text.is_empty() && text.len() <= 32 && text.chars().all(is_name) {
+        let is_part =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if text.len() <= 32 && text.split('.').all(is_part) {
             Ok(Self(text))
         } else {
             Err(format!(
@@ -59,7 +80,9 @@ impl TryFrom<String> for PackageName {
     fn try_from(text: String) -> Result<Self, String> {
         let plain = text.replace("{arch}", "x");
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-._".contains(c);
+        // For apt a minus behind a name means that the package must not be installed.
         if plain.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && !plain.ends_with('-')
             && plain.chars().all(allowed)
         {
             Ok(Self(text))
@@ -147,38 +170,44 @@ impl TryFrom<String> for Mode {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         u16::from_str_radix(&text, 8)
             .ok()
-            .filter(|mode| *mode <= 0o7777)
+            .filter(|mode| is_number && *mode <= 0o7777)
             .map(Self)
             .ok_or_else(|| format!("`{text}` is no octal mode; write one like \"0755\""))
     }
 }
 
-/// A path inside the image, from its root.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct AbsolutePath(String);
+/// The exit code of a command.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "i64")]
+pub struct ExitCode(pub i32);
 
-impl AbsolutePath {
-    /// The path with its leading slash.
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl TryFrom<i64> for ExitCode {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        match u8::try_from(number) {
+            Ok(number) => Ok(Self(i32::from(number))),
+            Err(_) => Err(format!("{number} is not an exit code; write 0 to 255")),
+        }
     }
 }
 
-impl TryFrom<String> for AbsolutePath {
+/// How long a check may take, in seconds: a day at most.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "i64")]
+pub struct Within(pub u32);
+
+impl TryFrom<i64> for Within {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_clean = text.len() > 1
-            && text.starts_with('/')
-            && text[1..].split('/').all(|part| !matches!(part, "" | "." | ".."));
-        if is_clean {
-            Ok(Self(text))
-        } else {
-            Err(format!("`{text}` is not an absolute path without `..`"))
-        }
+    fn try_from(number: i64) -> Result<Self, String> {
+        let seconds = u32::try_from(number).ok().filter(|seconds| *seconds <= 86_400);
+        seconds
+            .map(Self)
+            .ok_or_else(|| format!("{number} is not a time limit; write 0 to 86400 seconds"))
     }
 }
 
@@ -210,46 +239,6 @@ impl TryFrom<String> for UserName {
     }
 }
 
-/// Paths by shell pattern: `*` matches inside one name, `**` across names.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub struct Pattern(String);
-
-impl Pattern {
-    /// Whether the pattern matches a path without its leading slash.
-    pub fn matches(&self, path: &[u8]) -> bool {
-        matches(self.0.as_bytes(), path)
-    }
-
-    /// The pattern with its leading slash.
-    pub fn as_str(&self) -> String {
-        format!("/{}", self.0)
-    }
-}
-
-impl TryFrom<String> for Pattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.strip_prefix('/') {
-            Some(rest) if !rest.is_empty() => Ok(Self(rest.to_owned())),
-            _ => Err(format!("`{text}` is not an absolute pattern, as in \"/usr/share/man/**\"")),
-        }
-    }
-}
-
-fn matches(pattern: &[u8], path: &[u8]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        [b'*', b'*', rest @ ..] => (0..=path.len()).any(|skip| matches(rest, &path[skip..])),
-        [b'*', rest @ ..] => {
-            let end = path.iter().position(|byte| *byte == b'/').unwrap_or(path.len());
-            (0..=end).any(|skip| matches(rest, &path[skip..]))
-        }
-        [first, rest @ ..] => path.first() == Some(first) && matches(rest, &path[1..]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,29 +250,29 @@ mod tests {
         {
             assert_eq!(ByteSize::try_from(text.to_owned()), Ok(ByteSize(bytes)), "{text}");
         }
-        for text in ["lots", "4", "-1G", "0G", "99999999999T", "4X", "", "G"] {
+        for text in
+            ["lots", "4", "-1G", "+1G", "0G", "99999999999T", "4X", "1MiBiB", "1iB", "", "G"]
+        {
             let message = ByteSize::try_from(text.to_owned()).unwrap_err();
             assert!(message.contains(&format!("`{text}`")), "{message}");
         }
     }
 
     #[test]
-    fn patterns_match_names_and_trees() {
-        let check = |pattern: &str, path: &str| {
-            Pattern::try_from(pattern.to_owned()).unwrap().matches(path.as_bytes())
-        };
-        assert!(check("/usr/share/doc/*/copyright", "usr/share/doc/bash/copyright"));
-        assert!(!check("/usr/share/doc/*/copyright", "usr/share/doc/a/b/copyright"));
-        assert!(check("/usr/share/man/**", "usr/share/man/man1/x.1"));
-        assert!(!check("/usr/share/man/**", "usr/share/manual"));
-        assert!(Pattern::try_from("usr/*".to_owned()).is_err());
-    }
-
-    #[test]
-    fn paths_modes_and_names_are_checked() {
-        for path in ["etc/x", "/", "/a/../b", "/a//b", "/a/"] {
-            assert!(AbsolutePath::try_from(path.to_owned()).is_err(), "{path}");
+    fn modes_names_and_numbers_are_checked() {
+        assert!(Mode::try_from("+644".to_owned()).is_err());
+        for version in ["..", "1.", ".1", "", "1..2", "1-2"] {
+            assert!(Version::try_from(version.to_owned()).is_err(), "{version}");
         }
+        assert!(PackageName::try_from("g++".to_owned()).is_ok());
+        assert!(PackageName::try_from("bash-".to_owned()).is_err());
+        assert_eq!(DiskSize::try_from("4T".to_owned()), Ok(DiskSize(4 << 40)));
+        for size in ["1M", "5T", "8000000T"] {
+            assert!(DiskSize::try_from(size.to_owned()).is_err(), "{size}");
+        }
+        assert_eq!(ExitCode::try_from(255), Ok(ExitCode(255)));
+        assert!(ExitCode::try_from(256).is_err() && ExitCode::try_from(-1).is_err());
+        assert!(Within::try_from(1 << 40).is_err() && Within::try_from(-1).is_err());
         assert_eq!(Mode::try_from("4755".to_owned()), Ok(Mode(0o4755)));
         assert!(Mode::try_from("888".to_owned()).is_err());
         for name in ["Root", "1a", "", "a b", &"x".repeat(33)] {
