@@ -111,12 +111,18 @@ pub(crate) fn entry_points_text(
 fn license_expression(metadata: &Metadata) -> Result<String, Error> {
     let expression = metadata.license_expression.trim();
     if !expression.is_empty() {
-        spdx::Expression::parse(expression).map_err(|error| Error::MetadataField {
-            field: "License-Expression",
-            reason: format!("`{expression}` is not an SPDX expression: {}", error.reason),
-        })?;
+        check_license_expression(expression)?;
     }
     Ok(expression.to_owned())
+}
+
+/// Refuses what is no SPDX expression, the only thing that PEP 639 allows as a wheel's licence.
+pub fn check_license_expression(expression: &str) -> Result<(), Error> {
+    spdx::Expression::parse(expression).map_err(|error| Error::MetadataField {
+        field: "License-Expression",
+        reason: format!("`{expression}` is not an SPDX expression: {}", error.reason),
+    })?;
+    Ok(())
 }
 
 /// Adds `extra == "…"` to what the requirement's own marker (PEP 508) says.

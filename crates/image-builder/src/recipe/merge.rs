@@ -3,12 +3,15 @@
 
 use super::{
     Body, Recipe, diagnose,
-    schema::{DistributionName, File, Flavour, Method, Root, Written, WrittenKernel, WrittenRoot},
+    schema::{
+        DistributionName, File, Flavour, Method, Root, Wheel, Written, WrittenKernel, WrittenRoot,
+    },
 };
 use crate::Error;
 use fs_err as fs;
+use host_platform::Arch;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 use toml::Spanned;
@@ -335,23 +338,7 @@ fn own(
     }
     body.links.extend(written.links);
     for wheel in written.wheel {
-        let at = wheel.span().start;
-        let wheel = wheel.into_inner();
-        let is_digest =
-            |text: &String| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
-        let is_known = |arch: &String| ["amd64", "arm64"].contains(&arch.as_str());
-        if wheel.sha256.is_empty() || !wheel.sha256.values().all(is_digest) {
-            let message = format!("the wheel `{}` needs `sha256` of 64 digits", wheel.name);
-            return Err(source.error(at, message, Some("as in sha256.amd64 = \"0123...\"")));
-        }
-        if let Some(arch) = wheel.sha256.keys().find(|arch| !is_known(arch)) {
-            let message = format!("the wheel `{}` is for `{arch}`", wheel.name);
-            return Err(source.error(at, message, Some("architectures are amd64 and arm64")));
-        }
-        if wheel.programs.is_empty() || wheel.licence.trim().is_empty() {
-            let message = format!("the wheel `{}` needs `programs` and `licence`", wheel.name);
-            return Err(source.error(at, message, None));
-        }
+        let wheel = self::wheel(source, wheel.span().start, wheel.into_inner())?;
         body.wheel.retain(|other| other.name != wheel.name);
         body.wheel.push(wheel);
     }
@@ -405,6 +392,38 @@ fn file(source: &Source, at: usize, mut file: File) -> Result<File, Error> {
         file.source = Some(path.to_string_lossy().into_owned());
     }
     Ok(file)
+}
+
+/// Checks a wheel, and gives its hashes and their architectures the one spelling that others compare.
+fn wheel(source: &Source, at: usize, mut wheel: Wheel) -> Result<Wheel, Error> {
+    let name = wheel.name.clone();
+    let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
+    if wheel.sha256.is_empty() || !wheel.sha256.values().all(is_digest) {
+        let message = format!("the wheel `{name}` needs `sha256` of 64 digits");
+        return Err(source.error(at, message, Some("as in sha256.amd64 = \"0123...\"")));
+    }
+    let mut sha256 = BTreeMap::new();
+    for (word, digest) in std::mem::take(&mut wheel.sha256) {
+        let arch: Arch = word.parse().map_err(|error: host_platform::ParseArchError| {
+            let message = format!("the sha256 of the wheel `{name}`: {error}");
+            source.error(at, message, error.hint().as_deref())
+        })?;
+        if sha256.insert(arch.image_name().to_owned(), digest.to_ascii_lowercase()).is_some() {
+            let message = format!("the wheel `{name}` has two sha256 for {arch}");
+            return Err(source.error(at, message, Some("leave one of them out")));
+        }
+    }
+    if wheel.programs.is_empty() || wheel.licence.trim().is_empty() {
+        let message = format!("the wheel `{name}` needs `programs` and `licence`");
+        return Err(source.error(at, message, None));
+    }
+    if wheel_retag::check_license_expression(&wheel.licence).is_err() {
+        let message =
+            format!("the licence `{}` of the wheel `{name}` is no SPDX expression", wheel.licence);
+        let hint = "as in \"MIT OR Apache-2.0\", or \"LicenseRef-Theirs\" for one that SPDX lacks";
+        return Err(source.error(at, message, Some(hint)));
+    }
+    Ok(Wheel { sha256, ..wheel })
 }
 
 fn fragments(recipes: &Path) -> Vec<String> {

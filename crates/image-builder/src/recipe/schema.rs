@@ -255,6 +255,6 @@ pub struct Wheel {
     /// Those of its scripts that go into `/usr/local/bin`.
     #[serde(deserialize_with = "plain_list")]
     pub programs: Vec<String>,
-    /// The sha256 of the wheel for each architecture.
+    /// The sha256 of the wheel in lower case, for each architecture by its image's name.
     pub sha256: BTreeMap<String, String>,
 }

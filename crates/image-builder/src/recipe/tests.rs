@@ -117,7 +117,19 @@ fn a_wheel_is_pinned_for_known_architectures() {
     check(&wheel("sha256 = {}"), 17, 1, "needs `sha256` of 64 digits", hint);
     check(&wheel("sha256.amd64 = \"12\""), 17, 1, "needs `sha256` of 64 digits", hint);
     let other = wheel(&format!("sha256.riscv = \"{digest}\""));
-    check(&other, 17, 1, "is for `riscv`", Some("architectures are amd64 and arm64"));
+    let hint = "riscv".parse::<host_platform::Arch>().unwrap_err().hint();
+    check(&other, 17, 1, "Unknown architecture `riscv`", hint.as_deref());
+    // Every spelling that is known elsewhere, and the digits of either case.
+    let (upper, other) = ("AB".repeat(32), "1".repeat(64));
+    let spelled = wheel(&format!("sha256 = {{ x86_64 = \"{upper}\", aarch64 = \"{other}\" }}"));
+    let body = parse(&spelled, Path::new("recipe.toml")).unwrap();
+    assert_eq!(body.wheel[0].sha256["amd64"], "ab".repeat(32));
+    assert_eq!(body.wheel[0].sha256["arm64"], other);
+    let twice = wheel(&format!("sha256 = {{ x86_64 = \"{upper}\", amd64 = \"{other}\" }}"));
+    check(&twice, 17, 1, "has two sha256 for amd64", Some("leave one of them out"));
+    let hint =
+        Some("as in \"MIT OR Apache-2.0\", or \"LicenseRef-Theirs\" for one that SPDX lacks");
+    check(&good.replace("\"MIT\"", "\"free\""), 17, 1, "`free` of the wheel `uv` is no SPDX", hint);
     check(&good.replace("[\"uv\"]", "[]"), 17, 1, "needs `programs` and `licence`", None);
     check(&good.replace("[\"uv\"]", "[\"../uv\"]"), 21, 13, "`../uv` is not one word", None);
 }
