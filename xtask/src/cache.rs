@@ -84,6 +84,14 @@ impl Cache {
         }
     }
 
+    /// Takes the entry `kind/key` away, so that it is made anew.
+    pub fn forget(&self, kind: &str, key: &Key) -> Result<()> {
+        match self.find(kind, key) {
+            Some(entry) => Ok(fs::remove_dir_all(entry)?),
+            None => Ok(()),
+        }
+    }
+
     /// The entry `kind/key` if it is there already.
     pub fn find(&self, kind: &str, key: &Key) -> Option<PathBuf> {
         let place = Some(self.root.join(kind).join(key.digest())).filter(|place| place.is_dir())?;

@@ -24,6 +24,9 @@ use std::{
 /// The memory of a machine whose recipe names none.
 const MEMORY: &str = "512M";
 
+/// The kind of the cache's entries with reports.
+const PROOFS: &str = "image-proof";
+
 /// What the report of an image is called.
 pub fn report_name(recipe: &Recipe, arch: Arch) -> String {
     format!("{}-{}-{}.json", recipe.name, recipe.body.version, arch.image_name())
@@ -44,7 +47,10 @@ pub fn report(
     let body = &recipe.body;
     key.add("checks", format!("{:?} {:?}", body.checks, body.defaults).as_bytes());
     key.add("boot", &[u8::from(!args.no_boot)]);
-    let entry = context.cache.entry("image-proof", &key, |folder| {
+    if args.no_cache {
+        context.cache.forget(PROOFS, &key)?;
+    }
+    let entry = context.cache.entry(PROOFS, &key, |folder| {
         let proof = match args.no_boot {
             true => {
                 context.ui.line("warning: the image was not booted, and nothing of it is proved");

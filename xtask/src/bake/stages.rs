@@ -257,10 +257,8 @@ impl Baker<'_> {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let kind = format!("image-{kind}");
-        if self.args.no_cache
-            && let Some(entry) = self.context.cache.find(&kind, key)
-        {
-            fs::remove_dir_all(entry)?;
+        if self.args.no_cache {
+            self.context.cache.forget(&kind, key)?;
         }
         self.context.cache.entry(&kind, key, fill)
     }

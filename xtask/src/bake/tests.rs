@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "it serves repositories too")]
 mod served;
 
+mod proved;
+
 use super::*;
 use crate::{cache::Cache, ui::Ui};
 use duct::cmd;
@@ -139,30 +141,37 @@ impl World {
         self.folder.join("recipes/small/recipe.lock")
     }
 
-    /// All stages but the boot; gives the finished files' digests by name.
-    fn bake(&self) -> Result<BTreeMap<String, String>> {
-        let cache = Cache::at(&self.cache)?;
+    /// What a bake without a network has, with a cache.
+    fn context(&self, cache: &Path) -> Result<Context> {
+        let cache = Cache::at(cache)?;
         let ui = Ui::new(cache.logs());
-        let context = Context { root: self.folder.clone(), cache, ui, offline: true };
-        let (recipe, pool, path) = (self.recipe()?, self.folder.join("packages"), self.lock_path());
+        Ok(Context { root: self.folder.clone(), cache, ui, offline: true })
+    }
+
+    fn bake(&self) -> Result<BTreeMap<String, String>> {
+        let context = self.context(&self.cache)?;
+        self.stages(&context, &self.recipe()?, &self.folder.join("packages"))
+    }
+
+    /// All stages but the boot; gives the finished files' digests by name.
+    fn stages(
+        &self,
+        context: &Context,
+        recipe: &Recipe,
+        pool: &Path,
+    ) -> Result<BTreeMap<String, String>> {
+        let path = self.lock_path();
         let args = Args { is_lenient: false, ..Args::of("small") };
-        let wanted = locked::Wanted {
-            context: &context,
-            recipe: &recipe,
-            arch: ARCH,
-            pool: &pool,
-            base: &[],
-            path: &path,
-        };
+        let wanted = locked::Wanted { context, recipe, arch: ARCH, pool, base: &[], path: &path };
         let lock = locked::lock(&args, &wanted)?;
         let baker = stages::Baker {
-            context: &context,
+            context,
             args: &args,
-            recipe: &recipe,
+            recipe,
             arch: ARCH,
             lock: &lock,
             base: &[],
-            pool: &pool,
+            pool,
         };
         let kernel = baker.kernel()?;
         let rootfs = baker.rootfs()?;

@@ -1,0 +1,29 @@
+//! The report of a proof is kept, and made anew by `--no-cache`.
+
+use super::*;
+
+#[test]
+fn no_cache_makes_the_proof_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path());
+    let context = world.context(&world.cache).unwrap();
+    let recipe = world.recipe().unwrap();
+    let wheel = folder.path().join("small.whl");
+    fs::write(&wheel, "wheel").unwrap();
+    let finished = Finished {
+        files: vec![(wheel.clone(), "small.kernel".to_owned())],
+        below: Vec::new(),
+        wheel,
+        lock: ArchLock::clone(Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap()),
+    };
+    // No machine: what is asked here is whether it would be started.
+    let report = |no_cache: bool| {
+        let args = Args { no_cache, no_boot: true, ..Args::of("small") };
+        boot::report(&context, &args, &recipe, ARCH, &finished).unwrap()
+    };
+    let place = report(false);
+    let first = fs::read_to_string(&place).unwrap();
+    fs::write(&place, "an old proof").unwrap();
+    assert_eq!(fs::read_to_string(report(false)).unwrap(), "an old proof");
+    assert_eq!(fs::read_to_string(report(true)).unwrap(), first);
+}
