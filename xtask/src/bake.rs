@@ -52,12 +52,12 @@ pub struct Args {
     #[arg(long)]
     update: bool,
 
-    /// Write the packages of the image and of what it lies on to this file, for hosts and days
-    /// whose mirror no longer has them.
+    /// Write the packages and wheels of the image and of what it lies on to this file, for hosts
+    /// and days whose mirror no longer has them.
     #[arg(long, value_name = "FILE")]
     export_cache: Option<PathBuf>,
 
-    /// Take packages that --export-cache wrote before anything is fetched.
+    /// Take the packages and wheels that --export-cache wrote, before anything is fetched.
     #[arg(long, value_name = "FILE")]
     import_cache: Option<PathBuf>,
 
@@ -121,10 +121,10 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     }
     let recipes = args.recipes.clone().unwrap_or_else(|| context.root.join("recipes"));
     let arch = args.arch.unwrap_or_else(host_platform::native_arch);
-    let recipe = wheels::with_programs(context, &recipe::load(&recipes, &args.name)?, arch)?;
+    let (recipe, pool) = inputs(context, args, &recipes, arch)?;
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
-    let finished = bake(context, args, &recipe, arch)?;
+    let finished = bake(context, args, &recipe, arch, &pool)?;
     for (made, name) in &finished.files {
         let place = out.join(name);
         fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;
@@ -135,6 +135,34 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     let report = boot::report(context, args, &recipe, arch, &finished)?;
     publish(&report, &out.join(boot::report_name(&recipe, arch)))?;
     Ok(wheel)
+}
+
+/// The recipe with the programs of its wheels, and the pool of packages, with what is imported in it.
+fn inputs(context: &Context, args: &Args, recipes: &Path, arch: Arch) -> Result<(Recipe, PathBuf)> {
+    let recipe = recipe::load(recipes, &args.name)?;
+    let pool = context.cache.folder("packages")?;
+    if let Some(file) = &args.import_cache {
+        let n_new = pool::import(file, &pool)?;
+        context.ui.line(&format!("    imported {n_new} files from {}", file.display()));
+    }
+    let recipe = wheels::with_programs(context, args, &recipe, arch, &pool)?;
+    Ok((recipe, pool))
+}
+
+/// Writes all that was fetched for the image, if that is asked for.
+fn export(
+    context: &Context,
+    args: &Args,
+    recipe: &Recipe,
+    arch: Arch,
+    locks: &[&ArchLock],
+    pool: &Path,
+) -> Result<()> {
+    let Some(file) = &args.export_cache else { return Ok(()) };
+    let wheels = wheels::in_pool(context, recipe, arch, pool)?;
+    let n_written = pool::export(locks, &wheels, pool, file)?;
+    context.ui.line(&format!("    exported {n_written} files to {}", file.display()));
+    Ok(())
 }
 
 /// What a bake made, still in the cache.
@@ -150,22 +178,23 @@ struct Finished {
 }
 
 /// Bakes the layers of the image, the bottom one first.
-fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<Finished> {
-    let pool = context.cache.folder("packages")?;
-    if let Some(file) = &args.import_cache {
-        let n_new = pool::import(file, &pool)?;
-        context.ui.line(&format!("    imported {n_new} packages from {}", file.display()));
-    }
+fn bake(
+    context: &Context,
+    args: &Args,
+    recipe: &Recipe,
+    arch: Arch,
+    pool: &Path,
+) -> Result<Finished> {
     let mut locks: Vec<ArchLock> = Vec::new();
     let mut files: Vec<(PathBuf, String)> = Vec::new();
     let mut below: Option<Below> = None;
     for layer in recipe.layers() {
         let path = layer.lock_path();
         let wanted =
-            locked::Wanted { context, recipe: layer, arch, pool: &pool, base: &locks, path: &path };
+            locked::Wanted { context, recipe: layer, arch, pool, base: &locks, path: &path };
         let lock = locked::lock(args, &wanted)?;
         let is_top = layer.name == recipe.name;
-        let (pool, base) = (&pool, locks.as_slice());
+        let base = locks.as_slice();
         let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, base, pool };
         let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
         let n_below = files.len();
@@ -189,12 +218,9 @@ fn bake(context: &Context, args: &Args, recipe: &Recipe, arch: Arch) -> Result<F
                 (overlay, rootfs, None)
             }
         };
-        if is_top && let Some(file) = &args.export_cache {
-            let all: Vec<&ArchLock> = locks.iter().chain([&lock]).collect();
-            let n_written = pool::export(&all, pool, file)?;
-            context.ui.line(&format!("    exported {n_written} packages to {}", file.display()));
-        }
         if is_top {
+            let all: Vec<&ArchLock> = locks.iter().chain([&lock]).collect();
+            export(context, args, recipe, arch, &all, pool)?;
             let own = files.split_off(n_below);
             let lies_on = below.as_ref().map(|below| below.entry.as_path());
             let wheel = baker.wheel(&rootfs, &own, kernel.as_deref(), lies_on)?;

@@ -33,6 +33,7 @@ pub mod owners;
 pub mod ownership;
 pub mod packages;
 pub mod pool;
+pub mod programs;
 pub mod proof;
 pub mod qcow2;
 pub mod recipe;

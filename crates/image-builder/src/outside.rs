@@ -9,6 +9,7 @@
 mod bake;
 mod lock;
 mod packages;
+mod programs;
 pub mod template;
 
 use crate::{
@@ -107,15 +108,6 @@ fn load(folder: &Path, base: &Base, tree: &Tree, disk_bytes: u64) -> Result<Reci
     let text = recipe::read_text(&path)?;
     let below = describe(base, tree, disk_bytes)?;
     let body = recipe::parse_on(&text, &path, &below)?;
-    if let Some(wheel) = body.wheel.first() {
-        return Err(Error::Recipe {
-            path,
-            line: 1,
-            column: 1,
-            message: format!("the wheel `{}` is for recipes of quicksand's repository", wheel.name),
-            hint: Some("bring its programs with [[file]]".to_owned()),
-        });
-    }
     let name = fs::canonicalize(folder)?
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())

@@ -1,10 +1,11 @@
-//! The pool: fetched packages in one folder, each called by its sha256. Mirrors drop old versions, so
-//! what was fetched once is kept, and can be carried from one host to another as a tar.
+//! The pool: fetched packages and wheels in one folder, each called by its sha256. Mirrors drop old
+//! versions, so what was fetched once is kept, and can be carried from one host to another as a tar.
 
 use crate::{
     Error,
     apt::{checked_path, pool_path},
     lock::{ArchLock, Package},
+    programs,
 };
 use fs_err as fs;
 use std::{collections::BTreeSet, io::Read as _, path::Path};
@@ -28,15 +29,25 @@ pub fn take_in(packages: &[&Package], arrived: &Path, pool: &Path) -> Result<Vec
     Ok(gone)
 }
 
-/// Writes the packages of these locks to a tar, the same bytes for the same locks; gives how many
-/// there are.
-pub fn export(locks: &[&ArchLock], pool: &Path, file: &Path) -> Result<usize, Error> {
+/// The endings of what lies in a pool.
+const SUFFIXES: [&str; 3] = [".deb", ".apk", ".whl"];
+
+/// Writes the packages of these locks and the wheels of these digests to a tar, the same bytes for
+/// the same ones; gives how many files there are.
+pub fn export(
+    locks: &[&ArchLock],
+    wheels: &[String],
+    pool: &Path,
+    file: &Path,
+) -> Result<usize, Error> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let beside = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     let mut builder = tar::Builder::new(std::io::BufWriter::new(beside.as_file()));
     let mut seen = BTreeSet::new();
-    for package in locks.iter().flat_map(|lock| lock.all()) {
-        let path = checked_path(pool, package)?;
+    let packages = locks.iter().flat_map(|lock| lock.all()).map(|it| checked_path(pool, it));
+    let wheels = wheels.iter().map(|digest| programs::checked_path(pool, digest));
+    for path in packages.chain(wheels) {
+        let path = path?;
         let name = path.file_name().unwrap_or_default().to_owned();
         if !seen.insert(name.clone()) {
             continue;
@@ -54,7 +65,7 @@ pub fn export(locks: &[&ArchLock], pool: &Path, file: &Path) -> Result<usize, Er
     Ok(seen.len())
 }
 
-/// Puts what `export` wrote into the pool; gives how many packages were new. A file that is not what
+/// Puts what `export` wrote into the pool; gives how many files were new. A file that is not what
 /// its name says ends it.
 pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
     let mut n_new = 0;
@@ -62,11 +73,11 @@ pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let digest = name.strip_suffix(".deb").or_else(|| name.strip_suffix(".apk"));
+        let digest = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
         let is_digest =
             |text: &str| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
         let Some(expected) = digest.filter(|digest| is_digest(digest)) else {
-            let detail = "it holds something else than packages by their digests";
+            let detail = "it holds something else than packages and wheels by their digests";
             return Err(Error::BadPackage { path: file.to_owned(), detail });
         };
         let place = pool.join(&name);
@@ -110,14 +121,17 @@ mod tests {
         let lock = arch_lock(&[("bash", "5"), ("less", "1")]);
         let (pool, other) = (filled(&lock), tempfile::tempdir().unwrap());
         let file = pool.path().join("export.tar");
-        assert_eq!(export(&[&lock, &lock], pool.path(), &file).unwrap(), 3);
+        let wheel = [crate::sha256(b"wheel")];
+        fs::write(programs::pool_path(pool.path(), &wheel[0]), "wheel").unwrap();
+        assert_eq!(export(&[&lock, &lock], &wheel, pool.path(), &file).unwrap(), 4);
         let first = fs::read(&file).unwrap();
-        export(&[&lock], pool.path(), &file).unwrap();
+        export(&[&lock], &wheel, pool.path(), &file).unwrap();
         assert!(fs::read(&file).unwrap() == first, "the same locks give the same file");
 
         assert_eq!(missing(&lock, other.path()).len(), 3);
-        assert_eq!(import(&file, other.path()).unwrap(), 3);
+        assert_eq!(import(&file, other.path()).unwrap(), 4);
         assert!(missing(&lock, other.path()).is_empty());
+        programs::checked_path(other.path(), &wheel[0]).unwrap();
         assert_eq!(import(&file, other.path()).unwrap(), 0);
 
         // A byte of a package that changed on the way.

@@ -25,6 +25,7 @@ use environment::{Environment, Installed};
 use names::Request;
 use package_layout::image;
 use pip_config::{Given, sources};
+pub use python::of_folder as python_of;
 use resolve::Solution;
 use runtime_locator::Search;
 use std::{collections::BTreeSet, path::PathBuf};

@@ -43,7 +43,7 @@ pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, retag_folder, retags, wheels_in
 pub use merge::{FatPair, FatPlan, Half, fat_pairs, merge_fat, plan_merge};
 pub use metadata::check_license_expression;
 pub use name::{WheelFileName, escape_distribution, normalize_distribution, normalize_version};
-pub use read::read_entries;
+pub use read::{read_entries, read_files};
 pub use record::{RecordRow, format_record, parse_record, record_hash};
 pub use retag::retag;
 pub use spec::{Compression, Metadata, Source, WheelFile, WheelSpec};

@@ -11,10 +11,19 @@ use std::{
 /// error where the checksum is wrong. Returns the parts of the wheel's file name.
 pub fn read_entries(
     wheel: &Path,
-    mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
+    visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
 ) -> Result<WheelFileName, Error> {
     let file_name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name: WheelFileName = file_name.parse()?;
+    read_files(wheel, visit)?;
+    Ok(name)
+}
+
+/// The same of a wheel that is kept under a name of another kind, such as its digest.
+pub fn read_files(
+    wheel: &Path,
+    mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), Error> {
     let mut archive = Archive::open(wheel)?;
     for index in 0..archive.entries.len() {
         let entry = archive.entries[index].clone();
@@ -30,5 +39,5 @@ pub fn read_entries(
         let mut contents = file.take(entry.size.saturating_add(1));
         visit(&entry.name, entry.size, &mut contents).map_err(failed)?;
     }
-    Ok(name)
+    Ok(())
 }

@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "it serves repositories too")]
 mod served;
 
+mod carried;
 mod proved;
 
 use super::*;

@@ -4,7 +4,7 @@
 use super::{
     Base, LOCK, load,
     lock::{Inputs, Lock, Pinned, compare},
-    packages,
+    packages, programs,
 };
 use crate::{
     Error, assemble, disk, ext4, qcow2,
@@ -21,6 +21,7 @@ use package_layout::{
 use serde_json::{Map, Value};
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -34,8 +35,10 @@ const APT_LIST: &[u8] = b"etc/apt/sources.list";
 pub struct Options<'a> {
     /// Where the finished files are written.
     pub out: &'a Path,
-    /// Where packages that were fetched are kept.
+    /// Where packages and wheels that were fetched are kept.
     pub cache: &'a Path,
+    /// The Python whose pip fetches wheels, as a path or as a word that is looked for in `PATH`.
+    pub python: &'a OsStr,
     /// Renew the lock.
     pub update: bool,
     /// The texts of our own licences by file name.
@@ -81,6 +84,8 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     if let Some(old) = &old {
         compare("the base", &old.base, &base_pin)?;
     }
+    let unpacked = tempfile::tempdir()?;
+    let recipe = programs::add(&recipe, base.arch, unpacked.path(), options)?;
     let brought = match &recipe.body.root {
         None => None,
         Some(root) => {
@@ -222,6 +227,7 @@ impl Maker<'_> {
         let lock = &inputs.packages;
         let pool = self.options.cache.join("packages");
         let mut copyrights = wheel::copyrights(tree, lock, &pool)?;
+        copyrights.extend(wheel::copyrights_of_wheels(self.recipe)?);
         let mut kernel = None;
         if !self.is_overlay() {
             let (found, text) = self.base.kernel(below);

@@ -89,7 +89,8 @@ pub(super) fn install(
     Ok(tree)
 }
 
-fn pool(options: &Options) -> Result<std::path::PathBuf, Error> {
+/// Where packages and wheels that were fetched are kept.
+pub(super) fn pool(options: &Options) -> Result<std::path::PathBuf, Error> {
     let pool = options.cache.join("packages");
     fs::create_dir_all(&pool)?;
     Ok(pool)
@@ -111,7 +112,7 @@ fn apt(recipe: &Recipe, arch: Arch, below: &Tree, options: &Options) -> Result<A
 }
 
 /// Runs a tool; the end of what it printed becomes part of the error.
-fn run(command: duct::Expression, program: &str) -> Result<(), Error> {
+pub(super) fn run(command: duct::Expression, program: &str) -> Result<(), Error> {
     const SHOWN: usize = 2000;
     let failed = |source| Error::Tool { program: program.to_owned(), source };
     let output = command

@@ -1,7 +1,7 @@
 //! Bakes of small recipes on a small base that the test makes; no mirror and no machine.
 
 use super::*;
-use crate::{ext4, qcow2, tree::Node};
+use crate::{ext4, programs::tests as wheels, qcow2, tree::Node};
 use std::sync::Mutex;
 
 /// A base image of a few files, and the folder that it lies in.
@@ -54,11 +54,16 @@ fn base(folder: &Path) -> Base {
 }
 
 fn bake_in(folder: &Path, base: &Base, update: bool) -> Result<Baked, Error> {
+    bake_with(folder, base, update, Path::new("/nonexistent/python"))
+}
+
+fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<Baked, Error> {
     let said = Mutex::new(Vec::new());
     let licences = [("LICENSE-MIT".to_owned(), b"text".to_vec())];
     let options = Options {
         out: &folder.join("dist"),
         cache: &folder.join("cache"),
+        python: python.as_os_str(),
         update,
         licences: &licences,
         version: "0.1.0",
@@ -112,6 +117,82 @@ fn a_new_folder_bakes_an_overlay_as_it_is() {
     bake_in(&folder, &base, true).unwrap();
 }
 
+/// The bill of materials and the licences of a wheel, as one text.
+fn papers(wheel: &Path) -> String {
+    let mut text = String::new();
+    wheel_retag::read_entries(wheel, |name, _, reader| {
+        if name.ends_with(".cdx.json") || name.ends_with("COPYRIGHT-packages.txt") {
+            reader.read_to_string(&mut text)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+    text
+}
+
+#[cfg(unix)]
+#[test]
+fn programs_of_a_wheel_are_fetched_once_and_are_in_image_bill_and_licences() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = base(scratch.path());
+    let links = tempfile::tempdir().unwrap();
+    let wheel = wheels::made(links.path(), "1");
+    let Some(python) = wheels::python(links.path()) else { return };
+    let pinned = &wheel.sha256["amd64"];
+    let recipe = |version: &str, program: &str, digest: &str| {
+        format!(
+            "base = \"base\"\nsummary = \"x\"\n[[wheel]]\nname = \"a-tool\"\nversion = \"{version}\"\n\
+             licence = \"MIT\"\nprograms = [\"{program}\"]\nsha256.{digest}\"\n"
+        )
+    };
+    let good = recipe("1", "tool", &format!("x86_64 = \"{pinned}"));
+    let folder = project(scratch.path(), &good);
+    let error = bake_in(&folder, &base, false).unwrap_err();
+    assert!(error.to_string().contains("`a-tool` 1 with pip"), "{error}");
+    assert!(error.hint().unwrap().contains("install Python 3 with pip"), "{error}");
+    let baked = bake_with(&folder, &base, false, &python).unwrap();
+    let overlay = folder.join("dist/mine/overlays/0.qcow2");
+    let tree = ext4::read(qcow2::read_disk(&[&base.chain[0], &overlay]).unwrap()).unwrap();
+    let program = tree.get(b"usr/local/bin/tool").unwrap();
+    assert_eq!(program.mode & 0o7777, 0o755);
+    let read = |path: &str| tree.read(path).unwrap().unwrap().to_vec();
+    assert_eq!(read("usr/local/bin/tool"), b"#!/bin/sh\necho tool 1\n");
+    assert_eq!(read("usr/share/doc/a-tool/copyright"), b"its terms\n");
+    let papers = papers(&baked.wheel);
+    for part in ["pkg:pypi/a-tool@1", "/usr/local/bin/tool", "==== a-tool ====\n\nits terms"] {
+        assert!(papers.contains(part), "{part}: {papers}");
+    }
+    assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
+
+    // What was fetched once is there without pip and gives the same bytes, but not when it changed.
+    let first = fs::read(&baked.wheel).unwrap();
+    bake_in(&folder, &base, false).unwrap();
+    assert!(fs::read(&baked.wheel).unwrap() == first);
+    let kept = folder.join(format!("cache/packages/{pinned}.whl"));
+    fs::write(&kept, "else").unwrap();
+    assert!(matches!(bake_in(&folder, &base, false), Err(Error::WrongHash { .. })));
+    fs::remove_file(&kept).unwrap();
+
+    let other = "0".repeat(64);
+    for (recipe, expected) in [
+        (
+            recipe("1", "tool", &format!("amd64 = \"{other}")),
+            format!("{pinned}, the recipe {other}"),
+        ),
+        (recipe("1", "toll", &format!("amd64 = \"{pinned}")), "no program `toll`".to_owned()),
+        (recipe("2", "tool", &format!("amd64 = \"{other}")), "`a-tool` 2 with pip".to_owned()),
+        (recipe("1", "tool", &format!("arm64 = \"{pinned}")), "`a-tool` for amd64".to_owned()),
+    ] {
+        project(scratch.path(), &recipe);
+        let error = bake_with(&folder, &base, false, &python).unwrap_err();
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+        if let Error::WheelNotFetched { source, .. } = &error {
+            assert!(source.to_string().contains("a-tool==2"), "{source}");
+        }
+    }
+}
+
 #[test]
 fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
     let scratch = tempfile::tempdir().unwrap();
@@ -136,17 +217,7 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
     assert!(tree.get(b"usr/bin/tool").is_none(), "the base's files stay out");
     assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
     // The kernel that comes along is named as the base's wheel names it, with its text.
-    let mut texts = Vec::new();
-    wheel_retag::read_entries(&baked.wheel, |name, _, reader| {
-        if name.ends_with(".cdx.json") || name.ends_with("COPYRIGHT-packages.txt") {
-            let mut text = String::new();
-            reader.read_to_string(&mut text)?;
-            texts.push(text);
-        }
-        Ok(())
-    })
-    .unwrap();
-    let text = texts.concat();
+    let text = papers(&baked.wheel);
     for part in [
         "linux-image-6.1",
         "6.1-2",

@@ -3,14 +3,17 @@
 use super::boot;
 use crate::{
     args::BakeArgs,
-    places,
+    install, places,
     report::{FAILURE, Failure, USAGE},
 };
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::outside::{self, Base, Options};
 use runtime_locator::{ImageFind, Search};
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// The texts of our licences, for what is ours in an image.
 const LICENCES: [(&str, &str); 2] = [
@@ -43,6 +46,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
     let options = Options {
         out: &out,
         cache: &cache.join("images"),
+        python: &python(),
         update: args.update,
         licences: &licences,
         version: env!("CARGO_PKG_VERSION"),
@@ -96,6 +100,14 @@ fn info(found: &ImageFind, name: &str) -> Option<(PathBuf, String)> {
         let version = file.strip_prefix(&format!("{package}-"))?.strip_suffix(".dist-info")?;
         Some((entry.path(), version.to_owned()))
     })
+}
+
+/// The Python whose pip fetches wheels: the active environment's, else the one that a shell finds.
+fn python() -> OsString {
+    let active = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty());
+    let active = active.and_then(|folder| install::python_of(Path::new(&folder)));
+    let word = if cfg!(windows) { "python" } else { "python3" };
+    active.map_or_else(|| word.into(), PathBuf::into_os_string)
 }
 
 fn absolute(path: &Path) -> std::io::Result<PathBuf> {

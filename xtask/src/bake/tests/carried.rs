@@ -1,0 +1,68 @@
+//! What `--export-cache` wrote is all that a bake elsewhere needs, Python wheels with it.
+
+use super::*;
+use wheel_retag::{Source, WheelFile, WheelSpec, WheelTag};
+
+/// A wheel with the program `tool`, in the pool as if it had been fetched; gives its sha256.
+fn wheel_in(pool: &Path) -> String {
+    let program = WheelFile::deflated("a_tool-1.data/scripts/a-tool", Source::Bytes("run".into()));
+    let spec = WheelSpec {
+        name: "a-tool".to_owned(),
+        version: "1".to_owned(),
+        tag: WheelTag::new("py3", "none", ["any"]),
+        files: vec![program.executable()],
+        licenses: vec![("LICENSE".to_owned(), b"its terms".to_vec())],
+        ..WheelSpec::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = fs::read(wheel_retag::write(&spec, folder.path()).unwrap()).unwrap();
+    let digest = sha256(&bytes);
+    put(&pool.join(format!("{digest}.whl")), &bytes);
+    digest
+}
+
+#[test]
+fn an_export_is_all_that_a_bake_without_a_network_needs() {
+    if !tools_are_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path());
+    let here = world.context(&world.cache).unwrap();
+    let pool = here.cache.folder("packages").unwrap();
+    let digest = wheel_in(&pool);
+    cmd!("cp", "-r", world.folder.join("packages/."), &pool).run().unwrap();
+    let wheel = format!(
+        "[disk]\nsize = \"64M\"\n[[wheel]]\nname = \"a-tool\"\nversion = \"1\"\nlicence = \"MIT\"\n\
+         programs = [\"a-tool\"]\nsha256.arm64 = \"{digest}\"\n"
+    );
+    world.edit("recipes/small/recipe.toml", "[disk]\nsize = \"64M\"\n", &wheel);
+    let recipes = world.folder.join("recipes");
+    let file = world.folder.join("export.tar");
+    let args = Args { export_cache: Some(file.clone()), ..Args::of("small") };
+    let (recipe, pool) = inputs(&here, &args, &recipes, ARCH).unwrap();
+    let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
+    export(&here, &args, &recipe, ARCH, &[&lock], &pool).unwrap();
+    let first = world.stages(&here, &recipe, &pool).unwrap();
+
+    // Another host: nothing is there but the recipes and the export.
+    fs::remove_dir_all(world.folder.join("packages")).unwrap();
+    fs::remove_dir_all(&world.cache).unwrap();
+    let there = world.context(&world.folder.join("other cache")).unwrap();
+    let error = inputs(&there, &Args::of("small"), &recipes, ARCH).unwrap_err();
+    assert!(error.to_string().contains("The wheel `a-tool` 1 is not in the cache"), "{error}");
+    let args = Args { import_cache: Some(file), ..Args::of("small") };
+    let (recipe, pool) = inputs(&there, &args, &recipes, ARCH).unwrap();
+    assert_eq!(world.stages(&there, &recipe, &pool).unwrap(), first);
+
+    // `--no-cache` unpacks it anew, and not before it is sure to be there.
+    let program = recipe.body.file.iter().find(|file| file.path.as_str().ends_with("bin/a-tool"));
+    let program = PathBuf::from(program.unwrap().source.clone().unwrap());
+    fs::write(&program, "spoilt").unwrap();
+    let anew = Args { no_cache: true, ..Args::of("small") };
+    inputs(&there, &anew, &recipes, ARCH).unwrap();
+    assert_eq!(fs::read_to_string(&program).unwrap(), "run");
+    fs::remove_file(pool.join(format!("{digest}.whl"))).unwrap();
+    inputs(&there, &anew, &recipes, ARCH).unwrap_err();
+    assert!(program.is_file());
+}
