@@ -339,6 +339,9 @@ mod tests {
                 help.push_str(&format!("{}\n----\n", command.render_help()));
             }
         }
+        for command in cli.find_subcommand_mut("dev").unwrap().get_subcommands_mut() {
+            help.push_str(&format!("{}\n----\n", command.render_help()));
+        }
         insta::assert_snapshot!(format!("{}\n----\n{help}", cli.render_help()));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     Error, assemble, disk, ext4, qcow2,
     recipe::{Check, Recipe},
     root,
+    rootfs::Ownership,
     tree::Tree,
     wheel::{self, Contents, Papers},
 };
@@ -39,6 +40,9 @@ pub struct Options<'a> {
     pub cache: &'a Path,
     /// The Python whose pip fetches wheels, as a path or as a word that is looked for in `PATH`.
     pub python: &'a OsStr,
+    /// Where the owners of files are kept while packages are installed; where it is possible, if
+    /// nothing is said.
+    pub ownership: Option<Ownership>,
     /// Renew the lock.
     pub update: bool,
     /// The texts of our own licences by file name.

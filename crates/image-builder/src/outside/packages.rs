@@ -70,7 +70,7 @@ pub(super) fn install(
     if lock.package.is_empty() && recipe.body.commands.is_empty() {
         return Ok(below.clone());
     }
-    let means = Means { way: rootfs::way(None), runner: Runner::ready(arch)? };
+    let means = Means { way: rootfs::way(options.ownership), runner: Runner::ready(arch)? };
     (options.say)(&format!("Installing ({})", means.describe()));
     let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
     share(repository.path())?;

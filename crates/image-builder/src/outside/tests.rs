@@ -64,6 +64,7 @@ fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<
         out: &folder.join("dist"),
         cache: &folder.join("cache"),
         python: python.as_os_str(),
+        ownership: None,
         update,
         licences: &licences,
         version: "0.1.0",

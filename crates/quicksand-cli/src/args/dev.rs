@@ -92,4 +92,10 @@ pub struct BakeArgs {
     /// Do not boot the image to prove it
     #[arg(long)]
     pub no_boot: bool,
+
+    /// Where the owners of files are kept while packages are installed: on disk (as root, or with a
+    /// range of ids in /etc/subuid) or in a map (neither is needed) [default: whichever is possible,
+    /// on disk rather than in a map]
+    #[arg(long, value_name = "disk|map")]
+    pub ownership: Option<image_builder::rootfs::Ownership>,
 }

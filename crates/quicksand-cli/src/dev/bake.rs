@@ -47,6 +47,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         out: &out,
         cache: &cache.join("images"),
         python: &python(),
+        ownership: args.ownership,
         update: args.update,
         licences: &licences,
         version: env!("CARGO_PKG_VERSION"),
