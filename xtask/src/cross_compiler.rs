@@ -42,6 +42,11 @@ impl CrossCompiler {
         })
     }
 
+    /// The folder that it is in, and that stands in what it compiles unless it is told otherwise.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where the sources of Debian's compilers are.
     pub fn sources(&self) -> PathBuf {
         self.root.join("usr/src")
@@ -79,8 +84,6 @@ impl CrossCompiler {
             .env("RUSTC", &self.rustc)
             // The standard library's own features are nightly's.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("RUSTUP_TOOLCHAIN")
     }
 }

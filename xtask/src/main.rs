@@ -10,6 +10,7 @@ mod build_qemu;
 mod bundle;
 mod cache;
 mod check;
+mod compiled_paths;
 mod context;
 mod cross_compiler;
 mod demo;

@@ -5,8 +5,8 @@
 
 mod crates;
 
-use crate::context::Context;
-use anyhow::{Context as _, Result};
+use crate::{compiled_paths, context::Context};
+use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -34,7 +34,10 @@ pub fn build(context: &Context) -> Result<PathBuf> {
     let binaries = context.ui.step("Build the runtime", |step| {
         let target = context.cache.folder("target-runtime")?;
         step.run(compile(context, &target)?)?;
-        Ok(binaries(&target.join("release"), os))
+        let made = binaries(&target.join("release"), os);
+        compiled_paths::check(&made.module, &[&target])?;
+        compiled_paths::check(&made.command, &[&target])?;
+        Ok(made)
     })?;
     context.ui.step("Pack the runtime's wheel", |step| {
         step.say("auditing the binaries");
@@ -50,8 +53,7 @@ pub fn build(context: &Context) -> Result<PathBuf> {
     })
 }
 
-/// The compiler's call. Paths of this machine are kept out of the binaries, so that they are the
-/// same wherever they are built.
+/// The compiler's call.
 fn compile(context: &Context, target: &Path) -> Result<duct::Expression> {
     let mut args = vec!["build", "--release", "--locked"];
     for name in CRATES {
@@ -60,19 +62,12 @@ fn compile(context: &Context, target: &Path) -> Result<duct::Expression> {
     if context.offline {
         args.push("--offline");
     }
-    let home = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(std::env::home_dir()?.join(".cargo")))
-        .context("No home folder is known; set CARGO_HOME")?;
-    // Members are compiled by paths relative to the root; a flag that named it would compile the
-    // dependencies again for each checkout.
-    let flag = format!("--remap-path-prefix={}=/cargo", home.display());
-    Ok(cmd("cargo", args)
+    let cargo = cmd("cargo", args)
         .dir(&context.root)
         .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flag)
         // The stable interface needs no interpreter to build against.
-        .env("PYO3_NO_PYTHON", "1"))
+        .env("PYO3_NO_PYTHON", "1");
+    compiled_paths::hide(cargo, &[], None)
 }
 
 fn binaries(folder: &Path, os: Os) -> Binaries {

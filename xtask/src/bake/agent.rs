@@ -1,6 +1,6 @@
 //! The guest agent's binary for an image: static, small, built once for each state of its sources.
 
-use crate::{cache::Key, context::Context, cross_compiler::CrossCompiler, setup};
+use crate::{cache::Key, compiled_paths, context::Context, cross_compiler::CrossCompiler, setup};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
@@ -12,7 +12,7 @@ const SOURCES: [&str; 2] = ["crates/guest-agent", "crates/agent-protocol"];
 const SHARED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
 /// One static file: it is the initrd's /init, where no library is.
-const FLAGS: &str = "-C target-feature=+crt-static";
+const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 /// Which compiler makes the binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ enum Compiler {
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     let target = target(arch);
     let compiler = compiler(arch);
-    let mut key = Key::new("agent 1");
+    let mut key = Key::new("agent 2");
     key.add("target", target.as_bytes());
     if compiler != Compiler::Native {
         key.add("compiler", format!("{compiler:?}").as_bytes());
@@ -46,6 +46,7 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
         context.ui.step(&format!("Build the guest agent for {}", arch.image_name()), |step| {
             step.run(if context.offline { build.env("CARGO_NET_OFFLINE", "true") } else { build })?;
             let made = target_dir.join(target).join("agent/quicksand-agent");
+            compiled_paths::check(&made, &[&target_dir, &context.cache.folder("cross-compiler")?])?;
             fs::copy(made, folder.join("agent"))?;
             Ok(())
         })
@@ -57,29 +58,23 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
 fn command(context: &Context, arch: Arch, compiler: Compiler) -> Result<Expression> {
     const ARGS: [&str; 5] = ["build", "--package", "guest-agent", "--profile", "agent"];
     let target = target(arch);
-    let linked = |command: Expression| {
-        let variable = format!("CARGO_TARGET_{}", target.to_uppercase().replace('-', "_"));
-        command
-            .env(format!("{variable}_LINKER"), format!("{}-linux-gnu-gcc", arch.qemu_name()))
-            .env(format!("{variable}_RUSTFLAGS"), FLAGS)
-            .env_remove("RUSTFLAGS")
-    };
-    let with_toolchain = || {
-        cmd("cargo", ARGS.into_iter().chain(["--target", target]))
-            .dir(&context.root)
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-    };
-    if compiler != Compiler::Native {
-        setup::ensure_packages(context, &linker_packages(arch))?;
+    let with_toolchain =
+        || cmd("cargo", ARGS.into_iter().chain(["--target", target])).dir(&context.root);
+    if compiler == Compiler::Native {
+        return compiled_paths::hide(with_toolchain(), &FLAGS, None);
     }
-    Ok(match compiler {
-        Compiler::Native => with_toolchain().env("RUSTFLAGS", FLAGS),
-        Compiler::Linked => linked(with_toolchain()),
+    setup::ensure_packages(context, &linker_packages(arch))?;
+    let (command, at) = match compiler {
         Compiler::Unpacked => {
             let unpacked = CrossCompiler::ready(context)?;
-            linked(unpacked.command(context, unpacked.cargo(), target, &ARGS))
+            let command = unpacked.command(context, unpacked.cargo(), target, &ARGS);
+            (command, Some(unpacked.root().to_owned()))
         }
-    })
+        _ => (with_toolchain(), None),
+    };
+    let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+    let command = command.env(variable, format!("{}-linux-gnu-gcc", arch.qemu_name()));
+    compiled_paths::hide(command, &FLAGS, at.as_deref())
 }
 
 fn compiler(arch: Arch) -> Compiler {

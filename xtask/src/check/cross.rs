@@ -93,6 +93,8 @@ impl Tools {
         };
         self.compiler
             .command(context, program, target, args)
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env("PATH", path)
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
             .env("CARGO_TARGET_DIR", &self.target_dir)
