@@ -311,10 +311,14 @@ pub fn configure(
 /// What mmdebstrap makes for apt and dpkg.
 const OF_APT: [&str; 5] = ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt", "var/lib/dpkg"];
 
-/// The hook that unpacks `BASE_TAR`.
+/// The hook that unpacks `BASE_TAR`, without devices: only root makes those, and the tools mount their
+/// own while they run.
 fn unpack_base(repository: &Path) -> String {
     let from = quote(&repository.to_string_lossy());
-    format!("tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' -xpf {from}/{BASE_TAR}")
+    format!(
+        "tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' --exclude='./dev/*' \
+         -xpf {from}/{BASE_TAR}"
+    )
 }
 
 /// How every command line begins.
