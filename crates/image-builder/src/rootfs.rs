@@ -205,6 +205,22 @@ pub fn lay_out(
     Ok(())
 }
 
+/// Lets every user read the repository, whatever umask it was written under: in a user namespace with
+/// a range of ids the programs are not its writer.
+pub fn share(repository: &Path) -> Result<(), Error> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        for entry in fs::read_dir(repository)? {
+            fs::set_permissions(entry?.path(), std::fs::Permissions::from_mode(0o644))?;
+        }
+        fs::set_permissions(repository, std::fs::Permissions::from_mode(0o755))?;
+    }
+    #[cfg(not(unix))]
+    let _ = repository;
+    Ok(())
+}
+
 /// The command that makes `tar` from the repository in `repository`.
 pub fn install(
     tier: &Tier,

@@ -184,23 +184,11 @@ impl Baker<'_> {
         let means = rootfs::Means { way, runner: emulator::runner(self.context, self.arch)? };
         self.context.ui.line(&format!("    root file system: {}", means.describe()));
         let folder = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
-        share(folder.path())?;
-        step.run(make(folder.path(), &means)?).map_err(|error| match way.hint() {
+        let command = make(folder.path(), &means)?;
+        rootfs::share(folder.path())?;
+        step.run(command).map_err(|error| match way.hint() {
             None => error,
             Some(hint) => hinted(format!("{error:#}"), hint),
         })
     }
-}
-
-/// Lets the ids of a user namespace read a folder.
-#[cfg(unix)]
-fn share(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn share(_folder: &Path) -> Result<()> {
-    Ok(())
 }

@@ -14,7 +14,6 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
-use std::path::Path;
 
 /// The lock of packages that answers the recipe, the old one if it does, with every package in the
 /// pool. Without packages nothing is asked of a mirror.
@@ -73,9 +72,9 @@ pub(super) fn install(
     let means = Means { way: rootfs::way(options.ownership), runner: Runner::ready(arch)? };
     (options.say)(&format!("Installing ({})", means.describe()));
     let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
-    share(repository.path())?;
     rootfs::lay_out(&lock.package, recipe, arch, &pool(options)?, repository.path())?;
     below.write_tar(&repository.path().join(rootfs::BASE_TAR))?;
+    rootfs::share(repository.path())?;
     let tar = repository.path().join("installed.tar");
     let made = tempfile::NamedTempFile::new()?;
     let all = Tier::whole(lock, recipe);
@@ -128,15 +127,4 @@ pub(super) fn run(command: duct::Expression, program: &str) -> Result<(), Error>
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let start = printed.char_indices().rev().nth(SHOWN).map_or(0, |(at, _)| at);
     Err(failed(std::io::Error::other(printed[start..].trim().to_owned())))
-}
-
-/// Lets the ids of a user namespace read a folder.
-fn share(folder: &Path) -> Result<(), Error> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-    }
-    let _ = folder;
-    Ok(())
 }
