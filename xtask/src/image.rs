@@ -26,19 +26,22 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Explain how two images differ, by package and by file.
+    /// Explain how two images differ: packages with their versions, files with kind, mode, owner,
+    /// size in bytes, package, and what of these changed. Exits with 0 whether or not they differ.
     Diff(DiffArgs),
 }
 
 #[derive(clap::Args)]
 struct DiffArgs {
-    /// An image: a wheel, a qcow2 disk, a folder, or the name of one that is installed or in dist/.
+    /// The image before: a wheel, a qcow2 disk, the folder of an image or a save, or the name of an
+    /// image in dist/ or installed, such as debian or, of the other architecture, debian-arm64. Whose a
+    /// file is, wheels and installed images say.
     a: String,
 
-    /// The other one.
+    /// The image after, named in the same way.
     b: String,
 
-    /// Print JSON.
+    /// Print JSON: `packages`, `files`, and whether the two are the `same`.
     #[arg(long)]
     json: bool,
 }
@@ -129,18 +132,18 @@ fn is_inside(name: &str) -> bool {
 
 /// The disks of an unpacked wheel: its own, or those of the image below an overlay and its own.
 fn disks_of_wheel(folder: &Path, search: &Search) -> Result<Vec<PathBuf>> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            let found = runtime_locator::find_image(search, &path.to_string_lossy(), None)
-                .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
-            return Ok(found.chain);
-        }
-        if path.extension().is_some_and(|suffix| suffix == "qcow2") {
-            return Ok(vec![path]);
-        }
+    let paths: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    // A base with defaults has a manifest too, in a folder of its own.
+    let is_disk = |path: &&PathBuf| path.extension().is_some_and(|suffix| suffix == "qcow2");
+    if let Some(disk) = paths.iter().find(is_disk) {
+        return Ok(vec![disk.clone()]);
     }
-    anyhow::bail!("The wheel holds no disk of an image")
+    let overlay = paths.iter().find(|path| path.is_dir());
+    let overlay = overlay.context("The wheel holds no disk of an image")?;
+    let found = runtime_locator::find_image(search, &overlay.to_string_lossy(), None)
+        .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
+    Ok(found.chain)
 }
 
 /// The bill of materials of the installed package that holds a disk.

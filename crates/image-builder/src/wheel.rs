@@ -11,7 +11,7 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
-use package_layout::image;
+use package_layout::{image, manifest::Manifest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -282,6 +282,14 @@ pub fn spec(
         })
         .collect();
     let is_overlay = !files.iter().any(|(_, name)| name.ends_with(INITRD));
+    // An overlay's manifest is among its files. Of a base there is one to hold its defaults: this
+    // folder is the image's own, as one with the files of several images is not.
+    let config = recipe.body.defaults.config();
+    if !is_overlay && !config.is_empty() {
+        let manifest = Manifest::new(config, arch.qemu_name()).to_json();
+        let place = format!("{folder}/{}", image::MANIFEST_FILE);
+        contents.push(WheelFile::deflated(place, Source::Bytes(manifest.into_bytes())));
+    }
     let module = if is_overlay { OVERLAY_MODULE } else { MODULE };
     let module =
         module.replace("IMAGE_NAME", &recipe.name).replace("IMAGE_VERSION", &recipe.body.version);

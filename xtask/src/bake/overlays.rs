@@ -9,7 +9,7 @@ use anyhow::Result;
 use fs_err as fs;
 use image_builder::{assemble, disk, ext4, qcow2, tree::Tree};
 use package_layout::manifest::{BaseDisk, Manifest};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A finished image as the layer below another.
@@ -69,16 +69,9 @@ impl Baker<'_> {
 
     /// The manifest: what the overlay lies on, and what a sandbox gets by default.
     fn manifest(&self, below: &Below) -> Result<String> {
-        let mut config = Map::new();
+        let mut config = self.recipe.body.defaults.config();
         if let Some(base) = &self.recipe.base {
             config.insert("image".to_owned(), Value::from(base.name.as_str()));
-        }
-        let defaults = &self.recipe.body.defaults;
-        if let Some(memory) = &defaults.memory {
-            config.insert("memory".to_owned(), Value::from(memory.as_str()));
-        }
-        if let Some(cpus) = defaults.cpus {
-            config.insert("cpus".to_owned(), Value::from(cpus.0));
         }
         let mut manifest = Manifest::new(config, self.arch.qemu_name());
         if let Some(disk) = below.chain.last() {

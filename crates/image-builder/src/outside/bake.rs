@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, assemble, disk, ext4, qcow2,
-    recipe::{Check, Recipe},
+    recipe::{Check, Defaults, Recipe},
     root,
     rootfs::Ownership,
     tree::Tree,
@@ -19,7 +19,7 @@ use package_layout::{
     image::{MANIFEST_FILE, Part, file_name, overlay_file},
     manifest::{BaseDisk, Manifest},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -62,8 +62,8 @@ pub struct Baked {
     pub images: PathBuf,
     /// The wheel.
     pub wheel: PathBuf,
-    /// The memory that the recipe gives a machine by default.
-    pub memory: Option<String>,
+    /// What the recipe gives a machine by default.
+    pub defaults: Defaults,
     /// The checks that must pass in a booted machine.
     pub checks: BTreeMap<String, Check>,
 }
@@ -129,7 +129,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     Ok(Baked {
         images: options.out.to_owned(),
         wheel: options.out.join(wheel),
-        memory: recipe.body.defaults.memory.as_ref().map(|memory| memory.as_str().to_owned()),
+        defaults: recipe.body.defaults.clone(),
         checks: recipe.body.checks.clone(),
         name: recipe.name,
     })
@@ -205,15 +205,8 @@ impl Maker<'_> {
     }
 
     fn manifest(&self, base_pin: &Pinned) -> String {
-        let defaults = &self.recipe.body.defaults;
-        let mut config = Map::new();
+        let mut config = self.recipe.body.defaults.config();
         config.insert("image".to_owned(), Value::from(self.base.name.as_str()));
-        if let Some(memory) = &defaults.memory {
-            config.insert("memory".to_owned(), Value::from(memory.as_str()));
-        }
-        if let Some(cpus) = defaults.cpus {
-            config.insert("cpus".to_owned(), Value::from(cpus.0));
-        }
         let mut manifest = Manifest::new(config, self.base.arch.qemu_name());
         let (file, sha256) = (base_pin.name.clone(), base_pin.sha256.clone());
         manifest.base_disk = Some(BaseDisk { file, sha256 });

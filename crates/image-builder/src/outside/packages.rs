@@ -14,6 +14,7 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
+use std::io;
 
 /// The lock of packages that answers the recipe, the old one if it does, with every package in the
 /// pool. Without packages nothing is asked of a mirror.
@@ -50,7 +51,8 @@ pub(super) fn lock(
         if !came.is_file() {
             outcome?;
             let packages = vec![format!("{} {}", package.name, package.version)];
-            return Err(Error::Gone { recipe: recipe.name.clone(), packages });
+            let (recipe, renewal) = (recipe.name.clone(), super::RENEWAL.to_owned());
+            return Err(Error::Gone { recipe, renewal, packages });
         }
         apt::checked_path(arriving.path(), package)?;
         fs::rename(came, apt::pool_path(&pool, package))?;
@@ -78,10 +80,16 @@ pub(super) fn install(
     let tar = repository.path().join("installed.tar");
     let made = tempfile::NamedTempFile::new()?;
     let all = Tier::whole(lock, recipe);
-    run(
+    let outcome = run(
         rootfs::install_over(&all, recipe, arch, &means, repository.path(), made.path()),
         "mmdebstrap",
-    )?;
+    );
+    outcome.map_err(|error| match error {
+        Error::Tool { source, .. } if source.kind() != io::ErrorKind::NotFound => {
+            Error::Installation { way: means.way, source }
+        }
+        other => other,
+    })?;
     fs::copy(made.path(), &tar)?;
     let mut tree = Tree::new(lock.source_date);
     tree.add_tar_file(&tar)?;

@@ -24,7 +24,7 @@ pub fn files(
     };
     let recipe = match ground {
         Ground::Image => fill(RECIPE),
-        Ground::Brought => fill(RECIPE).replace(AWAY, HERE),
+        Ground::Brought => fill(RECIPE.replace(AWAY, HERE).replace(ON_IMAGE, ON_ROOT).as_str()),
     };
     vec![
         ("recipe.toml", recipe),
@@ -68,6 +68,15 @@ source = "motd"
 # id = 1001
 # shell = "/bin/sh"
 
+# Programs out of a Python wheel, for what the distribution has no package of; they go to
+# /usr/local/bin.
+# [[wheel]]
+# name = "tool"
+# version = "1.2.3"
+# licence = "MIT"                    # an SPDX expression
+# programs = ["tool"]
+# sha256.amd64 = "0123..."           # of the wheel
+
 # What must hold in the booted image, or the bake fails.
 [checks.motd]
 run = "cat /etc/motd"
@@ -81,6 +90,10 @@ prints = "IMAGE_NAME"
 # [disk]
 # size = "4G"
 "#;
+
+/// What the image is, for either ground.
+const ON_IMAGE: &str = "BASE_NAME, and what stands here on top of it.";
+const ON_ROOT: &str = "a root file system that you bring, with the kernel and agent of BASE_NAME.";
 
 /// The lines for a root file system, as they stand in `RECIPE`, and as they take effect.
 const AWAY: &str = "\
@@ -103,8 +116,8 @@ pip install dist/*.whl      # then: quicksand run IMAGE_NAME
 file system, so that the same lock gives the same bytes; commit it. `quicksand dev bake --update` renews it.
 
 The base must be installed (`quicksand install BASE_NAME`), and QEMU too for the proof by boot. Packages and commands
-need Linux with apt, mmdebstrap and uidmap; files, links, users and a root file system of your own are baked
-anywhere.
+need Linux with apt, mmdebstrap and uidmap, and programs of Python wheels a Python 3 with pip; files, links, users and a
+root file system of your own are baked anywhere.
 ";
 
 #[cfg(test)]
@@ -125,6 +138,7 @@ mod tests {
     fn a_root_file_system_takes_the_place_of_the_bases_files_where_it_is_asked_for() {
         let recipe = |ground| files("tools", "debian", "13", ground).remove(0).1;
         assert!(recipe(Ground::Brought).contains("\n[root]\ntar = \"rootfs.tar\""));
+        assert!(recipe(Ground::Brought).contains("kernel and agent of debian.\n"));
         assert!(!recipe(Ground::Image).contains("\n[root]"));
     }
 }

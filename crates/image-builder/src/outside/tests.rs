@@ -118,11 +118,12 @@ fn a_new_folder_bakes_an_overlay_as_it_is() {
     bake_in(&folder, &base, true).unwrap();
 }
 
-/// The bill of materials and the licences of a wheel, as one text.
+/// The bill of materials, the licences and the manifest of a wheel, as one text.
 fn papers(wheel: &Path) -> String {
     let mut text = String::new();
     wheel_retag::read_entries(wheel, |name, _, reader| {
-        if name.ends_with(".cdx.json") || name.ends_with("COPYRIGHT-packages.txt") {
+        let is_manifest = name == "quicksand_mine/images/manifest.json";
+        if is_manifest || name.ends_with(".cdx.json") || name.ends_with("COPYRIGHT-packages.txt") {
             reader.read_to_string(&mut text)?;
         }
         Ok(())
@@ -165,10 +166,17 @@ fn programs_of_a_wheel_are_fetched_once_and_are_in_image_bill_and_licences() {
     }
     assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
 
-    // What was fetched once is there without pip and gives the same bytes, but not when it changed.
+    // The same from a fragment beside the recipe, without pip, and the same bytes.
+    fs::create_dir(folder.join("fragments")).unwrap();
     let first = fs::read(&baked.wheel).unwrap();
+    let fragment = format!("[[{}", good.split_once("[[").unwrap().1);
+    fs::write(folder.join("fragments/tool.toml"), fragment).unwrap();
+    project(scratch.path(), "base = \"base\"\nsummary = \"x\"\ninclude = [\"tool\"]\n");
     bake_in(&folder, &base, false).unwrap();
     assert!(fs::read(&baked.wheel).unwrap() == first);
+    project(scratch.path(), &good);
+
+    // What was fetched once is there without pip, and not when it changed.
     let kept = folder.join(format!("cache/packages/{pinned}.whl"));
     fs::write(&kept, "else").unwrap();
     assert!(matches!(bake_in(&folder, &base, false), Err(Error::WrongHash { .. })));
@@ -199,7 +207,8 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
     let scratch = tempfile::tempdir().unwrap();
     let base = base(scratch.path());
     let recipe = "base = \"base\"\nversion = \"1\"\nsummary = \"x\"\n[root]\ntar = \"r.tar\"\n\
-        [disk]\nsize = \"64M\"\n[[file]]\npath = \"/etc/mine\"\ntext = \"x\"\n";
+        [disk]\nsize = \"64M\"\n[defaults]\nmemory = \"768M\"\ncpus = 2\n\
+        [[file]]\npath = \"/etc/mine\"\ntext = \"x\"\n";
     let folder = project(scratch.path(), recipe);
     let mut brought = Tree::new(2000);
     brought.put("bin/sh", Node::file(*b"sh", 0o755, 1500)).unwrap();
@@ -227,6 +236,8 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
         "/lib/modules/6.1/x.ko",
         "initrd:/init",
         "LicenseRef-mine",
+        "\"memory\": \"768M\"",
+        "\"cpus\": 2",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

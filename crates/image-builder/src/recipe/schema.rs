@@ -8,6 +8,7 @@ use super::{
     },
 };
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use toml::Spanned;
 
@@ -165,6 +166,15 @@ pub struct Defaults {
     pub memory: Option<Memory>,
     /// The number of its processors.
     pub cpus: Option<Cpus>,
+}
+
+impl Defaults {
+    /// The same as options of a sandbox, as a manifest holds them.
+    pub fn config(&self) -> Map<String, Value> {
+        let memory = self.memory.as_ref().map(|memory| ("memory", Value::from(memory.as_str())));
+        let cpus = self.cpus.map(|cpus| ("cpus", Value::from(cpus.0)));
+        memory.into_iter().chain(cpus).map(|(name, value)| (name.to_owned(), value)).collect()
+    }
 }
 
 /// A command that shows, in a booted machine, that the image is what it should be.

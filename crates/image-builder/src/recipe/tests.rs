@@ -324,3 +324,25 @@ fn the_recipes_of_this_repository_are_sound() {
         }
     }
 }
+
+#[test]
+fn the_recipes_of_the_documentation_are_sound() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = fs::read_to_string(root.join("recipes/README.md")).unwrap();
+    let blocks: Vec<String> = page
+        .split("```toml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap().replace("d7f459fe...", &"d7".repeat(32)))
+        .collect();
+    let recipes = root.join("recipes");
+    let whole = parse(&blocks[0], &recipes.join("new/recipe.toml"))
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(!whole.wheel.is_empty() && !whole.checks.is_empty() && !whole.links.is_empty());
+    let body = Recipe { name: "debian".to_owned(), folder: root, body: whole, base: None };
+    for block in &blocks[1..] {
+        // An installed image has no folder of recipes: fragments are beside the recipe then.
+        parse_on(block, &recipes.join("recipe.toml"), &body)
+            .unwrap_or_else(|error| panic!("{error}: {block}"));
+    }
+    assert!(blocks.len() > 2);
+}

@@ -8,17 +8,22 @@ use image_builder::{
 };
 use runtime_locator::Search;
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
+
+/// The memory of a machine whose recipe names none.
+const MEMORY: &str = "512M";
 
 /// Boots the image and gives the report.
 pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure> {
     let failed = |error: &sandbox::Error| Failure::task(error);
+    let defaults = &baked.defaults;
     let config = SandboxConfig::from_value(json!({
         "image": baked.name,
         "arch": arch.image_name(),
         "accel": "auto",
-        "memory": baked.memory.as_deref().unwrap_or("512M"),
+        "memory": defaults.memory.as_ref().map_or(MEMORY, |memory| memory.as_str()),
+        "cpus": defaults.cpus.map_or(1, |cpus| cpus.0),
     }))
     .map_err(|error| failed(&error))?;
     let machine = Sandbox::new(config).with_locator(search);
@@ -45,14 +50,25 @@ pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure
     }
     let checks: Value = outcome?
         .into_iter()
-        .map(|(name, time)| (name, Value::from(time.as_secs_f64())))
-        .collect::<serde_json::Map<_, _>>()
+        .map(|(name, time)| (name, seconds(time)))
+        .collect::<Map<_, _>>()
         .into();
+    let marks: Map<String, Value> =
+        timing.guest_marks.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect();
     Ok(json!({
         "image": baked.name,
         "arch": arch.image_name(),
         "accelerator": accelerator,
         "checks_seconds": checks,
-        "boot_seconds": {"ready": timing.boot.as_secs_f64(), "guest": timing.guest_marks},
+        "boot_seconds": {
+            "launch": seconds(timing.launch),
+            "ready": seconds(timing.boot),
+            "guest": marks,
+        },
     }))
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> Value {
+    Value::from((time.as_secs_f64() * 1000.0).round() / 1000.0)
 }
