@@ -31,24 +31,35 @@ use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
 use std::path::{Path, PathBuf};
 pub use usual::{repository, usual};
 
+/// What `--help` says at the end.
+const NOTES: &str = "\
+Needs neither Docker nor root. Prints the wheel's path; what happens is told on stderr. Exits with 1 when
+a stage or a check of the recipe failed, with 2 when the command line is wrong. Recipes, locks and
+mirrors: recipes/README.md";
+
 #[derive(clap::Args)]
+#[command(after_help = NOTES)]
 pub struct Args {
-    /// The image: a folder of recipes/.
+    /// The image: a folder of recipes/, such as debian.
     name: String,
 
-    /// The architecture of the machine, amd64 or arm64; this host's unless given.
+    /// The architecture of the machine: amd64 (also x86_64) or arm64 (also aarch64); this host's
+    /// unless given. Another one is compiled for, installed and booted by emulation.
     #[arg(long)]
     arch: Option<Arch>,
 
-    /// Where the kernel, initrd, disk and wheel are written; dist/ unless given.
+    /// Where the image's files, its wheel and the report NAME-VERSION-ARCH.json are written; dist/
+    /// unless given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Make every stage anew (packages that were fetched before are still used).
+    /// Make every stage anew, and boot again to prove it (packages and wheels that were fetched
+    /// before are still used).
     #[arg(long)]
     no_cache: bool,
 
-    /// Renew the lock: choose the mirror's newest packages, and print what changed.
+    /// Renew recipe.lock of this image: choose the mirror's newest packages, and print what changed.
+    /// The image that an overlay lies on keeps its own.
     #[arg(long)]
     update: bool,
 
@@ -61,12 +72,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     import_cache: Option<PathBuf>,
 
-    /// Do not boot the image at the end to prove it.
+    /// Do not boot the image at the end to prove it; then the recipe's checks are not run.
     #[arg(long)]
     no_boot: bool,
 
     /// Where the owners of files are kept while packages are installed: `disk` (as root, or with a
-    /// range of ids in /etc/subuid) or `map` (neither is needed). Whichever is possible unless given.
+    /// range of ids in /etc/subuid) or `map` (neither is needed, and it is slower). Unless given, the
+    /// disk where that is possible. The image is the same.
     #[arg(long, value_name = "disk|map")]
     ownership: Option<Ownership>,
 

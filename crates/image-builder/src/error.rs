@@ -1,5 +1,6 @@
 //! What can go wrong while an image is made, and what to do about it.
 
+use crate::rootfs::Way;
 use std::path::PathBuf;
 
 /// A failure of a bake.
@@ -60,6 +61,8 @@ pub enum Error {
     Gone {
         /// The recipe's name.
         recipe: String,
+        /// The command that renews its lock.
+        renewal: String,
         /// `name version` of each.
         packages: Vec<String>,
     },
@@ -119,6 +122,14 @@ pub enum Error {
         /// Its name.
         program: String,
         /// Why.
+        source: std::io::Error,
+    },
+    /// Packages could not be installed, or a command of the recipe failed.
+    #[error("Failed to install the packages or run the commands, {}", way.describe())]
+    Installation {
+        /// How it was tried.
+        way: Way,
+        /// What the tool said at the end.
         source: std::io::Error,
     },
     /// An image whose programs this host cannot run.
@@ -442,9 +453,10 @@ impl Error {
             Self::BadLock { path, .. } | Self::LockVersion { path, .. } => {
                 Some(format!("bake with --update to write `{}` anew", path.display()))
             }
-            Self::Gone { recipe, .. } => Some(format!(
-                "mirrors drop old versions; renew the lock with: cargo xtask bake {recipe} --update"
-            )),
+            Self::Gone { renewal, .. } => {
+                Some(format!("mirrors drop old versions; renew the lock with: {renewal}"))
+            }
+            Self::Installation { way, .. } => way.hint().map(str::to_owned),
             Self::WrongHash { path, .. } => Some(format!(
                 "delete `{}` and bake again; if it comes back, distrust the mirror",
                 path.display()

@@ -33,6 +33,8 @@ use std::{
 pub const RECIPE: &str = "recipe.toml";
 /// The lock beside it.
 pub const LOCK: &str = "recipe.lock";
+/// What renews the lock.
+const RENEWAL: &str = "quicksand dev bake --update";
 
 /// An installed image to bake on.
 #[derive(Clone, Debug)]

@@ -153,8 +153,9 @@ mod tests {
         let gone = take_in(&wanted, arrived.path(), pool.path()).unwrap();
         assert_eq!(gone, ["less 1"]);
         assert_eq!(missing(&lock, pool.path()).len(), 1);
-        let error = Error::Gone { recipe: "debian".to_owned(), packages: gone };
+        let (recipe, renewal) = ("debian".to_owned(), "bake debian --update".to_owned());
+        let error = Error::Gone { recipe, renewal, packages: gone };
         assert!(error.to_string().contains("less 1"), "{error}");
-        assert!(error.hint().unwrap().contains("cargo xtask bake debian --update"));
+        assert!(error.hint().unwrap().ends_with("renew the lock with: bake debian --update"));
     }
 }

@@ -194,7 +194,10 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
         if gone.is_empty() {
             Ok(())
         } else {
-            Err(Error::Gone { recipe: recipe.name.clone(), packages: gone }.into())
+            let name = recipe.name.clone();
+            let renewal =
+                format!("cargo xtask bake {name} --arch {} --update", wanted.arch.image_name());
+            Err(Error::Gone { recipe: name, renewal, packages: gone }.into())
         }
     })
 }

@@ -9,21 +9,28 @@ pub struct DevArgs {
     pub action: DevAction,
 }
 
+/// What the help of `dev bake` says at the end.
+const BAKE_NOTES: &str = "\
+Prints the wheel's path, and tells on stderr what it does. Exits with 1 when something failed, such as a check of the recipe, \
+and with 2 when the command line is wrong. Packages and commands need Linux with apt, mmdebstrap and uidmap; [[wheel]] needs a \
+Python 3 with pip. What was fetched is kept in the user's cache, and not asked for again.";
+
 /// What to do about images of one's own.
 #[derive(Debug, Subcommand)]
 pub enum DevAction {
     /// Make a folder with a recipe to edit, for an image on an installed one
     NewImage(NewImageArgs),
-    /// The same by kind: an overlay on an installed image, or a base on a root file system of your own
+    /// The same by kind: an overlay on an installed image, or a base from a root file system of your own
     Scaffold(ScaffoldArgs),
     /// Bake the recipe in a folder, boot the image to prove it, and pack its wheel
+    #[command(after_help = BAKE_NOTES)]
     Bake(BakeArgs),
 }
 
 /// The options of `quicksand dev new-image`.
 #[derive(Debug, Args)]
 pub struct NewImageArgs {
-    /// The image's name: lower-case words of letters and digits, joined by dashes
+    /// The image's name: lower-case words of letters and digits, joined by dashes, as in my-tools
     pub name: String,
 
     /// The installed image that it lies on
@@ -42,7 +49,7 @@ pub struct ScaffoldArgs {
     #[arg(value_enum)]
     pub kind: ScaffoldKind,
 
-    /// The image's name: lower-case words of letters and digits, joined by dashes
+    /// The image's name: lower-case words of letters and digits, joined by dashes, as in my-tools
     pub name: String,
 
     /// The installed image that it lies on, or whose kernel and agent a base gets
@@ -73,11 +80,11 @@ impl ScaffoldArgs {
 /// The options of `quicksand dev bake`.
 #[derive(Debug, Args)]
 pub struct BakeArgs {
-    /// The folder with recipe.toml
+    /// The folder with recipe.toml, whose name is the image's
     #[arg(default_value = ".")]
     pub dir: std::path::PathBuf,
 
-    /// Where the image's files and its wheel are written [default: DIR/dist]
+    /// Where the image's files, its wheel and the report of the boot are written [default: DIR/dist]
     #[arg(long, value_name = "DIR")]
     pub out: Option<std::path::PathBuf>,
 
@@ -89,13 +96,13 @@ pub struct BakeArgs {
     #[arg(long)]
     pub update: bool,
 
-    /// Do not boot the image to prove it
+    /// Do not boot the image to prove it; then the recipe's checks are not run
     #[arg(long)]
     pub no_boot: bool,
 
     /// Where the owners of files are kept while packages are installed: on disk (as root, or with a
-    /// range of ids in /etc/subuid) or in a map (neither is needed) [default: whichever is possible,
-    /// on disk rather than in a map]
+    /// range of ids in /etc/subuid) or in a map (neither is needed, and it is slower) [default: the
+    /// disk where that is possible]
     #[arg(long, value_name = "disk|map")]
     pub ownership: Option<image_builder::rootfs::Ownership>,
 }
