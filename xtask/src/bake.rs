@@ -33,9 +33,8 @@ pub use usual::{repository, usual};
 
 /// What `--help` says at the end.
 const NOTES: &str = "\
-Needs neither Docker nor root. Prints the wheel's path; what happens is told on stderr. Exits with 1 when
-a stage or a check of the recipe failed, with 2 when the command line is wrong. Recipes, locks and
-mirrors: recipes/README.md";
+Needs neither Docker nor root. Prints the wheel's path, and tells on stderr what it does. Exits with 1 when a stage or a check \
+of the recipe failed, and with 2 when the command line is wrong. Recipes, locks and mirrors: recipes/README.md";
 
 #[derive(clap::Args)]
 #[command(after_help = NOTES)]

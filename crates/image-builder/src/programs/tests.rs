@@ -7,6 +7,10 @@ use wheel_retag::{Source, WheelFile, WheelSpec, WheelTag};
 /// Writes the wheel `a-tool` of a version, with the programs `tool` and `other`, and gives what a
 /// recipe says of it.
 pub(crate) fn made(folder: &Path, version: &str) -> Wheel {
+    made_for("manylinux_2_17_x86_64", folder, version)
+}
+
+fn made_for(platform: &str, folder: &Path, version: &str) -> Wheel {
     let script = |name: &str| {
         let path = format!("a_tool-{version}.data/scripts/{name}");
         let text = format!("#!/bin/sh\necho {name} {version}\n");
@@ -15,7 +19,7 @@ pub(crate) fn made(folder: &Path, version: &str) -> Wheel {
     let spec = WheelSpec {
         name: "a-tool".to_owned(),
         version: version.to_owned(),
-        tag: WheelTag::new("py3", "none", ["manylinux_2_17_x86_64"]),
+        tag: WheelTag::new("py3", "none", [platform]),
         files: vec![script("tool"), script("other")],
         licenses: vec![("LICENSE".to_owned(), b"its terms".to_vec())],
         ..WheelSpec::default()
@@ -80,7 +84,9 @@ fn a_wheel_is_fetched_checked_and_kept_by_its_digest() {
     let pool = tempfile::tempdir().unwrap();
     let arrive = |wheel: &Wheel| {
         let arriving = tempfile::tempdir_in(pool.path()).unwrap();
-        let outcome = fetch(python.as_os_str(), wheel, Arch::Amd64, arriving.path())
+        let distribution = DistributionName::Debian;
+        let into = arriving.path();
+        let outcome = fetch(python.as_os_str(), wheel, distribution, Arch::Amd64, into)
             .stdout_null()
             .stderr_null()
             .run();
@@ -101,4 +107,35 @@ fn a_wheel_is_fetched_checked_and_kept_by_its_digest() {
     assert!(error.hint().unwrap().contains("distrust"));
     wheel.version = "3".to_owned();
     arrive(&wheel).unwrap_err();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_wheel_is_fetched_for_the_c_library_of_the_distribution() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(python) = python(folder.path()) else { return };
+    for (platform, version) in [
+        ("manylinux1_x86_64", "1"),
+        ("manylinux_2_28_x86_64", "2"),
+        ("musllinux_1_2_x86_64", "3"),
+        ("any", "4"),
+        ("macosx_11_0_x86_64", "5"),
+    ] {
+        made_for(platform, folder.path(), version);
+    }
+    let digests = BTreeMap::new();
+    let (licence, name) = ("MIT".to_owned(), "a-tool".to_owned());
+    let mut wheel =
+        Wheel { name, version: String::new(), licence, programs: vec![], sha256: digests };
+    let mut fits = |distribution, versions: &str| {
+        for version in ["1", "2", "3", "4", "5"] {
+            wheel.version = version.to_owned();
+            let into = tempfile::tempdir().unwrap();
+            let command = fetch(python.as_os_str(), &wheel, distribution, Arch::Amd64, into.path());
+            let is_there = command.stdout_null().stderr_null().run().is_ok();
+            assert_eq!(is_there, versions.contains(version), "{distribution:?} {version}");
+        }
+    };
+    fits(DistributionName::Debian, "124");
+    fits(DistributionName::Alpine, "34");
 }

@@ -237,6 +237,9 @@ fn add(
             let known = fragments(recipes);
             let hint = match crate::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
+                None if known.is_empty() => {
+                    format!("there are none; one would be {}", path.display())
+                }
                 None => format!("there are: {}", known.join(", ")),
             };
             return Err(source.error(at, format!("no fragment is called `{name}`"), Some(&hint)));

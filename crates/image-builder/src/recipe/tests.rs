@@ -207,7 +207,7 @@ fn faults_of_fragments_are_named_where_they_stand() {
     let with = |line: &str| format!("include = [\"x\"]\n{GOOD}{line}");
     let (message, hint) = refusal(&[("test/recipe.toml", &with(""))], "test");
     assert!(message.starts_with("test/recipe.toml:1:12: no fragment is called `x`"), "{message}");
-    assert_eq!(hint.unwrap(), "there are: ");
+    assert!(hint.unwrap().ends_with("/fragments/x.toml"));
     let check = |fragment: &str, expect: &str| {
         let files = [("fragments/x.toml", fragment), ("test/recipe.toml", &with(""))];
         let (message, _) = refusal(&files, "test");
