@@ -172,7 +172,7 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
         let names: Vec<&str> = missing.iter().map(|package| package.name.as_str()).collect();
         return Err(hinted(
             format!("Packages of `{}` are not in the cache: {}", recipe.name, names.join(", ")),
-            "run once without --offline",
+            "run once without --offline, or take them with --import-cache from where they were exported",
         ));
     }
     let manager = manager(wanted)?;

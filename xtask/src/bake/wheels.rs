@@ -79,7 +79,7 @@ impl Supply<'_> {
         if context.offline {
             return Err(hinted(
                 format!("The wheel `{name}` {version} is not in the cache"),
-                "run once without --offline, or take it from another host's --export-cache",
+                "run once without --offline, or take it with --import-cache from where it was exported",
             ));
         }
         let python = setup::python_tools(context, TOOLS)?.join("python");
