@@ -5,6 +5,7 @@
 //! know about file systems on disk or about recipes.
 
 mod path;
+mod sparse;
 mod tar;
 
 use crate::Error;

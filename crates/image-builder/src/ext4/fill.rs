@@ -81,6 +81,9 @@ pub(super) fn update(
         if let (Some(earlier), Some(node)) = (before.get(path), after.get(path)) {
             filler.set_attributes(path, earlier, node)?;
             touched.insert(path.clone());
+            if std::str::from_utf8(path).is_err() {
+                touched.extend([TreePath::new(), split(path).0.to_vec()]);
+            }
         }
     }
     for (path, target) in links {
@@ -156,8 +159,12 @@ impl<'a> Filler<'a> {
         if node.uid != 0 || node.gid != 0 {
             volume.apply_chown_ino(inode, node.uid, node.gid).map_err(named)?;
         }
-        for (attribute, value) in &node.xattrs {
-            volume.apply_setxattr(&absolute(path), attribute, value).map_err(named)?;
+        if !node.xattrs.is_empty() {
+            self.as_text(path, |place| {
+                node.xattrs.iter().try_for_each(|(attribute, value)| {
+                    volume.apply_setxattr(place, attribute, value)
+                })
+            })?;
         }
         self.inodes.insert(path.clone(), inode);
         Ok(())
@@ -228,15 +235,36 @@ impl<'a> Filler<'a> {
         if !matches!(node.kind, Kind::Symlink(_)) {
             self.volume.apply_chmod_ino(inode, node.mode).map_err(named)?;
         }
-        for attribute in earlier.xattrs.keys().filter(|name| !node.xattrs.contains_key(*name)) {
-            self.volume.apply_removexattr(&absolute(path), attribute).map_err(named)?;
+        if earlier.xattrs == node.xattrs {
+            return Ok(());
         }
-        for (attribute, value) in &node.xattrs {
-            if earlier.xattrs.get(attribute) != Some(value) {
-                self.volume.apply_setxattr(&absolute(path), attribute, value).map_err(named)?;
-            }
+        let volume = self.volume;
+        self.as_text(path, |place| {
+            let mut gone = earlier.xattrs.keys().filter(|name| !node.xattrs.contains_key(*name));
+            gone.try_for_each(|attribute| volume.apply_removexattr(place, attribute))?;
+            let mut new =
+                node.xattrs.iter().filter(|(name, value)| earlier.xattrs.get(*name) != Some(value));
+            new.try_for_each(|(attribute, value)| volume.apply_setxattr(place, attribute, value))
+        })
+    }
+
+    /// Does something that the crate does by names of text alone. An entry that is called otherwise
+    /// gets such a name meanwhile.
+    fn as_text(
+        &mut self,
+        path: &[u8],
+        work: impl Fn(&str) -> fs_ext4::Result<()>,
+    ) -> Result<(), Error> {
+        const MEANWHILE: &[u8] = b".quicksand-meanwhile";
+        let named = |source| Error::Ext4 { path: display(path), source };
+        if let Ok(text) = std::str::from_utf8(path) {
+            return work(&format!("/{text}")).map_err(named);
         }
-        Ok(())
+        let (folder, name) = split(path);
+        let (parent, volume) = (self.inode(folder)?, self.volume);
+        volume.apply_rename_at(parent, name, ROOT_INODE, MEANWHILE, false).map_err(named)?;
+        work(&format!("/{}", display(MEANWHILE))).map_err(named)?;
+        volume.apply_rename_at(ROOT_INODE, MEANWHILE, parent, name, false).map_err(named)
     }
 
     fn remove(&mut self, path: &[u8], is_folder: bool) -> Result<(), Error> {
@@ -267,10 +295,6 @@ impl<'a> Filler<'a> {
             .apply_utimens_ino(inode, node.mtime, 0, node.mtime, 0)
             .map_err(|source| Error::Ext4 { path: display(path), source })
     }
-}
-
-fn absolute(path: &[u8]) -> String {
-    format!("/{}", display(path))
 }
 
 fn display(path: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Trees out of tars and into them.
 
-use super::{Content, Kind, Node, Tree, normal};
+use super::{Content, Kind, Node, Tree, normal, sparse};
 use crate::Error;
 use fs_err as fs;
 use std::{
@@ -44,23 +44,30 @@ impl Tree {
         is_wanted: &dyn Fn(&[u8]) -> bool,
         mut content: impl FnMut(&Position, &mut dyn Read) -> Result<Content, Error>,
     ) -> Result<(), Error> {
+        // A few bytes of a tar can tell of any number in a file with holes.
+        let mut left = sparse::MAX_BYTES;
         let mut archive = tar::Archive::new(reader);
         for entry in archive.entries()? {
             let mut entry = entry?;
-            let path = entry.path_bytes().into_owned();
-            if !is_wanted(&path) {
-                continue;
-            }
+            let mut path = entry.path_bytes().into_owned();
             let mut xattrs = BTreeMap::new();
+            let mut holes = sparse::Told::default();
             if let Some(extensions) = entry.pax_extensions()? {
                 for extension in extensions {
                     let extension = extension?;
-                    if let Ok(key) = extension.key()
-                        && let Some(name) = key.strip_prefix("SCHILY.xattr.")
-                    {
+                    let Ok(key) = extension.key() else { continue };
+                    if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
                         xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
+                    } else if let Some(name) = key.strip_prefix("GNU.sparse.") {
+                        holes.hear(name, extension.value_bytes());
                     }
                 }
+            }
+            if let Some(name) = &holes.name {
+                path.clone_from(name);
+            }
+            if !is_wanted(&path) {
+                continue;
             }
             let header = entry.header();
             let (mode, mtime) = (header.mode()? as u16 & 0o7777, header.mtime()? as i64);
@@ -82,6 +89,14 @@ impl Tree {
                 }
                 tar::EntryType::Fifo => Kind::Fifo,
                 tar::EntryType::XGlobalHeader => continue,
+                // What has holes is not in the tar as it is.
+                tar::EntryType::GNUSparse => {
+                    let bytes = sparse::read(&mut entry, &mut left)?;
+                    Kind::File(Content::Bytes(bytes.into()))
+                }
+                _ if holes.is_told() => {
+                    Kind::File(Content::Bytes(holes.fill(&mut entry, &mut left)?.into()))
+                }
                 _ => {
                     let position =
                         Position { start: entry.raw_file_position(), length: entry.size() };
@@ -113,8 +128,7 @@ impl Tree {
                     xattrs.iter().map(|(name, value)| (name.as_str(), *value)),
                 )?;
             }
-            // Names are bytes here, and text on the hosts that a path type knows no bytes on.
-            let place = String::from_utf8_lossy(place).into_owned();
+            let place = host_path(place);
             let mut device = |kind, major, minor| -> Result<(), Error> {
                 header.set_entry_type(kind);
                 header.set_device_major(major)?;
@@ -134,8 +148,11 @@ impl Tree {
                     } else {
                         tar::EntryType::Link
                     });
-                    let target = String::from_utf8_lossy(target).into_owned();
-                    builder.append_link(&mut header, place, target)?;
+                    // As it is where it fits: the packer would tidy `./x` and `a//b` up.
+                    match header.set_link_name_literal(target) {
+                        Ok(()) => builder.append_data(&mut header, place, std::io::empty())?,
+                        Err(_) => builder.append_link(&mut header, place, host_path(target))?,
+                    }
                     continue;
                 }
                 Kind::Folder => header.set_entry_type(tar::EntryType::Directory),
@@ -148,6 +165,17 @@ impl Tree {
         builder.into_inner()?.flush()?;
         Ok(())
     }
+}
+
+/// A path as the packer takes it. Names are bytes here, and text on hosts whose paths know no bytes.
+#[cfg(unix)]
+fn host_path(path: &[u8]) -> &Path {
+    Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(path))
+}
+
+#[cfg(not(unix))]
+fn host_path(path: &[u8]) -> std::path::PathBuf {
+    String::from_utf8_lossy(path).into_owned().into()
 }
 
 /// Where a member's bytes lie in a tar.

@@ -51,6 +51,15 @@ fn tree() -> Tree {
     pipe.kind = Kind::Fifo;
     tree.put("pipe", pipe).unwrap();
     tree.put("tmp", Node::folder(0o1777, 700)).unwrap();
+    // Names that are no text, with attributes, and two that would be one as text.
+    let mut odd = Node::file(*b"odd", 0o644, 800);
+    odd.xattrs.insert("user.x".to_owned(), b"1".to_vec());
+    tree.put_bytes(b"odd/caf\xe9", odd.clone()).unwrap();
+    tree.put_bytes(b"odd/caf\xe8", odd).unwrap();
+    let mut folder = Node::folder(0o755, 800);
+    folder.xattrs.insert("user.x".to_owned(), b"1".to_vec());
+    tree.put_bytes(b"odd/\xff", folder).unwrap();
+    tree.put_bytes(b"odd/\xff/in", Node::symlink(b"./a//caf\xe9".to_vec(), 800)).unwrap();
     tree
 }
 
@@ -78,6 +87,41 @@ fn what_was_written_is_read_back() {
         .unwrap();
     let found = ext4::read(ext4::build(&expected, &settings()).unwrap()).unwrap();
     let difference = image_builder::difference::between(&expected, &found).unwrap();
+    assert!(difference.is_empty(), "{difference:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_tar_gives_the_tree_that_it_was_written_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tree.tar");
+    let mut expected = tree();
+    expected
+        .put_bytes(
+            &[b"odd/".as_slice(), &[0xe9; 200]].concat(),
+            Node::symlink([&[b'/'; 2][..], &[0xe9; 200]].concat(), 800),
+        )
+        .unwrap();
+    expected.write_tar(&path).unwrap();
+    let mut found = Tree::new(1000);
+    found.add_tar_file(&path).unwrap();
+    let difference = image_builder::difference::between(&expected, &found).unwrap();
+    assert!(difference.is_empty(), "{difference:?}");
+}
+
+#[test]
+fn attributes_of_names_that_are_no_text_change_in_place() {
+    let before = tree();
+    let mut after = before.clone();
+    for (path, node) in after.iter_mut() {
+        if path.starts_with(b"odd/") && !node.xattrs.is_empty() {
+            node.xattrs.insert("user.x".to_owned(), b"2".to_vec());
+        }
+    }
+    let disk = ext4::build(&before, &settings()).unwrap();
+    let disk = ext4::update(disk, &before, &after, 1000).unwrap();
+    let found = ext4::read(disk).unwrap();
+    let difference = image_builder::difference::between(&after, &found).unwrap();
     assert!(difference.is_empty(), "{difference:?}");
 }
 
