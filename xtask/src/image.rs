@@ -209,13 +209,20 @@ fn text(report: &Report) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
+/// A name on one line: images are others' work too, and a terminal takes some bytes for orders.
+fn shown(name: &str) -> String {
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    name.chars().map(plain).collect()
+}
+
 fn describe(file: &File) -> String {
-    let mut line = format!("{} {} {} {}:{}", file.path, file.kind, file.mode, file.uid, file.gid);
+    let path = shown(&file.path);
+    let mut line = format!("{path} {} {} {}:{}", file.kind, file.mode, file.uid, file.gid);
     if let Some(size) = file.size {
         line += &format!(" {size} bytes");
     }
     if let Some(target) = &file.target {
-        line += &format!(" -> {target}");
+        line += &format!(" -> {}", shown(target));
     }
     if let Some(package) = &file.package {
         line += &format!(" ({package})");
@@ -240,6 +247,8 @@ mod tests {
             package: Some("util-linux".to_owned()),
         };
         assert_eq!(describe(&file), "/usr/bin/su file 4755 0:0 3 bytes (util-linux)");
+        let odd = File { path: "/a\n\u{1b}[2Jé".to_owned(), package: None, ..file };
+        assert_eq!(describe(&odd), "/a\\n\\u{1b}[2Jé file 4755 0:0 3 bytes");
     }
 
     #[test]

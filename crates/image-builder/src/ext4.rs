@@ -5,6 +5,7 @@
 //! although its writer honours them (e2fsck would call the result inconsistent otherwise).
 //! This module must not know where the tree came from or what becomes of the disk.
 
+mod acl;
 mod device_number;
 mod fill;
 mod read;

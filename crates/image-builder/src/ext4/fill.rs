@@ -1,7 +1,7 @@
 //! Puts entries of a tree into a mounted file system: all of them into a new one, or a difference
 //! into one that is there, in place, so that what does not differ keeps its blocks.
 
-use super::device_number;
+use super::{acl, device_number};
 use crate::{
     Error,
     difference::Difference,
@@ -161,9 +161,9 @@ impl<'a> Filler<'a> {
         }
         if !node.xattrs.is_empty() {
             self.as_text(path, |place| {
-                node.xattrs.iter().try_for_each(|(attribute, value)| {
-                    volume.apply_setxattr(place, attribute, value)
-                })
+                node.xattrs
+                    .iter()
+                    .try_for_each(|(name, value)| set_attribute(volume, place, name, value))
             })?;
         }
         self.inodes.insert(path.clone(), inode);
@@ -244,7 +244,7 @@ impl<'a> Filler<'a> {
             gone.try_for_each(|attribute| volume.apply_removexattr(place, attribute))?;
             let mut new =
                 node.xattrs.iter().filter(|(name, value)| earlier.xattrs.get(*name) != Some(value));
-            new.try_for_each(|(attribute, value)| volume.apply_setxattr(place, attribute, value))
+            new.try_for_each(|(name, value)| set_attribute(volume, place, name, value))
         })
     }
 
@@ -295,6 +295,19 @@ impl<'a> Filler<'a> {
             .apply_utimens_ino(inode, node.mtime, 0, node.mtime, 0)
             .map_err(|source| Error::Ext4 { path: display(path), source })
     }
+}
+
+fn set_attribute(
+    volume: &Filesystem,
+    place: &str,
+    name: &str,
+    value: &[u8],
+) -> fs_ext4::Result<()> {
+    if !acl::is_list(name) {
+        return volume.apply_setxattr(place, name, value);
+    }
+    let wrong = fs_ext4::Error::InvalidArgument("its access control list is none");
+    volume.apply_setxattr(place, name, &acl::to_disk(value).ok_or(wrong)?)
 }
 
 fn display(path: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! Reads a file system back into a tree: what is on an image's disk, whoever wrote it. It owns the
 //! walk and its bounds; it must not know why somebody asks.
 
-use super::device_number;
+use super::{acl, device_number};
 use crate::{
     Error,
     tree::{Content, Kind, Node, Tree, TreePath},
@@ -121,7 +121,13 @@ impl Walk<'_> {
             }
         };
         let xattrs = xattr::read_all_resolved(self.volume, &inode, &raw).map_err(damaged)?;
-        let xattrs = xattrs.into_iter().map(|entry| (entry.name, entry.value)).collect();
+        let xattrs = xattrs
+            .into_iter()
+            .map(|entry| match acl::from_disk(&entry.value).filter(|_| acl::is_list(&entry.name)) {
+                Some(list) => (entry.name, list),
+                None => (entry.name, entry.value),
+            })
+            .collect();
         let mode = match kind {
             Kind::Symlink(_) => 0o777,
             _ => inode.mode & 0o7777,

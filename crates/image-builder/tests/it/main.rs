@@ -51,6 +51,10 @@ fn tree() -> Tree {
     pipe.kind = Kind::Fifo;
     tree.put("pipe", pipe).unwrap();
     tree.put("tmp", Node::folder(0o1777, 700)).unwrap();
+    let mut shared = Node::file(*b"acl", 0o674, 800);
+    let list = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x07\0\xd2\x04\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x07\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff";
+    shared.xattrs.insert("system.posix_acl_access".to_owned(), list.to_vec());
+    tree.put("shared", shared).unwrap();
     // Names that are no text, with attributes, and two that would be one as text.
     let mut odd = Node::file(*b"odd", 0o644, 800);
     odd.xattrs.insert("user.x".to_owned(), b"1".to_vec());
@@ -157,6 +161,7 @@ fn e2fsck_finds_nothing_to_mend() {
     for expected in ["Mode:  04755", "User:  1000", "Group: 70000", "mtime: 0x00000320"] {
         assert!(ping.contains(expected), "{expected} in {ping}");
     }
+    assert!(ask("ea_list /shared").contains("system.posix_acl_access (28)"));
     assert!(ask("ea_list /usr/bin/ping").contains("security.capability"));
     assert_eq!(ask("cat /many/a-rather-long-name-for-a-file-0699"), "699");
     assert!(ask("stat /same-as-big").contains("Links: 2"));
