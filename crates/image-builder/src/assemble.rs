@@ -4,10 +4,12 @@
 use crate::{
     Error, account, apt,
     lock::ArchLock,
+    packages,
     recipe::{Pattern, Recipe},
-    tree::{Kind, Node, Tree, normal},
+    tree::{Kind, Node, Tree, TreePath, normal},
 };
 use host_platform::Arch;
+use std::collections::BTreeSet;
 
 /// Files that a running system makes anew, and that would tell one bake from another.
 const TRACES: [&str; 20] = [
@@ -87,17 +89,13 @@ pub fn overlay(
             tree.put(folder, node.clone())?;
         }
     }
-    settle_sources(&mut tree, recipe, time)?;
-    // The installation needs files of its own in place of some, such as a resolver.
-    for layer in recipe.layers() {
-        add(&mut tree, layer, time)?;
-    }
+    remove_lists(&mut tree, |text| text.contains(" copy:"))?;
+    restore(&mut tree, below, recipe, lock)?;
+    add(&mut tree, recipe, time)?;
     for user in &recipe.body.user {
         account::add(&mut tree, user, time)?;
     }
-    for layer in recipe.layers() {
-        own(&mut tree, layer)?;
-    }
+    own(&mut tree, recipe)?;
     tree.clamp_times(time);
     let difference = crate::difference::between(below, &tree)?;
     for path in &difference.times {
@@ -106,6 +104,29 @@ pub fn overlay(
         }
     }
     Ok(tree)
+}
+
+/// Puts files and links of the recipes below back where a package of the overlay brought others in
+/// their place. What a command removed or changed stays so.
+fn restore(tree: &mut Tree, below: &Tree, recipe: &Recipe, lock: &ArchLock) -> Result<(), Error> {
+    let is_new = |name: &String| lock.package.iter().any(|package| package.name == *name);
+    let brought: BTreeSet<TreePath> = packages::installed(tree)?
+        .into_iter()
+        .filter(|package| is_new(&package.name))
+        .flat_map(|package| package.files)
+        .collect();
+    let layers = recipe.layers();
+    for layer in &layers[..layers.len() - 1] {
+        let files = layer.body.file.iter().map(|file| file.path.as_str());
+        let links = layer.body.link.iter().map(|link| link.path.as_str());
+        for path in files.chain(links) {
+            let path = normal(path.as_bytes())?;
+            if let Some(node) = below.get(&path).filter(|_| brought.contains(&path)) {
+                tree.put_bytes(&path, node.clone())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the whole tree of an image on a root file system that somebody brought, with the kernel's
@@ -281,9 +302,8 @@ fn settle_sources(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Err
     let distribution = &recipe.body.distribution;
     let example = format!("usr/share/doc/apt/examples/{}.sources", distribution.name.as_str());
     let example = tree.read(&example)?;
-    // Without an example there is nothing to put in its place, and it must not stay all the same: it
-    // lay in a folder that is gone, called otherwise on each bake.
-    remove_lists(tree, |text| example.is_some() || text.contains(" copy:"))?;
+    // It lay in a folder that is gone, called otherwise on each bake.
+    remove_lists(tree, |text| text.contains(" copy:"))?;
     let Some(example) = example else { return Ok(()) };
     let sources = apt::canonical(&String::from_utf8_lossy(&example), distribution);
     let place = format!("etc/apt/sources.list.d/{}.sources", distribution.name.as_str());
@@ -293,6 +313,61 @@ fn settle_sources(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Err
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe;
+
+    #[test]
+    fn an_overlays_commands_have_the_last_word_and_its_packages_do_not() {
+        let text = "version = \"1\"\nsummary = \"x\"\npackages = [\"a\"]\n\
+            [distribution]\nname = \"debian\"\nsuite = \"trixie\"\n\
+            [kernel]\nflavour = \"cloud\"\ninitrd = [\"ext4\"]\n[disk]\nsize = \"1G\"\n\
+            [[file]]\npath = \"/etc/gone\"\ntext = \"x\"\n\
+            [[file]]\npath = \"/etc/changed\"\ntext = \"x\"\n\
+            [[file]]\npath = \"/etc/b.conf\"\ntext = \"of the recipe\"\n";
+        let path = std::path::Path::new("recipe.toml");
+        let parent = recipe::parse(text, path).unwrap();
+        let parent =
+            Recipe { name: "lower".to_owned(), folder: "".into(), body: parent, base: None };
+        let body = "base = \"lower\"\nsummary = \"x\"\n";
+        let body = recipe::parse_on(body, path, &parent).unwrap();
+        let upper = Recipe {
+            name: "upper".to_owned(),
+            folder: "".into(),
+            body,
+            base: Some(Box::new(parent)),
+        };
+        let mut below = Tree::new(0);
+        for (path, text) in [
+            ("etc/gone", "x"),
+            ("etc/changed", "x"),
+            ("etc/b.conf", "of the recipe"),
+            ("etc/apt/sources.list.d/mine.list", "deb http://mirror.test/ x main\n"),
+        ] {
+            below.put(path, Node::file(text.as_bytes(), 0o644, 0)).unwrap();
+        }
+        let mut installed = below.clone();
+        installed.remove(b"etc/gone");
+        for (path, text) in [
+            ("etc/changed", "by a command"),
+            ("etc/b.conf", "of the package"),
+            (
+                "var/lib/dpkg/status",
+                "Package: b\nVersion: 1\nArchitecture: amd64\nStatus: install ok installed\n",
+            ),
+            ("var/lib/dpkg/info/b.list", "/.\n/etc\n/etc/b.conf\n"),
+        ] {
+            installed.put(path, Node::file(text.as_bytes(), 0o644, 0)).unwrap();
+        }
+        let mut lock = crate::lock::tests::arch_lock(&[("b", "1")]);
+        lock.source_date = 5;
+        let tree = overlay(installed, &below, &upper, &lock).unwrap();
+        let text = |path: &str| {
+            tree.read(path).unwrap().map(|text| String::from_utf8_lossy(&text).into_owned())
+        };
+        assert_eq!(text("etc/gone"), None);
+        assert_eq!(text("etc/changed").as_deref(), Some("by a command"));
+        assert_eq!(text("etc/b.conf").as_deref(), Some("of the recipe"));
+        assert!(text("etc/apt/sources.list.d/mine.list").is_some());
+    }
 
     #[test]
     fn the_bakes_own_repository_stays_in_no_image() {

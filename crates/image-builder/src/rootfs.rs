@@ -328,11 +328,11 @@ pub fn configure(
 const OF_APT: [&str; 5] = ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt", "var/lib/dpkg"];
 
 /// The hook that unpacks `BASE_TAR`, without devices: only root makes those, and the tools mount their
-/// own while they run.
+/// own while they run. mmdebstrap writes a list of sources, which the tree has where it wants one.
 fn unpack_base(repository: &Path) -> String {
     let from = quote(&repository.to_string_lossy());
     format!(
-        "tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' --exclude='./dev/*' \
+        "rm -f \"$1/etc/apt/sources.list\" && tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' --exclude='./dev/*' \
          -xpf {from}/{BASE_TAR}"
     )
 }
@@ -354,9 +354,16 @@ fn start(arch: Arch, means: &Means, variant: &str, repository: &Path) -> Vec<Str
         // It looks for emulators where only those of the whole host are.
         args.push("--skip=check/qemu".to_owned());
     }
+    args.push(format!("--setup-hook={OF_NO_HOST}"));
     args.extend(means.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
     args
 }
+
+/// mmdebstrap copies the host's resolver and name. No script shall see them and no image hold them:
+/// these are the machine's, until a package, a command or the recipe says otherwise.
+const OF_NO_HOST: &str = "echo nameserver 10.0.2.3 >\"$1/etc/resolv.conf\" && \
+     echo quicksand >\"$1/etc/hostname\" && \
+     chmod 644 \"$1/etc/resolv.conf\" \"$1/etc/hostname\"";
 
 /// mmdebstrap's options for both. What the layers below leave out is left out of this one too.
 fn options(
@@ -434,6 +441,32 @@ mod tests {
             let rights = Rights { is_root, n_ids, has_range };
             assert_eq!(choose(asked, &rights, || can_map), expected);
         }
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_in_a_tree_however_it_is_made() {
+        let means = Means { way: Way::Root, runner: Runner::Host };
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["etc/resolv.conf", "etc/hostname", "etc/apt/sources.list"] {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "of the host").unwrap();
+        }
+        let args = start(Arch::Amd64, &means, "custom", folder.path());
+        let hooks: Vec<&str> =
+            args.iter().filter_map(|arg| arg.strip_prefix("--setup-hook=")).collect();
+        assert_eq!(hooks.len(), 1);
+        cmd!("sh", "-c", hooks[0], "exec", folder.path()).run().unwrap();
+        let text = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+        assert_eq!(text("etc/resolv.conf"), "nameserver 10.0.2.3\n");
+        assert_eq!(text("etc/hostname"), "quicksand\n");
+
+        let mut below = Tree::new(0);
+        below.put("etc/hostname", crate::tree::Node::file(*b"mine\n", 0o644, 0)).unwrap();
+        below.write_tar(&folder.path().join(BASE_TAR)).unwrap();
+        cmd!("sh", "-c", unpack_base(folder.path()), "exec", folder.path()).run().unwrap();
+        assert!(!folder.path().join("etc/apt/sources.list").exists());
+        assert_eq!(text("etc/hostname"), "mine\n", "the tree's own word counts");
     }
 
     #[test]

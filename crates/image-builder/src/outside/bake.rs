@@ -29,9 +29,6 @@ use std::{
 /// zstd's level for disks, as everywhere in this project.
 const DISK_LEVEL: i32 = 9;
 
-/// Where mmdebstrap names the repository that it installs from.
-const APT_LIST: &[u8] = b"etc/apt/sources.list";
-
 /// How a bake is done.
 pub struct Options<'a> {
     /// Where the finished files are written.
@@ -173,22 +170,12 @@ impl Maker<'_> {
     /// An overlay: what differs from the base, in the base's own file system.
     fn overlay(
         &self,
-        mut installed: Tree,
+        installed: Tree,
         below: &Tree,
         old: Vec<Option<Box<[u8]>>>,
         inputs: &Inputs,
         base_pin: &Pinned,
     ) -> Result<(Tree, Files), Error> {
-        // The installation needs a resolver and a name of its own.
-        for path in ["etc/resolv.conf", "etc/hostname"] {
-            if let Some(node) = below.get(path.as_bytes()) {
-                installed.put(path, node.clone())?;
-            }
-        }
-        // So does apt, whose list would be left in the image where the base has none of this name.
-        if below.get(APT_LIST).is_none() {
-            installed.remove(APT_LIST);
-        }
         let tree = assemble::overlay(installed, below, self.recipe, &inputs.packages)?;
         (self.options.say)("Writing the overlay");
         let time = inputs.packages.source_date;
