@@ -156,6 +156,7 @@ fn name_of(item: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{apt::pool_path, lock, recipe};
 
     fn controls(texts: &[&'static str]) -> BTreeMap<&'static str, Control> {
         let of =
@@ -174,7 +175,7 @@ mod tests {
     const ROOTS: [&str; 3] =
         ["base apt", "init", "base libc apt keyring init mawk gawk other-keyring"];
 
-    fn split(texts: &[&'static str]) -> Vec<String> {
+    fn names(texts: &[&'static str]) -> Vec<String> {
         let controls = controls(texts);
         let roots = ROOTS.map(|names| names.split(' ').collect());
         closures(&controls, &roots)
@@ -185,14 +186,74 @@ mod tests {
 
     #[test]
     fn each_tier_holds_what_it_depends_on() {
-        assert_eq!(split(&SYSTEM), ["apt base keyring libc", "init mawk", ""]);
+        assert_eq!(names(&SYSTEM), ["apt base keyring libc", "init mawk", ""]);
     }
 
     #[test]
     fn a_package_more_leaves_the_tiers_below_as_they_were() {
         let mut more = SYSTEM.to_vec();
         more.extend(["Package: gawk\nProvides: gawk-api", "Package: other-keyring"]);
-        assert_eq!(split(&more), ["apt base keyring libc", "init mawk", "gawk other-keyring"]);
+        assert_eq!(names(&more), ["apt base keyring libc", "init mawk", "gawk other-keyring"]);
+    }
+
+    const RECIPE: &str = r#"
+version = "1"
+summary = "A test"
+packages = ["tool"]
+commands = ["true"]
+[distribution]
+name = "debian"
+suite = "trixie"
+[kernel]
+flavour = "cloud"
+initrd = []
+[disk]
+size = "64M"
+"#;
+
+    /// What each tier holds, for packages with these texts.
+    fn tiers(texts: &[&str]) -> Vec<Tier> {
+        let pool = tempfile::tempdir().unwrap();
+        let path = Path::new("recipes/test/recipe.toml");
+        let body = recipe::parse(RECIPE, path).unwrap();
+        let recipe = Recipe { name: "test".to_owned(), folder: "".into(), body, base: None };
+        let package = texts.iter().map(|text| {
+            let bytes = deb::tests::make(&format!("{text}\n"), &[]);
+            let sha256 = crate::sha256(&bytes);
+            let name = deb::field(text, "Package").unwrap();
+            let package = Package { sha256, ..lock::tests::package(name, "1") };
+            fs_err::write(pool_path(pool.path(), &package), bytes).unwrap();
+            package
+        });
+        let lock = ArchLock {
+            request: String::new(),
+            source_date: 1_700_000_000,
+            release: Vec::new(),
+            package: package.collect(),
+            kernel: None,
+            kernel_modules: Vec::new(),
+        };
+        split(&lock, &recipe, pool.path()).unwrap()
+    }
+
+    #[test]
+    fn the_recipes_own_packages_and_commands_come_last_and_leave_the_rest_as_it_is() {
+        let system = [SYSTEM[0], SYSTEM[1], SYSTEM[2], SYSTEM[3]];
+        let without = tiers(&system);
+        let with = tiers(&[&system[..], &["Package: tool"]].concat());
+        let of = |tier: &Tier| tier.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        assert_eq!(without[0], with[0]);
+        assert_eq!(of(&with[0]), ["base", "libc", "apt", "keyring"]);
+        // Packages of 1970: a lock that is renewed without a change in them changes nothing.
+        assert_eq!((with[0].source_date, with[0].commands.len()), (0, 0));
+        assert_eq!((of(&without[1]).len(), of(&with[1])), (0, vec!["tool".to_owned()]));
+        assert_eq!(with[1].commands, ["true"]);
+    }
+
+    #[test]
+    fn without_an_installer_inside_there_is_one_tier() {
+        let all = tiers(&["Package: libc", "Package: tool\nDepends: libc"]);
+        assert_eq!((all.len(), all[0].packages.len(), all[0].commands.len()), (1, 2, 1));
     }
 
     #[test]
