@@ -211,8 +211,7 @@ fn bake(
         let n_below = files.len();
         let (entry, rootfs, kernel) = match &below {
             None => {
-                let kernel = baker.kernel()?;
-                let rootfs = baker.rootfs()?;
+                let (kernel, rootfs) = side_by_side(|| baker.kernel(), || baker.rootfs())?;
                 let disk = baker.disk(&rootfs, Some(&kernel))?;
                 let initrd = baker.initrd(&kernel, &agent::binary(context, arch)?)?;
                 files.push((kernel.join("kernel"), name(Part::Kernel)));
@@ -243,6 +242,19 @@ fn bake(
         locks.push(lock);
     }
     anyhow::bail!("The recipe `{}` has no layers", recipe.name)
+}
+
+/// Two stages of which neither needs the other: each keeps one processor busy.
+fn side_by_side<A: Send, B>(
+    first: impl FnOnce() -> Result<A> + Send,
+    second: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((first?, second?))
+    })
 }
 
 /// Copies a finished file to its place, beside it first, unless it is there already. A copy and

@@ -4,10 +4,16 @@
 use crate::{cache::Key, context::Context, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 /// Installs the distribution's packages that are missing (Debian and Ubuntu).
 pub fn ensure_packages(context: &Context, packages: &[&str]) -> Result<()> {
+    // Steps may run side by side, but apt takes one caller at a time.
+    static APT: Mutex<()> = Mutex::new(());
+    let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
     let missing = missing_packages(packages)?;
     if missing.is_empty() {
         return Ok(());
