@@ -136,6 +136,8 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
     let finished = bake(context, args, &recipe, arch, &pool)?;
+    // What is not proved is not published, unless that is what was asked for.
+    let report = boot::report(context, args, &recipe, arch, &finished)?;
     for (made, name) in &finished.files {
         let place = out.join(name);
         fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;
@@ -143,7 +145,6 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     }
     let wheel = out.join(finished.wheel.file_name().context("A wheel has a name")?);
     publish(&finished.wheel, &wheel)?;
-    let report = boot::report(context, args, &recipe, arch, &finished)?;
     publish(&report, &out.join(boot::report_name(&recipe, arch)))?;
     Ok(wheel)
 }

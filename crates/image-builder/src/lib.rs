@@ -14,6 +14,7 @@ pub mod account;
 pub mod apk;
 pub mod apt;
 pub mod assemble;
+mod beside;
 pub mod compare;
 pub mod cpio;
 pub mod deb;
@@ -44,6 +45,7 @@ pub mod tiers;
 pub mod tree;
 pub mod wheel;
 
+pub use beside::beside;
 pub use error::Error;
 
 /// The known name that is most like what was given, if one is like it at all.

@@ -1,12 +1,7 @@
 //! The lock of an image and its packages: read or renewed, and fetched into the cache.
 
 use super::Args;
-use crate::{
-    cache::{self, Key},
-    context::Context,
-    setup,
-    ui::hinted,
-};
+use crate::{cache::Key, context::Context, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::Expression;
 use host_platform::Arch;
@@ -148,7 +143,7 @@ fn choose(wanted: &Wanted) -> Result<ArchLock> {
             step.expect(chosen.len() as u64);
             let mut packages = Vec::new();
             for batch in chosen.chunks(BATCH) {
-                let arriving = cache::beside(wanted.pool)?;
+                let arriving = image_builder::beside(wanted.pool)?;
                 step.run(apk.fetch_chosen(batch, arriving.path()))?;
                 for package in batch {
                     packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
@@ -181,7 +176,7 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
         let mut n_done = 0;
         let mut gone = Vec::new();
         for batch in missing.chunks(BATCH) {
-            let arriving = cache::beside(pool)?;
+            let arriving = image_builder::beside(pool)?;
             let outcome = step.run(manager.fetch(batch, arriving.path())?);
             gone.extend(pool::take_in(batch, arriving.path(), pool)?);
             n_done += batch.iter().map(|package| package.size).sum::<u64>() >> 10;

@@ -2,12 +2,7 @@
 //! unpacked into the build cache.
 
 use super::Args;
-use crate::{
-    cache::{self, Key},
-    context::Context,
-    setup,
-    ui::hinted,
-};
+use crate::{cache::Key, context::Context, setup, ui::hinted};
 use anyhow::Result;
 use host_platform::Arch;
 use image_builder::{
@@ -83,7 +78,7 @@ impl Supply<'_> {
             ));
         }
         let python = setup::python_tools(context, TOOLS)?.join("python");
-        let arriving = cache::beside(pool)?;
+        let arriving = image_builder::beside(pool)?;
         context.ui.step(&format!("Fetch {name}"), |step| {
             let into = arriving.path();
             step.run(programs::fetch(python.as_os_str(), wheel, distribution, arch, into))

@@ -7,7 +7,7 @@ use super::{
     packages, programs,
 };
 use crate::{
-    Error, assemble, disk, ext4, qcow2,
+    Error, assemble, beside, disk, ext4, qcow2,
     recipe::{Check, Defaults, Recipe},
     root,
     rootfs::Ownership,
@@ -50,19 +50,37 @@ pub struct Options<'a> {
     pub say: &'a dyn Fn(&str),
 }
 
-/// What a bake made.
+/// What a bake made, before it is published.
 #[derive(Debug)]
 pub struct Baked {
     /// The image's name.
     pub name: String,
-    /// The folder that holds the image's files, to be used as a folder of images.
-    pub images: PathBuf,
-    /// The wheel.
-    pub wheel: PathBuf,
+    /// Holds the image's files and the wheel, and goes with them if they are not published.
+    folder: tempfile::TempDir,
+    /// What the wheel is called.
+    wheel: String,
+    /// Where they are published.
+    out: PathBuf,
     /// What the recipe gives a machine by default.
     pub defaults: Defaults,
     /// The checks that must pass in a booted machine.
     pub checks: BTreeMap<String, Check>,
+}
+
+impl Baked {
+    /// The folder that holds the image's files, to be used as a folder of images.
+    pub fn images(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Moves everything to its place, with a report of what was proved, and gives the wheel's.
+    pub fn publish(self, report: Option<&str>) -> Result<PathBuf, Error> {
+        if let Some(report) = report {
+            fs::write(self.folder.path().join(format!("{}.json", self.name)), report)?;
+        }
+        publish(self.folder.path(), &self.out)?;
+        Ok(self.out.join(&self.wheel))
+    }
 }
 
 /// Bakes the recipe in `folder` on the base.
@@ -114,7 +132,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     let installed = packages::install(&recipe, base.arch, ground, &inputs.packages, options)?;
 
     fs::create_dir_all(options.out)?;
-    let making = tempfile::Builder::new().prefix(".part-").tempdir_in(options.out)?;
+    let making = beside(options.out)?;
     let maker = Maker { recipe: &recipe, base, options, folder: making.path() };
     let (tree, files) = match &brought {
         Some(_) => maker.image(installed, &below, time)?,
@@ -122,10 +140,10 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     };
     (options.say)("Packing the wheel");
     let wheel = maker.wheel(&tree, &below, &inputs, &files)?;
-    publish(making.path(), options.out)?;
     Ok(Baked {
-        images: options.out.to_owned(),
-        wheel: options.out.join(wheel),
+        folder: making,
+        wheel,
+        out: options.out.to_owned(),
         defaults: recipe.body.defaults.clone(),
         checks: recipe.body.checks.clone(),
         name: recipe.name,

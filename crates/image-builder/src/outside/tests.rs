@@ -53,11 +53,26 @@ fn base(folder: &Path) -> Base {
     }
 }
 
-fn bake_in(folder: &Path, base: &Base, update: bool) -> Result<Baked, Error> {
+fn bake_in(folder: &Path, base: &Base, update: bool) -> Result<Published, Error> {
     bake_with(folder, base, update, Path::new("/nonexistent/python"))
 }
 
-fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<Baked, Error> {
+/// What became of a bake.
+#[derive(Debug)]
+struct Published {
+    name: String,
+    checks: BTreeMap<String, recipe::Check>,
+    wheel: PathBuf,
+}
+
+/// What a person sees in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<Published, Error> {
     let said = Mutex::new(Vec::new());
     let licences = [("LICENSE-MIT".to_owned(), b"text".to_vec())];
     let options = Options {
@@ -70,7 +85,13 @@ fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<
         version: "0.1.0",
         say: &|what| said.lock().unwrap().push(what.to_owned()),
     };
-    bake(folder, base, &options)
+    let before = names(options.out);
+    let baked = bake(folder, base, &options)?;
+    assert_eq!(names(options.out), before, "nothing is published before it is proved");
+    let (name, checks) = (baked.name.clone(), baked.checks.clone());
+    let wheel = baked.publish(None)?;
+    assert!(!names(options.out).is_empty());
+    Ok(Published { name, checks, wheel })
 }
 
 fn project(parent: &Path, recipe: &str) -> PathBuf {

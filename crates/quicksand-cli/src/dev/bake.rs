@@ -54,19 +54,20 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         say: &|what| eprintln!("{what}"),
     };
     let baked = outside::bake(&args.dir, &base, &options)?;
-    if args.no_boot {
+    // What is not proved is not published, unless that is what was asked for.
+    let report = if args.no_boot {
         eprintln!("warning: the image was not booted, and nothing of it is proved");
+        None
     } else {
         eprintln!("Booting");
         // The base stays where it was found: the finished files are looked for first.
         let mut search = search;
         let base_folder = base.chain[0].parent().map(Path::to_owned);
         search.image_path =
-            [Some(absolute(&baked.images)?), base_folder].into_iter().flatten().collect();
-        let report = boot::prove(&baked, arch, search)?;
-        fs::write(out.join(format!("{}.json", baked.name)), format!("{report:#}\n"))?;
-    }
-    println!("{}", baked.wheel.display());
+            [Some(absolute(baked.images())?), base_folder].into_iter().flatten().collect();
+        Some(format!("{:#}\n", boot::prove(&baked, arch, search)?))
+    };
+    println!("{}", baked.publish(report.as_deref())?.display());
     Ok(())
 }
 
