@@ -137,7 +137,12 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     fs::create_dir_all(&out)?;
     let finished = bake(context, args, &recipe, arch, &pool)?;
     // What is not proved is not published, unless that is what was asked for.
-    let report = boot::report(context, args, &recipe, arch, &finished)?;
+    let report = boot::report(context, args, &recipe, arch, &finished).inspect_err(|_| {
+        let place = out.display();
+        context
+            .ui
+            .line(&format!("    nothing was written to {place}; --no-boot does without proof"));
+    })?;
     for (made, name) in &finished.files {
         let place = out.join(name);
         fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;

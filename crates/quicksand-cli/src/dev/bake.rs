@@ -65,7 +65,11 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         let base_folder = base.chain[0].parent().map(Path::to_owned);
         search.image_path =
             [Some(absolute(baked.images())?), base_folder].into_iter().flatten().collect();
-        Some(format!("{:#}\n", boot::prove(&baked, arch, search)?))
+        let report = boot::prove(&baked, arch, search).inspect_err(|_| {
+            let place = out.display();
+            eprintln!("nothing was written to {place}; --no-boot does without proof");
+        })?;
+        Some(format!("{report:#}\n"))
     };
     println!("{}", baked.publish(report.as_deref())?.display());
     Ok(())
