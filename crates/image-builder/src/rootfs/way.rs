@@ -1,0 +1,176 @@
+//! In which way a root file system is made on this host: who may own files there, and what runs the
+//! programs. It must not know what is installed.
+
+use crate::{foreign::Runner, ownership};
+use duct::cmd;
+use fs_err as fs;
+
+/// Where the owners of files are kept while a root file system is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// On disk: as root, or in a user namespace with a range of ids.
+    Disk,
+    /// In a map, which needs a user namespace with a single id and no more.
+    Map,
+}
+
+impl std::str::FromStr for Ownership {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "disk" => Ok(Self::Disk),
+            "map" => Ok(Self::Map),
+            other => Err(format!("`{other}` is neither `disk` nor `map`")),
+        }
+    }
+}
+
+/// How the root file system is made, which is said to the person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The caller is root.
+    Root,
+    /// In a user namespace, with ids from the caller's range in /etc/subuid.
+    UserNamespace,
+    /// In a user namespace with the caller's id as the only one.
+    OneId,
+}
+
+impl Way {
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Root => "as root, in a chroot",
+            Self::UserNamespace => "without root, in a user namespace with a range of ids",
+            Self::OneId => "without root and a range of ids: owners are kept in a map",
+        }
+    }
+
+    /// What to try when it failed.
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Root => None,
+            Self::UserNamespace => Some(
+                "user namespaces need a range for this user in /etc/subuid and /etc/subgid; or bake as root",
+            ),
+            Self::OneId => Some(
+                "a script that becomes another user needs more ids: give this user a range in /etc/subuid and /etc/subgid, or bake as root",
+            ),
+        }
+    }
+
+    /// mmdebstrap's word for it.
+    pub(super) fn mode(self) -> &'static str {
+        match self {
+            Self::Root | Self::OneId => "root",
+            Self::UserNamespace => "unshare",
+        }
+    }
+}
+
+/// By what means a root file system is made.
+#[derive(Clone, Debug)]
+pub struct Means {
+    /// How.
+    pub way: Way,
+    /// What runs the programs in it.
+    pub runner: Runner,
+}
+
+impl Means {
+    /// In words.
+    pub fn describe(&self) -> String {
+        format!("{}{}", self.way.describe(), self.runner.describe())
+    }
+}
+
+/// What decides which way is open.
+struct Rights {
+    is_root: bool,
+    /// How many users the namespace of this process has.
+    n_ids: u64,
+    /// Whether /etc/subuid and /etc/subgid give this user a range.
+    has_range: bool,
+}
+
+/// As many as Debian's policy hands out, and `nobody` is the last of them.
+const N_IDS_NEEDED: u64 = 65_536;
+
+/// Which way is open to this process. The person may have asked for one.
+pub fn way(asked: Option<Ownership>) -> Way {
+    let id = cmd!("id", "-u").read().unwrap_or_default();
+    let name = cmd!("id", "-un").stderr_null().read().unwrap_or_default();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let has_range = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        n_ids_of(&text, &[name.trim(), id.trim()]) >= N_IDS_NEEDED
+    };
+    let rights = Rights {
+        is_root: id.trim() == "0",
+        n_ids: map
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
+            .sum(),
+        has_range: has_range("/etc/subuid") && has_range("/etc/subgid"),
+    };
+    choose(asked, &rights, ownership::is_possible)
+}
+
+fn choose(asked: Option<Ownership>, rights: &Rights, can_map: impl Fn() -> bool) -> Way {
+    let on_disk = if rights.is_root { Way::Root } else { Way::UserNamespace };
+    match asked {
+        Some(Ownership::Map) => Way::OneId,
+        Some(Ownership::Disk) => on_disk,
+        // Root of a namespace that has one id is no better off than its maker.
+        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => Way::Root,
+        None if !rights.is_root && rights.has_range => Way::UserNamespace,
+        None if can_map() => Way::OneId,
+        None => on_disk,
+    }
+}
+
+/// The ids that a file such as /etc/subuid gives to a user, who is named by name or number.
+fn n_ids_of(text: &str, names: &[&str]) -> u64 {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.trim().split(':');
+            let is_his = names.contains(&fields.next()?);
+            fields.nth(1)?.parse::<u64>().ok().filter(|_| is_his)
+        })
+        // mmdebstrap looks no further than the first line.
+        .next()
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_way_that_is_open_is_taken() {
+        let disk = Some(Ownership::Disk);
+        for (asked, is_root, n_ids, has_range, can_map, expected) in [
+            (None, true, 4_294_967_295, false, true, Way::Root),
+            (None, true, 1, true, true, Way::OneId),
+            (None, false, 4_294_967_295, true, true, Way::UserNamespace),
+            (None, false, 4_294_967_295, false, true, Way::OneId),
+            (None, false, 4_294_967_295, false, false, Way::UserNamespace),
+            (Some(Ownership::Map), true, 4_294_967_295, true, true, Way::OneId),
+            (disk, true, 1, false, true, Way::Root),
+            (disk, false, 1, false, true, Way::UserNamespace),
+        ] {
+            let rights = Rights { is_root, n_ids, has_range };
+            assert_eq!(choose(asked, &rights, || can_map), expected);
+        }
+    }
+
+    #[test]
+    fn ranges_are_found_by_name_and_number() {
+        let text = "other:1:70000\nann:100000:65536\n1001:165536:1000\n";
+        assert_eq!(n_ids_of(text, &["ann", "1000"]), 65_536);
+        assert_eq!(n_ids_of(text, &["bob", "1001"]), 1000);
+        assert_eq!(n_ids_of(text, &["eve", "1002"]), 0);
+        assert_eq!(n_ids_of("broken\nann:x", &["ann"]), 0);
+    }
+}
