@@ -226,7 +226,7 @@ fn bake(
                 (disk, rootfs, Some(kernel))
             }
             Some(below) => {
-                let rootfs = baker.install_over(&below.entry, &below.entry.join(stages::TREE))?;
+                let rootfs = baker.install_over(&below.entry)?;
                 let overlay = baker.overlay(below, &rootfs)?;
                 let place = |file: &str| format!("{}/{file}", layer.name);
                 files.push((overlay.join("qcow2"), place(&overlay_file(0))));

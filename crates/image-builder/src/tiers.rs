@@ -1,6 +1,6 @@
 //! Splits the packages of a root file system into tiers, which are installed one on the other: what
-//! every system of the distribution has, what the recipe's fragments name, and what the recipe
-//! names itself, each with what it depends on. A change in one tier leaves those below it as they
+//! every system of the distribution has (which an overlay's base brings), what the recipe's fragments
+//! name, and what the recipe names itself, each with what it depends on. A change in one tier leaves those below it as they
 //! are, and so they need not be installed again.
 //!
 //! The split follows from the lock and the recipe alone, for the same lock shall give the same bytes
@@ -11,7 +11,7 @@ use crate::{
     apt::checked_path,
     deb,
     lock::{ArchLock, Package},
-    recipe::{Method, Recipe},
+    recipe::Recipe,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,10 +53,11 @@ struct Control {
     time: i64,
 }
 
-/// The tiers of a base image, the first one first; none of them is empty.
-pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path) -> Result<Vec<Tier>, Error> {
-    let has_installer = lock.package.iter().any(|package| package.name == INSTALLER);
-    if recipe.body.distribution.method == Method::Unpack || !has_installer {
+/// The tiers, the first one first; none of them is empty. An overlay that installs and runs nothing
+/// has none. `time` is that of what they are installed on, in seconds since the epoch.
+pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path, time: i64) -> Result<Vec<Tier>, Error> {
+    let brings_installer = lock.package.iter().any(|package| package.name == INSTALLER);
+    if recipe.base.is_none() && !brings_installer {
         return Ok(vec![Tier::whole(lock, recipe)]);
     }
     let mut controls = BTreeMap::new();
@@ -64,13 +65,17 @@ pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path) -> Result<Vec<Tier>,
         controls.insert(package.name.as_str(), control(pool, package)?);
     }
     let system = controls.iter().filter(|(_, control)| control.is_essential).map(|(name, _)| *name);
+    let system = match &recipe.base {
+        None => system.chain([INSTALLER]).collect(),
+        Some(_) => Vec::new(),
+    };
     let roots = [
-        system.chain([INSTALLER]).collect(),
+        system,
         recipe.body.fragment_packages.iter().map(String::as_str).collect(),
         controls.keys().copied().collect::<Vec<_>>(),
     ];
     let mut tiers: Vec<Tier> = Vec::new();
-    let mut source_date = 0;
+    let mut source_date = time;
     for (number, names) in closures(&controls, &roots).into_iter().enumerate() {
         let commands = match number + 1 == roots.len() {
             true => recipe.body.commands.clone(),
@@ -212,11 +217,14 @@ size = "64M"
 "#;
 
     /// What each tier holds, for packages with these texts.
-    fn tiers(texts: &[&str]) -> Vec<Tier> {
+    fn tiers(texts: &[&str], is_overlay: bool) -> Vec<Tier> {
         let pool = tempfile::tempdir().unwrap();
         let path = Path::new("recipes/test/recipe.toml");
         let body = recipe::parse(RECIPE, path).unwrap();
-        let recipe = Recipe { name: "test".to_owned(), folder: "".into(), body, base: None };
+        let mut recipe = Recipe { name: "test".to_owned(), folder: "".into(), body, base: None };
+        if is_overlay {
+            recipe.base = Some(Box::new(recipe.clone()));
+        }
         let package = texts.iter().map(|text| {
             let bytes = deb::tests::make(&format!("{text}\n"), &[]);
             let sha256 = crate::sha256(&bytes);
@@ -233,14 +241,14 @@ size = "64M"
             kernel: None,
             kernel_modules: Vec::new(),
         };
-        split(&lock, &recipe, pool.path()).unwrap()
+        split(&lock, &recipe, pool.path(), 0).unwrap()
     }
 
     #[test]
     fn the_recipes_own_packages_and_commands_come_last_and_leave_the_rest_as_it_is() {
         let system = [SYSTEM[0], SYSTEM[1], SYSTEM[2], SYSTEM[3]];
-        let without = tiers(&system);
-        let with = tiers(&[&system[..], &["Package: tool"]].concat());
+        let without = tiers(&system, false);
+        let with = tiers(&[&system[..], &["Package: tool"]].concat(), false);
         let of = |tier: &Tier| tier.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         assert_eq!(without[0], with[0]);
         assert_eq!(of(&with[0]), ["base", "libc", "apt", "keyring"]);
@@ -251,9 +259,11 @@ size = "64M"
     }
 
     #[test]
-    fn without_an_installer_inside_there_is_one_tier() {
-        let all = tiers(&["Package: libc", "Package: tool\nDepends: libc"]);
-        assert_eq!((all.len(), all[0].packages.len(), all[0].commands.len()), (1, 2, 1));
+    fn without_an_installer_of_its_own_or_fragments_there_is_one_tier() {
+        let packages = ["Package: libc", "Package: tool\nDepends: libc"];
+        for all in [tiers(&packages, false), tiers(&packages, true)] {
+            assert_eq!((all.len(), all[0].packages.len(), all[0].commands.len()), (1, 2, 1));
+        }
     }
 
     #[test]

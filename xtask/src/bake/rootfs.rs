@@ -3,7 +3,7 @@
 
 use super::{
     emulator,
-    stages::{Baker, name_of},
+    stages::{Baker, TREE, name_of},
 };
 use crate::{
     cache::Key,
@@ -62,36 +62,50 @@ impl Baker<'_> {
             (_, Method::Unpack) => self.stage("rootfs", &key, &title, |_, folder| {
                 Ok(rootfs::unpack(self.lock, self.pool)?.write_tar(&folder.join(TAR))?)
             }),
-            (_, Method::Install) => self.entry("rootfs", &key, |folder| {
-                let top = self.tiers()?.join(TAR);
-                let place = folder.join(TAR);
-                // The same file under two names, where the file system has that.
-                fs::hard_link(&top, &place).or_else(|_| fs::copy(&top, &place).map(|_| ()))?;
-                Ok(())
-            }),
+            (_, Method::Install) => self.tiers(&key, None),
         }
     }
 
-    /// Installs tier upon tier, and gives the entry of the last one.
-    fn tiers(&self) -> Result<PathBuf> {
-        let tiers = tiers::split(self.lock, self.recipe, self.pool)?;
-        let mut below: Option<PathBuf> = None;
-        for (number, tier) in tiers.iter().enumerate() {
-            let title = match tiers.len() {
-                1 => format!("Install the packages of {}", self.recipe.name),
-                n_tiers => format!(
-                    "Install the packages of {} ({} of {n_tiers})",
-                    self.recipe.name,
-                    number + 1
-                ),
-            };
-            let key = self.tier_key(tier, below.as_deref())?;
-            let tar_below = below.map(|entry| entry.join(TAR));
-            below = Some(self.stage("tier", &key, &title, |step, folder| {
-                self.install(step, tier, tar_below.as_deref(), &folder.join(TAR))
-            })?);
+    /// The same with the packages of an overlay in the tree of the image below, whose entry is `below`.
+    pub fn install_over(&self, below: &Path) -> Result<PathBuf> {
+        let all = Tier::whole(self.lock, self.recipe);
+        let mut key = self.tier_key(&all, Some(below))?;
+        key.add("fragments", format!("{:?}", self.recipe.body.fragment_packages).as_bytes());
+        if self.recipe.body.distribution.name != DistributionName::Alpine {
+            return self.tiers(&key, Some(below));
         }
-        below.context("A system has packages")
+        self.add_apk(&mut key)?;
+        let title = format!("Install the packages of {}", self.recipe.name);
+        self.stage("rootfs", &key, &title, |step, folder| {
+            self.configure(step, Some(&below.join(TREE)), &folder.join(TAR))
+        })
+    }
+
+    /// The entry of this key, with the packages installed tier upon tier.
+    fn tiers(&self, key: &Key, below: Option<&Path>) -> Result<PathBuf> {
+        self.entry("rootfs", key, |folder| {
+            let time = self.base.iter().map(|lock| lock.source_date).max().unwrap_or_default();
+            let tiers = tiers::split(self.lock, self.recipe, self.pool, time)?;
+            let mut top = below.map(|entry| (entry.to_owned(), entry.join(TREE)));
+            for (number, tier) in tiers.iter().enumerate() {
+                let name = &self.recipe.name;
+                let title = match tiers.len() {
+                    1 => format!("Install the packages of {name}"),
+                    n => format!("Install the packages of {name} ({} of {n})", number + 1),
+                };
+                let key = self.tier_key(tier, top.as_ref().map(|(entry, _)| entry.as_path()))?;
+                let entry = self.stage("tier", &key, &title, |step, folder| {
+                    let tree = top.as_ref().map(|(_, tree)| tree.as_path());
+                    self.install(step, tier, tree, &folder.join(TAR))
+                })?;
+                top = Some((entry.clone(), entry.join(TAR)));
+            }
+            let (_, tree) = top.context("A system has packages")?;
+            let place = folder.join(TAR);
+            // The same file under two names, where the file system has that.
+            fs::hard_link(&tree, &place).or_else(|_| fs::copy(&tree, &place).map(|_| ()))?;
+            Ok(())
+        })
     }
 
     /// What a tier depends on: its packages, what is below, and how dpkg was told to unpack.
@@ -114,24 +128,6 @@ impl Baker<'_> {
             let body = &layer.body;
             key.add("rules", format!("{:?} {:?}", body.exclude, body.keep).as_bytes());
         }
-    }
-
-    /// The tree of the image below with an overlay's packages in it, as a tar. `tree` is that image's.
-    pub fn install_over(&self, below: &Path, tree: &Path) -> Result<PathBuf> {
-        let all = Tier::whole(self.lock, self.recipe);
-        let title = format!("Install the packages of {}", self.recipe.name);
-        let mut key = self.tier_key(&all, Some(below))?;
-        let is_alpine = self.recipe.body.distribution.name == DistributionName::Alpine;
-        if is_alpine {
-            self.add_apk(&mut key)?;
-        }
-        self.stage("rootfs", &key, &title, |step, folder| {
-            let tar = folder.join(TAR);
-            match is_alpine {
-                true => self.configure(step, Some(tree), &tar),
-                false => self.install(step, &all, Some(tree), &tar),
-            }
-        })
     }
 
     /// Installs a tier, on the tree of those below if there are any.
