@@ -157,6 +157,11 @@ impl Step {
         }
         Ok(())
     }
+
+    /// Whether a command of this step has printed this.
+    pub fn has_printed(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).contains(text)
+    }
 }
 
 /// The program and its arguments, without the settings that duct nests around them.

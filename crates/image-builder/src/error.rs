@@ -46,6 +46,32 @@ pub enum Error {
         /// What the parser said.
         source: Box<toml::de::Error>,
     },
+    /// A lock whose parts do not agree.
+    #[error("The lock `{}` is no work of a bake: {detail}", path.display())]
+    WrongLock {
+        /// The lock's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A file of the pool with another size than the lock names.
+    #[error("`{}` holds {found} bytes, and the lock names {expected}", path.display())]
+    WrongSize {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes it holds.
+        found: u64,
+        /// How many the lock names.
+        expected: u64,
+    },
+    /// What the mirror holds under a package's name is another file than the locked one.
+    #[error("The mirror has other files in place of these locked packages of `{recipe}`: {}", packages.join(", "))]
+    OtherOnMirror {
+        /// The recipe's name.
+        recipe: String,
+        /// `name version` of each.
+        packages: Vec<String>,
+    },
     /// The lock was made by a later version of this crate.
     #[error("The lock `{}` has version {found}, and this quicksand knows {known}", path.display())]
     LockVersion {
@@ -450,13 +476,24 @@ impl Error {
                     None => format!("there are: {}", known.join(", ")),
                 })
             }
-            Self::BadLock { path, .. } | Self::LockVersion { path, .. } => {
+            Self::BadLock { path, .. }
+            | Self::LockVersion { path, .. }
+            | Self::WrongLock { path, .. } => {
                 Some(format!("bake with --update to write `{}` anew", path.display()))
             }
             Self::Gone { renewal, .. } => {
                 Some(format!("mirrors drop old versions; renew the lock with: {renewal}"))
             }
             Self::Installation { way, .. } => way.hint().map(str::to_owned),
+            Self::OtherOnMirror { .. } => Some(
+                "either the lock was changed, or distrust the mirror; --update renews the lock from \
+                 signed lists"
+                    .to_owned(),
+            ),
+            Self::WrongSize { path, .. } => Some(format!(
+                "unless the lock was changed by hand: delete `{}` and bake again",
+                path.display()
+            )),
             Self::WrongHash { path, .. } => Some(format!(
                 "delete `{}` and bake again; if it comes back, distrust the mirror",
                 path.display()

@@ -100,6 +100,9 @@ impl Lock {
                 known: VERSION,
             });
         }
+        for arch in lock.arch.values() {
+            arch.check(path)?;
+        }
         Ok(lock)
     }
 
@@ -134,9 +137,50 @@ impl Lock {
 }
 
 impl ArchLock {
+    /// Refuses what no bake writes: a lock that was changed by hand, or on its way. `path` is for the
+    /// message.
+    pub fn check(&self, path: &Path) -> Result<(), Error> {
+        let wrong = |detail: String| Error::WrongLock { path: path.to_owned(), detail };
+        let newest = self.release.iter().map(|release| release.date).max();
+        if newest.is_some_and(|date| date != self.source_date) {
+            return Err(wrong(format!(
+                "`source_date` is not its newest release's: {}",
+                self.source_date
+            )));
+        }
+        match self.all().find_map(|package| Some((package, package.fault()?))) {
+            Some((package, fault)) => {
+                Err(wrong(format!("the {fault} of `{}` is wrong", package.name)))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Every package, the kernel's included.
     pub fn all(&self) -> impl Iterator<Item = &Package> {
         self.package.iter().chain(&self.kernel).chain(&self.kernel_modules)
+    }
+}
+
+impl Package {
+    /// The field that does not agree with the others, if one does not. Distributions call a package's
+    /// file by its name and version.
+    fn fault(&self) -> Option<&'static str> {
+        let is_hex = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(is_hex) {
+            return Some("sha256");
+        }
+        let file = self.path.rsplit('/').next().unwrap_or_default();
+        // The epoch is not in it.
+        let version = self.version.split_once(':').map_or(self.version.as_str(), |(_, rest)| rest);
+        let is_of_version = file
+            .strip_prefix(self.name.as_str())
+            .and_then(|rest| rest.strip_prefix(['_', '-'])?.strip_prefix(version))
+            .is_some_and(|rest| rest.starts_with(['_', '.']));
+        if self.path.starts_with('/') || self.path.split('/').any(|part| part == "..") {
+            return Some("path");
+        }
+        (!is_of_version).then_some("name, version or path")
     }
 }
 
@@ -177,7 +221,7 @@ pub(crate) mod tests {
             arch: "amd64".to_owned(),
             archive: "debian".to_owned(),
             path: format!("pool/{name}_{version}.deb"),
-            size: 3,
+            size: name.len() as u64,
             sha256: crate::sha256(name.as_bytes()),
         }
     }
@@ -209,11 +253,59 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_locks_of_this_repository_are_sound() {
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let locks = crate::recipe::names(&recipes)
+            .into_iter()
+            .map(|name| recipes.join(name).join("recipe.lock"))
+            .filter(|path| path.is_file());
+        let n_packages: usize = locks
+            .map(|path| {
+                let lock = Lock::load(&path).unwrap_or_else(|error| panic!("{error}"));
+                lock.arch.values().map(|arch| arch.all().count()).sum::<usize>()
+            })
+            .sum();
+        assert!(n_packages > 500, "{n_packages}");
+    }
+
+    #[test]
     fn a_lock_of_another_version_names_update() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.lock");
         fs::write(&path, "version = 99\n").unwrap();
         assert!(Lock::load(&path).unwrap_err().hint().unwrap().contains("--update"));
+    }
+
+    #[test]
+    fn a_lock_that_was_changed_by_hand_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.lock");
+        let mut lock = Lock::default();
+        let mut locked = arch_lock(&[("bash", "1:5")]);
+        locked.package[0].path = "pool/main/b/bash/bash_5_amd64.deb".to_owned();
+        let (archive, suite) = ("debian".to_owned(), "trixie".to_owned());
+        locked.release = vec![Release { archive, suite, date: 5, sha256: "0".repeat(64) }];
+        lock.set(Arch::Amd64, locked);
+        lock.save(&path, "test").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(Lock::load(&path).is_ok());
+        let digest = crate::sha256(b"bash");
+        let upper = digest.to_uppercase();
+        for (from, to) in [
+            (digest.as_str(), "../../../etc/passwd"),
+            (&digest, &digest[1..]),
+            (&digest, &upper),
+            ("\"1:5\"", "\"1:6\""),
+            ("\"bash\"", "\"bish\""),
+            ("bash_5_", "bash_55_"),
+            ("pool/main", "../main"),
+            ("source_date = 5", "source_date = 6"),
+        ] {
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            let error = Lock::load(&path).unwrap_err();
+            assert!(matches!(error, Error::WrongLock { .. }), "{from} {to}: {error}");
+            assert!(error.hint().unwrap().contains("--update"));
+        }
     }
 
     #[test]

@@ -10,9 +10,22 @@ use crate::{
 use fs_err as fs;
 use std::{collections::BTreeSet, io::Read as _, path::Path};
 
-/// The packages of a lock that the pool does not hold.
-pub fn missing<'a>(lock: &'a ArchLock, pool: &Path) -> Vec<&'a Package> {
-    lock.all().filter(|package| !pool_path(pool, package).is_file()).collect()
+/// The packages of a lock that the pool does not hold. One of another size is no package of this lock:
+/// a look at each byte is for those who use it.
+pub fn missing<'a>(lock: &'a ArchLock, pool: &Path) -> Result<Vec<&'a Package>, Error> {
+    let mut missing = Vec::new();
+    for package in lock.all() {
+        let path = pool_path(pool, package);
+        match fs::metadata(&path) {
+            Ok(there) if there.len() == package.size => {}
+            Ok(there) if there.is_file() => {
+                let (found, expected) = (there.len(), package.size);
+                return Err(Error::WrongSize { path, found, expected });
+            }
+            _ => missing.push(package),
+        }
+    }
+    Ok(missing)
 }
 
 /// Moves what arrived in a folder into the pool, each file checked against its lock, and gives
@@ -128,9 +141,9 @@ mod tests {
         export(&[&lock], &wheel, pool.path(), &file).unwrap();
         assert!(fs::read(&file).unwrap() == first, "the same locks give the same file");
 
-        assert_eq!(missing(&lock, other.path()).len(), 3);
+        assert_eq!(missing(&lock, other.path()).unwrap().len(), 3);
         assert_eq!(import(&file, other.path()).unwrap(), 4);
-        assert!(missing(&lock, other.path()).is_empty());
+        assert!(missing(&lock, other.path()).unwrap().is_empty());
         programs::checked_path(other.path(), &wheel[0]).unwrap();
         assert_eq!(import(&file, other.path()).unwrap(), 0);
 
@@ -149,10 +162,10 @@ mod tests {
         let (arrived, pool) = (filled(&lock), tempfile::tempdir().unwrap());
         let less = package("less", "1");
         fs::remove_file(pool_path(arrived.path(), &less)).unwrap();
-        let wanted = missing(&lock, pool.path());
+        let wanted = missing(&lock, pool.path()).unwrap();
         let gone = take_in(&wanted, arrived.path(), pool.path()).unwrap();
         assert_eq!(gone, ["less 1"]);
-        assert_eq!(missing(&lock, pool.path()).len(), 1);
+        assert_eq!(missing(&lock, pool.path()).unwrap().len(), 1);
         let (recipe, renewal) = ("debian".to_owned(), "bake debian --update".to_owned());
         let error = Error::Gone { recipe, renewal, packages: gone };
         assert!(error.to_string().contains("less 1"), "{error}");

@@ -36,7 +36,14 @@ pub struct Wanted<'a> {
 pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
     let Wanted { context, recipe, arch, base, path, .. } = *wanted;
     let request = apt::request(recipe, arch, base);
-    let mut lock = Lock::load(path)?;
+    let mut lock = match Lock::load(path) {
+        // What cannot be read is written anew.
+        Err(error) if args.update && args.name == recipe.name => {
+            context.ui.line(&format!("warning: {error}"));
+            Lock::default()
+        }
+        outcome => outcome?,
+    };
     // Only what the person named is renewed: an overlay's base stays what its own lock says.
     if !(args.update && args.name == recipe.name)
         && let Some(locked) = lock.get(arch, &request)
@@ -159,7 +166,7 @@ fn choose(wanted: &Wanted) -> Result<ArchLock> {
 /// used, and what the pool holds was checked when it came: its names are its hashes.
 fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
     let Wanted { context, recipe, pool, .. } = *wanted;
-    let missing = pool::missing(lock, pool);
+    let missing = pool::missing(lock, pool)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -188,6 +195,8 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
         }
         if gone.is_empty() {
             Ok(())
+        } else if step.has_printed("Hash Sum mismatch") {
+            Err(Error::OtherOnMirror { recipe: recipe.name.clone(), packages: gone }.into())
         } else {
             let name = recipe.name.clone();
             let renewal =

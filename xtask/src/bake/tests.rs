@@ -261,7 +261,6 @@ fn a_byte_changed_in_an_input_is_refused_or_makes_another_image() {
         ("recipes/small/files/mine", "mine", "nine", "small.qcow2"),
         ("recipes/fragments/piece.toml", "etc/piece", "etc/peace", "small.qcow2"),
         ("recipes/fragments/files/piece", "piece", "peace", "small.qcow2"),
-        ("recipes/small/recipe.lock", "source_date = 17", "source_date = 16", "small.initrd"),
         ("agent", "agent", "Agent", "small.initrd"),
     ] {
         let before = world.edit(name, from, to);
@@ -275,6 +274,9 @@ fn a_byte_changed_in_an_input_is_refused_or_makes_another_image() {
         ("recipes/small/recipe.toml", "[disk]", "[dusk]"),
         ("recipes/fragments/piece.toml", "path", "pith"),
         ("recipes/small/recipe.lock", "version = 1", "version = 2"),
+        ("recipes/small/recipe.lock", "source_date = 17", "source_date = 16"),
+        ("recipes/small/recipe.lock", "version = \"1\"", "version = \"2\""),
+        ("recipes/small/recipe.lock", "size = ", "size = 9"),
         ("recipes/small/recipe.lock", "[[arch", "[[arsh"),
     ] {
         let before = world.edit(name, from, to);

@@ -98,7 +98,13 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
         .ok_or_else(|| Error::NoRecipe { name: base.name.clone(), known: Vec::new() })?;
     let base_pin = Pinned { name: display_name(top), sha256: crate::sha256(&fs::read(top)?) };
     let lock_path = folder.join(LOCK);
-    let lock = Lock::load(&lock_path)?;
+    let lock = match Lock::load(&lock_path) {
+        Err(error) if options.update => {
+            (options.say)(&format!("warning: {error}"));
+            Lock::default()
+        }
+        outcome => outcome?,
+    };
     let old = lock.get(base.arch).filter(|_| !options.update).cloned();
     if let Some(old) = &old {
         compare("the base", &old.base, &base_pin)?;

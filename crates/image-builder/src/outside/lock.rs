@@ -41,14 +41,23 @@ pub(super) struct Pinned {
     pub sha256: String,
 }
 
+impl Default for Lock {
+    fn default() -> Self {
+        Self { version: VERSION, arch: BTreeMap::new() }
+    }
+}
+
 impl Lock {
     /// Reads a lock; one that is absent is empty.
     pub(super) fn load(path: &Path) -> Result<Self, Error> {
         if !path.exists() {
-            return Ok(Self { version: VERSION, arch: BTreeMap::new() });
+            return Ok(Self::default());
         }
         let lock: Self = toml::from_str(&fs::read_to_string(path)?)
             .map_err(|source| Error::BadLock { path: path.to_owned(), source: Box::new(source) })?;
+        for inputs in lock.arch.values() {
+            inputs.packages.check(path)?;
+        }
         match lock.version == VERSION {
             true => Ok(lock),
             false => Err(Error::LockVersion {
