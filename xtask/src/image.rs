@@ -11,7 +11,8 @@ use image_builder::{
     qcow2, sbom,
     tree::Tree,
 };
-use runtime_locator::Search;
+use package_layout::image::MANIFEST_FILE;
+use runtime_locator::{ImageFind, Search};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -41,23 +42,54 @@ struct DiffArgs {
     /// The image after, named in the same way.
     b: String,
 
-    /// Print JSON: `packages`, `files`, and whether the two are the `same`.
+    /// Print JSON: `packages`, `files`, the other `parts` that differ, and whether the two are the `same`.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let Action::Diff(args) = &args.action;
-    let (a, b) = (Image::open(context, &args.a)?, Image::open(context, &args.b)?);
+    let (mut a, mut b) = (Image::open(context, &args.a)?, Image::open(context, &args.b)?);
+    forget_packages_of_one(&mut a, &mut b);
     let report = compare::compare(&a.side(), &b.side())?;
+    let parts = other_parts(&a.parts, &b.parts);
     if args.json {
         let mut value = serde_json::to_value(&report)?;
-        value["same"] = Value::from(report.is_same());
+        value["same"] = Value::from(report.is_same() && parts.is_empty());
+        value["parts"] = Value::from(parts);
         println!("{value:#}");
     } else {
-        print!("{}", text(&report));
+        print!("{}", text(&report, &parts));
     }
     Ok(())
+}
+
+/// What only one side's bill of materials tells is no difference: a disk alone may tell of no packages.
+fn forget_packages_of_one(a: &mut Image, b: &mut Image) {
+    if !(a.tells_packages && b.tells_packages) {
+        a.packages.clear();
+        b.packages.clear();
+    }
+}
+
+/// What an image is besides its disk, by name: digests of kernel and initrd, and what a sandbox gets by
+/// default. A disk alone has none of it.
+type Parts = BTreeMap<&'static str, String>;
+
+/// The parts that both have and that differ.
+fn other_parts(a: &Parts, b: &Parts) -> Vec<&'static str> {
+    let differs =
+        |(name, part): &(&&'static str, &String)| b.get(*name).is_some_and(|it| it != *part);
+    a.iter().filter(differs).map(|(name, _)| *name).collect()
+}
+
+/// The parts of an image that was found by name.
+fn parts_of(found: &ImageFind) -> Result<Parts> {
+    Ok(BTreeMap::from([
+        ("kernel", image_builder::sha256(&fs::read(&found.kernel)?)),
+        ("initrd", image_builder::sha256(&fs::read(&found.initrd)?)),
+        ("defaults", Value::from(found.defaults.clone()).to_string()),
+    ]))
 }
 
 /// An image as it is compared.
@@ -65,6 +97,9 @@ struct Image {
     tree: Tree,
     packages: Vec<Installed>,
     owners: BTreeMap<String, String>,
+    parts: Parts,
+    /// Whether its packages are known, from its own database or from a bill of materials.
+    tells_packages: bool,
 }
 
 impl Image {
@@ -73,10 +108,10 @@ impl Image {
         let mut search = Search::of_process(Vec::new());
         search.image_path.push(context.dist());
         let unpacked = tempfile::tempdir()?;
-        let mut bill = None;
+        let (mut bill, mut parts) = (None, Parts::new());
         let chain = match path.extension().and_then(|suffix| suffix.to_str()) {
             Some("whl") => {
-                bill = unpack(path, unpacked.path())?;
+                bill = unpack(path, unpacked.path(), &mut parts)?;
                 search.image_path.insert(0, unpacked.path().to_owned());
                 disks_of_wheel(unpacked.path(), &search)?
             }
@@ -85,6 +120,7 @@ impl Image {
                 let found = runtime_locator::find_image(&search, given, None)
                     .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
                 bill = found.chain.last().and_then(|disk| bill_beside(disk));
+                parts = parts_of(&found)?;
                 found.chain
             }
         };
@@ -95,8 +131,9 @@ impl Image {
         if let (true, Some(bill)) = (packages.is_empty(), &bill) {
             packages = of_bill(bill);
         }
+        let tells_packages = bill.is_some() || !packages.is_empty();
         let owners = bill.as_ref().map(sbom::owners).unwrap_or_default();
-        Ok(Self { tree, packages, owners })
+        Ok(Self { tree, packages, owners, parts, tells_packages })
     }
 
     fn side(&self) -> Side<'_> {
@@ -105,18 +142,27 @@ impl Image {
 }
 
 /// Takes the disks and manifests out of a wheel, and its bill of materials.
-fn unpack(wheel: &Path, folder: &Path) -> Result<Option<Value>> {
+fn unpack(wheel: &Path, folder: &Path, parts: &mut Parts) -> Result<Option<Value>> {
     let mut bill = None;
     wheel_retag::read_entries(wheel, |name, _, reader| {
         if let Some((package, rest)) = name.split_once("/images/") {
             // An overlay's files have a folder to themselves when they are installed.
-            let place = match rest.contains('/') || rest == "manifest.json" {
+            let place = match rest.contains('/') || rest == MANIFEST_FILE {
                 true => folder.join(package.trim_start_matches("quicksand_")).join(rest),
                 false => folder.join(rest),
             };
-            if !rest.ends_with(".kernel") && !rest.ends_with(".initrd") && is_inside(rest) {
+            let part =
+                ["kernel", "initrd"].into_iter().find(|part| rest.ends_with(&format!(".{part}")));
+            if let Some(part) = part {
+                let mut bytes = Vec::new();
+                reader.read_to_end(&mut bytes)?;
+                parts.insert(part, image_builder::sha256(&bytes));
+            } else if is_inside(rest) {
                 fs::create_dir_all(place.parent().unwrap_or(folder))?;
                 std::io::copy(reader, &mut fs::File::create(&place)?)?;
+                if rest == MANIFEST_FILE {
+                    parts.insert("manifest", image_builder::sha256(&fs::read(&place)?));
+                }
             }
         } else if name.ends_with(".cdx.json") {
             bill = serde_json::from_reader(reader).ok();
@@ -175,20 +221,21 @@ fn of_bill(bill: &Value) -> Vec<Installed> {
         .collect()
 }
 
-fn text(report: &Report) -> String {
-    if report.is_same() {
+fn text(report: &Report, parts: &[&str]) -> String {
+    if report.is_same() && parts.is_empty() {
         return format!(
             "The images are the same; {} files differ in their times alone.\n",
             report.files.n_times
         );
     }
     let (packages, files) = (&report.packages, &report.files);
-    let mut lines = vec![format!(
+    let mut lines: Vec<String> = parts.iter().map(|part| format!("{part}: not the same")).collect();
+    lines.push(format!(
         "packages: {} added, {} removed, {} changed",
         packages.added.len(),
         packages.removed.len(),
         packages.changed.len()
-    )];
+    ));
     lines.extend(packages.added.iter().map(|p| format!("+ {} {}", p.name, p.version)));
     lines.extend(packages.removed.iter().map(|p| format!("- {} {}", p.name, p.version)));
     lines.extend(packages.changed.iter().map(|p| format!("~ {} {} -> {}", p.name, p.from, p.to)));
@@ -249,6 +296,38 @@ mod tests {
         assert_eq!(describe(&file), "/usr/bin/su file 4755 0:0 3 bytes (util-linux)");
         let odd = File { path: "/a\n\u{1b}[2Jé".to_owned(), package: None, ..file };
         assert_eq!(describe(&odd), "/a\\n\\u{1b}[2Jé file 4755 0:0 3 bytes");
+    }
+
+    #[test]
+    fn a_kernel_or_a_default_alone_makes_another_image() {
+        let parts = |kernel: &str| Parts::from([("kernel", kernel.to_owned())]);
+        assert!(other_parts(&parts("1"), &parts("1")).is_empty());
+        assert!(other_parts(&parts("1"), &Parts::new()).is_empty(), "a disk alone");
+        let tree = Tree::new(0);
+        let none = BTreeMap::new();
+        let side = || Side { tree: &tree, packages: &[], owners: &none };
+        let report = compare::compare(&side(), &side()).unwrap();
+        assert!(text(&report, &[]).starts_with("The images are the same"));
+        let shown = text(&report, &other_parts(&parts("1"), &parts("2")));
+        assert!(shown.starts_with("kernel: not the same\npackages: 0 added"), "{shown}");
+    }
+
+    #[test]
+    fn packages_that_one_side_alone_can_tell_are_no_difference() {
+        let image = |tells_packages| Image {
+            tree: Tree::new(0),
+            packages: vec![Installed::default(); usize::from(tells_packages)],
+            owners: BTreeMap::new(),
+            parts: Parts::new(),
+            tells_packages,
+        };
+        for (mut a, mut b) in [(image(true), image(false)), (image(false), image(true))] {
+            forget_packages_of_one(&mut a, &mut b);
+            assert!(a.packages.is_empty() && b.packages.is_empty());
+        }
+        let (mut a, mut b) = (image(true), image(true));
+        forget_packages_of_one(&mut a, &mut b);
+        assert_eq!(a.packages.len(), 1);
     }
 
     #[test]

@@ -394,6 +394,12 @@ pub enum Error {
         /// What is wrong with it.
         detail: &'static str,
     },
+    /// A disk that lies on another, without that one.
+    #[error("The disk `{}` is an overlay, and nothing without the disk below it", path.display())]
+    OverlayAlone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A check of the recipe does not hold in the booted machine.
     #[error("The check `{name}` failed: {reason}")]
     CheckFailed {
@@ -485,6 +491,9 @@ impl Error {
                 Some(format!("mirrors drop old versions; renew the lock with: {renewal}"))
             }
             Self::Installation { way, .. } => way.hint().map(str::to_owned),
+            Self::OverlayAlone { .. } => {
+                Some("name the image's folder, its wheel or its name instead".to_owned())
+            }
             Self::OtherOnMirror { .. } => Some(
                 "either the lock was changed, or distrust the mirror; --update renews the lock from \
                  signed lists"

@@ -22,9 +22,13 @@ const MAX_CLUSTERS: u64 = 1 << 26;
 /// chain, whatever the images name.
 pub fn read(chain: &[&Path]) -> Result<Vec<Option<Box<[u8]>>>, Error> {
     let mut chunks = Vec::new();
-    for path in chain {
+    for (number, path) in chain.iter().enumerate() {
         let bad = |detail| Error::BadQcow2 { path: (*path).to_owned(), detail };
-        Image::open(path)?.read_into(&mut chunks, &bad)?;
+        let image = Image::open(path)?;
+        if number == 0 && image.has_backing {
+            return Err(Error::OverlayAlone { path: (*path).to_owned() });
+        }
+        image.read_into(&mut chunks, &bad)?;
     }
     Ok(chunks)
 }
@@ -39,6 +43,8 @@ struct Image {
     n_clusters: usize,
     level1: Vec<u64>,
     is_zstd: bool,
+    /// Whether it names a disk that it lies on.
+    has_backing: bool,
 }
 
 impl Image {
@@ -67,7 +73,8 @@ impl Image {
         let n_tables = n_clusters.div_ceil(ENTRIES_PER_TABLE as u64) as usize;
         let is_zstd = u32_at(100) > 104 && header[104] == super::COMPRESSION_ZSTD;
         let level1 = table(&mut file, u64_at(40), n_tables).map_err(|_| bad("a table is cut"))?;
-        Ok(Self { file, n_clusters: n_clusters as usize, level1, is_zstd })
+        let has_backing = u64_at(8) != 0;
+        Ok(Self { file, n_clusters: n_clusters as usize, level1, is_zstd, has_backing })
     }
 
     fn read_into(

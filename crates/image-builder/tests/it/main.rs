@@ -335,6 +335,8 @@ fn a_chain_is_read_back_as_it_was_written() {
     write("base.qcow2", &before, None);
     write("top.qcow2", &changed(&before, after.clone()), Some("base.qcow2"));
     assert!(qcow2::read(&[&place("base.qcow2")]).unwrap() == before);
+    let alone = qcow2::read(&[&place("top.qcow2")]).unwrap_err();
+    assert!(matches!(alone, image_builder::Error::OverlayAlone { .. }), "{alone}");
     let chain = qcow2::read(&[&place("base.qcow2"), &place("top.qcow2")]).unwrap();
     assert!(SparseDisk::from_chunks(chain).into_chunks() == after);
 
