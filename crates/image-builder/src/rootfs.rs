@@ -259,6 +259,13 @@ fn run(args: &[String], source_date: i64, means: &Means) -> Expression {
     if means.way == Way::OneId {
         command = ownership::kept(&command);
     }
+    // mmdebstrap ends what it could not pack by a signal to its whole process group, which would be
+    // the caller's and that of the script that calls it.
+    #[cfg(unix)]
+    let command = command.before_spawn(|command| {
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        Ok(())
+    });
     command.full_env([
         ("DEBIAN_FRONTEND", "noninteractive".into()),
         ("HOME", "/root".into()),
@@ -286,6 +293,16 @@ mod tests {
     #[test]
     fn commands_reach_the_inner_shell_whole() {
         assert_eq!(quote("echo 'a b' \"$HOME\""), r#"'echo '\''a b'\'' "$HOME"'"#);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_installation_has_a_process_group_of_its_own() {
+        let group = "cut -d' ' -f5 /proc/$$/stat";
+        let ours = cmd!("sh", "-c", group).read().unwrap();
+        let means = Means { way: Way::Root, runner: Runner::Host };
+        let line = ["sh", "-c", group].map(str::to_owned);
+        assert_ne!(run(&line, 0, &means).read().unwrap(), ours);
     }
 
     #[test]

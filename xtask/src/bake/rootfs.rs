@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use image_builder::{
-    apk,
+    apk, beside,
     recipe::{DistributionName, Method},
     rootfs,
     tiers::{self, Tier},
@@ -179,7 +179,7 @@ impl Baker<'_> {
         setup::ensure_packages(self.context, &packages)?;
         let means = rootfs::Means { way, runner: emulator::runner(self.context, self.arch)? };
         self.context.ui.line(&format!("    root file system: {}", means.describe()));
-        let folder = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
+        let folder = beside(&std::env::temp_dir())?;
         let command = make(folder.path(), &means)?;
         rootfs::share(folder.path())?;
         step.run(command).map_err(|error| match way.hint() {

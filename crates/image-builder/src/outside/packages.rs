@@ -73,7 +73,7 @@ pub(super) fn install(
     }
     let means = Means { way: rootfs::way(options.ownership), runner: Runner::ready(arch)? };
     (options.say)(&format!("Installing ({})", means.describe()));
-    let repository = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
+    let repository = crate::beside(&std::env::temp_dir())?;
     rootfs::lay_out(&lock.package, recipe, arch, &pool(options)?, repository.path())?;
     below.write_tar(&repository.path().join(rootfs::BASE_TAR))?;
     rootfs::share(repository.path())?;
