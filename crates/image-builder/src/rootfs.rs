@@ -205,6 +205,8 @@ fn start(arch: Arch, means: &Means, variant: &str, repository: &Path) -> Vec<Str
     let mut args = Vec::new();
     if means.way == Way::Root && matches!(means.runner, Runner::Emulator(_)) {
         args.extend(foreign::in_namespace());
+    } else if means.way == Way::Root && has_namespaces() {
+        args.extend(OF_ITS_OWN.map(str::to_owned));
     }
     if means.way == Way::OneId {
         args.extend(ownership::in_namespace(repository));
@@ -220,6 +222,16 @@ fn start(arch: Arch, means: &Means, variant: &str, repository: &Path) -> Vec<Str
     args.push(format!("--setup-hook={OF_NO_HOST}"));
     args.extend(means.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
     args
+}
+
+/// Processes and mounts that go when the bake is killed, so that none is left on the host.
+const OF_ITS_OWN: [&str; 5] = ["unshare", "--mount", "--pid", "--fork", "--kill-child"];
+
+/// Whether root may make namespaces here, which a container may forbid.
+fn has_namespaces() -> bool {
+    let [program, options @ ..] = OF_ITS_OWN;
+    let probe = cmd(program, options.into_iter().chain(["true"]));
+    probe.stdin_null().stdout_null().stderr_null().run().is_ok()
 }
 
 /// mmdebstrap copies the host's resolver and name. No script shall see them and no image hold them:
@@ -259,13 +271,8 @@ fn run(args: &[String], source_date: i64, means: &Means) -> Expression {
     if means.way == Way::OneId {
         command = ownership::kept(&command);
     }
-    // mmdebstrap ends what it could not pack by a signal to its whole process group, which would be
-    // the caller's and that of the script that calls it.
-    #[cfg(unix)]
-    let command = command.before_spawn(|command| {
-        std::os::unix::process::CommandExt::process_group(command, 0);
-        Ok(())
-    });
+    #[cfg(target_os = "linux")]
+    let command = command.before_spawn(tied);
     command.full_env([
         ("DEBIAN_FRONTEND", "noninteractive".into()),
         ("HOME", "/root".into()),
@@ -275,6 +282,21 @@ fn run(args: &[String], source_date: i64, means: &Means) -> Expression {
         ("TMPDIR", std::env::temp_dir().into_os_string()),
         ("TZ", "UTC".into()),
     ])
+}
+
+/// Ties a program to this one: it ends when this one does, however that ends. And it gets a process
+/// group of its own, because mmdebstrap ends what it could not pack by a signal to its whole group,
+/// which would be that of whoever called us.
+#[cfg(target_os = "linux")]
+fn tied(command: &mut std::process::Command) -> std::io::Result<()> {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+    use std::os::unix::process::CommandExt as _;
+    command.process_group(0);
+    // SAFETY: it makes one system call: it neither allocates nor locks.
+    unsafe {
+        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    }
+    Ok(())
 }
 
 /// dpkg's `*` crosses slashes already.
@@ -297,12 +319,21 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_installation_has_a_process_group_of_its_own() {
-        let group = "cut -d' ' -f5 /proc/$$/stat";
-        let ours = cmd!("sh", "-c", group).read().unwrap();
+    fn the_installation_is_tied_to_this_program_and_has_a_process_group_of_its_own() {
+        let asked = "cut -d' ' -f5 /proc/$$/stat";
+        let ours = cmd!("sh", "-c", asked).read().unwrap();
         let means = Means { way: Way::Root, runner: Runner::Host };
-        let line = ["sh", "-c", group].map(str::to_owned);
+        let line = ["sh", "-c", asked].map(str::to_owned);
         assert_ne!(run(&line, 0, &means).read().unwrap(), ours);
+
+        // The thread that starts a program is its parent; when it goes, so does the program.
+        let line = ["sleep", "600"].map(str::to_owned);
+        let started = std::thread::spawn(move || {
+            let means = Means { way: Way::Root, runner: Runner::Host };
+            run(&line, 0, &means).unchecked().start().unwrap()
+        });
+        let ended = started.join().unwrap();
+        assert!(!ended.wait().unwrap().status.success());
     }
 
     #[test]
