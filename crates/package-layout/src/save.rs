@@ -11,6 +11,9 @@ pub const PART_PREFIX: &str = ".quicksand-part-";
 /// What the name of a folder ends with, after a dot and the save's name, that is being replaced.
 pub const OLD_SUFFIX: &str = ".quicksand-old";
 
+/// The most overlays of one save or image. Each is an open file of the machine that runs from it.
+pub const MAX_OVERLAYS: usize = 500;
+
 pub use crate::image::{MANIFEST_FILE, OVERLAYS_DIR, overlay_file, overlay_number};
 
 /// Whether a folder among saves is one that is being written or replaced, and no save.

@@ -64,7 +64,8 @@ pub fn run(action: &SaveAction) -> Result<(), Failure> {
             };
             let target = save::place(&search, &name, place.workspace.as_deref())
                 .map_err(|error| Failure::task(&error))?;
-            save::import(file, &target, *replace).map_err(|error| Failure::task(&error))?;
+            save::import(file, &target, *replace, search.data_dir.as_deref())
+                .map_err(|error| Failure::task(&error))?;
             println!("{}", target.display());
             Ok(())
         }

@@ -64,6 +64,7 @@ pub fn import_save(
 ) -> PyResult<String> {
     off_lock(py, |search| {
         let target = save::place(search, name, workspace.map(Path::new))?;
-        Ok(save::import(Path::new(file), &target, replace)?.to_json())
+        let data_dir = search.data_dir.as_deref();
+        Ok(save::import(Path::new(file), &target, replace, data_dir)?.to_json())
     })
 }

@@ -4,42 +4,43 @@
 //! another bake, they would be torn pieces among foreign ones: the guest would see damage, or worse,
 //! none at first. So the manifest of an overlay image names the sha256 of the disk below it.
 
-use crate::{Error, ImageFind, image::read_manifest};
+use crate::{Error, ImageFind};
+use package_layout::manifest::BaseDisk;
 use sha2::{Digest, Sha256};
 use std::{
-    io::Read,
-    path::{Path, PathBuf},
+    fs::File,
+    io::{Read, Seek},
+    path::PathBuf,
 };
+
+/// What a manifest says of the disk below its layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Below {
+    /// The manifest's folder.
+    pub(crate) folder: PathBuf,
+    /// That disk's place in the chain.
+    pub(crate) disk: usize,
+    /// What it must be.
+    pub(crate) expected: BaseDisk,
+}
 
 /// Checks each layer whose manifest names the disk below it; saves and images of other makers name
 /// none. Reads those disks whole.
 pub fn check_base_disks(find: &ImageFind) -> Result<(), Error> {
-    for pair in find.chain.windows(2) {
-        let [below, layer] = pair else { continue };
-        let Some(folder) = folder_of(layer) else { continue };
-        let Some(expected) = read_manifest(&folder)?.base_disk else { continue };
-        let found = sha256(below).map_err(|source| Error::Io { path: below.clone(), source })?;
+    for Below { folder, disk, expected } in &find.files.below {
+        let below = find.chain[*disk].clone();
+        let found = sha256(&find.files.chain[*disk])
+            .map_err(|source| Error::Io { path: below.clone(), source })?;
         if !found.eq_ignore_ascii_case(&expected.sha256) {
-            return Err(Error::OtherBaseDisk {
-                path: folder,
-                below: below.clone(),
-                file: expected.file,
-            });
+            let (path, file) = (folder.clone(), expected.file.clone());
+            return Err(Error::OtherBaseDisk { path, below, file });
         }
     }
     Ok(())
 }
 
-/// The folder of the manifest of a layer that is the lowest overlay in its folder.
-fn folder_of(layer: &Path) -> Option<PathBuf> {
-    let overlays = layer.parent()?;
-    let is_lowest = layer.file_name()? == "0.qcow2";
-    (is_lowest && overlays.file_name()? == package_layout::image::OVERLAYS_DIR)
-        .then(|| overlays.parent().map(Path::to_owned))?
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = fs_err::File::open(path)?;
+fn sha256(mut file: &File) -> std::io::Result<String> {
+    file.rewind()?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -55,7 +56,7 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 mod tests {
     use super::*;
     use host_platform::Arch;
-    use package_layout::manifest::{BaseDisk, Manifest};
+    use package_layout::manifest::Manifest;
     use serde_json::json;
 
     fn check(sha256: Option<&str>) -> Result<(), Error> {

@@ -2,8 +2,12 @@
 //!
 //! Format: <https://packaging.python.org/specifications/entry-points/>.
 
+use crate::Folder;
 use package_layout::image::{ENTRY_POINT_GROUP, IMAGES_DIR};
 use std::path::{Path, PathBuf};
+
+/// The most bytes of a package's entry points that are read.
+const MAX_ENTRY_POINTS: u64 = 1 << 20;
 
 /// An image that an installed package announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +26,10 @@ pub(crate) fn image_entry_points(site_packages: &Path) -> Vec<ImageEntryPoint> {
     for entry in fs_err::read_dir(site_packages).into_iter().flatten().flatten() {
         let folder = entry.file_name().to_string_lossy().into_owned();
         let Some(stem) = folder.strip_suffix(".dist-info") else { continue };
-        let path = entry.path().join("entry_points.txt");
-        let Ok(text) = fs_err::read_to_string(path) else { continue };
+        // The working folder can be among the folders of packages, so that no file is trusted to be one.
+        let text = Folder::open(&entry.path())
+            .and_then(|folder| folder.text("entry_points.txt", MAX_ENTRY_POINTS));
+        let Ok(text) = text else { continue };
         let distribution = stem.split('-').next().unwrap_or(stem).replace('_', "-");
         for (name, object) in members_of(&text, ENTRY_POINT_GROUP) {
             let Some(package) = top_package(object) else { continue };

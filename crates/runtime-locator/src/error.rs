@@ -138,6 +138,11 @@ impl Error {
                 "install the overlay and its base in the same version, or bake both in the same bake"
                     .to_owned(),
             ),
+            // What a folder of an image or save must not hold.
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => Some(
+                "put the file itself there, not a link (`uv pip install --link-mode copy` does)"
+                    .to_owned(),
+            ),
             Error::Io { .. } => None,
         }
     }

@@ -1,14 +1,21 @@
 //! Finds an image by its name and resolves it to the files that a machine boots from.
 //!
-//! Order: the name as a path, saves below the working folder and the home folder, the folders of
-//! QUICKSAND_IMAGE_PATH, packages by entry point, packages by layout alone, the data folder.
-//! A save or overlay is resolved further by the image that its manifest names.
+//! A path is what it says. A name means, in this order: a save that this user made in the working
+//! folder, a save below the home folder, an image in the folders of QUICKSAND_IMAGE_PATH, in packages
+//! by entry point, in packages by layout alone, in the data folder. What lies in the working folder
+//! and was not made there by this user (a checkout may hold anything) comes last, with a notice.
+//!
+//! A save or overlay is resolved further by the image that its manifest names, which is looked for
+//! among installed images alone: nobody else's save may lie on a save of this user. Of a manifest
+//! that came from elsewhere nothing but that name is taken.
 
 use crate::{
-    Attempt, Error, Search, Source,
+    Attempt, Error, Folder, Search, Source,
+    base_disk::Below,
     entry_points::image_entry_points,
     image_folder::{ImageFolder, Unfit, Wanted},
     list::nearest_names,
+    seal::SealKey,
     search::IMAGE_PATH_VARIABLE,
 };
 use host_platform::Arch;
@@ -22,11 +29,17 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{
     collections::BTreeSet,
+    fs::File,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+/// The most overlays and saves that lie on one another as images of their own.
+const MAX_DEPTH: usize = 16;
+
 /// An image that was found, resolved to files.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ImageFind {
     /// The name as it was asked for.
     pub name: String,
@@ -43,29 +56,100 @@ pub struct ImageFind {
     /// The name by which the image below all saves is found again: an installed image, or the
     /// absolute path of one.
     pub base: String,
+    /// The name that the files of the base image bear.
+    pub base_name: String,
     /// How many disks of the chain are that image's; those above them are saves'.
     pub n_base_disks: usize,
-    /// The configuration of the manifests of all layers, upper ones winning, without the names of
-    /// the images below.
+    /// The configuration of the manifests of all layers that are trusted, upper ones winning,
+    /// without the names of the images below. Installed images and saves that this user made are
+    /// trusted.
     pub defaults: Map<String, Value>,
     /// Where the topmost layer came from.
     pub source: Source,
     /// What was looked at before, in order.
     pub tried: Vec<Attempt>,
+    /// What the user should hear before the image is used.
+    pub notice: Option<String>,
+    /// The files, each opened once, when it was found.
+    #[serde(skip)]
+    pub files: ImageFiles,
+}
+
+/// The open files of an image, each of them regular and reached without a link in the folder of
+/// its image. For reading.
+#[derive(Clone, Debug)]
+pub struct ImageFiles {
+    /// The kernel.
+    pub kernel: Arc<File>,
+    /// The initial RAM disk.
+    pub initrd: Arc<File>,
+    /// The disks, as in [`ImageFind::chain`].
+    pub chain: Vec<Arc<File>>,
+    /// The manifest of the topmost layer, when it is a save or an overlay.
+    pub manifest: Option<Manifest>,
+    /// What the manifests say of the disks below their layers.
+    pub(crate) below: Vec<Below>,
 }
 
 /// Finds the image of that name. Without an architecture a save's own is taken, else the
 /// hardware's.
 pub fn find_image(search: &Search, name: &str, arch: Option<Arch>) -> Result<ImageFind, Error> {
-    find_below(search, name, arch, &mut Vec::new())
+    find_below(search, name, arch, Scope::Everywhere, &mut Vec::new())
+}
+
+/// Where a name may lead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// To everything: it is the caller's.
+    Everywhere,
+    /// To installed images: it is a manifest's.
+    Installed,
+}
+
+/// How much is believed of what lies in a folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The user named the path; what the manifest says is believed when it is the user's own.
+    Named,
+    /// Somebody installed it.
+    Installed,
+    /// It is only meant when it is the user's own.
+    OnlyOwn,
+    /// It may be anybody's, so that its use is told.
+    WithNotice,
 }
 
 /// A folder that may be, or hold, the image.
 struct Candidate {
     source: Source,
-    folder: PathBuf,
+    /// A folder of the user's or of the installation, whose path may have links.
+    outer: PathBuf,
+    /// The names below it, which must not be links.
+    inner: String,
     /// Whether the folder is this image's own (not one with images of many names).
     own_folder: bool,
+    trust: Trust,
+}
+
+impl Candidate {
+    fn folder(&self) -> PathBuf {
+        if self.inner.is_empty() { self.outer.clone() } else { self.outer.join(&self.inner) }
+    }
+
+    fn is_place_of_saves(&self) -> bool {
+        matches!(self.source, Source::WorkingFolder | Source::HomeFolder)
+    }
+
+    fn read(&self) -> Result<ImageFolder, String> {
+        let opened = Folder::open(&self.outer).and_then(|outer| match self.inner.as_str() {
+            "" => Ok(outer),
+            inner => outer.beneath(inner),
+        });
+        opened.and_then(ImageFolder::read).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => "no such folder".to_owned(),
+            _ => format!("cannot be read: {error}"),
+        })
+    }
 }
 
 /// `seen` are the folders of the layers above: a save of the name of its own base is not its base.
@@ -73,12 +157,15 @@ fn find_below(
     search: &Search,
     name: &str,
     arch: Option<Arch>,
+    scope: Scope,
     seen: &mut Vec<PathBuf>,
 ) -> Result<ImageFind, Error> {
     let mut tried = Vec::new();
     let mut other_arches = BTreeSet::new();
     let wanted_arch = arch.unwrap_or(search.host.arch);
-    if let Some(find) = base_by_file(search, name, arch, &mut tried)? {
+    if scope == Scope::Everywhere
+        && let Some(find) = base_by_file(search, name, arch, &mut tried)?
+    {
         return Ok(find);
     }
     for (name_part, version, arch_part) in readings(name) {
@@ -86,36 +173,32 @@ fn find_below(
             continue;
         }
         let arch = arch_part.or(arch);
-        for candidate in candidates(search, name_part) {
-            let Candidate { source, folder, own_folder } = candidate;
-            let outcome = match ImageFolder::read(&folder) {
-                None => "no such folder".to_owned(),
-                Some(_) if seen.contains(&folder) => "is the layer above itself".to_owned(),
-                Some(held) if own_folder && version.is_none() && is_meant(name, &source, &held) => {
-                    let find = layered(search, name, arch, &folder, &held, source.clone(), seen)?;
+        for candidate in candidates(search, name_part, scope) {
+            let Candidate { ref source, own_folder, trust, .. } = candidate;
+            let folder = candidate.folder();
+            let outcome = match candidate.read() {
+                _ if seen.contains(&folder) => "is the layer above itself".to_owned(),
+                Err(outcome) => outcome,
+                Ok(held) if trust == Trust::OnlyOwn && !is_own(search, &held) => continue,
+                Ok(held)
+                    if own_folder && version.is_none() && is_meant(name, &candidate, &held) =>
+                {
+                    let find = layered(search, name, arch, &candidate, &held, seen)?;
                     return Ok(ImageFind { tried, ..find });
                 }
-                Some(held) => {
+                // Among saves there are no kernels to boot.
+                Ok(_) if candidate.is_place_of_saves() => "is no save".to_owned(),
+                Ok(held) => {
                     let arch = arch.unwrap_or(search.host.arch);
                     match held.base(&Wanted { name: name_part, version, arch, own_folder }) {
                         Ok(base) => {
-                            return Ok(ImageFind {
-                                name: name.to_owned(),
-                                version: base.version,
-                                arch,
-                                kernel: base.kernel,
-                                initrd: base.initrd,
-                                chain: vec![base.disk],
-                                base: lasting_name(search, name, &source),
-                                n_base_disks: 1,
-                                defaults: if held.has_manifest && own_folder {
-                                    config_of(read_manifest(&folder)?)
-                                } else {
-                                    Map::new()
-                                },
-                                source,
-                                tried,
-                            });
+                            let source = source.clone();
+                            let mut find = of_base(search, name, arch, &held, base, source)?;
+                            if held.has_manifest && own_folder && trust == Trust::Installed {
+                                find.defaults = config_of(read_manifest(&folder, &held)?);
+                            }
+                            find.notice = notice(name, &candidate);
+                            return Ok(ImageFind { tried, ..find });
                         }
                         Err(Unfit::Nothing) => "no files of that image".to_owned(),
                         Err(Unfit::Incomplete(what)) => what,
@@ -127,8 +210,8 @@ fn find_below(
                     }
                 }
             };
-            let attempt = Attempt { source, path: folder, outcome };
-            if !tried.contains(&attempt) {
+            let attempt = Attempt { source: candidate.source, path: folder, outcome };
+            if trust != Trust::OnlyOwn && !tried.contains(&attempt) {
                 tried.push(attempt);
             }
         }
@@ -143,14 +226,75 @@ fn find_below(
     Err(Error::ImageNotFound { name: name.to_owned(), nearest: nearest_names(search, name), tried })
 }
 
+/// A base image with its files open.
+fn of_base(
+    search: &Search,
+    name: &str,
+    arch: Arch,
+    held: &ImageFolder,
+    base: crate::image_folder::Base,
+    source: Source,
+) -> Result<ImageFind, Error> {
+    let open = |name: &str| held.open(name).map_err(|(path, source)| Error::Io { path, source });
+    let ((kernel, kernel_file), (initrd, initrd_file)) = (open(&base.kernel)?, open(&base.initrd)?);
+    let (disk, disk_file) = open(&base.disk)?;
+    Ok(ImageFind {
+        name: name.to_owned(),
+        version: base.version,
+        arch,
+        kernel,
+        initrd,
+        chain: vec![disk],
+        base: lasting_name(search, name, &source),
+        base_name: base.name,
+        n_base_disks: 1,
+        defaults: Map::new(),
+        source,
+        tried: Vec::new(),
+        notice: None,
+        files: ImageFiles {
+            kernel: Arc::new(kernel_file),
+            initrd: Arc::new(initrd_file),
+            chain: vec![Arc::new(disk_file)],
+            manifest: None,
+            below: Vec::new(),
+        },
+    })
+}
+
+/// What is told of an image that may be anybody's.
+fn notice(name: &str, candidate: &Candidate) -> Option<String> {
+    (candidate.trust == Trust::WithNotice).then(|| {
+        format!(
+            "`{name}` is no installed image and no save that you made here: the one in the working \
+             folder is used, `{}`. Name it by its path if that is meant",
+            candidate.folder().display()
+        )
+    })
+}
+
 /// Whether a folder's manifest and overlays are an answer to that name. A plain name that happens
 /// to be a folder beside the caller's work is only taken when it is clearly one of ours; a save
 /// that lacks a part is named as broken, not passed over.
-fn is_meant(name: &str, source: &Source, held: &ImageFolder) -> bool {
-    match source {
-        Source::Configuration if !is_path(name) => held.overlay_chain().is_ok(),
+fn is_meant(name: &str, candidate: &Candidate, held: &ImageFolder) -> bool {
+    match candidate.source {
+        Source::Configuration if !is_path(name) => held.n_overlays().is_ok(),
         _ => held.is_layered(),
     }
+}
+
+/// Whether the user's own process has made that save, on this host.
+fn is_own(search: &Search, held: &ImageFolder) -> bool {
+    let Some(key) = search.data_dir.as_deref().and_then(SealKey::read) else { return false };
+    let Ok(Ok(manifest)) = held.manifest_text().map(|text| Manifest::parse(&text)) else {
+        return false;
+    };
+    if held.n_overlays().is_err() {
+        return false;
+    }
+    let Ok(layers) = held.open_overlays() else { return false };
+    let layers: Vec<File> = layers.into_iter().map(|(_, file)| file).collect();
+    key.fits(&manifest, &layers)
 }
 
 /// The ways to read a name: as it is, then `name-version`, `name-arch` and `name-version-arch`, as
@@ -190,47 +334,78 @@ fn as_path(search: &Search, name: &str) -> PathBuf {
     }
 }
 
-fn candidates(search: &Search, name: &str) -> Vec<Candidate> {
+fn candidates(search: &Search, name: &str, scope: Scope) -> Vec<Candidate> {
     let mut list = Vec::new();
-    let mut add = |source, folder, own_folder| {
-        list.push(Candidate { source, folder, own_folder });
+    let mut add = |source, trust, outer: PathBuf, inner: String, own_folder| {
+        list.push(Candidate { source, outer, inner, own_folder, trust });
     };
+    let whole = String::new;
     if name.is_empty() {
         return list;
     }
-    add(Source::Configuration, as_path(search, name), true);
     if is_path(name) {
+        if scope == Scope::Everywhere {
+            let path = as_path(search, name);
+            add(Source::Configuration, Trust::Named, path, whole(), true);
+        }
         return list;
     }
-    add(Source::WorkingFolder, search.working_dir.join(SANDBOXES_DIR).join(name), true);
-    if let Some(home) = &search.home {
-        add(Source::HomeFolder, home.join(SANDBOXES_DIR).join(name), true);
-    }
-    for folder in &search.image_path {
-        let source = || Source::Environment(IMAGE_PATH_VARIABLE);
-        add(source(), folder.join(name), true);
-        add(source(), folder.join(images_dir(name)), true);
-        add(source(), folder.clone(), false);
-    }
-    let same = |entry: &str| package(entry).eq_ignore_ascii_case(&package(name));
-    for site_packages in &search.site_packages {
-        for entry in image_entry_points(site_packages).into_iter().filter(|e| same(&e.name)) {
-            add(Source::Wheel(entry.distribution), entry.images_dir, true);
+    let in_working = format!("{SANDBOXES_DIR}/{name}");
+    let is_at_home = search.home.as_ref() == Some(&search.working_dir);
+    if scope == Scope::Everywhere {
+        if !is_at_home {
+            let (place, inner) = (search.working_dir.clone(), in_working.clone());
+            add(Source::WorkingFolder, Trust::OnlyOwn, place, inner, true);
+        }
+        if let Some(home) = &search.home {
+            let saves = home.join(SANDBOXES_DIR);
+            add(Source::HomeFolder, Trust::Named, saves, name.to_owned(), true);
         }
     }
-    for site_packages in &search.site_packages {
+    for folder in &search.image_path {
+        let mut add = |folder, own_folder| {
+            let source = Source::Environment(IMAGE_PATH_VARIABLE);
+            add(source, Trust::Installed, folder, whole(), own_folder);
+        };
+        add(folder.join(name), true);
+        add(folder.join(images_dir(name)), true);
+        add(folder.clone(), false);
+    }
+    // Python looks for packages in the working folder too; nobody has installed those.
+    let is_elsewhere = |folder: &&PathBuf| **folder != search.working_dir;
+    let same = |entry: &str| package(entry).eq_ignore_ascii_case(&package(name));
+    for site_packages in search.site_packages.iter().filter(is_elsewhere) {
+        for entry in image_entry_points(site_packages).into_iter().filter(|e| same(&e.name)) {
+            let source = Source::Wheel(entry.distribution);
+            add(source, Trust::Installed, entry.images_dir, whole(), true);
+        }
+    }
+    for site_packages in search.site_packages.iter().filter(is_elsewhere) {
         let folder = site_packages.join(images_dir(name));
-        add(Source::Wheel(distribution(name)), folder, true);
+        add(Source::Wheel(distribution(name)), Trust::Installed, folder, whole(), true);
     }
     if let Some(data) = &search.data_dir {
         let images = data.join(user_data::IMAGES_DIR);
-        add(Source::DataFolder, images.join(name), true);
-        add(Source::DataFolder, images, false);
-        add(Source::DataFolder, data.join(user_data::PACKAGES_DIR).join(images_dir(name)), true);
+        let package = data.join(user_data::PACKAGES_DIR).join(images_dir(name));
+        for (folder, own) in [(images.join(name), true), (images, false), (package, true)] {
+            add(Source::DataFolder, Trust::Installed, folder, whole(), own);
+        }
+    }
+    if scope == Scope::Everywhere {
+        let place = || search.working_dir.clone();
+        add(Source::WorkingFolder, Trust::WithNotice, place(), in_working, true);
+        add(Source::Configuration, Trust::WithNotice, place(), name.to_owned(), true);
+        if search.site_packages.contains(&search.working_dir) {
+            let source = Source::Wheel(distribution(name));
+            add(source, Trust::WithNotice, place(), images_dir(name), true);
+        }
     }
     let mut unique: Vec<Candidate> = Vec::new();
     for candidate in list {
-        if !unique.iter().any(|known| known.folder == candidate.folder) {
+        let is_same = |known: &Candidate| {
+            known.folder() == candidate.folder() && known.trust != Trust::OnlyOwn
+        };
+        if !unique.iter().any(is_same) {
             unique.push(candidate);
         }
     }
@@ -266,22 +441,10 @@ fn base_by_file(
         return Err(Error::ImageArch { name: name.to_owned(), wanted, available });
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    let held = ImageFolder::read(folder).unwrap_or_default();
+    let held = Folder::open(folder).and_then(ImageFolder::read).unwrap_or_default();
     let version = Some(file.version.as_str());
     match held.base(&Wanted { name: &file.name, version, arch: file_arch, own_folder: false }) {
-        Ok(base) => Ok(Some(ImageFind {
-            name: name.to_owned(),
-            version: base.version,
-            arch: file_arch,
-            kernel: base.kernel,
-            initrd: base.initrd,
-            chain: vec![base.disk],
-            base: lasting_name(search, name, &Source::Configuration),
-            n_base_disks: 1,
-            defaults: Map::new(),
-            source: Source::Configuration,
-            tried: Vec::new(),
-        })),
+        Ok(base) => of_base(search, name, file_arch, &held, base, Source::Configuration).map(Some),
         Err(Unfit::Incomplete(what)) => miss(&what),
         Err(_) => miss("its kernel and initrd are not beside it"),
     }
@@ -292,14 +455,18 @@ fn layered(
     search: &Search,
     name: &str,
     arch: Option<Arch>,
-    folder: &Path,
+    candidate: &Candidate,
     held: &ImageFolder,
-    source: Source,
     seen: &mut Vec<PathBuf>,
 ) -> Result<ImageFind, Error> {
-    let broken = |reason: String| Error::Broken { path: folder.to_owned(), reason };
-    let overlays = held.overlay_chain().map_err(broken)?;
-    let manifest = read_manifest(folder)?;
+    let (folder, source) = (candidate.folder(), candidate.source.clone());
+    let broken = |reason: String| Error::Broken { path: folder.clone(), reason };
+    held.n_overlays().map_err(broken)?;
+    let manifest = read_manifest(&folder, held)?;
+    let overlays = held.open_overlays().map_err(|(path, source)| Error::Io { path, source })?;
+    let (overlays, files): (Vec<PathBuf>, Vec<File>) = overlays.into_iter().unzip();
+    let key = search.data_dir.as_deref().and_then(SealKey::read);
+    let is_own = key.is_some_and(|key| key.fits(&manifest, &files));
     let own_arch = match &manifest.arch {
         Some(text) => Some(text.parse::<Arch>().map_err(|error| broken(error.to_string()))?),
         None => None,
@@ -314,23 +481,51 @@ fn layered(
         .base_image()
         .ok_or_else(|| broken("its manifest does not name the image that it lies on".to_owned()))?
         .to_owned();
-    seen.push(folder.to_owned());
-    let base = find_below(search, &base_name, own_arch.or(arch), seen).map_err(|error| {
-        Error::Base { path: folder.to_owned(), base: base_name, source: Box::new(error) }
+    if is_path(&base_name) && !is_own {
+        return Err(broken(format!(
+            "its manifest names the path `{}` of the image below it, which is for the saves alone \
+             that you made on this host",
+            base_name.escape_default()
+        )));
+    }
+    if seen.len() >= MAX_DEPTH {
+        return Err(broken(format!("more than {MAX_DEPTH} images lie on one another")));
+    }
+    seen.push(folder.clone());
+    let scope = if is_path(&base_name) { Scope::Everywhere } else { Scope::Installed };
+    let base = find_below(search, &base_name, own_arch.or(arch), scope, seen).map_err(|error| {
+        Error::Base { path: folder.clone(), base: base_name, source: Box::new(error) }
     })?;
     let mut defaults = base.defaults;
-    defaults.extend(config_of(manifest));
+    if is_own || candidate.trust == Trust::Installed {
+        defaults.extend(config_of(manifest.clone()));
+    }
+    let n_below = base.chain.len();
     let chain: Vec<PathBuf> = base.chain.into_iter().chain(overlays).collect();
-    let below = match source {
+    let (lowest, n_base_disks) = match source {
         // A save is whole by itself but for the image below it: a save made from it holds its disks.
         Source::Configuration | Source::WorkingFolder | Source::HomeFolder => {
             (base.base, base.n_base_disks)
         }
         _ => (lasting_name(search, name, &source), chain.len()),
     };
-    let (lowest, n_base_disks) = below;
-    let name = name.to_owned();
-    Ok(ImageFind { name, chain, base: lowest, n_base_disks, defaults, source, ..base })
+    let mut opened = base.files;
+    if let Some(expected) = manifest.base_disk.clone() {
+        opened.below.push(Below { folder: folder.clone(), disk: n_below - 1, expected });
+    }
+    opened.chain.extend(files.into_iter().map(Arc::new));
+    opened.manifest = Some(manifest);
+    Ok(ImageFind {
+        name: name.to_owned(),
+        chain,
+        base: lowest,
+        n_base_disks,
+        defaults,
+        source,
+        notice: notice(name, candidate),
+        files: opened,
+        ..base
+    })
 }
 
 /// The name that finds the same image from another working folder.
@@ -349,9 +544,9 @@ fn config_of(manifest: Manifest) -> Map<String, Value> {
     config
 }
 
-pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
+pub(crate) fn read_manifest(folder: &Path, held: &ImageFolder) -> Result<Manifest, Error> {
     let path = folder.join(MANIFEST_FILE);
-    match fs_err::read_to_string(&path) {
+    match held.manifest_text() {
         Ok(text) => Manifest::parse(&text).map_err(|source| Error::Manifest { path, source }),
         Err(source) => Err(Error::Io { path, source }),
     }

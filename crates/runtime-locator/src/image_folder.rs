@@ -1,25 +1,34 @@
 //! What one folder holds of images: the three files of bases, or the disks of an overlay or save.
+//!
+//! The folder is opened once; names and files are read through it (see [`Folder`]).
 
+use crate::Folder;
 use host_platform::Arch;
 use package_layout::image::{
     ImageFileName, MANIFEST_FILE, OVERLAYS_DIR, Part, compare_versions, file_name, overlay_file,
     overlay_number,
 };
+use package_layout::save::MAX_OVERLAYS;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    fs::File,
+    io,
+    path::PathBuf,
 };
 
 /// The image files of one folder.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ImageFolder {
-    folder: PathBuf,
+    /// The folder and the one of its overlays, where they were opened.
+    opened: Option<(Folder, Option<Folder>)>,
     /// The parts that are there, by name, version and architecture.
     bases: BTreeMap<(String, String, String), BTreeSet<Part>>,
     /// Whether `manifest.json` is there.
     pub(crate) has_manifest: bool,
     /// Whether a folder of overlays is there.
     has_overlays_dir: bool,
+    /// Why the folder of overlays cannot be read.
+    fault: Option<String>,
     /// The numbers of the overlays that are there.
     overlays: BTreeSet<usize>,
 }
@@ -28,9 +37,12 @@ pub(crate) struct ImageFolder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Base {
     pub(crate) version: String,
-    pub(crate) kernel: PathBuf,
-    pub(crate) initrd: PathBuf,
-    pub(crate) disk: PathBuf,
+    /// The name that the files bear.
+    pub(crate) name: String,
+    /// The file names of kernel, initrd and disk.
+    pub(crate) kernel: String,
+    pub(crate) initrd: String,
+    pub(crate) disk: String,
 }
 
 /// Which base of a folder is meant.
@@ -42,6 +54,9 @@ pub(crate) struct Wanted<'a> {
     /// Whether the folder is this image's own, so that its files may bear another name.
     pub(crate) own_folder: bool,
 }
+
+/// The most bytes of a manifest that are read.
+pub(crate) const MAX_MANIFEST: u64 = 1 << 20;
 
 /// Why a folder's bases do not serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,30 +70,75 @@ pub(crate) enum Unfit {
 }
 
 impl ImageFolder {
-    /// Reads the folder. `None` when there is no such folder.
-    pub(crate) fn read(folder: &Path) -> Option<Self> {
-        let names = file_names(folder)?;
-        let overlays = file_names(&folder.join(OVERLAYS_DIR));
-        Some(Self::of_names(folder, &names, overlays.as_deref()))
+    /// Reads an open folder.
+    pub(crate) fn read(folder: Folder) -> io::Result<Self> {
+        let names = folder.names()?;
+        let (mut overlays, mut fault) = (None, None);
+        if names.iter().any(|name| name == OVERLAYS_DIR) {
+            match folder.below(OVERLAYS_DIR).and_then(|below| Ok((below.names()?, below))) {
+                Ok(found) => overlays = Some(found),
+                Err(error) => fault = Some(format!("`{OVERLAYS_DIR}` cannot be read: {error}")),
+            }
+        }
+        let mut held = Self::of_names(&names, overlays.as_ref().map(|(names, _)| names.as_slice()));
+        held.opened = Some((folder, overlays.map(|(_, below)| below)));
+        held.has_overlays_dir |= fault.is_some();
+        held.fault = fault;
+        Ok(held)
     }
 
     /// The pure part: what a folder with these names (and these in its `overlays`) holds.
-    fn of_names(folder: &Path, names: &[String], overlays: Option<&[String]>) -> Self {
+    fn of_names(names: &[String], overlays: Option<&[String]>) -> Self {
         let mut bases: BTreeMap<_, BTreeSet<Part>> = BTreeMap::new();
         for file in names.iter().filter_map(|name| ImageFileName::parse(name)) {
             bases.entry((file.name, file.version, file.arch)).or_default().insert(file.part);
         }
         Self {
-            folder: folder.to_owned(),
+            opened: None,
             bases,
             has_manifest: names.iter().any(|name| name == MANIFEST_FILE),
             has_overlays_dir: overlays.is_some(),
+            fault: None,
             overlays: overlays
                 .unwrap_or_default()
                 .iter()
                 .filter_map(|n| overlay_number(n))
                 .collect(),
         }
+    }
+
+    fn folder(&self) -> io::Result<&Folder> {
+        Ok(&self.opened.as_ref().ok_or(io::ErrorKind::NotFound)?.0)
+    }
+
+    /// Opens one of its files. An error comes with the file's path.
+    pub(crate) fn open(&self, name: &str) -> Result<(PathBuf, File), (PathBuf, io::Error)> {
+        match self.folder() {
+            Ok(folder) => {
+                let path = folder.path().join(name);
+                folder.file(name).map(|file| (path.clone(), file)).map_err(|error| (path, error))
+            }
+            Err(error) => Err((PathBuf::from(name), error)),
+        }
+    }
+
+    /// Opens the disks of its overlays, from bottom to top.
+    pub(crate) fn open_overlays(&self) -> Result<Vec<(PathBuf, File)>, (PathBuf, io::Error)> {
+        let below = self.opened.as_ref().and_then(|(_, below)| below.as_ref());
+        let missing = || (PathBuf::from(OVERLAYS_DIR), io::ErrorKind::NotFound.into());
+        let below = below.ok_or_else(missing)?;
+        let open = |number: &usize| {
+            let file = overlay_file(*number);
+            let name = file.rsplit('/').next().unwrap_or_default();
+            let path = below.path().join(name);
+            below.file(name).map(|file| (path.clone(), file)).map_err(|error| (path, error))
+        };
+        self.overlays.iter().map(open).collect()
+    }
+
+    /// Reads `manifest.json`.
+    pub(crate) fn manifest_text(&self) -> io::Result<String> {
+        self.folder()?.text(MANIFEST_FILE, MAX_MANIFEST)
     }
 
     /// Whether it looks like an overlay or a save, whole or broken.
@@ -106,12 +166,13 @@ impl ImageFolder {
             .filter(|(name, version, its)| is_meant(name, version) && *its == arch)
             .max_by(|(_, a, _), (_, b, _)| compare_versions(a, b).then_with(|| a.cmp(b)));
         if let Some((name, version, arch)) = best {
-            let path = |part| self.folder.join(file_name(name, version, arch, part));
+            let file = |part| file_name(name, version, arch, part);
             return Ok(Base {
                 version: version.to_owned(),
-                kernel: path(Part::Kernel),
-                initrd: path(Part::Initrd),
-                disk: path(Part::Disk),
+                name: name.to_owned(),
+                kernel: file(Part::Kernel),
+                initrd: file(Part::Initrd),
+                disk: file(Part::Disk),
             });
         }
         let incomplete = self
@@ -148,11 +209,14 @@ impl ImageFolder {
         }
     }
 
-    /// The overlays' disks from bottom to top, or what is missing. A gap would boot with the
-    /// upper half of somebody's data on the wrong base, so it is an error.
-    pub(crate) fn overlay_chain(&self) -> Result<Vec<PathBuf>, String> {
+    /// How many overlays there are, or what is missing. A gap would boot with the upper half of
+    /// somebody's data on the wrong base, so it is an error.
+    pub(crate) fn n_overlays(&self) -> Result<usize, String> {
         if !self.has_manifest {
             return Err("Missing manifest.json".to_owned());
+        }
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
         }
         if !self.has_overlays_dir {
             return Err("Missing overlays".to_owned());
@@ -160,18 +224,16 @@ impl ImageFolder {
         let Some(top) = self.overlays.last() else {
             return Err("No overlay files found".to_owned());
         };
-        match (0..=*top).find(|number| !self.overlays.contains(number)) {
-            Some(gap) => Err(format!("{} is missing", overlay_file(gap))),
-            None => Ok(self.overlays.iter().map(|n| self.folder.join(overlay_file(*n))).collect()),
+        if let Some(gap) = (0..=*top).find(|number| !self.overlays.contains(number)) {
+            return Err(format!("{} is missing", overlay_file(gap)));
+        }
+        match top + 1 {
+            n if n > MAX_OVERLAYS => {
+                Err(format!("it has {n} overlays, and {MAX_OVERLAYS} at most can be used"))
+            }
+            n => Ok(n),
         }
     }
-}
-
-/// The names in a folder, in no order; `None` when it cannot be read.
-fn file_names(folder: &Path) -> Option<Vec<String>> {
-    let entries = fs_err::read_dir(folder).ok()?;
-    // A name that is not UTF-8 cannot be one of ours.
-    Some(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 #[cfg(test)]
@@ -181,7 +243,7 @@ mod tests {
     fn folder(names: &[&str], overlays: Option<&[&str]>) -> ImageFolder {
         let owned = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         let overlays = overlays.map(owned);
-        ImageFolder::of_names(Path::new("/i"), &owned(names), overlays.as_deref())
+        ImageFolder::of_names(&owned(names), overlays.as_deref())
     }
 
     fn three(stem: &str) -> [String; 3] {
@@ -206,11 +268,11 @@ mod tests {
         let folder = folder(&names, None);
         let get = |name, version, arch| {
             let wanted = Wanted { name, version, arch, own_folder: false };
-            folder.base(&wanted).map(|base| base.disk.display().to_string())
+            folder.base(&wanted).map(|base| base.disk)
         };
-        assert_eq!(get("debian", None, Arch::Amd64), Ok("/i/debian-13-amd64.qcow2".into()));
-        assert_eq!(get("debian", Some("9"), Arch::Amd64), Ok("/i/debian-9-amd64.qcow2".into()));
-        assert_eq!(get("debian", None, Arch::Arm64), Ok("/i/debian-13-arm64.qcow2".into()));
+        assert_eq!(get("debian", None, Arch::Amd64), Ok("debian-13-amd64.qcow2".into()));
+        assert_eq!(get("debian", Some("9"), Arch::Amd64), Ok("debian-9-amd64.qcow2".into()));
+        assert_eq!(get("debian", None, Arch::Arm64), Ok("debian-13-arm64.qcow2".into()));
         assert_eq!(
             get("ubuntu", None, Arch::Amd64),
             Err(Unfit::OtherArch(vec!["arm64".to_owned()]))
@@ -244,12 +306,11 @@ mod tests {
         let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
         names.push("notes.txt");
         let whole = folder(&["manifest.json"], Some(&names));
-        let chain = whole.overlay_chain().unwrap();
-        let expect: Vec<PathBuf> =
-            (0..12).map(|n| PathBuf::from(format!("/i/overlays/{n}.qcow2"))).collect();
-        assert_eq!(chain, expect);
+        assert_eq!(whole.n_overlays(), Ok(12));
+        let order: Vec<usize> = whole.overlays.iter().copied().collect();
+        assert_eq!(order, (0..12).collect::<Vec<_>>());
 
-        let error = |names: &[&str], overlays| folder(names, overlays).overlay_chain().unwrap_err();
+        let error = |names: &[&str], overlays| folder(names, overlays).n_overlays().unwrap_err();
         assert_eq!(error(&[], Some(&["0.qcow2"])), "Missing manifest.json");
         assert_eq!(error(&["manifest.json"], None), "Missing overlays");
         assert_eq!(error(&["manifest.json"], Some(&[])), "No overlay files found");
@@ -258,6 +319,9 @@ mod tests {
             "overlays/1.qcow2 is missing"
         );
         assert_eq!(error(&["manifest.json"], Some(&["1.qcow2"])), "overlays/0.qcow2 is missing");
+        let many: Vec<String> = (0..=MAX_OVERLAYS).map(|n| format!("{n}.qcow2")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(error(&["manifest.json"], Some(&many)).contains("at most"));
     }
 
     #[test]

@@ -11,11 +11,13 @@ mod accelerator;
 mod base_disk;
 mod entry_points;
 mod error;
+mod folder;
 mod image;
 mod image_folder;
 mod list;
 mod qemu;
 mod report;
+mod seal;
 mod search;
 
 pub use accelerator::{
@@ -24,8 +26,10 @@ pub use accelerator::{
 };
 pub use base_disk::check_base_disks;
 pub use error::Error;
-pub use image::{ImageFind, find_image};
+pub use folder::Folder;
+pub use image::{ImageFiles, ImageFind, find_image};
 pub use list::{ImageKind, ImageListing, list_images};
 pub use qemu::{QemuFind, find_qemu};
 pub use report::{Attempt, Source};
+pub use seal::{OWN_KEY, SealKey, remove_seal};
 pub use search::Search;

@@ -1,7 +1,7 @@
 //! Every image that can be started by name, and the names that are nearest to a misspelt one.
 
 use crate::{
-    Search, Source, entry_points::image_entry_points, image::read_manifest,
+    Folder, Search, Source, entry_points::image_entry_points, image::read_manifest,
     image_folder::ImageFolder, search::IMAGE_PATH_VARIABLE,
 };
 use package_layout::{
@@ -14,6 +14,9 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
+
+/// The most entries of a folder of images or packages that are looked at.
+const MAX_FOLDERS: usize = 100_000;
 
 /// What kind of image it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -46,14 +49,18 @@ pub struct ImageListing {
     pub source: Source,
 }
 
-/// All images, in the order of looking and sorted by name within one place. A name can be there
-/// more than once: the first one is what [`crate::find_image`] takes.
+/// All images, place by place and sorted by name within one place. A name can be there more than
+/// once; which one is meant by it says [`crate::find_image`].
 pub fn list_images(search: &Search) -> Vec<ImageListing> {
     let mut list = Vec::new();
     let mut saves = |parent: &Path, source: &Source| {
-        let folders = sub_folders(&parent.join(SANDBOXES_DIR));
-        for (name, folder) in folders.into_iter().filter(|(name, _)| !is_unfinished(name)) {
-            list_folder(&mut list, &folder, Some(&name), ImageKind::Save, source);
+        let Ok(folder) = Folder::open(&parent.join(SANDBOXES_DIR)) else { return };
+        let mut names = folder.names().unwrap_or_default();
+        names.sort_unstable();
+        for name in names.into_iter().filter(|name| !is_unfinished(name)) {
+            // A link in the place of a save is none.
+            let Ok(save) = folder.below(&name) else { continue };
+            list_folder(&mut list, save, Some(&name), ImageKind::Save, source);
         }
     };
     saves(&search.working_dir, &Source::WorkingFolder);
@@ -69,13 +76,13 @@ pub fn list_images(search: &Search) -> Vec<ImageListing> {
             if packages.insert(entry.images_dir.clone()) {
                 let source = Source::Wheel(entry.distribution);
                 let (dir, name) = (&entry.images_dir, entry.name.as_str());
-                list_folder(&mut list, dir, Some(name), ImageKind::Overlay, &source);
+                list_at(&mut list, dir, Some(name), ImageKind::Overlay, &source);
             }
         }
         for (name, images) in image_packages(site_packages) {
             if packages.insert(images.clone()) {
                 let source = Source::Wheel(format!("quicksand-{name}"));
-                list_folder(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
+                list_at(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
             }
         }
     }
@@ -83,7 +90,7 @@ pub fn list_images(search: &Search) -> Vec<ImageListing> {
         list_shared(&mut list, &data.join(user_data::IMAGES_DIR), &Source::DataFolder);
         for (name, images) in image_packages(&data.join(user_data::PACKAGES_DIR)) {
             let source = Source::DataFolder;
-            list_folder(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
+            list_at(&mut list, &images, Some(&name), ImageKind::Overlay, &source);
         }
     }
     list
@@ -100,9 +107,22 @@ fn image_packages(folder: &Path) -> Vec<(String, PathBuf)> {
 
 /// A folder with images of many names: their files, and one folder for each overlay.
 fn list_shared(list: &mut Vec<ImageListing>, folder: &Path, source: &Source) {
-    list_folder(list, folder, None, ImageKind::Base, source);
+    list_at(list, folder, None, ImageKind::Base, source);
     for (name, sub_folder) in sub_folders(folder) {
-        list_folder(list, &sub_folder, Some(&name), ImageKind::Overlay, source);
+        list_at(list, &sub_folder, Some(&name), ImageKind::Overlay, source);
+    }
+}
+
+/// Lists what the folder at a path holds, if there is one.
+fn list_at(
+    list: &mut Vec<ImageListing>,
+    path: &Path,
+    name: Option<&str>,
+    layers: ImageKind,
+    source: &Source,
+) {
+    if let Ok(folder) = Folder::open(path) {
+        list_folder(list, folder, name, layers, source);
     }
 }
 
@@ -110,14 +130,15 @@ fn list_shared(list: &mut Vec<ImageListing>, folder: &Path, source: &Source) {
 /// overlays in it are called.
 fn list_folder(
     list: &mut Vec<ImageListing>,
-    folder: &Path,
+    folder: Folder,
     name: Option<&str>,
     layers: ImageKind,
     source: &Source,
 ) {
-    let Some(held) = ImageFolder::read(folder) else { return };
-    if let Some(name) = name.filter(|_| held.overlay_chain().is_ok()) {
-        let Ok(manifest) = read_manifest(folder) else { return };
+    let path = folder.path().to_owned();
+    let Ok(held) = ImageFolder::read(folder) else { return };
+    if let Some(name) = name.filter(|_| held.n_overlays().is_ok()) {
+        let Ok(manifest) = read_manifest(&path, &held) else { return };
         let arch = manifest.arch.as_deref().and_then(|arch| arch.parse().ok());
         list.push(ImageListing {
             name: name.to_owned(),
@@ -125,7 +146,7 @@ fn list_folder(
             version: None,
             arch: arch.map(|arch: host_platform::Arch| arch.to_string()),
             base: manifest.base_image().map(str::to_owned),
-            folder: folder.to_owned(),
+            folder: path.clone(),
             source: source.clone(),
         });
         return;
@@ -137,14 +158,14 @@ fn list_folder(
             version: Some(version.to_owned()),
             arch: Some(arch.to_owned()),
             base: None,
-            folder: folder.to_owned(),
+            folder: path.clone(),
             source: source.clone(),
         });
     }
 }
 
 fn sub_folders(folder: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten().take(MAX_FOLDERS);
     let mut found: Vec<(String, PathBuf)> = entries
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
         .filter(|(_, path)| path.is_dir())

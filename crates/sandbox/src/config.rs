@@ -78,6 +78,15 @@ impl PartialEq for Named {
     }
 }
 
+/// How much a machine gets.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    pub memory: Size,
+    pub cpus: u16,
+    /// The size of its disk; the image's own when it is `None`.
+    pub disk_size: Option<Size>,
+}
+
 /// A checked, immutable configuration.
 ///
 /// ```
@@ -158,9 +167,9 @@ impl SandboxConfig {
         self.arch
     }
 
-    /// Memory and CPUs of a machine whose image has these defaults: what was named, else the image's,
-    /// else the documents'.
-    pub(crate) fn resources(&self, defaults: &Map<String, Value>) -> Result<(Size, u16)> {
+    /// What a machine gets whose image has these defaults: what was named, else the image's, else the
+    /// documents'.
+    pub(crate) fn resources(&self, defaults: &Map<String, Value>) -> Result<Resources> {
         options::resources(self, defaults)
     }
 

@@ -3,7 +3,7 @@
 //! Asks `runtime_locator` and turns its answers into the part of the plan that does not change
 //! from start to start. Blocking; knows nothing of processes.
 
-use crate::config::{AccelChoice, SandboxConfig, Transport, VncAccess};
+use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess};
 use crate::error::{Error, Result};
 use crate::machine::MachineType;
 use crate::mount::MountType;
@@ -13,8 +13,9 @@ use crate::shares::plan9_tag;
 use crate::size::Size;
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
-use std::io::Read as _;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::path::PathBuf;
 
 /// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
 const MAX_AGENT: u64 = 16 << 20;
@@ -32,12 +33,17 @@ pub(crate) struct Located {
     pub memory: Size,
     /// The number of its CPUs, likewise.
     pub cpus: u16,
+    /// The size of its disk, likewise, where one is wanted.
+    pub disk_size: Option<Size>,
     /// Whether the image's agent opens the port of the `socket` transport.
     pub has_socket_agent: bool,
 }
 
 /// The part of a plan that is made anew for each start.
 pub(crate) struct Ends {
+    /// What QEMU reads kernel and initrd by.
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
     pub control: ControlPlan,
     pub qmp: QmpPlan,
     pub disk: DiskPlan,
@@ -61,10 +67,17 @@ pub(crate) fn locate(
         (_, choice) => choose(search, choice, image.arch)?,
     };
     runtime_locator::check_base_disks(&image)?;
-    let (memory, cpus) = config.resources(&image.defaults)?;
-    let has_socket_agent = has_socket_agent(&image.initrd)?;
+    let Resources { memory, cpus, disk_size } = config.resources(&image.defaults)?;
+    let has_socket_agent = has_socket_agent(&image.files.initrd).map_err(|source| Error::File {
+        action: "read",
+        path: image.initrd.clone(),
+        source,
+    })?;
+    if let Some(notice) = &image.notice {
+        tracing::warn!("{notice}");
+    }
     let os = search.host.os;
-    Ok(Located { qemu, image, accelerator, reason, os, memory, cpus, has_socket_agent })
+    Ok(Located { qemu, image, accelerator, reason, os, memory, cpus, disk_size, has_socket_agent })
 }
 
 /// Refuses what needs this process to be the guest's network where it cannot be: QEMU's own network
@@ -98,12 +111,11 @@ fn check_host(config: &SandboxConfig, os: Os) -> Result<()> {
 /// how the `socket` transport gives it. Our initrds are archives without compression, so that the
 /// name is found as it stands; in any other nothing is found, and TCP is what the layout of images
 /// made elsewhere promises.
-fn has_socket_agent(initrd: &Path) -> Result<bool> {
+fn has_socket_agent(mut initrd: &File) -> std::io::Result<bool> {
     const CPIO: &[u8] = b"070701";
-    let failed = |source| Error::File { action: "read", path: initrd.to_owned(), source };
     let mut start = Vec::new();
-    let file = fs_err::File::open(initrd).map_err(failed)?;
-    file.take(MAX_AGENT).read_to_end(&mut start).map_err(failed)?;
+    initrd.rewind()?;
+    initrd.take(MAX_AGENT).read_to_end(&mut start)?;
     let name = agent_protocol::FW_CFG_TOKEN.as_bytes();
     Ok(start.starts_with(CPIO) && memchr::memmem::find(&start, name).is_some())
 }
@@ -180,8 +192,8 @@ impl Located {
             firmware: self.qemu.firmware_dir.clone(),
             accelerator: self.accelerator,
             nested_hyperv: runtime_locator::is_hyperv_guest(),
-            kernel: self.image.kernel.clone(),
-            initrd: self.image.initrd.clone(),
+            kernel: ends.kernel,
+            initrd: ends.initrd,
             disk: ends.disk,
             control: ends.control,
             qmp: ends.qmp,
@@ -242,8 +254,11 @@ mod tests {
 
     #[test]
     fn the_agent_of_an_initrd_says_which_transport_it_speaks() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.initrd");
+        let check = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, bytes).unwrap();
+            has_socket_agent(&file).unwrap()
+        };
         let ours = b"070701....init\0ELF opt/quicksand/token\0".as_slice();
         for (bytes, expect) in [
             (ours, true),
@@ -251,13 +266,9 @@ mod tests {
             (b"\x1f\x8b\x08 opt/quicksand/token", false),
             (b"", false),
         ] {
-            fs_err::write(&path, bytes).unwrap();
-            assert_eq!(has_socket_agent(&path).unwrap(), expect);
+            assert_eq!(check(bytes), expect);
         }
-        let far = [b"070701".as_slice(), &vec![0; MAX_AGENT as usize], ours].concat();
-        fs_err::write(&path, far).unwrap();
-        assert!(!has_socket_agent(&path).unwrap());
-        assert!(has_socket_agent(&folder.path().join("none")).is_err());
+        assert!(!check(&[b"070701".as_slice(), &vec![0; MAX_AGENT as usize], ours].concat()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use runtime_locator::ImageFind;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What makes the disk of one machine: an empty overlay on the layers of its image.
 pub(crate) struct Overlay {
@@ -32,8 +33,10 @@ pub(crate) struct Origin {
     pub size: u64,
     /// Whether that is more than the image's.
     pub is_grown: bool,
-    /// The name of the image below all saves.
+    /// The name of the image below all saves, or its path.
     pub base: String,
+    /// The name that this image's files bear.
+    pub base_name: String,
     /// That image's version.
     pub version: String,
     /// The digest of that image's topmost disk.
@@ -47,7 +50,7 @@ pub(crate) struct Origin {
     /// The overlay, for a save after the guest has powered itself off.
     pub overlay: File,
     /// The saves' layers from bottom to top, open since the start: their folder may be replaced.
-    pub save_layers: Vec<File>,
+    pub save_layers: Vec<Arc<File>>,
 }
 
 /// Open files of a disk. QEMU opens a disk for reading first and for writing later, and takes a
@@ -69,22 +72,18 @@ impl Overlay {
         wanted: Option<&Size>,
         (memory, cpus): (Size, u16),
     ) -> Result<Self> {
-        let mut files = Vec::with_capacity(image.chain.len());
         let mut save_layers = Vec::new();
         let mut fingerprint = String::new();
         let mut size = 0;
-        for (index, path) in image.chain.iter().enumerate() {
-            let (file, layer) = open_layer(path, index == 0, index >= image.n_base_disks)?;
+        for (index, (path, file)) in image.chain.iter().zip(&image.files.chain).enumerate() {
+            let layer = check_layer(file, path, index == 0)?;
             if index + 1 == image.n_base_disks {
                 fingerprint = layer.fingerprint;
             }
             if index >= image.n_base_disks {
-                let action = "open the disk image";
-                let failed = |source| Error::File { action, path: path.clone(), source };
-                save_layers.push(file.file().try_clone().map_err(failed)?);
+                save_layers.push(Arc::clone(file));
             }
             size = layer.size;
-            files.push(file);
         }
         let (head, length) = qcow2::empty_overlay(grown(size, wanted)?, "").ok_or_else(|| {
             let reason = "its size is beyond the format".into();
@@ -115,6 +114,7 @@ impl Overlay {
             is_grown: grown(size, wanted)? > size,
             size: grown(size, wanted)?,
             base: image.base.clone(),
+            base_name: image.base_name.clone(),
             version: image.version.clone(),
             fingerprint,
             arch: image.arch,
@@ -124,12 +124,16 @@ impl Overlay {
         };
         if image.chain.len() > image.n_base_disks
             && let Some(top) = image.chain.last().and_then(|top| top.parent()?.parent())
+            && let Some(manifest) = &image.files.manifest
         {
-            crate::save::check_base(top, &origin)?;
+            crate::save::check_base(top, manifest, &origin)?;
         }
         #[cfg(unix)]
         {
-            let layers = files.into_iter().map(|file| file.into_file().into()).collect();
+            let layers = image.files.chain.iter().map(|file| Ok(file.try_clone()?.into()));
+            let layers = layers.collect::<std::io::Result<_>>();
+            let layers =
+                layers.map_err(|source| Error::System { action: "keep a disk open", source })?;
             let files = OverlayFiles { read_write: file.into(), read_only, layers };
             Ok(Self { files, origin })
         }
@@ -156,25 +160,14 @@ fn grown(size: u64, wanted: Option<&Size>) -> Result<u64> {
     })
 }
 
-/// Opens a layer for reading and checks it. A save's layers must be files of its own folder: a link
-/// could lead to a disk that the guest has no business with.
-pub(crate) fn open_layer(
-    path: &Path,
-    is_base: bool,
-    is_save: bool,
-) -> Result<(fs_err::File, Layer)> {
-    let unreadable =
-        |source| Error::File { action: "read the disk image", path: path.into(), source };
-    let damaged = |reason: String| Error::BadImage { path: path.into(), reason };
-    let metadata = if is_save { fs_err::symlink_metadata(path) } else { fs_err::metadata(path) };
-    if !metadata.map_err(unreadable)?.is_file() {
-        return Err(damaged("it is no regular file".into()));
-    }
-    let mut file = fs_err::File::open(path).map_err(unreadable)?;
+/// Checks an open layer; its path is for messages.
+pub(crate) fn check_layer(mut file: &File, path: &Path, is_base: bool) -> Result<Layer> {
     match qcow2::inspect(&mut file, is_base) {
-        Ok(layer) => Ok((file, layer)),
-        Err(Fault::Bad(reason)) => Err(damaged(reason)),
-        Err(Fault::Io(source)) => Err(unreadable(source)),
+        Ok(layer) => Ok(layer),
+        Err(Fault::Bad(reason)) => Err(Error::BadImage { path: path.into(), reason }),
+        Err(Fault::Io(source)) => {
+            Err(Error::File { action: "read the disk image", path: path.into(), source })
+        }
     }
 }
 

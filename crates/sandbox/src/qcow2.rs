@@ -6,6 +6,10 @@
 //! that an overlay needs no second process and no name in the file system, and so that a damaged
 //! image is refused by name before a machine boots from it.
 
+mod active;
+
+pub(crate) use active::copy_active;
+
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -31,6 +35,9 @@ const LONG_HEADER: usize = 112;
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The largest L1 table that QEMU itself accepts, in entries.
 const MAX_L1_ENTRIES: u32 = (32 << 20) / 8;
+/// The most bytes of tables that a check reads: those of a full disk of 8 TiB. A file with holes can
+/// list far more than it holds.
+const MAX_TABLES: u64 = 1 << 30;
 
 /// Why a file cannot be used, in words that finish "is damaged or not a qcow2 file: …".
 #[derive(Debug)]
@@ -136,6 +143,9 @@ fn follow(
     let tables = l1.iter().filter(|entry| *entry & OFFSET != 0).count();
     if tables as u64 > length / cluster {
         return bad("several of its tables lie in one place");
+    }
+    if tables as u64 * cluster > MAX_TABLES {
+        return bad(format!("its tables have more than {MAX_TABLES} bytes"));
     }
     for l2_offset in l1.into_iter().map(|entry| entry & OFFSET).filter(|offset| *offset != 0) {
         for entry in read_table(file, l2_offset, cluster as usize / 8, length)? {

@@ -175,9 +175,11 @@ impl Sandbox {
         is_last: bool,
     ) -> Result<Option<SaveManifest>> {
         let workspace = options.workspace.as_deref().or(self.config.workspace());
-        let target = save::place(&self.search(), name, workspace)?;
+        let search = self.search();
+        let target = save::place(&search, name, workspace)?;
         let wish = Wish {
             target,
+            data_dir: search.data_dir.clone(),
             compress: options.compress,
             config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
             is_last,

@@ -15,6 +15,7 @@
 //! for people.
 
 mod archive;
+mod portable;
 mod store;
 pub(crate) mod take;
 
@@ -22,19 +23,18 @@ pub use archive::{export, import};
 pub use package_layout::manifest::Manifest as SaveManifest;
 
 use crate::error::{Error, Result};
-use crate::overlay::{Origin, open_layer};
+use crate::overlay::{Origin, check_layer};
 use package_layout::save::{
-    MANIFEST_FILE, OVERLAYS_DIR, SANDBOXES_DIR, is_unfinished, overlay_number,
+    MANIFEST_FILE, MAX_OVERLAYS, OVERLAYS_DIR, SANDBOXES_DIR, is_unfinished, overlay_number,
 };
-use runtime_locator::Search;
+use runtime_locator::{Folder, OWN_KEY, Search};
 use serde::Serialize;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use store::Staging;
 
 /// The most bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 1 << 20;
-/// The key of what we add to a manifest.
-const OWN_KEY: &str = "quicksand";
 /// What one may be called.
 const NAMES: &str = "a name such as `my-env`, or an absolute path";
 
@@ -161,12 +161,11 @@ pub fn find(search: &Search, name: &str, workspace: Option<&Path>) -> Result<Pat
 /// [`Error::SaveNotFound`], [`Error::NotASave`] with what is missing, or [`Error::BadImage`].
 pub fn validate(path: &Path) -> Result<SaveManifest> {
     store::recover(path);
-    let (manifest, layers) = read(path)?;
-    for layer in &layers {
+    let Save { manifest, layers } = read(path)?;
+    for (name, file) in &layers {
         // Even the lowest lies on an image, so that none of them is a base.
-        open_layer(layer, false, true).map_err(|error| match error {
-            Error::BadImage { path: layer, reason } => {
-                let name = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        check_layer(file, Path::new(name), false).map_err(|error| match error {
+            Error::BadImage { reason, .. } => {
                 let reason =
                     format!("{OVERLAYS_DIR}/{name} is damaged or not a qcow2 file: {reason}");
                 Error::NotASave { path: path.into(), reason }
@@ -177,8 +176,16 @@ pub fn validate(path: &Path) -> Result<SaveManifest> {
     Ok(manifest)
 }
 
-/// The manifest and the layers of a save, without a look into them.
-fn read(path: &Path) -> Result<(SaveManifest, Vec<PathBuf>)> {
+/// A save with its files open.
+struct Save {
+    manifest: SaveManifest,
+    /// The file names of its layers, from bottom to top, with the files.
+    layers: Vec<(String, File)>,
+}
+
+/// The manifest and the layers of a save, without a look into them. Each file is opened once, and no
+/// link in the save's folder is followed.
+fn read(path: &Path) -> Result<Save> {
     let damaged = |reason: String| Error::NotASave { path: path.into(), reason };
     let unreadable = |source| Error::File { action: "read the save", path: path.into(), source };
     match fs_err::metadata(path) {
@@ -189,26 +196,24 @@ fn read(path: &Path) -> Result<(SaveManifest, Vec<PathBuf>)> {
         }
         Err(source) => return Err(unreadable(source)),
     }
-    let manifest_path = path.join(MANIFEST_FILE);
-    match fs_err::metadata(&manifest_path) {
-        Ok(metadata) if metadata.is_file() && metadata.len() <= MAX_MANIFEST => {}
-        Ok(_) => return Err(damaged(format!("{MANIFEST_FILE} is no file of a sensible size"))),
-        Err(_) => return Err(damaged(format!("Missing {MANIFEST_FILE}"))),
+    let folder = Folder::open(path).map_err(unreadable)?;
+    if !folder.has(MANIFEST_FILE) {
+        return Err(damaged(format!("Missing {MANIFEST_FILE}")));
     }
-    let text = fs_err::read_to_string(manifest_path).map_err(unreadable)?;
+    let text = folder
+        .text(MANIFEST_FILE, MAX_MANIFEST)
+        .map_err(|error| damaged(format!("{MANIFEST_FILE} cannot be read: {error}")))?;
     let manifest = SaveManifest::parse(&text).map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
         damaged(format!("{error}{}", cause.unwrap_or_default()))
     })?;
-    let overlays = path.join(OVERLAYS_DIR);
-    if !overlays.is_dir() {
+    if !folder.has(OVERLAYS_DIR) {
         return Err(damaged(format!("Missing {OVERLAYS_DIR}")));
     }
-    let mut numbers: Vec<usize> = fs_err::read_dir(&overlays)
-        .map_err(unreadable)?
-        .flatten()
-        .filter_map(|entry| overlay_number(entry.file_name().to_str()?))
-        .collect();
+    let below = folder.below(OVERLAYS_DIR).and_then(|below| Ok((below.names()?, below)));
+    let (names, overlays) = below
+        .map_err(|error| damaged(format!("{OVERLAYS_DIR} is not read, or no folder: {error}")))?;
+    let mut numbers: Vec<usize> = names.iter().filter_map(|name| overlay_number(name)).collect();
     numbers.sort_unstable();
     if numbers.is_empty() {
         return Err(damaged("No overlay files found".into()));
@@ -216,8 +221,18 @@ fn read(path: &Path) -> Result<(SaveManifest, Vec<PathBuf>)> {
     if let Some((gap, _)) = numbers.iter().enumerate().find(|(index, number)| index != *number) {
         return Err(damaged(format!("{OVERLAYS_DIR}/{gap}.qcow2 is missing")));
     }
-    let layers = numbers.iter().map(|number| overlays.join(format!("{number}.qcow2"))).collect();
-    Ok((manifest, layers))
+    if numbers.len() > MAX_OVERLAYS {
+        return Err(damaged(format!("it has more than {MAX_OVERLAYS} layers")));
+    }
+    let open = |number: &usize| {
+        let name = format!("{number}.qcow2");
+        match overlays.file(&name) {
+            Ok(file) => Ok((name, file)),
+            Err(error) => Err(damaged(format!("{OVERLAYS_DIR}/{name} cannot be read: {error}"))),
+        }
+    };
+    let layers = numbers.iter().map(open).collect::<Result<_>>()?;
+    Ok(Save { manifest, layers })
 }
 
 /// All saves of the workspace, or of the working folder and the home folder; damaged ones too, with
@@ -234,18 +249,13 @@ pub fn list(search: &Search, workspace: Option<&Path>) -> Vec<SaveInfo> {
     let mut saves = Vec::new();
     for folder in folders {
         store::recover_all(&folder);
-        let mut names: Vec<String> = fs_err::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            // A workspace may hold other folders; one with half of a save is listed with its fault.
-            .filter(|entry| {
-                let path = entry.path();
-                path.join(MANIFEST_FILE).exists() || path.join(OVERLAYS_DIR).is_dir()
-            })
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| !is_unfinished(name))
-            .collect();
+        let Ok(opened) = Folder::open(&folder) else { continue };
+        let mut names = opened.names().unwrap_or_default();
+        // A workspace may hold other folders; one with half of a save is listed with its fault.
+        names.retain(|name| {
+            let is_save = |save: Folder| save.has(MANIFEST_FILE) || save.has(OVERLAYS_DIR);
+            !is_unfinished(name) && opened.below(name).is_ok_and(is_save)
+        });
         names.sort_unstable();
         saves.extend(names.into_iter().map(|name| info(&folder.join(&name), name)));
     }
@@ -261,12 +271,13 @@ pub fn show(path: &Path) -> Result<SaveInfo> {
 
 fn info(path: &Path, name: String) -> SaveInfo {
     let (manifest, layers, problem) = match read(path) {
-        Ok((manifest, layers)) => (Some(manifest), layers, None),
+        Ok(Save { manifest, layers }) => (Some(manifest), layers, None),
         Err(Error::NotASave { reason, .. }) => (None, Vec::new(), Some(reason)),
         Err(error) => (None, Vec::new(), Some(error.to_string())),
     };
-    let sizes = layers.iter().filter_map(|layer| Some(fs_err::metadata(layer).ok()?.len()));
-    let modified = fs_err::metadata(path.join(MANIFEST_FILE)).and_then(|it| it.modified()).ok();
+    let sizes = layers.iter().filter_map(|(_, file)| Some(file.metadata().ok()?.len()));
+    let modified =
+        fs_err::symlink_metadata(path.join(MANIFEST_FILE)).and_then(|it| it.modified()).ok();
     let created = modified
         .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
         .map(|since| since.as_secs());
@@ -298,8 +309,7 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// Refuses a save that was made on another version of its image: blocks of one file system over
 /// those of another would be read as somebody's data.
-pub(crate) fn check_base(path: &Path, origin: &Origin) -> Result<()> {
-    let (manifest, _) = read(path)?;
+pub(crate) fn check_base(path: &Path, manifest: &SaveManifest, origin: &Origin) -> Result<()> {
     let Some(own) = manifest.other.get(OWN_KEY) else { return Ok(()) };
     match own["base_fingerprint"].as_str() {
         Some(fingerprint) if fingerprint != origin.fingerprint => Err(Error::BaseChanged {

@@ -89,20 +89,190 @@ fn the_order_of_places() {
     assert_eq!(known(&search), Source::Environment("QUICKSAND_IMAGE_PATH"));
     site.layers("home/.quicksand/sandboxes/debian", AMD64_ON_DEBIAN, 1);
     assert_eq!(known(&search), Source::HomeFolder);
+    // Anybody may have put a save into the working folder, so that it does not hide an image.
     site.layers("work/.quicksand/sandboxes/debian", AMD64_ON_DEBIAN, 1);
-    assert_eq!(known(&search), Source::WorkingFolder);
+    assert_eq!(known(&search), Source::HomeFolder);
+    site.seal("work/.quicksand/sandboxes/debian");
     let find = find_image(&search, "debian", None).unwrap();
-    let tried: Vec<String> = find.tried.iter().map(|a| site.relative(&a.path)).collect();
-    assert_eq!(tried, ["work/debian"]);
+    assert_eq!((find.source.clone(), find.notice.clone()), (Source::WorkingFolder, None));
     assert_eq!(
         chain(&site, &find),
-        [
-            "more/debian-13-amd64.qcow2",
-            "home/.quicksand/sandboxes/debian/overlays/0.qcow2",
-            "work/.quicksand/sandboxes/debian/overlays/0.qcow2",
-        ],
-        "saves of their base's own name lie on it, not on themselves"
+        ["more/debian-13-amd64.qcow2", "work/.quicksand/sandboxes/debian/overlays/0.qcow2"],
+        "a save lies on the installed image, on no save of that image's name"
     );
+}
+
+#[test]
+fn what_lies_in_the_working_folder_comes_last_and_is_told() {
+    let site = Site::new();
+    let search = site.linux();
+    site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
+    let find = |name| find_image(&search, name, None).unwrap();
+    site.base("work/debian", "debian-99-amd64");
+    site.base("work/.quicksand/sandboxes/debian", "debian-99-amd64");
+    site.base("work/quicksand_debian/images", "debian-99-amd64");
+    assert_eq!(find("debian").version, "13");
+    assert_eq!(find("./debian").version, "99", "by its path");
+
+    site.layers("work/.quicksand/sandboxes/mine", AMD64_ON_DEBIAN, 1);
+    let notice = find("mine").notice.unwrap();
+    assert!(notice.contains("work/.quicksand/sandboxes/mine"), "{notice}");
+    site.seal("work/.quicksand/sandboxes/mine");
+    assert_eq!(find("mine").notice, None);
+    site.layers("home/.quicksand/sandboxes/other", AMD64_ON_DEBIAN, 1);
+    assert_eq!(find("other").notice, None);
+    site.base("work/baked", "baked-1-amd64");
+    let notice = find("baked").notice.unwrap();
+    assert!(notice.contains("work/baked"), "{notice}");
+    assert_eq!(find("./baked").notice, None);
+
+    // Among saves there is no kernel to boot, and packages are not installed by lying there.
+    site.base("work/.quicksand/sandboxes/alpine", "alpine-1-amd64");
+    assert!(find_image(&search, "alpine", None).is_err());
+    site.base("work/quicksand_ubuntu/images", "ubuntu-1-amd64");
+    let mut python = search.clone();
+    python.site_packages.insert(0, python.working_dir.clone());
+    let find = find_image(&python, "ubuntu", None).unwrap();
+    assert!(find.notice.unwrap().contains("quicksand_ubuntu"));
+    assert_eq!(find_image(&python, "debian", None).unwrap().version, "13");
+}
+
+#[test]
+fn a_save_from_elsewhere_chooses_nothing_but_its_installed_image() {
+    let site = Site::new();
+    let search = site.linux();
+    site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
+    let on = |image: &str| {
+        let config =
+            serde_json::json!({"image": image, "memory": "64G", "cpus": 255, "disk_size": "16T"});
+        serde_json::json!({"version": 6, "config": config, "arch": "x86_64"}).to_string()
+    };
+    let secret = "home/.quicksand/sandboxes/private";
+    site.layers(secret, &on("debian"), 1);
+    site.seal(secret);
+    let saves = "work/.quicksand/sandboxes";
+    let path = site.path(secret).display().to_string();
+    for (name, image) in [("on-a-save", "private"), ("on-a-path", path.as_str()), ("up", "../x")] {
+        site.layers(&format!("{saves}/{name}"), &on(image), 1);
+        let by_path = format!("{saves}/{name}").replacen("work", ".", 1);
+        for name in [name, &by_path] {
+            let error = find_image(&search, name, None).unwrap_err();
+            let is_refused = matches!(error, Error::Base { .. } | Error::Broken { .. });
+            assert!(is_refused, "{name}: {error}");
+        }
+    }
+    site.layers(&format!("{saves}/greedy"), &on("debian"), 1);
+    for name in ["greedy", "./.quicksand/sandboxes/greedy"] {
+        assert!(find_image(&search, name, None).unwrap().defaults.is_empty(), "{name}");
+    }
+    // A save that this user made keeps what it was made with, and may lie on an image by its path.
+    assert_eq!(find_image(&search, "private", None).unwrap().defaults["memory"], "64G");
+    site.base("work/baked", "debian-12-amd64");
+    let baked = site.path("work/baked").display().to_string();
+    site.layers(&format!("{saves}/greedy"), &on(&baked), 1);
+    site.seal(&format!("{saves}/greedy"));
+    let find = find_image(&search, "greedy", None).unwrap();
+    assert_eq!((find.version.as_str(), find.base_name.as_str()), ("12", "debian"));
+    assert_eq!(find.base, baked);
+    // Another manifest over the same layers is not what was sealed.
+    site.text(&format!("{saves}/greedy/manifest.json"), &on("debian"));
+    assert!(find_image(&search, "greedy", None).unwrap().defaults.is_empty());
+}
+
+#[test]
+#[cfg(unix)]
+fn no_link_in_the_folder_of_an_image_or_save_is_followed() {
+    use std::os::unix::fs::symlink;
+    let site = Site::new();
+    let search = site.linux();
+    site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
+    let victim = site.path("home/.quicksand/sandboxes/private");
+    site.layers("home/.quicksand/sandboxes/private", AMD64_ON_DEBIAN, 1);
+    site.file("home/id_rsa");
+    for part in ["kernel", "initrd", "qcow2"] {
+        let folder = format!("work/linked-{part}");
+        site.base(&folder, "x-1-amd64");
+        let path = site.path(&format!("{folder}/x-1-amd64.{part}"));
+        fs_err::remove_file(&path).unwrap();
+        symlink(site.path("home/id_rsa"), &path).unwrap();
+        let error = find_image(&search, &format!("./linked-{part}"), None).unwrap_err();
+        let Error::Io { path: named, source } = &error else { panic!("{part}: {error}") };
+        assert!(
+            named.ends_with(format!("x-1-amd64.{part}")) && source.to_string().contains("link")
+        );
+        assert!(error.hint().is_some());
+    }
+    let saves = site.path("work/.quicksand/sandboxes");
+    for name in ["layer", "overlays", "manifest"] {
+        site.layers(&format!("work/.quicksand/sandboxes/{name}"), AMD64_ON_DEBIAN, 1);
+    }
+    let relink = |path: &str, to: &str| {
+        let path = saves.join(path);
+        if path.is_dir() {
+            fs_err::remove_dir_all(&path).unwrap()
+        } else {
+            fs_err::remove_file(&path).unwrap()
+        }
+        symlink(victim.join(to), path).unwrap();
+    };
+    relink("layer/overlays/0.qcow2", "overlays/0.qcow2");
+    relink("overlays/overlays", "overlays");
+    relink("manifest/manifest.json", "manifest.json");
+    symlink(&victim, saves.join("whole")).unwrap();
+    for name in ["layer", "overlays", "manifest", "whole"] {
+        assert!(find_image(&search, name, None).is_err(), "{name}");
+    }
+    for name in ["layer", "overlays", "manifest"] {
+        let path = saves.join(name).display().to_string();
+        assert!(find_image(&search, &path, None).is_err(), "{path}");
+    }
+    // A link that the caller names is the caller's, and one on the way to packages the installer's.
+    symlink(site.path("work/linked-kernel"), site.path("work/link")).unwrap();
+    fs_err::remove_file(site.path("work/linked-kernel/x-1-amd64.kernel")).unwrap();
+    site.file("work/linked-kernel/x-1-amd64.kernel");
+    find_image(&search, "./link", None).unwrap();
+    fs_err::rename(site.path("venv"), site.path("moved")).unwrap();
+    symlink(site.path("moved"), site.path("venv")).unwrap();
+    find_image(&search, "debian", None).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn nothing_that_lies_in_the_working_folder_stops_a_search() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let site = Site::new();
+    site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
+    let saves = site.path("work/.quicksand/sandboxes");
+    let pipe = |path: &str| {
+        let path = saves.join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        let made = duct::cmd!("mkfifo", path).run();
+        assert!(made.is_ok());
+    };
+    for name in ["zero", "pipe", "socket", "huge", "pipe-layer", "folder"] {
+        site.layers(&format!("work/.quicksand/sandboxes/{name}"), AMD64_ON_DEBIAN, 1);
+        if name != "pipe-layer" {
+            fs_err::remove_file(saves.join(name).join("manifest.json")).unwrap();
+        }
+    }
+    symlink("/dev/zero", saves.join("zero/manifest.json")).unwrap();
+    pipe("pipe/manifest.json");
+    let _socket = UnixListener::bind(saves.join("socket/manifest.json")).unwrap();
+    fs_err::create_dir(saves.join("folder/manifest.json")).unwrap();
+    let huge = fs_err::File::create(saves.join("huge/manifest.json")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    fs_err::remove_file(saves.join("pipe-layer/overlays/0.qcow2")).unwrap();
+    pipe("pipe-layer/overlays/0.qcow2");
+    pipe("../../evil-1.dist-info/entry_points.txt");
+    let mut search = site.linux();
+    search.site_packages.push(search.working_dir.clone());
+    let start = std::time::Instant::now();
+    for name in ["zero", "pipe", "socket", "huge", "pipe-layer", "folder", "debain"] {
+        assert!(find_image(&search, name, None).is_err(), "{name}");
+    }
+    let listed: Vec<String> = list_images(&search).into_iter().map(|it| it.name).collect();
+    assert_eq!(listed, ["pipe-layer", "debian"], "whose manifest can be read");
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
 }
 
 #[test]
@@ -115,6 +285,7 @@ fn an_overlay_wheel_lies_on_its_base_and_a_save_on_both() {
     announce(&site, "quicksand_debian_desktop", "debian-desktop = quicksand_debian_desktop:image");
     let save = r#"{"version": 6, "config": {"image": "debian-desktop", "memory": "4G"}}"#;
     site.layers("work/.quicksand/sandboxes/mine", save, 12);
+    site.seal("work/.quicksand/sandboxes/mine");
     let find = find_image(&site.linux(), "mine", None).unwrap();
     assert_eq!((find.source, find.version.as_str()), (Source::WorkingFolder, "13"));
     let got: Vec<String> = find.chain.iter().map(|path| site.relative(path)).collect();
@@ -206,7 +377,7 @@ fn broken_saves_say_what_is_wrong() {
         ("newer", "newer than supported"),
         ("nobase", "does not name the image"),
         ("lost", "Image not found: 'debain'"),
-        ("a", "Image not found: 'a'"),
+        ("a", "Image not found: 'b'"),
     ] {
         let (text, _) = message(name);
         assert!(text.contains(words), "{name}: {text}");
@@ -227,13 +398,13 @@ fn an_unknown_name_gets_the_nearest_ones_and_every_place_that_was_tried() {
     assert_eq!(
         tried,
         [
-            "work/my-evn",
-            "work/.quicksand/sandboxes/my-evn",
             "home/.quicksand/sandboxes/my-evn",
             "venv/site-packages/quicksand_my_evn/images",
             "data/images/my-evn",
             "data/images",
             "data/packages/quicksand_my_evn/images",
+            "work/.quicksand/sandboxes/my-evn",
+            "work/my-evn",
         ]
     );
     let hint = find_image(&search, "alpine", None).unwrap_err().hint().unwrap();

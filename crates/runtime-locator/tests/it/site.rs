@@ -56,6 +56,18 @@ impl Site {
         }
     }
 
+    /// Marks a save as the user's own.
+    pub fn seal(&self, folder: &str) {
+        let path = self.path(folder).join("manifest.json");
+        let text = fs_err::read_to_string(&path).unwrap();
+        let mut manifest = package_layout::manifest::Manifest::parse(&text).unwrap();
+        let layer = |n| fs_err::File::open(self.path(&format!("{folder}/overlays/{n}.qcow2")));
+        let layers = (0..).map_while(|n| layer(n).ok()).map(|file| file.into_file());
+        let key = runtime_locator::SealKey::read_or_make(&self.path("data")).unwrap();
+        key.seal(&mut manifest, &layers.collect::<Vec<_>>()).unwrap();
+        fs_err::write(path, manifest.to_json()).unwrap();
+    }
+
     /// A search of this site for that host, nothing overridden.
     pub fn search(&self, os: Os, arch: Arch, process_arch: Arch) -> Search {
         Search {

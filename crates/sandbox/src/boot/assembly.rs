@@ -121,7 +121,7 @@ pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepa
     }
     let overlay = Overlay::create(
         &located.image,
-        config.disk_size(),
+        located.disk_size.as_ref(),
         (located.memory.clone(), located.cpus),
     )?;
     prepare_platform(config, located, overlay, token, is_socket)
@@ -154,6 +154,9 @@ fn prepare_platform(
         layers.push(fd_set_path(set));
         inherit.push(layer);
     }
+    let image = &located.image;
+    let kernel = boot_file(&image.files.kernel, &image.kernel, &mut inherit)?;
+    let initrd = boot_file(&image.files.initrd, &image.initrd, &mut inherit)?;
     let screen = if let Some(display) = located.display(config) {
         let (screen, theirs, set) = Screen::new(display)?;
         let theirs = inherited(theirs)?;
@@ -196,7 +199,7 @@ fn prepare_platform(
         (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, port, token })
     };
     let drive = DiskPlan { file: fd_set_path(0), layers, cache: DiskCache::Unsafe };
-    let ends = Ends { control, qmp: qmp_plan, disk: drive, fd_sets, cable_fd };
+    let ends = Ends { kernel, initrd, control, qmp: qmp_plan, disk: drive, fd_sets, cable_fd };
     let plan = located.plan(config, ends);
     let screen = screen.map(|(screen, theirs)| {
         inherit.push(theirs);
@@ -204,6 +207,25 @@ fn prepare_platform(
     });
     let (shown, launch) = (shown(located, &plan), to_launch(located, &plan, inherit));
     Ok(Prepared { launch, shown, wires, origin, cable, screen })
+}
+
+/// What QEMU reads kernel or initrd by: the file that was opened when the image was found. QEMU opens
+/// a kernel several times, which `/proc` makes new openings of; where that is a copy of the
+/// descriptor with one position for all, the path has to do.
+#[cfg(unix)]
+fn boot_file(
+    file: &std::fs::File,
+    path: &std::path::Path,
+    inherit: &mut Vec<Inherited>,
+) -> Result<std::path::PathBuf> {
+    if !cfg!(target_os = "linux") {
+        return Ok(path.to_owned());
+    }
+    let failed = |source| Error::System { action: "hand a file to QEMU", source };
+    let file = Inherited::new(file.try_clone().map_err(failed)?.into()).map_err(failed)?;
+    let path = descriptor_path(file.number());
+    inherit.push(file);
+    Ok(path.into())
 }
 
 /// How QEMU names the files of a descriptor set.
@@ -271,7 +293,9 @@ fn prepare_platform(
         cache: DiskCache::Unsafe,
     };
     let qmp = QmpPlan::Tcp { port };
-    let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd: None };
+    let (kernel, initrd) = (located.image.kernel.clone(), located.image.initrd.clone());
+    let fd_sets = Vec::new();
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd: None };
     let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
@@ -309,7 +333,12 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     let disk = DiskPlan { file: "/dev/fdset/0".into(), layers, cache: DiskCache::Unsafe };
     let cable_fd = located.has_cable(config, is_socket).then_some(16);
     let qmp = QmpPlan::Fd { fd: 13 };
-    let ends = Ends { control, qmp, disk, fd_sets: Vec::new(), cable_fd };
+    let (kernel, initrd) = if cfg!(target_os = "linux") {
+        ("/proc/self/fd/17".into(), "/proc/self/fd/18".into())
+    } else {
+        (located.image.kernel.clone(), located.image.initrd.clone())
+    };
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets: Vec::new(), cable_fd };
     Ok(shown(located, &located.plan(config, ends)))
 }
 

@@ -1,6 +1,6 @@
 //! Reads and writes each option of the configuration: types, limits, defaults and messages.
 
-use super::{AccelChoice, SandboxConfig, Transport, VncAccess, WaitFor};
+use super::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, WaitFor};
 use crate::error::{Error, Result};
 use crate::mount::{Mount, MountType};
 use crate::network::{self, Forward, NetworkMode};
@@ -150,7 +150,7 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
 pub(super) fn resources(
     config: &SandboxConfig,
     defaults: &Map<String, Value>,
-) -> Result<(Size, u16)> {
+) -> Result<Resources> {
     let of_image = |name: &str, is_named: bool| {
         defaults.get(name).filter(|value| !is_named && !value.is_null())
     };
@@ -162,7 +162,11 @@ pub(super) fn resources(
         Some(value) => read_cpus(value)?,
         None => config.cpus,
     };
-    Ok((memory, cpus))
+    let disk_size = match of_image("disk_size", config.disk_size.is_some()) {
+        Some(value) => Some(read_disk_size(value.clone())?),
+        None => config.disk_size.clone(),
+    };
+    Ok(Resources { memory, cpus, disk_size })
 }
 
 /// The object that [`read`] reads back; options of later versions appear with their defaults.

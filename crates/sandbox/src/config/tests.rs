@@ -195,7 +195,7 @@ fn an_image_has_its_say_where_nothing_is_named() {
     let of_image: Map<String, Value> =
         serde_json::from_value(json!({"memory": "1G", "cpus": 2, "image": "debian"})).unwrap();
     let resources = |config: &SandboxConfig| {
-        let (memory, cpus) = config.resources(&of_image).unwrap();
+        let Resources { memory, cpus, .. } = config.resources(&of_image).unwrap();
         (memory.as_str().to_owned(), cpus)
     };
     let plain = SandboxConfig::builder("x").build().unwrap();
@@ -207,6 +207,13 @@ fn an_image_has_its_say_where_nothing_is_named() {
     assert_eq!(resources(&null), ("1G".to_owned(), 1));
     let broken = serde_json::from_value(json!({"memory": "much"})).unwrap();
     assert!(plain.resources(&broken).unwrap_err().to_string().contains("`much`"));
-    let (memory, cpus) = plain.resources(&Map::new()).unwrap();
-    assert_eq!((memory.as_str(), cpus), ("512M", 1));
+    let plain = plain.resources(&Map::new()).unwrap();
+    assert_eq!((plain.memory.as_str(), plain.cpus), ("512M", 1));
+    assert!(plain.disk_size.is_none());
+    let large: Map<String, Value> = serde_json::from_value(json!({"disk_size": "8G"})).unwrap();
+    let disk = |builder: SandboxConfigBuilder| {
+        builder.build().unwrap().resources(&large).unwrap().disk_size.map(|size| size.to_string())
+    };
+    assert_eq!(disk(SandboxConfig::builder("x")).as_deref(), Some("8G"));
+    assert_eq!(disk(SandboxConfig::builder("x").disk_size("9G")).as_deref(), Some("9G"));
 }

@@ -5,10 +5,10 @@
 //! itself.
 
 use super::store::Staging;
-use super::{MAX_MANIFEST, SaveManifest, read, validate};
+use super::{MAX_MANIFEST, Save, SaveManifest, portable, read, validate};
 use crate::error::{Error, Result};
 use package_layout::save::{
-    MANIFEST_FILE, OVERLAYS_DIR, PART_PREFIX, overlay_file, overlay_number,
+    MANIFEST_FILE, MAX_OVERLAYS, OVERLAYS_DIR, PART_PREFIX, overlay_file, overlay_number,
 };
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,16 +16,16 @@ use tar::{EntryType, Header};
 
 /// The bytes of a tar block: headers are one, content is padded to a whole number of them.
 const BLOCK: usize = 512;
-/// The most layers of one save.
-const MAX_LAYERS: usize = 4096;
 
-/// Writes a save to one file, beside its place first.
+/// Writes a save to one file, beside its place first. Its manifest holds no more than what says how
+/// the machine was: no folders, ports, lists or arguments of this host.
 ///
 /// # Errors
 /// As [`validate`]; a file that cannot be written, or one that is there and no archive of a save.
 pub fn export(save: &Path, file: &Path) -> Result<SaveManifest> {
-    let manifest = validate(save)?;
-    let (_, layers) = read(save)?;
+    validate(save)?;
+    let Save { manifest, layers } = read(save)?;
+    let manifest = portable::exported(&manifest);
     let failed = |source| Error::File { action: "write", path: file.into(), source };
     if let Ok(metadata) = fs_err::metadata(file)
         && !metadata.is_file()
@@ -42,9 +42,7 @@ pub fn export(save: &Path, file: &Path) -> Result<SaveManifest> {
     let mut archive = tar::Builder::new(beside.as_file_mut());
     let text = manifest.to_json();
     append(&mut archive, MANIFEST_FILE, text.len() as u64, text.as_bytes()).map_err(failed)?;
-    for (number, layer) in layers.iter().enumerate() {
-        let (file, _) = crate::overlay::open_layer(layer, false, true)?;
-        let mut file = file.into_file();
+    for (number, (_, mut file)) in layers.into_iter().enumerate() {
         let length = io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(failed)?;
         io::Seek::rewind(&mut file).map_err(failed)?;
         append(&mut archive, &overlay_file(number), length, &file).map_err(failed)?;
@@ -71,22 +69,30 @@ fn append(
     archive.append_data(&mut header, name, content.take(length))
 }
 
-/// Reads an exported save and puts it into its place.
+/// Reads an exported save and puts it into its place. Of its options the image's name alone is
+/// taken. `data_dir` is our folder below the user's data folder: the import is the user's own act, so
+/// that the save counts as the user's own.
 ///
 /// # Errors
 /// [`Error::BadArchive`] for anything that [`export`] would not have written,
 /// [`Error::SaveInTheWay`] when something is there and `replace` is not set.
-pub fn import(file: &Path, target: &Path, replace: bool) -> Result<SaveManifest> {
+pub fn import(
+    file: &Path,
+    target: &Path,
+    replace: bool,
+    data_dir: Option<&Path>,
+) -> Result<SaveManifest> {
     if !replace && fs_err::symlink_metadata(target).is_ok() {
         let reason = "there is a save already".into();
         return Err(Error::SaveInTheWay { path: target.into(), reason });
     }
     let bad = |reason: String| Error::BadArchive { path: file.into(), reason };
     let failed = |source| Error::File { action: "read", path: file.into(), source };
-    let mut archive = fs_err::File::open(file).map_err(failed)?;
-    if !archive.metadata().map_err(failed)?.is_file() {
+    // The caller named the file, and may name a link; what never ends or begins is refused.
+    if !fs_err::metadata(file).map_err(failed)?.is_file() {
         return Err(bad("it is no regular file".into()));
     }
+    let mut archive = fs_err::File::open(file).map_err(failed)?;
     let staging = Staging::create(target)?;
     match unpack(&mut archive, &staging) {
         Ok(()) => {}
@@ -105,6 +111,8 @@ pub fn import(file: &Path, target: &Path, replace: bool) -> Result<SaveManifest>
     if base.is_empty() || base.contains(['/', '\\', '\0']) || matches!(base, "." | "..") {
         return Err(bad(format!("it lies on `{base}`, which is no name of an image")));
     }
+    let mut manifest = portable::imported(&manifest);
+    staging.seal(&mut manifest, data_dir);
     staging.commit(&manifest.to_json(), &mut |_| {})?;
     Ok(manifest)
 }
@@ -142,7 +150,7 @@ fn unpack(archive: &mut impl Read, staging: &Staging) -> std::result::Result<(),
             kind => return Err(Fault::Bad(format!("`{name}` is of kind {kind:?}, no plain file"))),
         }
         let number = name.strip_prefix(OVERLAYS_DIR).and_then(|it| it.strip_prefix('/'));
-        let number = number.and_then(overlay_number).filter(|number| *number < MAX_LAYERS);
+        let number = number.and_then(overlay_number).filter(|number| *number < MAX_OVERLAYS);
         let path = match number {
             Some(number) => staging.overlay(number),
             None if name == MANIFEST_FILE && length <= MAX_MANIFEST => {

@@ -8,8 +8,10 @@
 //!                            replaced; it returns when its successor never came
 //! ```
 
+use super::SaveManifest;
 use crate::error::{Error, Result};
 use package_layout::save::{MANIFEST_FILE, OLD_SUFFIX, OVERLAYS_DIR, PART_PREFIX, overlay_file};
+use runtime_locator::{Folder, SealKey};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub(super) struct Staging {
     folder: PathBuf,
     target: PathBuf,
     /// Tells other writers that somebody is at work here.
-    lock: Option<File>,
+    _lock: Option<File>,
 }
 
 impl Staging {
@@ -30,10 +32,8 @@ impl Staging {
         recover(target);
         check_target(target)?;
         sweep(parent);
-        let folder = fresh_name(parent)?;
-        make_private(&folder).map_err(in_parent(parent))?;
-        let mut staging = Self { folder, target: target.into(), lock: None };
-        staging.lock = lock(&staging.folder).map_err(in_parent(parent))?;
+        let (folder, lock) = locked_folder(parent)?;
+        let staging = Self { folder, target: target.into(), _lock: lock };
         let overlays = staging.folder.join(OVERLAYS_DIR);
         make_private(&overlays).map_err(in_parent(parent))?;
         Ok(staging)
@@ -43,8 +43,11 @@ impl Staging {
     pub(super) fn of_existing(path: &Path) -> Result<Self> {
         let folder = fresh_name(path.parent().unwrap_or(Path::new("/")))?;
         let failed = |source| Error::File { action: "remove the save", path: path.into(), source };
+        // The lock goes with the folder: another writer takes what has the new name for a save that
+        // is being written, and leaves it alone.
+        let lock = lock(path).map_err(failed)?;
         fs_err::rename(path, &folder).map_err(failed)?;
-        Ok(Self { folder, target: path.into(), lock: None })
+        Ok(Self { folder, target: path.into(), _lock: lock })
     }
 
     /// Removes it, and says when that fails.
@@ -53,7 +56,11 @@ impl Staging {
             let path = self.folder.clone();
             Error::File { action: "remove the save", path, source }
         };
-        fs_err::remove_dir_all(&self.folder).map_err(failed)
+        match fs_err::remove_dir_all(&self.folder) {
+            // Another writer has swept it up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(failed),
+        }
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -73,6 +80,21 @@ impl Staging {
             path,
             source,
         })
+    }
+
+    /// Seals a manifest for the layers that lie here, so that the save is known as the user's own. A
+    /// save without a seal is as good, but for what is said of those that came from elsewhere.
+    pub(super) fn seal(&self, manifest: &mut SaveManifest, data_dir: Option<&Path>) {
+        let Some(data_dir) = data_dir else { return };
+        let sealed = SealKey::read_or_make(data_dir).and_then(|key| {
+            let folder = Folder::open(&self.folder)?.below(OVERLAYS_DIR)?;
+            let n_layers = folder.names()?.len();
+            let layers = (0..n_layers).map(|number| folder.file(&format!("{number}.qcow2")));
+            key.seal(manifest, &layers.collect::<io::Result<Vec<_>>>()?)
+        });
+        if let Err(error) = sealed {
+            tracing::warn!(%error, "the save is not marked as your own, in `{}`", data_dir.display());
+        }
     }
 
     /// Writes the manifest, has everything on the disk, and puts the save into its place. `step` is
@@ -99,6 +121,40 @@ impl Drop for Staging {
         // What cannot be removed now is swept by the next writer.
         let _ = fs_err::remove_dir_all(&self.folder);
     }
+}
+
+/// An empty folder that this process has locked. Between its making and its locking another writer
+/// may take it for one that was left behind, and remove it: then there is one more try.
+fn locked_folder(parent: &Path) -> Result<(PathBuf, Option<File>)> {
+    const TRIES: usize = 100;
+    for _ in 0..TRIES {
+        let folder = fresh_name(parent)?;
+        make_private(&folder).map_err(in_parent(parent))?;
+        match lock(&folder) {
+            Ok(Some(lock)) if is_at(&lock, &folder) => return Ok((folder, Some(lock))),
+            // Another holds the lock, or the folder is gone already.
+            Ok(Some(_) | None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(in_parent(parent)(error)),
+        }
+        let _ = fs_err::remove_dir(&folder);
+    }
+    Err(in_parent(parent)(io::Error::other("others remove what is written there")))
+}
+
+/// Whether a locked folder is still the one of that name.
+#[cfg(unix)]
+fn is_at(lock: &File, folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(own), Ok(named)) = (lock.metadata(), fs_err::symlink_metadata(folder)) else {
+        return false;
+    };
+    (own.dev(), own.ino()) == (named.dev(), named.ino())
+}
+
+#[cfg(not(unix))]
+fn is_at(_lock: &File, _folder: &Path) -> bool {
+    true
 }
 
 /// A name for an unfinished save that nobody else has.

@@ -6,13 +6,16 @@
 //! the save that the machine started from are taken over as they are.
 
 use super::store::{Staging, make_read_only};
-use super::{OWN_KEY, SaveManifest};
+use super::{SaveManifest, portable};
 use crate::checkpoint::DRIVE;
 use crate::error::{Error, Result};
-use crate::qcow2;
+use crate::overlay::Origin;
+use crate::qcow2::{self, Fault};
 use crate::running::Machine;
 use package_layout::save::overlay_file;
+use runtime_locator::OWN_KEY;
 use serde_json::{Map, Value, json};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -28,6 +31,8 @@ pub(crate) struct Wish {
     pub compress: bool,
     /// The options of the sandbox.
     pub config: Map<String, Value>,
+    /// Our folder below the user's data folder, where the key of the user's seals is.
+    pub data_dir: Option<PathBuf>,
     /// Whether a stop asks for it: the first one saves, those that wait for it do not.
     pub is_last: bool,
 }
@@ -63,17 +68,21 @@ async fn on_task(
         return Ok(None);
     }
     let origin = &machine.origin;
-    let staging = Staging::create(&wish.target)?;
-    for (number, layer) in origin.save_layers.iter().enumerate() {
-        staging.adopt(layer, number)?;
-    }
+    let (target, layers) = (wish.target.clone(), origin.save_layers.clone());
+    let staging = blocking(move || {
+        let staging = Staging::create(&target)?;
+        for (number, layer) in layers.iter().enumerate() {
+            staging.adopt(layer, number)?;
+        }
+        Ok(staging)
+    })
+    .await?;
     let number = origin.save_layers.len();
     let overlay = staging.overlay(number);
     let below = match number.checked_sub(1) {
         Some(below) => overlay_file(below).rsplit('/').next().unwrap_or_default().to_owned(),
         None => origin.base.clone(),
     };
-    let failed = |source| Error::File { action: "write", path: overlay.clone(), source };
     match machine.hull.process.exit_status() {
         None => {
             write_empty(&overlay, origin.size, &below)?;
@@ -82,37 +91,55 @@ async fn on_task(
         // The guest has powered itself off: QEMU has put everything in order, and nothing changes
         // any more.
         Some(status) if status == "exit code 0" => {
-            copy_file(&origin.overlay, &overlay).map_err(failed)?;
+            let failed =
+                |source| Error::File { action: "copy the disk", path: overlay.clone(), source };
+            let source = origin.overlay.try_clone().map_err(failed)?;
+            let path = overlay.clone();
+            blocking(move || copy_disk(source, &path, &below)).await?;
         }
         Some(_) => return Err(machine.hull.death().await),
     }
-    make_read_only(&overlay).map_err(failed)?;
-    let mut config = wish.config;
-    for name in ["save", "workspace"] {
-        config.remove(name);
-    }
+    let mut manifest = manifest(origin, &wish.config);
+    blocking(move || {
+        make_read_only(&overlay).map_err(|source| Error::File {
+            action: "write",
+            path: overlay,
+            source,
+        })?;
+        staging.seal(&mut manifest, wish.data_dir.as_deref());
+        staging.commit(&manifest.to_json(), &mut |_| {})?;
+        Ok(Some(manifest))
+    })
+    .await
+}
+
+/// What a save says of itself.
+fn manifest(origin: &Origin, options: &Map<String, Value>) -> SaveManifest {
+    let mut config = portable::kept(options);
     config.insert("image".into(), json!(origin.base));
     config.insert("memory".into(), json!(origin.memory));
     config.insert("cpus".into(), json!(origin.cpus));
     let mut manifest = SaveManifest::new(config, origin.arch.qemu_name());
-    manifest.other.insert(
-        OWN_KEY.into(),
-        json!({
-            "made_by": env!("CARGO_PKG_VERSION"),
-            "base_version": origin.version,
-            "base_fingerprint": origin.fingerprint,
-        }),
-    );
-    let text = manifest.to_json();
-    let commit = move || staging.commit(&text, &mut |_| {});
-    match tokio::task::spawn_blocking(commit).await {
-        Ok(done) => done?,
-        Err(error) => {
-            let source = std::io::Error::other(error.to_string());
-            return Err(Error::System { action: "put the save into its place", source });
-        }
+    let mut own = json!({
+        "made_by": env!("CARGO_PKG_VERSION"),
+        "base_version": origin.version,
+        "base_fingerprint": origin.fingerprint,
+    });
+    if origin.base != origin.base_name {
+        own[portable::BASE_NAME] = json!(origin.base_name);
     }
-    Ok(Some(manifest))
+    manifest.other.insert(OWN_KEY.into(), own);
+    manifest
+}
+
+/// Runs what waits for a disk where that keeps no other sandbox waiting.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        let source = std::io::Error::other(error.to_string());
+        Err(Error::System { action: "run a part of the save", source })
+    })
 }
 
 fn write_empty(path: &Path, size: u64, below: &str) -> Result<()> {
@@ -126,12 +153,16 @@ fn write_empty(path: &Path, size: u64, below: &str) -> Result<()> {
     file.set_len(length).map_err(failed)
 }
 
-fn copy_file(overlay: &std::fs::File, path: &Path) -> std::io::Result<()> {
-    let mut source = overlay.try_clone()?;
-    std::io::Seek::rewind(&mut source)?;
-    let mut copy = fs_err::File::create_new(path)?;
-    std::io::copy(&mut source, &mut copy)?;
-    Ok(())
+/// Copies the disk as it is now out of an overlay that nobody writes to any more. Checkpoints, which
+/// hold the guest's memory, are not part of it.
+fn copy_disk(mut overlay: File, path: &Path, below: &str) -> Result<()> {
+    let failed = |source| Error::File { action: "copy the disk to", path: path.into(), source };
+    let mut copy = fs_err::File::create_new(path).map_err(failed)?;
+    match qcow2::copy_active(&mut overlay, copy.file_mut(), below) {
+        Ok(()) => Ok(()),
+        Err(Fault::Bad(reason)) => Err(Error::BadImage { path: path.into(), reason }),
+        Err(Fault::Io(source)) => Err(failed(source)),
+    }
 }
 
 /// Copies the overlay of the running machine to an empty one.

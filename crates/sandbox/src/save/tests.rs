@@ -148,10 +148,10 @@ fn an_exported_save_is_imported_and_hostile_ones_are_refused() {
     export(&path, &file).unwrap();
     assert_eq!(fs::read(&file).unwrap(), first, "the same save gives the same file");
     let target = folder.path().join("saves/y");
-    assert_eq!(import(&file, &target, false).unwrap().base_image(), Some("debian"));
+    assert_eq!(import(&file, &target, false, None).unwrap().base_image(), Some("debian"));
     assert_eq!(fs::read(target.join("overlays/1.qcow2")).unwrap(), upper);
-    assert!(matches!(import(&file, &target, false), Err(Error::SaveInTheWay { .. })));
-    import(&file, &target, true).unwrap();
+    assert!(matches!(import(&file, &target, false, None), Err(Error::SaveInTheWay { .. })));
+    import(&file, &target, true, None).unwrap();
 
     let manifest = |image: &str| {
         let manifest = json!({"version": 6, "config": {"image": image}, "arch": "x86_64"});
@@ -201,7 +201,7 @@ fn an_exported_save_is_imported_and_hostile_ones_are_refused() {
             bytes.extend_from_slice(&end);
         }
         fs::write(&evil, bytes).unwrap();
-        let error = import(&evil, &folder.path().join("z"), false).unwrap_err();
+        let error = import(&evil, &folder.path().join("z"), false, None).unwrap_err();
         assert!(matches!(error, Error::BadArchive { .. }), "{name}: {error}");
         assert!(error.to_string().contains(expect), "{name}: {error}");
         fs::remove_file(&evil).unwrap();
@@ -215,7 +215,7 @@ fn an_exported_save_is_imported_and_hostile_ones_are_refused() {
     flipped[3] ^= 1;
     for bytes in [[whole.clone(), huge].concat(), flipped, b"PK\x03\x04".repeat(300)] {
         fs::write(&evil, bytes).unwrap();
-        let error = import(&evil, &folder.path().join("z"), false).unwrap_err();
+        let error = import(&evil, &folder.path().join("z"), false, None).unwrap_err();
         assert!(matches!(error, Error::BadArchive { .. }), "{error}");
     }
 }

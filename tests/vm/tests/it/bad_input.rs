@@ -18,8 +18,8 @@ fn with_disk(folder: &Path, disk: &[u8]) -> Search {
     let image = find_image(&search, "minimal", None).unwrap();
     let arch = image.arch.image_name();
     let file = |extension: &str| folder.join(format!("broken-1-{arch}.{extension}"));
-    std::os::unix::fs::symlink(&image.kernel, file("kernel")).unwrap();
-    std::os::unix::fs::symlink(&image.initrd, file("initrd")).unwrap();
+    fs_err::copy(&image.kernel, file("kernel")).unwrap();
+    fs_err::copy(&image.initrd, file("initrd")).unwrap();
     fs_err::write(file("qcow2"), disk).unwrap();
     search.image_path = vec![folder.to_owned()];
     search
