@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "GuestFileError",
     "GuestFileNotFoundError",
+    "HostFileExistsError",
     "ImageNotFoundError",
     "InstallError",
     "MountError",
@@ -59,11 +60,15 @@ class AgentConnectionError(SandboxError):
 
 
 class GuestFileError(SandboxError):
-    """A file of the guest could not be read or written."""
+    """A file of the guest could not be read or written, or is more than was asked for."""
 
 
 class GuestFileNotFoundError(GuestFileError, FileNotFoundError):
     """There is no such file or folder in the guest."""
+
+
+class HostFileExistsError(SandboxError, FileExistsError):
+    """A download would replace something of the host, which it does only with ``overwrite=True``."""
 
 
 class MountError(SandboxError):

@@ -42,6 +42,7 @@ __all__ = [
 
 Output = Callable[[str], object]
 GuestPath = Union[str, "os.PathLike[str]"]
+AnyPath = Union[GuestPath, bytes, "os.PathLike[bytes]"]
 ProgressCallback = Callable[[str, int, int], object]
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +105,11 @@ class Transfer:
 
     Attributes:
         n_files: number of files.
-        n_bytes: bytes in them.
-        skipped: what was left out, by its path below the root: devices, pipes and sockets, names
-            that are not UTF-8, and on a download links that lead out of the tree.
+        n_bytes: bytes in them, holes included.
+        skipped: what was left out, by its path below the root: devices, pipes and sockets, on a
+            download links that lead out of the tree, and names that this host's file system cannot
+            have. At most 1000 names; control characters and bytes that are not UTF-8 are shown as
+            ``\\x1b``.
     """
 
     n_files: int
@@ -244,26 +247,45 @@ class BaseSandbox:
         """The folders that are shared now, those of the start included."""
         return [MountHandle(**handle) for handle in json.loads(self._machine.active_mounts)]
 
-    def _begin_read_file(self, path: GuestPath, max_bytes: int) -> Begin:
-        return lambda wake: self._machine.read_file(wake, os.fspath(path), max_bytes)
+    def _begin_read_file(self, path: AnyPath, max_bytes: int) -> Begin:
+        limit = _limit("max_bytes", max_bytes)
+        return lambda wake: self._machine.read_file(wake, os.fspath(path), limit)
 
-    def _begin_write_file(self, path: GuestPath, data: bytes | str, mode: int | None) -> Begin:
+    def _begin_write_file(self, path: AnyPath, data: bytes | str, mode: int | None) -> Begin:
         if isinstance(data, str):
             data = data.encode("utf-8", "surrogateescape")
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"data is bytes or text, not {type(data).__name__}")
         content = bytes(data)
         if mode is not None and not 0 <= mode <= 0o7777:
             raise ConfigError(f"Invalid value for `mode`: {mode!r}", "allowed: 0 to 0o7777")
         return lambda wake: self._machine.write_file(wake, os.fspath(path), content, mode)
 
-    def _begin_upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Begin:
+    def _begin_upload(self, host: AnyPath, guest: AnyPath) -> Begin:
         os.stat(host)
-        return lambda wake: self._machine.upload(wake, os.fspath(host), os.fspath(guest))
+        return lambda wake: self._machine.upload(wake, os.fsdecode(host), os.fspath(guest))
 
     def _begin_download(
-        self, guest: GuestPath, host: str | os.PathLike[str], max_bytes: int | None
+        self,
+        guest: AnyPath,
+        host: AnyPath,
+        *,
+        tree: bool | None,
+        overwrite: bool,
+        max_bytes: int | None,
+        max_entries: int | None,
     ) -> Begin:
+        limits = {
+            name: None if value is None else _limit(name, value)
+            for name, value in (("max_bytes", max_bytes), ("max_entries", max_entries))
+        }
         return lambda wake: self._machine.download(
-            wake, os.fspath(guest), os.fspath(host), max_bytes
+            wake,
+            os.fspath(guest),
+            os.fsdecode(host),
+            tree=None if tree is None else bool(tree),
+            overwrite=bool(overwrite),
+            **limits,
         )
 
     def _begin_mount(
@@ -520,6 +542,12 @@ def _check_timeout(value: object) -> None:
             f"Invalid value for `timeout`: {value!r}",
             "allowed: a number of seconds above 0, or None for no limit",
         )
+
+
+def _limit(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise ConfigError(f"Invalid value for `{name}`: {value!r}", "allowed: a number, 0 or more")
+    return value
 
 
 def _check_max_output(value: object) -> None:

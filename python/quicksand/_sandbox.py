@@ -14,6 +14,7 @@ from ._desktop import Desktop
 from ._enums import MountType
 from ._input import AsyncInput, run_fed
 from ._machine import (
+    AnyPath,
     BaseSandbox,
     Checkpoint,
     ExecuteResult,
@@ -251,10 +252,12 @@ class Sandbox(Desktop, BaseSandbox):
         """
         await run(self._begin_delete_user(name, remove_home))
 
-    async def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
+    async def read_file(self, path: AnyPath, *, max_bytes: int = 1 << 30) -> bytes:
         """Reads a file of the guest.
 
-        It goes over the agent's connection, in any network mode, as root.
+        It goes over the agent's connection, in any network mode, as root. Text with lone surrogates
+        (PEP 383), as ``execute`` gives it for names that are not UTF-8, leads to the file of these
+        bytes; so do ``bytes``.
 
         Args:
             path: absolute path in the guest.
@@ -262,7 +265,8 @@ class Sandbox(Desktop, BaseSandbox):
 
         Raises:
             GuestFileNotFoundError: there is no such file (a ``FileNotFoundError`` too).
-            GuestFileError: it cannot be read, or is larger.
+            GuestFileError: it cannot be read, is larger, or is a folder, pipe, socket or device.
+            AgentConnectionError: the guest sent nothing for 60 seconds.
 
         Example:
             >>> async def release(sb):
@@ -271,17 +275,24 @@ class Sandbox(Desktop, BaseSandbox):
         return await run(self._begin_read_file(path, max_bytes))  # type: ignore[no-any-return]
 
     async def write_file(
-        self, path: GuestPath, data: bytes | str, mode: int | None = None
+        self, path: AnyPath, data: bytes | str, mode: int | None = None
     ) -> None:
-        """Writes a file of the guest, as root. Missing folders above it are made.
+        """Writes a file of the guest, as root, in one step. Missing folders above it are made.
+
+        Whoever reads the file sees the old content or the new one, and an error leaves the old one.
+        A file that is there keeps its owner. A link is followed when it is root's, so that nobody
+        in the guest can lead the write elsewhere.
 
         Args:
             path: absolute path in the guest.
-            data: the content; text is written as UTF-8.
+            data: the content; text is written as UTF-8, lone surrogates as the bytes that they
+                stand for (PEP 383).
             mode: permission bits; those of the file that is there, or 0o644, when ``None``.
 
         Raises:
-            GuestFileError: it cannot be written.
+            GuestFileError: it cannot be written, a pipe, socket, device or folder is there, or the
+                path leads through a link of another user.
+            AgentConnectionError: the guest took nothing for 60 seconds.
 
         Example:
             >>> async def greet(sb):
@@ -289,15 +300,22 @@ class Sandbox(Desktop, BaseSandbox):
         """
         await run(self._begin_write_file(path, data, mode))
 
-    async def upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Transfer:
+    async def upload(self, host: AnyPath, guest: AnyPath) -> Transfer:
         """Copies a file, or a folder with all that is in it, into the guest.
 
-        Modes are kept, links stay links. A file goes into a folder of the guest that is there
-        already, under its own name; otherwise ``guest`` is the copy's own path.
+        Permissions, times and holes are kept, links stay links, set-user-ID is dropped; everything
+        belongs to root, but a file that is replaced keeps its owner. A file goes into a folder of
+        the guest that is there already, under its own name; otherwise ``guest`` is the copy's own
+        path. Folders that are there keep their mode.
+
+        Args:
+            host: the file or folder on the host.
+            guest: absolute path in the guest.
 
         Raises:
             FileNotFoundError: there is no such file on the host.
             GuestFileError: it cannot be written in the guest.
+            AgentConnectionError: the guest took nothing for 60 seconds.
 
         Example:
             >>> async def send(sb):
@@ -307,31 +325,56 @@ class Sandbox(Desktop, BaseSandbox):
 
     async def download(
         self,
-        guest: GuestPath,
-        host: str | os.PathLike[str],
+        guest: AnyPath,
+        host: AnyPath,
         *,
-        max_bytes: int | None = None,
+        tree: bool | None = None,
+        overwrite: bool = False,
+        max_bytes: int | None = 16 << 30,
+        max_entries: int | None = 1_000_000,
     ) -> Transfer:
         """Copies a file, or a folder with all that is in it, out of the guest.
 
-        Nothing is written outside of ``host``, whatever the guest sends: links that lead out of
-        the tree are left out and named in ``skipped``. Permission bits are kept, but for
-        set-user-ID and the like. A file goes into a folder that is there already.
+        ``host`` is the copy's path. A file goes into a folder that is there already, under its own
+        name. Nothing of the host is replaced unless ``overwrite`` says so, nothing is written
+        outside of ``host``, whatever the guest sends, and a download that fails or is cancelled
+        leaves nothing behind. Times and holes are kept, and permissions as far as the umask allows,
+        without set-user-ID and the like. Links that lead out of the tree are left out and named in
+        ``skipped``.
 
         Args:
             guest: absolute path in the guest.
             host: the copy's path.
-            max_bytes: more than this in all is an error; no limit when ``None``.
+            tree: ``True`` wants a folder with all that is in it, ``False`` a file; the other kind
+                is an error. ``None`` takes either when nothing is at ``host`` yet, and only a file
+                when something is.
+            overwrite: whether files of the host may be replaced; with ``tree=True`` also whether
+                the tree may go into a folder that is not empty.
+            max_bytes: more bytes than this in all, holes included, are an error (16 GiB); no limit
+                when ``None``.
+            max_entries: more files, folders and links than this are an error; no limit when
+                ``None``.
 
         Raises:
             GuestFileNotFoundError: there is no such file or folder in the guest.
-            GuestFileError: it cannot be read, or is larger.
+            GuestFileError: it cannot be read, is over a limit, or is a folder where a file was
+                asked for.
+            HostFileExistsError: something of the host is in the way (a ``FileExistsError`` too).
+            AgentConnectionError: the guest sent nothing for 60 seconds.
 
         Example:
             >>> async def results(sb):
-            ...     return (await sb.download("/root/out", "out")).n_bytes
+            ...     return (await sb.download("/root/out", "out", tree=True)).n_bytes
         """
-        return Transfer._read(await run(self._begin_download(guest, host, max_bytes)))
+        begin = self._begin_download(
+            guest,
+            host,
+            tree=tree,
+            overwrite=overwrite,
+            max_bytes=max_bytes,
+            max_entries=max_entries,
+        )
+        return Transfer._read(await run(begin))
 
     async def mount(
         self,

@@ -21,6 +21,7 @@ from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
 from ._input import Input, run_sync_fed
 from ._machine import (
+    AnyPath,
     BaseSandbox,
     Checkpoint,
     ExecuteResult,
@@ -143,29 +144,40 @@ class Sandbox(BaseDesktop, BaseSandbox):
         """See ``quicksand.Sandbox.delete_user``."""
         run_sync(self._begin_delete_user(name, remove_home))
 
-    def read_file(self, path: GuestPath, *, max_bytes: int = 1 << 30) -> bytes:
+    def read_file(self, path: AnyPath, *, max_bytes: int = 1 << 30) -> bytes:
         """See ``quicksand.Sandbox.read_file``."""
         return run_sync(self._begin_read_file(path, max_bytes))  # type: ignore[no-any-return]
 
     def write_file(
-        self, path: GuestPath, data: bytes | str, mode: int | None = None
+        self, path: AnyPath, data: bytes | str, mode: int | None = None
     ) -> None:
         """See ``quicksand.Sandbox.write_file``."""
         run_sync(self._begin_write_file(path, data, mode))
 
-    def upload(self, host: str | os.PathLike[str], guest: GuestPath) -> Transfer:
+    def upload(self, host: AnyPath, guest: AnyPath) -> Transfer:
         """See ``quicksand.Sandbox.upload``."""
         return Transfer._read(run_sync(self._begin_upload(host, guest)))
 
     def download(
         self,
-        guest: GuestPath,
-        host: str | os.PathLike[str],
+        guest: AnyPath,
+        host: AnyPath,
         *,
-        max_bytes: int | None = None,
+        tree: bool | None = None,
+        overwrite: bool = False,
+        max_bytes: int | None = 16 << 30,
+        max_entries: int | None = 1_000_000,
     ) -> Transfer:
         """See ``quicksand.Sandbox.download``."""
-        return Transfer._read(run_sync(self._begin_download(guest, host, max_bytes)))
+        begin = self._begin_download(
+            guest,
+            host,
+            tree=tree,
+            overwrite=overwrite,
+            max_bytes=max_bytes,
+            max_entries=max_entries,
+        )
+        return Transfer._read(run_sync(begin))
 
     def mount(
         self,

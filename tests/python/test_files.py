@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from pathlib import Path
@@ -17,6 +18,7 @@ from quicksand import (
     GuestFileError,
     GuestFileNotFoundError,
     Host,
+    HostFileExistsError,
     Mount,
     MountError,
     MountHandle,
@@ -77,6 +79,107 @@ def test_trees_go_both_ways(sb: Sandbox, tmp_path: Path) -> None:
     assert (tmp_path / "back" / "run").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "back" / "link" / "\u00e4.txt").read_text() == "a"
     assert not (tmp_path / "x").exists()
+
+
+def test_the_guest_does_not_choose_what_a_download_is(sb: Sandbox, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".bashrc").write_text("mine")
+
+    async def main() -> None:
+        await sb.execute("mkdir -p /root/r.txt; echo evil > /root/r.txt/.bashrc; echo 1 > /root/one")
+        with pytest.raises(GuestFileError, match="folder") as wrong:
+            await sb.download("/root/r.txt", home)
+        assert "tree=True" in str(wrong.value)
+        with pytest.raises(GuestFileError):
+            await sb.download("/root/r.txt", tmp_path / "new", tree=False)
+        with pytest.raises(GuestFileError, match="a folder was asked for"):
+            await sb.download("/root/one", tmp_path / "new", tree=True)
+        with pytest.raises(HostFileExistsError) as there:
+            await sb.download("/root/r.txt", home, tree=True)
+        assert isinstance(there.value, FileExistsError)
+        with pytest.raises(FileExistsError, match="overwrite=True"):
+            await sb.download("/root/one", home / ".bashrc")
+        assert (home / ".bashrc").read_text() == "mine"
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".bashrc", "home"]
+
+        await sb.download("/root/one", home)
+        await sb.download("/root/one", home / ".bashrc", overwrite=True)
+        assert (home / ".bashrc").read_text() == (home / "one").read_text() == "1\n"
+        await sb.download("/root/r.txt", tmp_path / "t", tree=True)
+        await sb.download("/root/r.txt", home, tree=True, overwrite=True)
+        assert (home / ".bashrc").read_text() == "evil\n"
+
+    asyncio.run(main())
+
+
+def test_a_download_has_limits(sb: Sandbox, tmp_path: Path) -> None:
+    async def main() -> None:
+        await sb.execute("mkdir -p /root/l; cd /root/l; touch 1 2 3; truncate -s 1G hole")
+        await sb.download("/root/l/hole", tmp_path)
+        assert (tmp_path / "hole").stat().st_size == 1 << 30
+        assert (tmp_path / "hole").stat().st_blocks < 2048
+        for limit in ({"max_bytes": 1000}, {"max_entries": 3}):
+            with pytest.raises(GuestFileError, match=next(iter(limit))):
+                await sb.download("/root/l", tmp_path / "l", **limit)
+        with pytest.raises(ConfigError, match="max_entries"):
+            await sb.download("/root/l", tmp_path / "l", max_entries=-1)
+        await sb.download("/root/l", tmp_path / "l", max_bytes=None, max_entries=None)
+
+    asyncio.run(main())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hole", "l"]
+
+
+def test_a_cancelled_download_leaves_nothing(sb: Sandbox, tmp_path: Path) -> None:
+    async def main() -> None:
+        await sb.execute("mkdir -p /root/c; head -c 30000000 /dev/zero | tr '\\0' x > /root/c/x")
+        for wait in (0.01, 0.05, 0.2):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(sb.download("/root/c", tmp_path / "c"), wait)
+            assert list(tmp_path.iterdir()) == []
+        assert (await sb.execute("echo alive; rm -r /root/c")).stdout == "alive\n"
+
+    asyncio.run(main())
+
+
+def test_names_that_the_guest_gives_are_taken_back(sb: Sandbox, tmp_path: Path) -> None:
+    async def main() -> None:
+        await sb.execute("mkdir -p /root/e; cd /root/e; echo hi > $(printf 'a\\377'); mkfifo p")
+        name = (await sb.execute("cd /root/e; ls a*")).stdout.rstrip("\n")
+        assert name == "a\udcff"
+        path = "/root/e/" + name
+        assert await sb.read_file(path) == b"hi\n"
+        assert await sb.read_file(os.fsencode(path)) == b"hi\n"
+        await sb.write_file(path, "ho " + name)
+        assert await sb.read_file(path) == b"ho a\xff"
+        await sb.download(path, tmp_path)
+        assert (tmp_path / name).read_bytes() == b"ho a\xff"
+        await sb.download("/root/e", tmp_path / "e", tree=True)
+        assert os.listdir(tmp_path / "e") == [name]
+        await sb.upload(tmp_path / name, "/root/up" + name)
+        await sb.upload(tmp_path / "e", "/root/e2")
+        assert await sb.read_file("/root/e2/" + name) == await sb.read_file("/root/up" + name)
+        with pytest.raises(ConfigError, match="PEP 383"):
+            await sb.read_file("/root/\ud800")
+
+    asyncio.run(main())
+
+
+def test_write_file_refuses_what_is_no_file(sb: Sandbox) -> None:
+    async def main() -> None:
+        await sb.execute(
+            "mkdir -p /tmp/w; cd /tmp/w; mkfifo in; ln -s /root/secret out; echo kept > /root/secret;"
+            "chown -hR 1000 /tmp/w"
+        )
+        for path in ("/tmp/w/in", "/tmp/w/out", "/dev/null", "/tmp"):
+            with pytest.raises(GuestFileError) as caught:
+                await sb.write_file(path, "x")
+            assert path in str(caught.value)
+        assert (await sb.execute("cat /root/secret")).stdout == "kept\n"
+        with pytest.raises(TypeError):
+            await sb.write_file("/root/x", 5)  # type: ignore[arg-type]
+
+    asyncio.run(main())
 
 
 def test_shares_at_the_start_and_later(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ pub enum FrameKind {
     Data = 33,
     /// Either way, last: the transfer is complete.
     Done = 34,
+    /// Either way: bytes of the file whose entry came last that were never written, as their number
+    /// (u64, little endian).
+    Hole = 35,
 }
 
 impl TryFrom<u8> for FrameKind {
@@ -58,6 +61,7 @@ impl TryFrom<u8> for FrameKind {
             32 => FrameKind::Entry,
             33 => FrameKind::Data,
             34 => FrameKind::Done,
+            35 => FrameKind::Hole,
             kind => return Err(Error::UnknownFrameKind { kind }),
         })
     }

@@ -15,10 +15,14 @@ pub mod openapi;
 mod request;
 mod response;
 pub mod resync;
+mod text;
 
 pub use error::{Error, suggest};
 pub use event::StreamEvent;
-pub use files::{EntryKind, FileEntry, ReadFilesRequest, WriteFilesRequest, WriteFilesResponse};
+pub use files::{
+    EntryKind, FileEntry, ReadFilesRequest, WriteFilesRequest, WriteFilesResponse, hole_length,
+    hole_payload,
+};
 pub use frame::{Frame, FrameDecoder, FrameKind};
 pub use mount::{MountRequest, UnmountRequest, check_target};
 pub use request::{
@@ -29,6 +33,7 @@ pub use response::{
     AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, FreezeResponse, GrowResponse,
     OkResponse, PingResponse, UserResponse, exit_code_of_signal, timeout_message,
 };
+pub use text::{GuestText, shown};
 
 /// The paths of the agent's API, as the router serves them and the document lists them.
 pub mod paths {

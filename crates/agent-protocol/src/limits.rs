@@ -32,5 +32,7 @@ pub const MAX_USER_NAME: usize = 32;
 ///
 /// See <https://man7.org/linux/man-pages/man3/pathconf.3.html>.
 pub const MAX_PATH: usize = 4095;
+/// Longest name of a file, in bytes (the kernel's NAME_MAX).
+pub const MAX_NAME: usize = 255;
 /// Bytes of a file in one frame.
 pub const FILE_CHUNK: usize = 256 << 10;

@@ -60,7 +60,7 @@ pub fn document() -> Value {
                 "operationId": "readFiles",
                 "summary": "Send a file or a tree",
                 "description": "The answer is frames as in /session: 32 entry (FileEntry), 33 data \
-                    of that file, 34 done; or 19 error (ErrorResponse), last.",
+                    of that file, 35 a hole in it (its length, u64, little endian), 34 done; or 19 error (ErrorResponse), last.",
                 "requestBody": body("application/json", schema_ref("ReadFilesRequest")),
                 "responses": responses(answer("application/octet-stream", json!({}))),
             }},
@@ -68,7 +68,8 @@ pub fn document() -> Value {
                 "operationId": "writeFiles",
                 "summary": "Take a file or a tree",
                 "description": "The body is frames as in /session: 0 start (WriteFilesRequest), \
-                    32 entry (FileEntry), 33 data of that file, 34 done.",
+                    32 entry (FileEntry), 33 data of that file, 35 a hole in it (its length, u64, \
+                    little endian), 34 done.",
                 "requestBody": body("application/octet-stream", json!({})),
                 "responses": responses(
                     answer("application/json", schema_ref("WriteFilesResponse"))),
@@ -102,6 +103,7 @@ fn schemas() -> Value {
     let count = || json!({ "type": "integer", "minimum": 0 });
     let flag = || json!({ "type": "boolean" });
     let size = || json!({ "type": "integer", "minimum": 1, "maximum": 65535 });
+    let bytes = || schema_ref("GuestText");
     let base64 = || json!({ "type": "string", "contentEncoding": "base64" });
     let user = json!({
         "type": "string", "pattern": "^[a-z_][a-z0-9_-]*$", "maxLength": limits::MAX_USER_NAME,
@@ -165,21 +167,28 @@ fn schemas() -> Value {
             json!({ "name": text(), "uid": count(), "gid": count(), "home": text() }),
             &["name", "uid", "gid", "home"]),
         "ReadFilesRequest": request(json!({
-            "path": described(text(), "Absolute path of a file or folder"),
+            "path": described(bytes(), "Absolute path of a file or folder"),
             "tree": described(flag(), "Allow a folder, with all that is in it"),
         }), &["path"]),
         "WriteFilesRequest": request(json!({
-            "path": described(text(), "Absolute path that the file or tree gets"),
-            "name": described(nullable("string"), "The file's name, when `path` is a folder"),
+            "path": described(bytes(), "Absolute path that the file or tree gets"),
+            "name": described(bytes(), "The file's name, when `path` is a folder"),
         }), &["path"]),
         "WriteFilesResponse": object(
             json!({ "n_files": count(), "n_bytes": count() }), &["n_files", "n_bytes"]),
         "FileEntry": request(json!({
-            "path": described(text(), "Below the root, joined by `/`; empty for the root"),
+            "path": described(bytes(), "Below the root, joined by `/`; empty for the root"),
             "kind": { "enum": ["file", "folder", "link", "other"] },
             "mode": { "type": ["integer", "null"], "minimum": 0, "maximum": 0o7777 },
-            "target": described(nullable("string"), "Where a link points to"),
+            "mtime_ns": described(
+                json!({ "type": ["integer", "null"] }),
+                "When its content was last changed, in nanoseconds since 1970"),
+            "target": described(bytes(), "Where a link points to"),
         }), &["path", "kind"]),
+        "GuestText": {
+            "description": "Text of the guest; an object when its bytes are not UTF-8",
+            "oneOf": [text(), request(json!({ "base64": base64() }), &["base64"])],
+        },
         "MountRequest": request(json!({
             "source": described(text(), "`//ADDRESS/SHARE` for cifs, the tag for 9p"),
             "target": described(text(), "Absolute path of the folder, made when missing"),

@@ -11,8 +11,8 @@ use agent_protocol::event::{TextSplitter, encode_error, encode_exit, encode_outp
 use agent_protocol::{FrameKind, frame};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
+use tokio::sync::mpsc;
 
-use crate::files::Reader;
 use crate::process::{Event, Running, Stream};
 
 /// How a command's events are written.
@@ -29,8 +29,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// A command.
     Command(Box<CommandBody>),
-    /// Files on their way to the host.
-    Files(Box<Reader>),
+    /// Files on their way to the host, as frames from the thread that reads them.
+    Files(mpsc::Receiver<Bytes>),
 }
 
 /// A command's events as a body.
@@ -59,7 +59,7 @@ impl hyper::body::Body for Body {
         match self.get_mut() {
             Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Body::Command(command) => command.poll_bytes(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
-            Body::Files(reader) => Poll::Ready(reader.next_frame().map(|b| Ok(Frame::data(b)))),
+            Body::Files(frames) => frames.poll_recv(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
         }
     }
 

@@ -128,7 +128,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A path that the host named cannot be used as it asked.
-    #[error("Failed to {action} `{path}`: {source}")]
+    #[error("Failed to {action} `{}`: {source}", text(path))]
     Path {
         /// What was tried.
         action: &'static str,
@@ -136,6 +136,20 @@ pub enum Error {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A path that leads through a link of a user who is not root.
+    #[error("Failed to write `{}`: a link on the way belongs to user {uid}", text(path))]
+    ForeignLink {
+        /// The path.
+        path: PathBuf,
+        /// The owner of the link.
+        uid: u32,
+    },
+    /// A folder of more names than the agent keeps in memory.
+    #[error("Failed to read `{}`: it has too many files to be sent at once", text(path))]
+    LongListing {
+        /// The folder.
+        path: PathBuf,
     },
     /// A file system that the guest's kernel does not have.
     #[error("The guest's kernel has no file system `{kind}`")]
@@ -175,6 +189,11 @@ pub enum Error {
     },
 }
 
+/// A path as a message shows it.
+fn text(path: &std::path::Path) -> String {
+    agent_protocol::shown(path.as_os_str().as_encoded_bytes())
+}
+
 impl Error {
     /// What the caller can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -199,6 +218,14 @@ impl Error {
             }
             Error::NoFileSystem { .. } => {
                 "Use an image whose kernel has the module, such as `debian`".into()
+            }
+            Error::ForeignLink { .. } => {
+                "Name the place that the link leads to, or have that user write it: \
+                 execute(\"cat > FILE\", user=…, stdin=…)"
+                    .into()
+            }
+            Error::LongListing { .. } => {
+                "Pack it in the guest (tar), and download the archive".into()
             }
             Error::SystemUser { .. } => "Only users from number 1000 on can be removed".into(),
             Error::Argument { .. } => "See `quicksand-agent --help`".into(),

@@ -94,7 +94,7 @@ async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<
         paths::EXECUTE_STREAM => endpoints::execute::stream(agent, body).await,
         paths::CREATE_USER => endpoints::users::create(agent, body).await,
         paths::DELETE_USER => endpoints::users::delete(agent, body).await,
-        paths::FILES_READ => endpoints::files::read(body),
+        paths::FILES_READ => endpoints::files::read(body).await,
         paths::MOUNT => endpoints::mount::mount(body).await,
         paths::UNMOUNT => endpoints::mount::unmount(body).await,
         paths::FREEZE => endpoints::disk::freeze(agent, body).await,

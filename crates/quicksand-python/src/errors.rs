@@ -57,12 +57,16 @@ fn class_of(error: &Error) -> &'static str {
         Error::NotRunning { .. } | Error::Stopped { .. } => "NotRunningError",
         Error::BootTimeout { .. } | Error::BootFailed { .. } => "StartError",
         // The agent's words about what there is already, or is not: nothing is wrong with it.
-        Error::AgentRefused { status: 404 | 409, .. } => "SandboxError",
+        Error::AgentRefused { status: 404 | 409 | 501, .. } => "SandboxError",
         Error::AgentBroken { .. } | Error::AgentRefused { .. } | Error::GuestSilent { .. } => {
             "AgentConnectionError"
         }
         Error::GuestFile { is_missing: true, .. } => "GuestFileNotFoundError",
-        Error::GuestFile { .. } | Error::TooLarge { .. } => "GuestFileError",
+        Error::GuestFile { .. }
+        | Error::TooLarge { .. }
+        | Error::TooManyEntries { .. }
+        | Error::WrongKind { .. } => "GuestFileError",
+        Error::HostExists { .. } => "HostFileExistsError",
         Error::Mount { .. } => "MountError",
         Error::AcceleratorUnusable { .. }
         | Error::BadImage { .. }

@@ -13,6 +13,7 @@ mod machine;
 mod operation;
 mod saves;
 mod sessions;
+mod text;
 
 use pyo3::prelude::*;
 

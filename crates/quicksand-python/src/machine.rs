@@ -8,6 +8,7 @@ use crate::{
     errors, files, host,
     operation::{Channel, Operation, Value},
     sessions::{Input, Session},
+    text::Text,
 };
 use bytes::Bytes;
 use pyo3::{
@@ -16,7 +17,8 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use sandbox::{
-    Error, ExecuteRequest, Forward, Mount, Pty, Sandbox, SandboxConfig, save::SaveOptions,
+    DownloadOptions, Error, ExecuteRequest, Forward, Mount, Pty, Sandbox, SandboxConfig,
+    save::SaveOptions,
 };
 use serde_json::json;
 use std::{
@@ -320,7 +322,7 @@ impl Machine {
         handles.iter().map(files::handle_value).collect::<serde_json::Value>().to_string()
     }
 
-    fn read_file(&self, wake: Py<PyAny>, path: String, max_bytes: u64) -> PyResult<Operation> {
+    fn read_file(&self, wake: Py<PyAny>, path: Text, max_bytes: u64) -> PyResult<Operation> {
         self.operate(wake, "read a file", move |sandbox| async move {
             sandbox.read_file(&path, max_bytes).await.map(Value::Bytes)
         })
@@ -329,7 +331,7 @@ impl Machine {
     fn write_file(
         &self,
         wake: Py<PyAny>,
-        path: String,
+        path: Text,
         data: &Bound<'_, PyBytes>,
         mode: Option<u32>,
     ) -> PyResult<Operation> {
@@ -339,22 +341,40 @@ impl Machine {
         })
     }
 
-    fn upload(&self, wake: Py<PyAny>, host: PathBuf, guest: String) -> PyResult<Operation> {
+    fn upload(&self, wake: Py<PyAny>, host: PathBuf, guest: Text) -> PyResult<Operation> {
         self.operate(wake, "upload", move |sandbox| async move {
             sandbox.upload(host, &guest).await.map(files::transfer_value)
         })
     }
 
+    #[pyo3(signature = (wake, guest, host, *, tree, overwrite, max_bytes, max_entries))]
+    #[expect(clippy::too_many_arguments, reason = "the options of download() in the Python API")]
     fn download(
         &self,
         wake: Py<PyAny>,
-        guest: String,
+        guest: Text,
         host: PathBuf,
+        tree: Option<bool>,
+        overwrite: bool,
         max_bytes: Option<u64>,
+        max_entries: Option<u64>,
     ) -> PyResult<Operation> {
-        self.operate(wake, "download", move |sandbox| async move {
-            sandbox.download(&guest, host, max_bytes).await.map(files::transfer_value)
-        })
+        self.check_process("download")?;
+        let no_limit = u64::MAX;
+        let options = DownloadOptions {
+            tree,
+            overwrite,
+            max_bytes: max_bytes.unwrap_or(no_limit),
+            max_entries: max_entries.unwrap_or(no_limit),
+        };
+        let sandbox = Arc::clone(&self.sandbox);
+        let tidied = Arc::clone(&self.sandbox);
+        Operation::begin(
+            wake,
+            |_| async move { sandbox.download(&guest, host, options).await.map(files::transfer_value) },
+            // Whoever waits for the end of a cancelled download finds nothing of it.
+            async move { tidied.tidied().await },
+        )
     }
 
     /// `mount` is the JSON form of a `Mount`.

@@ -33,7 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-pub(crate) use files::{Part, data_frame, done_frame, entry_frame};
+pub(crate) use files::{Part, data_frame, done_frame, entry_frame, hole_frame};
 pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.

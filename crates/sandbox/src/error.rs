@@ -93,7 +93,7 @@ pub enum Error {
         reason: String,
     },
     /// A file or descriptor that a machine needs could not be made.
-    #[error("Failed to {action} `{path}`")]
+    #[error("Failed to {action} `{}`", shown(path))]
     File {
         /// What was tried.
         action: &'static str,
@@ -197,9 +197,11 @@ pub enum Error {
         message: String,
         /// Whether there is no such file.
         is_missing: bool,
+        /// The agent's hint.
+        hint: Option<String>,
     },
     /// What the guest sent does not go where it was to go.
-    #[error("Failed to write `{path}`: {reason}")]
+    #[error("Failed to write `{}`: {reason}", shown(path))]
     Transfer {
         /// The place on the host.
         path: PathBuf,
@@ -213,6 +215,34 @@ pub enum Error {
         path: String,
         /// The caller's limit.
         limit: u64,
+    },
+    /// A download has more files, folders and links than the caller allows.
+    #[error("The guest's `{path}` has more than {limit} files, folders and links")]
+    TooManyEntries {
+        /// The folder of the guest.
+        path: String,
+        /// The caller's limit.
+        limit: u64,
+    },
+    /// The guest has a folder where a file was asked for, or a file where a folder was.
+    #[error("The guest's `{path}` is {found}, and {wanted} was asked for")]
+    WrongKind {
+        /// The path in the guest.
+        path: String,
+        /// What it is.
+        found: &'static str,
+        /// What was asked for.
+        wanted: &'static str,
+    },
+    /// Something of the host is in the way of a download.
+    #[error("Failed to write `{}`: {reason}", shown(path))]
+    HostExists {
+        /// The place on the host.
+        path: PathBuf,
+        /// What it is.
+        reason: &'static str,
+        /// Whether the caller may ask for it to be replaced.
+        can_overwrite: bool,
     },
     /// A share could not be mounted or unmounted.
     #[error("Failed to {action} shares: `{share}`: {reason}")]
@@ -376,6 +406,7 @@ impl Error {
             Self::InvalidValue { hint, .. }
             | Self::AgentRefused { hint, .. }
             | Self::InvalidPath { hint, .. }
+            | Self::GuestFile { hint, .. }
             | Self::Mount { hint, .. }
             | Self::InvalidRequest { hint, .. } => hint.clone(),
             Self::UnknownOption { nearest, .. } => {
@@ -400,10 +431,29 @@ impl Error {
             Self::AlreadyRunning => Some("Stop it first, or make a second sandbox".into()),
             Self::NotRunning { .. } => Some("Call start() first, or use it as a context".into()),
             Self::BadImage { .. } => Some("Install or bake the image again".into()),
-            Self::File { .. } => Some(
-                "See that the folder for temporary files has space; TMPDIR names another one"
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                    "Free space on that disk; for temporary files TMPDIR names another folder"
+                        .into(),
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    Some("Name a place that this user may use".into())
+                }
+                _ => None,
+            },
+            Self::TooManyEntries { .. } => {
+                Some("Raise max_entries, when so many are expected".into())
+            }
+            Self::WrongKind { wanted: "a file", .. } => Some(
+                "For a folder with all that is in it say tree=True, and name a path that does not \
+                 exist yet or an empty folder"
                     .into(),
             ),
+            Self::WrongKind { .. } => Some("For a file leave tree=True out".into()),
+            Self::HostExists { can_overwrite: true, .. } => {
+                Some("Name a path that does not exist yet, or say overwrite=True".into())
+            }
+            Self::HostExists { .. } => Some("Name a path that does not exist yet".into()),
             Self::PortInUse { .. } => {
                 Some("Choose another host port, or stop the program that listens there".into())
             }
@@ -439,7 +489,6 @@ impl Error {
             }
             Self::TooLarge { .. } => Some("Raise max_bytes, or take a smaller part".into()),
             Self::QemuExited { .. }
-            | Self::GuestFile { .. }
             | Self::Transfer { .. }
             | Self::NotAnObject { .. }
             | Self::Stopped { .. }
@@ -478,6 +527,11 @@ impl Error {
             _ => ErrorKind::Runtime,
         }
     }
+}
+
+/// A path for a message: the guest may have chosen its names.
+fn shown(path: &std::path::Path) -> String {
+    agent_protocol::shown(path.as_os_str().as_encoded_bytes())
 }
 
 /// A labelled block for the multi-line errors; empty when there is nothing to show.

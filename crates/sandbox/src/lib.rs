@@ -56,7 +56,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use execute::{
     DEFAULT_MAX_OUTPUT, ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent,
 };
-pub use files::{DEFAULT_MAX_FILE, Transfer};
+pub use files::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, DEFAULT_MAX_FILE, DownloadOptions, Transfer,
+};
 pub use host_platform::Arch;
 pub use machine::{
     MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,

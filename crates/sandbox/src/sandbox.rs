@@ -9,6 +9,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
 use crate::error::{Error, Result};
 use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
+use crate::files::Leftovers;
 use crate::lifecycle::Lifecycle;
 use crate::located::locate;
 use crate::metrics::{self, Metrics};
@@ -53,6 +54,8 @@ pub struct Sandbox {
     progress: Box<Progress>,
     assumed: Option<Accelerator>,
     lifecycle: Lifecycle,
+    /// Cancelled downloads that are still removing what they wrote.
+    pub(crate) leftovers: Leftovers,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -73,6 +76,7 @@ impl Sandbox {
             progress: Box::new(|_, _, _| {}),
             assumed: None,
             lifecycle: Lifecycle::default(),
+            leftovers: Leftovers::default(),
         }
     }
 

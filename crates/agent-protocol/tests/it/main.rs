@@ -110,6 +110,7 @@ fn schemas_have_the_fields_of_the_types() {
                 path: "p".into(),
                 kind: EntryKind::Link,
                 mode: Some(0o644),
+                mtime_ns: Some(1),
                 target: Some("t".into()),
             }),
         ),

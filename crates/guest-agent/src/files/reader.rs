@@ -1,25 +1,45 @@
 //! A file or a tree, as the frames of a transfer, one for each call.
 
-use std::io::{ErrorKind, Read as _};
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use agent_protocol::{EntryKind, FileEntry, FrameKind, ReadFilesRequest, frame, limits};
+use agent_protocol::{EntryKind, FileEntry, FrameKind, ReadFilesRequest, frame, hole_payload};
 use bytes::Bytes;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
+use rustix::fs::FileType;
 
-use super::failed;
-use crate::Result;
+use super::extents::{Extent, Extents};
+use super::{failed, part, path_of, wrong_kind};
 use crate::body::json;
+use crate::{Error, Result};
+
+/// Memory for names that are still to come. A folder of more files than fit into it cannot be sent,
+/// and does not take the guest's memory.
+const MAX_LISTING: usize = 64 << 20;
+/// What a name costs beside its bytes.
+const NAME_COST: usize = 48;
 
 /// A transfer to the host.
 pub struct Reader {
     root: PathBuf,
-    /// Paths below the root that are still to come, the next one last.
-    waiting: Vec<String>,
-    file: Option<fs_err::File>,
-    chunk: Vec<u8>,
+    has_begun: bool,
+    /// The folders that are being listed, each below the one before.
+    levels: Vec<Level>,
+    /// The memory that their names take.
+    listing: usize,
+    file: Option<Extents>,
     is_done: bool,
+}
+
+/// A folder and what is in it.
+struct Level {
+    /// Its path below the root.
+    path: PathBuf,
+    /// Names that are still to come, the next one last.
+    names: Vec<Box<[u8]>>,
 }
 
 impl Reader {
@@ -28,17 +48,19 @@ impl Reader {
     /// # Errors
     /// Nothing there, a folder where a file is wanted, or something that is neither.
     pub fn new(request: &ReadFilesRequest) -> Result<Reader> {
-        let root = PathBuf::from(&request.path);
+        let root = path_of(&request.path);
         let metadata = fs_err::metadata(&root).map_err(failed("read", &root))?;
-        if metadata.is_dir() && !request.tree {
-            return Err(failed("read", &root)(ErrorKind::IsADirectory.into()));
+        if !metadata.is_file() && !(metadata.is_dir() && request.tree) {
+            return Err(wrong_kind("read", &root, FileType::from_raw_mode(metadata.mode())));
         }
-        if !metadata.is_dir() && !metadata.is_file() {
-            let words = std::io::Error::new(ErrorKind::InvalidInput, "neither file nor folder");
-            return Err(failed("read", &root)(words));
-        }
-        let waiting = vec![String::new()];
-        Ok(Reader { root, waiting, file: None, chunk: Vec::new(), is_done: false })
+        Ok(Reader {
+            root,
+            has_begun: false,
+            levels: Vec::new(),
+            listing: 0,
+            file: None,
+            is_done: false,
+        })
     }
 
     /// The next frame; `None` after the last.
@@ -53,10 +75,10 @@ impl Reader {
     }
 
     fn step(&mut self) -> Result<Bytes> {
-        if let Some(bytes) = self.read_chunk()? {
-            return Ok(frame::encode(FrameKind::Data, bytes));
+        if let Some(bytes) = self.read_on()? {
+            return Ok(bytes);
         }
-        while let Some(path) = self.waiting.pop() {
+        while let Some(path) = self.next_path() {
             if let Some(entry) = self.begin(path)? {
                 return Ok(frame::encode(FrameKind::Entry, &json(&entry)));
             }
@@ -65,30 +87,42 @@ impl Reader {
         Ok(frame::encode(FrameKind::Done, &[]))
     }
 
-    /// Bytes of the file that is open; `None` when there is none or it has ended.
-    fn read_chunk(&mut self) -> Result<Option<&[u8]>> {
+    /// What comes next of the file that is open; `None` when there is none or it has ended.
+    fn read_on(&mut self) -> Result<Option<Bytes>> {
         let Some(file) = &mut self.file else { return Ok(None) };
-        self.chunk.resize(limits::FILE_CHUNK, 0);
-        loop {
-            match file.read(&mut self.chunk) {
-                // Files of /proc that would wait for more have nothing more to say.
-                Ok(0) => break,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(length) => return Ok(Some(&self.chunk[..length])),
-                Err(error) => {
-                    let path = file.path().to_owned();
-                    return Err(failed("read", &path)(error));
-                }
+        let path = file.file().path().to_owned();
+        match file.next_extent().map_err(failed("read", &path))? {
+            Some(Extent::Data(bytes)) => Ok(Some(frame::encode(FrameKind::Data, bytes))),
+            Some(Extent::Hole(length)) => {
+                Ok(Some(frame::encode(FrameKind::Hole, &hole_payload(length))))
+            }
+            None => {
+                self.file = None;
+                Ok(None)
             }
         }
-        self.file = None;
-        Ok(None)
     }
 
-    /// Opens what a path leads to and tells what it is; `None` when it has gone meanwhile.
-    fn begin(&mut self, relative: String) -> Result<Option<FileEntry>> {
-        let is_root = relative.is_empty();
+    /// The next path below the root.
+    fn next_path(&mut self) -> Option<PathBuf> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            return Some(PathBuf::new());
+        }
+        loop {
+            let level = self.levels.last_mut()?;
+            match level.names.pop() {
+                Some(name) => {
+                    self.listing -= name.len() + NAME_COST;
+                    return Some(level.path.join(OsStr::from_bytes(&name)));
+                }
+                None => self.levels.pop(),
+            };
+        }
+    }
+
+    /// Opens what a path leads to and says what it is; `None` when it has gone meanwhile.
+    fn begin(&mut self, relative: PathBuf) -> Result<Option<FileEntry>> {
+        let is_root = relative.as_os_str().is_empty();
         let path = if is_root { self.root.clone() } else { self.root.join(&relative) };
         // The root is what the host asked for; a link below it is sent as a link.
         let looked =
@@ -98,21 +132,18 @@ impl Reader {
             looked => looked.map_err(failed("read", &path))?,
         };
         let mut entry = FileEntry {
-            path: relative,
-            kind: EntryKind::Other,
             mode: Some(metadata.mode() & 0o7777),
-            target: None,
+            mtime_ns: part::mtime_ns(&metadata),
+            ..FileEntry::new(relative.as_os_str().as_bytes(), EntryKind::Other)
         };
         if metadata.is_symlink() {
             let target = fs_err::read_link(&path).map_err(failed("read", &path))?;
-            entry.target = target.into_os_string().into_string().ok();
-            if entry.target.is_some() {
-                entry.kind = EntryKind::Link;
-            }
+            entry.target = Some(target.into_os_string().into_vec().into());
+            entry.kind = EntryKind::Link;
         } else if metadata.is_dir() {
             entry.kind = EntryKind::Folder;
-            self.list(&path, &entry.path)?;
-        } else if metadata.is_file() && !is_unnamable(&entry.path) {
+            self.list(&path, relative)?;
+        } else if metadata.is_file() {
             let extra = if is_root { 0 } else { libc::O_NOFOLLOW };
             let file = fs_err::OpenOptions::new()
                 .read(true)
@@ -120,44 +151,37 @@ impl Reader {
                 .open(&path)
                 .map_err(failed("read", &path))?;
             // Between the look and the open the name may have come to mean something else.
-            if file.metadata().map_err(failed("read", &path))?.is_file() {
+            let metadata = file.metadata().map_err(failed("read", &path))?;
+            if metadata.is_file() {
                 entry.kind = EntryKind::File;
-                self.file = Some(file);
+                self.file = Some(Extents::new(file, &metadata));
             }
         }
         Ok(Some(entry))
     }
 
-    fn list(&mut self, folder: &Path, relative: &str) -> Result<()> {
-        let first = self.waiting.len();
+    fn list(&mut self, folder: &Path, relative: PathBuf) -> Result<()> {
+        let mut names = Vec::new();
         for item in fs_err::read_dir(folder).map_err(failed("read", folder))? {
             let item = item.map_err(failed("read", folder))?;
-            let name = item.file_name().to_string_lossy().into_owned();
-            let separator = if relative.is_empty() { "" } else { "/" };
-            self.waiting.push(format!("{relative}{separator}{name}"));
+            let name: OsString = item.file_name();
+            self.listing += name.len() + NAME_COST;
+            if self.listing > MAX_LISTING {
+                return Err(Error::LongListing { path: folder.to_owned() });
+            }
+            names.push(name.into_vec().into_boxed_slice());
         }
         // The order of names, so that the same tree gives the same bytes.
-        self.waiting[first..].sort_unstable_by(|a, b| b.cmp(a));
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        self.levels.push(Level { path: relative, names });
         Ok(())
-    }
-}
-
-/// Whether a name was not UTF-8: the replacement character leads to another file or to none.
-fn is_unnamable(path: &str) -> bool {
-    path.contains(char::REPLACEMENT_CHARACTER)
-}
-
-impl From<Reader> for crate::body::Body {
-    fn from(reader: Reader) -> crate::body::Body {
-        crate::body::Body::Files(Box::new(reader))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
-    use agent_protocol::FrameDecoder;
+    use agent_protocol::{FrameDecoder, limits};
 
     fn all(mut reader: Reader) -> Vec<agent_protocol::Frame> {
         let mut frames = Vec::new();
@@ -169,6 +193,10 @@ mod tests {
         frames
     }
 
+    fn open(path: &Path, tree: bool) -> Result<Reader> {
+        Reader::new(&ReadFilesRequest { path: path.as_os_str().as_bytes().into(), tree })
+    }
+
     #[test]
     fn a_tree_comes_with_folders_first_and_links_as_links() {
         let folder = tempfile::tempdir().unwrap();
@@ -176,9 +204,7 @@ mod tests {
         fs_err::write(folder.path().join("b/two"), b"22").unwrap();
         fs_err::write(folder.path().join("a"), vec![7; limits::FILE_CHUNK + 1]).unwrap();
         fs_err::os::unix::fs::symlink("/etc/passwd", folder.path().join("c")).unwrap();
-        let path = folder.path().to_str().unwrap().to_owned();
-        let frames =
-            all(Reader::new(&ReadFilesRequest { path: path.clone(), tree: true }).unwrap());
+        let frames = all(open(folder.path(), true).unwrap());
         let shown: Vec<String> = frames
             .iter()
             .map(|frame| match frame.kind {
@@ -201,7 +227,7 @@ mod tests {
             "Done 0",
         ];
         assert_eq!(shown, expect);
-        let refused = Reader::new(&ReadFilesRequest { path, tree: false }).err().unwrap();
+        let refused = open(folder.path(), false).err().unwrap();
         assert!(refused.to_string().contains("directory"), "{refused}");
     }
 
@@ -211,20 +237,51 @@ mod tests {
         let pipe = std::ffi::CString::new(folder.path().join("p").to_str().unwrap()).unwrap();
         // SAFETY: the path is a terminated string.
         assert_eq!(unsafe { libc::mkfifo(pipe.as_ptr(), 0o600) }, 0);
-        let path = folder.path().to_str().unwrap().to_owned();
-        let frames =
-            all(Reader::new(&ReadFilesRequest { path: path.clone(), tree: true }).unwrap());
+        let frames = all(open(folder.path(), true).unwrap());
         let entry = FileEntry::from_json(&frames[1].payload).unwrap();
-        assert_eq!((entry.kind, &*entry.path), (EntryKind::Other, "p"));
-        let pipe = ReadFilesRequest { path: format!("{path}/p"), tree: true };
-        assert!(matches!(Reader::new(&pipe), Err(Error::Path { .. })));
+        assert_eq!((entry.kind, entry.path), (EntryKind::Other, "p".into()));
+        let error = open(&folder.path().join("p"), true).err().unwrap();
+        assert!(error.to_string().contains("pipe"), "{error}");
     }
 
     #[test]
     fn files_without_a_size_are_read_to_their_end() {
-        let request = ReadFilesRequest { path: "/proc/self/status".into(), tree: false };
-        let frames = all(Reader::new(&request).unwrap());
+        let frames = all(open(Path::new("/proc/self/status"), false).unwrap());
         assert_eq!(frames[1].kind, FrameKind::Data);
         assert!(frames[1].payload.starts_with(b"Name:"));
+    }
+
+    #[test]
+    fn every_name_of_linux_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let names: [&[u8]; 4] = [b"a\x1b[2J", "a\u{fffd}b".as_bytes(), b"a\xff", b"d\xff/x"];
+        fs_err::create_dir(folder.path().join(OsStr::from_bytes(b"d\xff"))).unwrap();
+        for name in names {
+            fs_err::write(folder.path().join(OsStr::from_bytes(name)), "x").unwrap();
+        }
+        let frames = all(open(folder.path(), true).unwrap());
+        let entries = frames.iter().filter(|frame| frame.kind == FrameKind::Entry);
+        let entries = entries.map(|frame| FileEntry::from_json(&frame.payload).unwrap());
+        let files: Vec<Vec<u8>> = entries
+            .filter(|entry| entry.kind == EntryKind::File)
+            .map(|entry| entry.path.into_bytes())
+            .collect();
+        assert_eq!(files, names);
+    }
+
+    #[test]
+    fn a_hole_is_sent_as_a_hole_and_a_time_as_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let file = fs_err::File::create(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+        file.file().set_modified(time).unwrap();
+        let frames = all(open(&path, false).unwrap());
+        let entry = FileEntry::from_json(&frames[0].payload).unwrap();
+        assert_eq!(entry.mtime_ns, Some(1_000_000_000_123_456_789));
+        assert_eq!(frames[1].kind, FrameKind::Hole);
+        assert_eq!(agent_protocol::hole_length(&frames[1].payload).unwrap(), 1 << 40);
+        assert_eq!((frames.len(), frames[2].kind), (3, FrameKind::Done));
     }
 }

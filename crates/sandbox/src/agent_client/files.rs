@@ -5,27 +5,31 @@ use crate::error::{Error, Result};
 use agent_protocol::frame::{self, FrameDecoder, FrameKind};
 use agent_protocol::{
     FileEntry, MountRequest, ReadFilesRequest, UnmountRequest, WriteFilesRequest,
-    WriteFilesResponse, limits, paths,
+    WriteFilesResponse, hole_length, hole_payload, limits, paths,
 };
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Response};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The longest short answer.
 const MAX_ANSWER: usize = 64 << 10;
+/// What this side calls the answer of an agent that does not have an endpoint.
+const NOT_SERVED: u16 = 501;
 /// How long the guest may let a transfer rest.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 60_000 });
 
 /// A part of a transfer from the guest.
 #[derive(Debug)]
 pub(crate) enum Part {
     /// A file, folder or link begins.
     Entry(FileEntry),
-    /// Bytes of the file that began last.
+    /// Bytes of the file that began last, at least one.
     Data(Bytes),
+    /// So many bytes of it that were never written, at least one.
+    Hole(u64),
 }
 
 /// A transfer from the guest as it arrives.
@@ -43,7 +47,14 @@ impl Parts {
                     FrameKind::Entry => {
                         Ok(Some(Part::Entry(FileEntry::from_json(&frame.payload).map_err(broken)?)))
                     }
+                    // Frames without a byte would never exceed a limit.
+                    FrameKind::Data if frame.payload.is_empty() => {
+                        Err(Error::AgentBroken { reason: "the guest sent an empty frame".into() })
+                    }
                     FrameKind::Data => Ok(Some(Part::Data(frame.payload))),
+                    FrameKind::Hole => {
+                        Ok(Some(Part::Hole(hole_length(&frame.payload).map_err(broken)?)))
+                    }
                     FrameKind::Done => Ok(None),
                     FrameKind::Error => {
                         let answer = serde_json::from_slice(&frame.payload).map_err(broken)?;
@@ -86,11 +97,18 @@ impl AgentClient {
     ) -> Result<WriteFilesResponse> {
         request.validate().map_err(invalid)?;
         let first = frame::encode(FrameKind::Start, &serde_json::to_vec(request).map_err(broken)?);
+        let (frames, pulse) = relay(frames);
         let body = RequestBody::queue(first, frames);
-        let response = self.send(Method::POST, paths::FILES_WRITE, body).await?;
-        let response = accept(response).await.map_err(of_file)?;
-        let answer = read_bounded(response.into_body(), MAX_ANSWER).await?;
-        serde_json::from_slice(&answer).map_err(broken)
+        let call = async {
+            let response = self.send(Method::POST, paths::FILES_WRITE, body).await?;
+            let response = accept(response).await.map_err(of_file)?;
+            let answer = read_bounded(response.into_body(), MAX_ANSWER).await?;
+            serde_json::from_slice(&answer).map_err(broken)
+        };
+        tokio::select! {
+            answer = call => answer,
+            () = pulse.stopped() => Err(Error::GuestSilent { timeout: PATIENCE }),
+        }
     }
 
     /// Mounts a share in the guest.
@@ -118,7 +136,7 @@ impl AgentClient {
                 if message.is_empty() || message.contains(path) =>
             {
                 Err(Error::AgentRefused {
-                    status: 404,
+                    status: NOT_SERVED,
                     message: format!("this image's agent does not serve `{path}`"),
                     hint: Some("Bake the image again, or use one of this release".into()),
                 })
@@ -126,6 +144,49 @@ impl AgentClient {
             result => result,
         }
     }
+}
+
+/// Whether an upload goes on, as seen between its source and the wire.
+struct Pulse(watch::Receiver<Beat>);
+
+/// Changes with each frame.
+#[derive(Clone, Copy, Default)]
+struct Beat {
+    /// Whether the source is waited for, and not the guest.
+    awaits_source: bool,
+}
+
+impl Pulse {
+    /// Waits until the guest has let the transfer rest for too long. The host's own disk may.
+    async fn stopped(mut self) {
+        loop {
+            let awaits_source = self.0.borrow_and_update().awaits_source;
+            let changed = tokio::time::timeout(PATIENCE, self.0.changed()).await;
+            match changed {
+                // All is on its way: the answer is waited for.
+                Ok(Err(_)) => return tokio::time::sleep(PATIENCE).await,
+                Err(_) if !awaits_source => return,
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Passes frames on one by one, and shows when each was taken.
+fn relay(mut source: mpsc::Receiver<Bytes>) -> (mpsc::Receiver<Bytes>, Pulse) {
+    let (sender, frames) = mpsc::channel(1);
+    let (beat, pulse) = watch::channel(Beat::default());
+    tokio::spawn(async move {
+        loop {
+            beat.send_replace(Beat { awaits_source: true });
+            let Some(frame) = source.recv().await else { break };
+            beat.send_replace(Beat::default());
+            if sender.send(frame).await.is_err() {
+                break;
+            }
+        }
+    });
+    (frames, Pulse(pulse))
 }
 
 async fn patiently<T>(wait: impl Future<Output = Result<T>>) -> Result<T> {
@@ -141,9 +202,9 @@ fn invalid(error: agent_protocol::Error) -> Error {
 /// A refusal that is about a file of the guest.
 fn of_file(error: Error) -> Error {
     match error {
-        Error::AgentRefused { status, message, hint: None } if status != 401 => {
+        Error::AgentRefused { status, message, hint } if !matches!(status, 401 | NOT_SERVED) => {
             let is_missing = status == 404 || message.contains("(os error 2)");
-            Error::GuestFile { message, is_missing }
+            Error::GuestFile { message, is_missing, hint }
         }
         error => error,
     }
@@ -160,7 +221,90 @@ pub(crate) fn data_frame(bytes: &[u8]) -> Bytes {
     frame::encode(FrameKind::Data, &bytes[..bytes.len().min(limits::MAX_FRAME_PAYLOAD)])
 }
 
+/// A frame that stands for so many bytes that were never written.
+pub(crate) fn hole_frame(length: u64) -> Bytes {
+    frame::encode(FrameKind::Hole, &hole_payload(length))
+}
+
 /// The last frame.
 pub(crate) fn done_frame() -> Bytes {
     frame::encode(FrameKind::Done, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_protocol::EntryKind;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    /// An agent that takes a request, says so much, and then nothing more.
+    fn silent_after(words: &'static [u8]) -> AgentClient {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut some = [0; 1 << 16];
+            let _ = stream.read(&mut some);
+            let _ = stream.write_all(words);
+            std::thread::sleep(Duration::from_secs(20));
+        });
+        AgentClient::on_port(port, "token")
+    }
+
+    #[tokio::test]
+    async fn no_transfer_waits_for_ever() {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
+        let refusal = b"HTTP/1.1 500 Failed\r\ncontent-length: 100000\r\n\r\n{";
+        for words in [&b""[..], head, refusal] {
+            let read = async {
+                let request = ReadFilesRequest { path: "/f".into(), tree: false };
+                silent_after(words).read_files(&request).await?.next().await
+            };
+            let error = tokio::time::timeout(Duration::from_secs(15), read).await.unwrap();
+            assert!(matches!(error, Err(Error::GuestSilent { .. })), "{error:?}");
+
+            // More than any buffer holds, so that it is the guest that does not take it.
+            let (sender, frames) = mpsc::channel(1);
+            let feeding = tokio::spawn(async move {
+                let entry = FileEntry::new("", EntryKind::File);
+                let _ = sender.send(entry_frame(&entry)).await;
+                for _ in 0..100 {
+                    if sender.send(data_frame(&[0; 1 << 20])).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            let request = WriteFilesRequest { path: "/f".into(), name: None };
+            let client = silent_after(words);
+            let write = client.write_files(&request, frames);
+            let error = tokio::time::timeout(Duration::from_secs(15), write).await.unwrap();
+            assert!(matches!(error, Err(Error::GuestSilent { .. })), "{error:?}");
+            feeding.await.unwrap();
+        }
+    }
+
+    /// A source that takes its time is no silence of the guest's.
+    #[tokio::test]
+    async fn a_slow_source_is_waited_for() {
+        let (sender, source) = mpsc::channel(1);
+        let (mut frames, pulse) = relay(source);
+        let feeding = tokio::spawn(async move {
+            for _ in 0..3 {
+                tokio::time::sleep(PATIENCE * 2).await;
+                sender.send(done_frame()).await.unwrap();
+            }
+            sender
+        });
+        let taking = async {
+            for _ in 0..3 {
+                frames.recv().await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = taking => {}
+            () = pulse.stopped() => panic!("given up"),
+        }
+        drop(feeding);
+    }
 }

@@ -1,234 +1,364 @@
-//! Writes what the guest sends below one place of the host. Blocking.
+//! Takes what the guest sends and writes it to one place of the host. Blocking.
 //!
 //! Invariant: the guest chooses names and bytes below the place that the user named, and nothing
-//! else. Three things see to it:
-//! - paths are split into plain names by `FileEntry::components`, and each folder on the way must have
-//!   been announced and be a real folder, never a link;
-//! - every call is relative to an open folder that `cap-std` does not let it leave;
+//! else. Four things see to it:
+//! - whether the transfer is a file or a tree is compared with what the caller asked for;
+//! - all of it is written into a new folder of ours (`staging.rs`), where there is nothing to replace
+//!   and nothing to follow, and is put into its place when it is complete;
+//! - an entry is a plain name in the folder that is being filled, or in one above it. A folder is
+//!   finished when the walk leaves it, so that memory is bounded by the depth of the tree;
 //! - a link is made only when its target climbs no further than the tree's root, and never after
 //!   having descended, as `a/..` leads elsewhere when `a` is a link.
-//!
-//! Files are written beside their place and renamed.
 
-use super::{Transfer, file_error};
+use super::attributes::{self, Attributes, Mask};
+use super::staging::{self, Place, Staging, host_name};
+use super::{DownloadOptions, Transfer, file_error};
 use crate::agent_client::Part;
 use crate::error::{Error, Result};
-use agent_protocol::{EntryKind, FileEntry};
-use cap_std::ambient_authority;
-use cap_std::fs::{Dir, File, OpenOptions};
-use std::collections::HashSet;
-use std::io::{ErrorKind, Write};
+use agent_protocol::{EntryKind, FileEntry, GuestText};
+use cap_std::fs::Dir;
+use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
-/// The most files, folders and links of one download.
-const MAX_ENTRIES: u64 = 5_000_000;
+/// What the caller asked for.
+pub(super) struct Request {
+    pub guest: GuestText,
+    pub host: PathBuf,
+    pub options: DownloadOptions,
+}
 
-/// Takes parts until `None` says that the transfer is complete. A queue that ends before it leaves
-/// the files that were complete.
+/// Takes parts until `None` says that the transfer is complete. After a queue that ends before it,
+/// and after any error, nothing is there that was not there before.
 pub(super) fn receive(
     mut queue: mpsc::Receiver<Option<Part>>,
-    host: &Path,
-    name: Option<String>,
+    request: &Request,
 ) -> Result<Transfer> {
     let Some(Some(Part::Entry(first))) = queue.blocking_recv() else {
-        return Err(refuse(host, "the guest sent no root"));
+        return Err(refuse(&request.host, "the guest sent no root"));
     };
-    let mut tree = Tree::open(&first, host, name)?;
+    let mut tree = Tree::begin(&first, request)?;
     while let Some(part) = queue.blocking_recv() {
         match part {
             Some(Part::Entry(entry)) => tree.entry(&entry)?,
             Some(Part::Data(data)) => tree.data(&data)?,
-            None => {
-                tree.close_file()?;
-                return Ok(std::mem::take(&mut tree.received));
-            }
+            Some(Part::Hole(length)) => tree.hole(length)?,
+            None => return tree.finish(),
         }
     }
-    Err(refuse(host, "the transfer was broken off"))
+    Err(refuse(&request.host, "the transfer was broken off"))
+}
+
+/// Decides where the transfer goes. The kind of its root is the guest's word.
+fn place(first: &FileEntry, request: &Request) -> Result<Place> {
+    let Request { guest, host, options } = request;
+    let (there, is_folder) = match fs_err::symlink_metadata(host) {
+        Ok(_) => (true, fs_err::metadata(host).is_ok_and(|there| there.is_dir())),
+        Err(error) if error.kind() == ErrorKind::NotFound => (false, false),
+        Err(error) => return Err(file_error("write", host, error)),
+    };
+    let named = |overwrite| {
+        let name = host.file_name().ok_or_else(|| refuse(host, "it has no file name"))?;
+        let parent = host.parent().unwrap_or(Path::new(""));
+        Place::named(parent, name.to_owned(), overwrite)
+    };
+    let wrong = |found, wanted| Error::WrongKind { path: guest.to_string(), found, wanted };
+    match first.kind {
+        EntryKind::File if options.tree == Some(true) => Err(wrong("a file", "a folder")),
+        EntryKind::File if is_folder => {
+            let name = last_name(guest).ok_or_else(|| refuse(host, "it is a folder"))?;
+            Place::named(host, name, options.overwrite)
+        }
+        EntryKind::File => named(options.overwrite),
+        EntryKind::Folder if options.tree == Some(false) => Err(wrong("a folder", "a file")),
+        EntryKind::Folder if !there => named(false),
+        // Into what is there goes a file, unless the caller has said that it wants a tree.
+        EntryKind::Folder if options.tree.is_none() => Err(wrong("a folder", "a file")),
+        EntryKind::Folder if !is_folder => Err(staging::exists(host, "it is not a folder", false)),
+        EntryKind::Folder => {
+            let mut items =
+                fs_err::read_dir(host).map_err(|error| file_error("read", host, error))?;
+            if !options.overwrite && items.next().is_some() {
+                return Err(staging::exists(host, "it is a folder that is not empty", true));
+            }
+            Place::within(host, options.overwrite)
+        }
+        _ => Err(refuse(host, "the guest's path is neither file nor folder")),
+    }
+}
+
+/// The last name of a path of the guest, as one of the host.
+fn last_name(guest: &GuestText) -> Option<OsString> {
+    let path = guest.as_bytes();
+    let name = path.split(|byte| *byte == b'/').rfind(|name| !name.is_empty())?;
+    let entry = FileEntry::new(name, EntryKind::File);
+    entry.components().is_ok_and(|parts| parts.len() == 1).then(|| host_name(name)).flatten()
 }
 
 struct Tree {
-    /// Where the user wants it, for messages.
-    place: PathBuf,
-    folder: Dir,
-    /// The one file of a transfer that is no tree.
-    single: Option<PathBuf>,
-    folders: HashSet<PathBuf>,
-    open: Option<Open>,
+    staging: Staging,
+    /// The open root of a tree; a single file has none.
+    root: Option<Dir>,
+    /// The folders on the way to the one that is being filled, which is the last.
+    levels: Vec<Level>,
+    /// That folder.
+    folder: Option<Dir>,
+    file: Option<OpenFile>,
+    mask: Mask,
+    /// A folder that this host cannot have: what is in it is passed over.
+    left_out: Option<GuestText>,
     received: Transfer,
-    n_entries: u64,
 }
 
-/// A file that is being written beside its place.
-struct Open {
-    file: File,
-    beside: PathBuf,
-    place: PathBuf,
-    mode: Option<u32>,
+/// A folder that is being filled. It gets its attributes in the end: until then it is this user's
+/// alone, and each file in it changes its time.
+struct Level {
+    name: OsString,
+    attributes: Attributes,
+}
+
+/// A file that is being written; without one its bytes are passed over.
+struct OpenFile {
+    file: Option<std::fs::File>,
+    path: PathBuf,
+    position: u64,
+    ends_in_hole: bool,
+    attributes: Attributes,
 }
 
 impl Tree {
-    fn open(first: &FileEntry, host: &Path, name: Option<String>) -> Result<Self> {
+    fn begin(first: &FileEntry, request: &Request) -> Result<Self> {
         if !first.path.is_empty() {
-            return Err(refuse(host, "the guest sent no root"));
+            return Err(refuse(&request.host, "the guest sent no root"));
         }
-        let failed = |error| file_error("write", host, error);
-        let (folder, single) = match first.kind {
-            EntryKind::Folder => {
-                fs_err::create_dir_all(host).map_err(failed)?;
-                (host.to_owned(), None)
-            }
-            EntryKind::File if fs_err::metadata(host).is_ok_and(|place| place.is_dir()) => {
-                let name = name.ok_or_else(|| refuse(host, "it is a folder"))?;
-                (host.to_owned(), Some(PathBuf::from(name)))
-            }
-            EntryKind::File => {
-                let parent = host.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let parent = parent.unwrap_or(Path::new("."));
-                let name = host.file_name().ok_or_else(|| refuse(host, "it has no file name"))?;
-                fs_err::create_dir_all(parent).map_err(failed)?;
-                (parent.to_owned(), Some(PathBuf::from(name)))
-            }
-            _ => return Err(refuse(host, "the guest's path is neither file nor folder")),
-        };
+        let place = place(first, request)?;
+        let path = place.path.clone();
+        let failed = |error| file_error("write", &path, error);
+        let is_file = first.kind == EntryKind::File;
+        if is_file {
+            place.check_file()?;
+        }
+        let mask = attributes::mask(&place.folder, &staging::name_beside()?).map_err(failed)?;
         let mut tree = Self {
-            place: host.to_owned(),
-            folder: Dir::open_ambient_dir(&folder, ambient_authority()).map_err(failed)?,
-            folders: HashSet::from([PathBuf::new()]),
-            open: None,
+            staging: Staging::new(place)?,
+            root: None,
+            levels: Vec::new(),
+            folder: None,
+            file: None,
+            mask,
+            left_out: None,
             received: Transfer::default(),
-            n_entries: 0,
-            single,
         };
-        if let Some(single) = tree.single.clone() {
-            tree.begin_file(single, first.mode)?;
+        let attributes = Attributes { mode: first.mode, mtime_ns: first.mtime_ns };
+        if is_file {
+            let file = tree.staging.file().map_err(failed)?;
+            tree.file = Some(OpenFile::new(Some(file.into_std()), path, attributes));
+        } else {
+            let root = tree.staging.tree().map_err(failed)?;
+            tree.folder = Some(root.try_clone().map_err(failed)?);
+            tree.root = Some(root);
+            tree.levels.push(Level { name: OsString::new(), attributes });
         }
         Ok(tree)
     }
 
     fn entry(&mut self, entry: &FileEntry) -> Result<()> {
         self.close_file()?;
-        self.n_entries += 1;
-        if self.n_entries > MAX_ENTRIES {
-            return Err(self.refuse(&entry.path, "more entries than any tree has"));
-        }
-        let parts = match entry.components() {
-            Ok(parts) if !parts.is_empty() && self.single.is_none() => parts,
-            _ => return Err(self.refuse(&entry.path, "a path out of place")),
+        let Ok(parts) = entry.components() else {
+            return Err(self.refuse(&entry.path, "a path out of place"));
         };
-        if !parts.iter().all(|part| is_plain(part)) {
-            self.received.skip(entry.path.clone());
+        let (Some((last, above)), Some(_)) = (parts.split_last(), &self.root) else {
+            return Err(self.refuse(&entry.path, "a path out of place"));
+        };
+        if self.left_out.as_ref().is_some_and(|folder| is_below(&entry.path, folder)) {
+            self.file = (entry.kind == EntryKind::File).then(OpenFile::nowhere);
             return Ok(());
         }
-        let path: PathBuf = parts.iter().collect();
-        if !path.parent().is_some_and(|parent| self.folders.contains(parent)) {
-            return Err(self.refuse(&entry.path, "its folder was not sent"));
-        }
-        match entry.kind {
-            EntryKind::File => self.begin_file(path, entry.mode),
-            EntryKind::Folder => self.make_folder(path),
-            EntryKind::Link => {
-                let target = entry.target.as_deref().unwrap_or_default();
-                if stays_inside(target, parts.len() - 1) && self.make_link(target, &path)? {
-                    return Ok(());
-                }
-                self.received.skip(entry.path.clone());
-                Ok(())
-            }
-            EntryKind::Other => {
-                self.received.skip(entry.path.clone());
-                Ok(())
-            }
-        }
-    }
-
-    fn begin_file(&mut self, place: PathBuf, mode: Option<u32>) -> Result<()> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| Error::System {
-            action: "get random bytes",
-            source: std::io::Error::other(error.to_string()),
-        })?;
-        let beside =
-            place.with_file_name(format!(".quicksand-{:016x}", u64::from_le_bytes(random)));
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        let file = self.folder.open_with(&beside, &options);
-        let file = file.map_err(|error| self.failed(&place, error))?;
-        self.open = Some(Open { file, beside, place, mode });
-        Ok(())
-    }
-
-    fn data(&mut self, data: &[u8]) -> Result<()> {
-        let Some(open) = &mut self.open else {
-            return Err(refuse(&self.place, "the guest sent bytes of no file"));
+        let (Some(above), Some(name)) =
+            (above.iter().map(|name| host_name(name)).collect::<Option<Vec<_>>>(), host_name(last))
+        else {
+            self.leave_out(entry);
+            return Ok(());
         };
-        if let Err(error) = open.file.write_all(data) {
-            let place = open.place.clone();
-            return Err(self.failed(&place, error));
+        self.go_to(&above, entry)?;
+        let made = match entry.kind {
+            EntryKind::File => self.begin_file(&name, entry),
+            EntryKind::Folder => self.make_folder(&name, entry),
+            EntryKind::Link if stays_inside(entry, above.len()) => self.make_link(&name, entry),
+            EntryKind::Link | EntryKind::Other => Ok(false),
+        };
+        match made {
+            Ok(true) => {}
+            Ok(false) => self.leave_out(entry),
+            // The same name twice (names that differ in case are one on some hosts), or a name that
+            // this host's file system does not have.
+            Err(error) if is_about_the_name(&error) => self.leave_out(entry),
+            Err(error) => return Err(file_error("write", &self.shown(&entry.path), error)),
         }
-        self.received.n_bytes += data.len() as u64;
         Ok(())
     }
 
-    /// Gives the file that is being written its mode and its name.
-    fn close_file(&mut self) -> Result<()> {
-        let Some(Open { file, beside, place, mode }) = self.open.take() else { return Ok(()) };
-        let result = set_mode(&file, mode)
-            .and_then(|()| self.folder.rename(&beside, &self.folder, &place))
-            .map_err(|error| self.failed(&place, error));
-        if result.is_err() {
-            let _ = self.folder.remove_file(&beside);
+    /// Names an entry in the result instead of making it.
+    fn leave_out(&mut self, entry: &FileEntry) {
+        self.received.skip(&entry.path);
+        match entry.kind {
+            EntryKind::File => self.file = Some(OpenFile::nowhere()),
+            EntryKind::Folder => self.left_out = Some(entry.path.clone()),
+            EntryKind::Link | EntryKind::Other => {}
         }
-        self.received.n_files += u64::from(result.is_ok());
-        result
     }
 
-    fn make_folder(&mut self, path: PathBuf) -> Result<()> {
-        match self.folder.create_dir(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let there = self.folder.symlink_metadata(&path);
-                if !there.map_err(|error| self.failed(&path, error))?.is_dir() {
-                    return Err(self.refuse(&path, "there is something else of that name"));
-                }
-            }
-            result => result.map_err(|error| self.failed(&path, error))?,
+    /// Makes a folder the one that is being filled: it is that one already, or one above it.
+    fn go_to(&mut self, above: &[OsString], entry: &FileEntry) -> Result<()> {
+        let names = || self.levels.iter().skip(1).map(|level| &level.name);
+        let n_common = names().zip(above).take_while(|(level, name)| level == name).count();
+        if n_common < above.len() {
+            return Err(self.refuse(&entry.path, "its folder was not sent before it"));
         }
-        self.folders.insert(path);
+        self.leave_until(1 + n_common)
+    }
+
+    /// Finishes folders until so many are left.
+    fn leave_until(&mut self, n_left: usize) -> Result<()> {
+        while self.levels.len() > n_left {
+            let Some(level) = self.levels.pop() else { break };
+            let left = self.leave(&level);
+            left.map_err(|error| file_error("write", self.staging.path(), error))?;
+        }
         Ok(())
     }
 
-    /// Makes a link, in the place of one that is there; says whether this host can.
+    fn leave(&mut self, level: &Level) -> std::io::Result<()> {
+        if let Some(folder) = self.folder.take() {
+            level.attributes.apply(&folder.into_std_file(), 0o777, self.mask)?;
+        }
+        let (Some(root), false) = (&self.root, self.levels.is_empty()) else { return Ok(()) };
+        let mut folder = root.try_clone()?;
+        for level in self.levels.iter().skip(1) {
+            folder = folder.open_dir(&level.name)?;
+        }
+        self.folder = Some(folder);
+        Ok(())
+    }
+
+    fn folder(&self) -> std::io::Result<&Dir> {
+        self.folder.as_ref().ok_or_else(|| ErrorKind::NotADirectory.into())
+    }
+
+    fn begin_file(&mut self, name: &OsStr, entry: &FileEntry) -> std::io::Result<bool> {
+        let file = staging::make_file(self.folder()?, name)?.into_std();
+        let attributes = Attributes { mode: entry.mode, mtime_ns: entry.mtime_ns };
+        self.file = Some(OpenFile::new(Some(file), self.shown(&entry.path), attributes));
+        Ok(true)
+    }
+
+    fn make_folder(&mut self, name: &OsStr, entry: &FileEntry) -> std::io::Result<bool> {
+        let folder = self.folder()?;
+        staging::make_folder(folder, name)?;
+        self.folder = Some(folder.open_dir(name)?);
+        let attributes = Attributes { mode: entry.mode, mtime_ns: entry.mtime_ns };
+        self.levels.push(Level { name: name.to_owned(), attributes });
+        Ok(true)
+    }
+
     #[cfg(unix)]
-    fn make_link(&mut self, target: &str, path: &Path) -> Result<bool> {
-        if self.folder.symlink_metadata(path).is_ok_and(|there| there.is_symlink()) {
-            self.folder.remove_file(path).map_err(|error| self.failed(path, error))?;
-        }
-        self.folder.symlink(target, path).map_err(|error| self.failed(path, error))?;
+    fn make_link(&mut self, name: &OsStr, entry: &FileEntry) -> std::io::Result<bool> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let target = entry.target.as_ref().map(GuestText::as_bytes).unwrap_or_default();
+        let folder = self.folder()?;
+        folder.symlink_contents(OsStr::from_bytes(target), name)?;
+        attributes::set_link_time(folder, name, entry.mtime_ns);
         Ok(true)
     }
 
     /// Windows wants a privilege for links.
     #[cfg(not(unix))]
-    fn make_link(&mut self, _: &str, _: &Path) -> Result<bool> {
+    fn make_link(&mut self, _: &OsStr, _: &FileEntry) -> std::io::Result<bool> {
         Ok(false)
     }
 
-    fn failed(&self, path: &Path, source: std::io::Error) -> Error {
-        let path = if self.single.is_some() { self.place.clone() } else { self.place.join(path) };
-        file_error("write", &path, source)
+    fn data(&mut self, data: &[u8]) -> Result<()> {
+        let file = self.open_file()?;
+        file.write(data).map_err(|error| file_error("write", &file.path, error))?;
+        if file.file.is_some() {
+            self.received.n_bytes += data.len() as u64;
+        }
+        Ok(())
     }
 
-    fn refuse(&self, path: impl AsRef<Path>, reason: &str) -> Error {
-        refuse(&self.place.join(path), reason)
+    fn hole(&mut self, length: u64) -> Result<()> {
+        let file = self.open_file()?;
+        file.hole(length).map_err(|error| file_error("write", &file.path, error))?;
+        if file.file.is_some() {
+            self.received.n_bytes = self.received.n_bytes.saturating_add(length);
+        }
+        Ok(())
+    }
+
+    fn open_file(&mut self) -> Result<&mut OpenFile> {
+        let path = self.staging.path();
+        let error = || refuse(path, "the guest sent bytes of no file");
+        self.file.as_mut().ok_or_else(error)
+    }
+
+    fn close_file(&mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let is_kept = file.file.is_some();
+        let path = file.path.clone();
+        file.close(self.mask).map_err(|error| file_error("write", &path, error))?;
+        self.received.n_files += u64::from(is_kept);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Transfer> {
+        self.close_file()?;
+        self.leave_until(0)?;
+        self.staging.commit()?;
+        Ok(self.received)
+    }
+
+    fn shown(&self, path: &GuestText) -> PathBuf {
+        self.staging.path().join(path.to_string())
+    }
+
+    fn refuse(&self, path: &GuestText, reason: &str) -> Error {
+        refuse(&self.shown(path), reason)
     }
 }
 
-impl Drop for Tree {
-    fn drop(&mut self) {
-        if let Some(open) = self.open.take() {
-            let _ = self.folder.remove_file(&open.beside);
+impl OpenFile {
+    fn new(file: Option<std::fs::File>, path: PathBuf, attributes: Attributes) -> Self {
+        Self { file, path, position: 0, ends_in_hole: false, attributes }
+    }
+
+    fn nowhere() -> Self {
+        Self::new(None, PathBuf::new(), Attributes::default())
+    }
+
+    fn write(&mut self, data: &[u8]) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write_all(data)?;
+        self.position += data.len() as u64;
+        self.ends_in_hole = false;
+        Ok(())
+    }
+
+    fn hole(&mut self, length: u64) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let end = self.position.checked_add(length).filter(|end| *end <= i64::MAX as u64);
+        self.position = end.ok_or(ErrorKind::FileTooLarge)?;
+        file.seek(SeekFrom::Start(self.position))?;
+        self.ends_in_hole = true;
+        Ok(())
+    }
+
+    fn close(self, mask: Mask) -> std::io::Result<()> {
+        let Some(file) = self.file else { return Ok(()) };
+        if self.ends_in_hole {
+            file.set_len(self.position)?;
         }
+        self.attributes.apply(&file, 0o666, mask)
     }
 }
 
@@ -236,140 +366,37 @@ fn refuse(path: &Path, reason: &str) -> Error {
     Error::Transfer { path: path.to_owned(), reason: reason.to_owned() }
 }
 
-/// Whether a name means the same file on every host: Windows gives `:` and `\` a meaning.
-fn is_plain(name: &str) -> bool {
-    cfg!(unix) || !name.contains(['\\', ':', '<', '>', '"', '|', '?', '*'])
+fn is_below(path: &GuestText, folder: &GuestText) -> bool {
+    path.as_bytes().strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// Whether a name cannot be made on this host.
+fn is_about_the_name(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EILSEQ) {
+        return true;
+    }
+    matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists | ErrorKind::InvalidInput | ErrorKind::InvalidFilename
+    )
 }
 
 /// Whether a link in a folder this deep below the root leads to a place below the root.
-fn stays_inside(target: &str, depth: usize) -> bool {
+fn stays_inside(entry: &FileEntry, depth: usize) -> bool {
+    let target = entry.target.as_ref().map(GuestText::as_bytes).unwrap_or_default();
     let mut n_up = 0;
     let mut has_descended = false;
-    for part in target.split('/') {
+    for part in target.split(|byte| *byte == b'/') {
         match part {
-            "" | "." => {}
-            ".." if has_descended => return false,
-            ".." => n_up += 1,
+            b"" | b"." => {}
+            b".." if has_descended => return false,
+            b".." => n_up += 1,
             _ => has_descended = true,
         }
     }
-    !target.is_empty() && !target.starts_with('/') && n_up <= depth
-}
-
-#[cfg(unix)]
-fn set_mode(file: &File, mode: Option<u32>) -> std::io::Result<()> {
-    use cap_std::fs::{Permissions, PermissionsExt};
-    match mode {
-        // A program of the guest must not run with the rights of a file's owner here.
-        Some(mode) => file.set_permissions(Permissions::from_mode(mode & 0o777)),
-        None => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: &File, _: Option<u32>) -> std::io::Result<()> {
-    Ok(())
+    !target.is_empty() && !target.starts_with(b"/") && n_up <= depth
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn entry(path: &str, kind: EntryKind, target: &str) -> Option<Part> {
-        let target = (!target.is_empty()).then(|| target.to_owned());
-        Some(Part::Entry(FileEntry { path: path.into(), kind, mode: Some(0o6751), target }))
-    }
-
-    fn data(bytes: &'static [u8]) -> Option<Part> {
-        Some(Part::Data(Bytes::from_static(bytes)))
-    }
-
-    fn run(parts: Vec<Option<Part>>, host: &Path) -> Result<Transfer> {
-        let (sender, queue) = mpsc::channel(64);
-        for part in parts {
-            sender.try_send(part).unwrap();
-        }
-        drop(sender);
-        receive(queue, host, Some("name".into()))
-    }
-
-    use EntryKind::{File as F, Folder as D, Link as L, Other};
-
-    #[test]
-    fn a_tree_arrives_without_the_bits_that_give_rights() {
-        let folder = tempfile::tempdir().unwrap();
-        let host = folder.path().join("copy");
-        let parts = vec![
-            entry("", D, ""),
-            entry("sub", D, ""),
-            entry("sub/a", F, ""),
-            data(b"on"),
-            data(b"e"),
-            entry("sub/l", L, "../sub/a"),
-            entry("device", Other, ""),
-            None,
-        ];
-        let received = run(parts, &host).unwrap();
-        let skipped = vec!["device".to_owned()];
-        assert_eq!(received, Transfer { n_files: 1, n_bytes: 3, skipped });
-        assert_eq!(fs_err::read(host.join("sub/l")).unwrap(), b"one");
-        let mode = fs_err::metadata(host.join("sub/a")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o751);
-        assert_eq!(fs_err::read_dir(host.join("sub")).unwrap().count(), 2);
-    }
-
-    #[test]
-    fn nothing_leaves_the_tree() {
-        let folder = tempfile::tempdir().unwrap();
-        let outside = folder.path().join("outside");
-        fs_err::create_dir(&outside).unwrap();
-        let outside_text = outside.to_str().unwrap();
-        let host = folder.path().join("copy");
-        // Links out of the tree are left out, by whatever way they lead there.
-        for target in [outside_text, "../outside", "sub/../../outside", "..", "", "../.."] {
-            let received = run(vec![entry("", D, ""), entry("l", L, target), None], &host).unwrap();
-            assert_eq!(received.skipped, ["l"], "{target}");
-            assert!(fs_err::symlink_metadata(host.join("l")).is_err());
-        }
-        // A file through a link, sent or there before, and through folders that were not sent.
-        let parts = vec![entry("", D, ""), entry("l", L, "."), entry("l/f", F, ""), None];
-        assert!(run(parts, &host).is_err());
-        fs_err::os::unix::fs::symlink(&outside, host.join("d")).unwrap();
-        for parts in [
-            vec![entry("", D, ""), entry("d", D, ""), entry("d/f", F, ""), data(b"x"), None],
-            vec![entry("", D, ""), entry("d/f", F, ""), data(b"x"), None],
-            vec![entry("", D, ""), entry("../outside/f", F, ""), data(b"x"), None],
-            vec![entry("", D, ""), entry("/tmp/f", F, ""), None],
-            vec![entry("x", F, ""), None],
-            vec![entry("", F, ""), entry("f", F, ""), None],
-            vec![entry("", L, outside_text), None],
-            vec![entry("", D, ""), data(b"x"), None],
-        ] {
-            assert!(run(parts, &host).is_err());
-        }
-        assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 0);
-        // A link in a file's place is replaced, not followed.
-        fs_err::write(outside.join("kept"), b"kept").unwrap();
-        fs_err::os::unix::fs::symlink(outside.join("kept"), host.join("f")).unwrap();
-        run(vec![entry("", D, ""), entry("f", F, ""), data(b"new"), None], &host).unwrap();
-        assert_eq!(fs_err::read(outside.join("kept")).unwrap(), b"kept");
-        assert_eq!(fs_err::read(host.join("f")).unwrap(), b"new");
-    }
-
-    #[test]
-    fn a_file_takes_a_name_or_goes_into_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let one = || vec![entry("", F, ""), data(b"1"), None];
-        run(one(), &folder.path().join("new/f")).unwrap();
-        assert_eq!(fs_err::read(folder.path().join("new/f")).unwrap(), b"1");
-        run(one(), &folder.path().join("new")).unwrap();
-        assert_eq!(fs_err::read(folder.path().join("new/name")).unwrap(), b"1");
-        // A transfer that breaks off leaves what was there.
-        let broken = vec![entry("", F, ""), data(b"half")];
-        assert!(run(broken, &folder.path().join("new/f")).is_err());
-        assert_eq!(fs_err::read(folder.path().join("new/f")).unwrap(), b"1");
-        assert_eq!(fs_err::read_dir(folder.path().join("new")).unwrap().count(), 2);
-    }
-}
+mod tests;
