@@ -221,6 +221,15 @@ impl Writer {
     }
 }
 
+/// Folders of a transfer that broke off keep what they have, and get their modes.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        while let Some(folder) = self.filling.pop() {
+            let _ = self.leave(&folder);
+        }
+    }
+}
+
 fn is_folder(mode: u32) -> bool {
     FileType::from_raw_mode(mode) == FileType::Directory
 }

@@ -16,6 +16,8 @@ use tokio::sync::{mpsc, watch};
 
 /// The longest short answer.
 const MAX_ANSWER: usize = 64 << 10;
+/// How long the guest may take to mount or unmount a share.
+const MOUNT_PATIENCE: Duration = Duration::from_secs(120);
 /// What this side calls the answer of an agent that does not have an endpoint.
 const NOT_SERVED: u16 = 501;
 /// How long the guest may let a transfer rest.
@@ -65,7 +67,7 @@ impl Parts {
                     }),
                 };
             }
-            match patiently(async { Ok(self.body.frame().await) }).await? {
+            match patiently(PATIENCE, async { Ok(self.body.frame().await) }).await? {
                 Some(frame) => {
                     if let Ok(data) = frame.map_err(broken)?.into_data() {
                         self.decoder.feed(data);
@@ -84,7 +86,8 @@ impl AgentClient {
     /// Asks for a file or a tree.
     pub(crate) async fn read_files(&self, request: &ReadFilesRequest) -> Result<Parts> {
         request.validate().map_err(invalid)?;
-        let response = self.post(paths::FILES_READ, request).await.map_err(of_file)?;
+        let call = patiently(PATIENCE, self.post(paths::FILES_READ, request));
+        let response = call.await.map_err(of_file)?;
         Ok(Parts { body: response.into_body(), decoder: FrameDecoder::new() })
     }
 
@@ -113,13 +116,13 @@ impl AgentClient {
 
     /// Mounts a share in the guest.
     pub(crate) async fn mount(&self, request: &MountRequest) -> Result<()> {
-        self.post(paths::MOUNT, request).await?;
+        patiently(MOUNT_PATIENCE, self.post(paths::MOUNT, request)).await?;
         Ok(())
     }
 
     /// Unmounts one.
     pub(crate) async fn unmount(&self, request: &UnmountRequest) -> Result<()> {
-        self.post(paths::UNMOUNT, request).await?;
+        patiently(MOUNT_PATIENCE, self.post(paths::UNMOUNT, request)).await?;
         Ok(())
     }
 
@@ -129,7 +132,7 @@ impl AgentClient {
         request: &impl serde::Serialize,
     ) -> Result<Response<Incoming>> {
         let body = RequestBody::json(serde_json::to_vec(request).map_err(broken)?);
-        let response = patiently(self.send(Method::POST, path, body)).await?;
+        let response = self.send(Method::POST, path, body).await?;
         match accept(response).await {
             // Agents made elsewhere, and those of older images.
             Err(Error::AgentRefused { status: 404, message, .. })
@@ -189,10 +192,8 @@ fn relay(mut source: mpsc::Receiver<Bytes>) -> (mpsc::Receiver<Bytes>, Pulse) {
     (frames, Pulse(pulse))
 }
 
-async fn patiently<T>(wait: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .unwrap_or(Err(Error::GuestSilent { timeout: PATIENCE }))
+async fn patiently<T>(limit: Duration, wait: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, wait).await.unwrap_or(Err(Error::GuestSilent { timeout: limit }))
 }
 
 fn invalid(error: agent_protocol::Error) -> Error {

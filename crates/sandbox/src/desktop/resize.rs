@@ -76,6 +76,13 @@ fn mode(width: u32, height: u32) -> String {
     )
 }
 
+/// What the guest's programs said, on one line and without what could steer a terminal.
+fn reason(stderr: &[u8]) -> String {
+    let lines: Vec<String> =
+        stderr.trim_ascii().split(|byte| *byte == b'\n').map(agent_protocol::shown).collect();
+    lines.join("; ").chars().take(MAX_REASON).collect()
+}
+
 impl Machine {
     pub(super) async fn resizes(&self, width: u32, height: u32) -> Result<()> {
         let failed = |reason: String| Error::DisplaySize { width, height, reason };
@@ -83,8 +90,7 @@ impl Machine {
         let request = ExecuteRequest::new(command).timeout(GUEST_TIME);
         let result = run_to_end(&self.agent, &request, &mut Discard).await?;
         if result.exit_code != 0 {
-            let said = result.stderr_lossy();
-            return Err(failed(said.trim().chars().take(MAX_REASON).collect()));
+            return Err(failed(reason(&result.stderr)));
         }
         let end = Instant::now() + FOLLOW_TIME;
         loop {
@@ -103,6 +109,13 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_guest_said_steers_no_terminal() {
+        let said = b"\x1b]0;title\x07no display\nxrandr: gone\xff\n";
+        assert_eq!(reason(said), r"\x1b]0;title\x07no display; xrandr: gone\xff");
+        assert_eq!(reason(&[b'x'; 5000]).len(), MAX_REASON);
+    }
 
     #[test]
     fn timings_are_in_order() {

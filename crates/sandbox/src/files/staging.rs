@@ -23,6 +23,8 @@ pub(super) struct Place {
     pub path: PathBuf,
     /// Whether files that are there may be replaced.
     pub overwrite: bool,
+    /// Folders above it that were made for it, the deepest first. They go with it when it fails.
+    made: Vec<PathBuf>,
 }
 
 impl Place {
@@ -30,13 +32,17 @@ impl Place {
     pub fn named(folder: &Path, name: OsString, overwrite: bool) -> Result<Self> {
         let path = folder.join(&name);
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let missing = folder.ancestors().take_while(|above| !above.as_os_str().is_empty());
+        let missing = missing.take_while(|above| fs_err::symlink_metadata(above).is_err());
+        let made = missing.map(Path::to_owned).collect();
         fs_err::create_dir_all(folder).map_err(|error| file_error("write", &path, error))?;
-        Ok(Self { folder: open(folder, &path)?, name: Some(name), path, overwrite })
+        Ok(Self { folder: open(folder, &path)?, name: Some(name), path, overwrite, made })
     }
 
     /// A folder that is there.
     pub fn within(folder: &Path, overwrite: bool) -> Result<Self> {
-        Ok(Self { folder: open(folder, folder)?, name: None, path: folder.to_owned(), overwrite })
+        let path = folder.to_owned();
+        Ok(Self { folder: open(folder, folder)?, name: None, path, overwrite, made: Vec::new() })
     }
 
     /// What is in the way of a file of this name.
@@ -46,6 +52,15 @@ impl Place {
             Ok(there) if there.is_dir() => Err(exists(&self.path, "it is a folder", false)),
             Ok(_) if !self.overwrite => Err(exists(&self.path, "it exists already", true)),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for folder in &self.made {
+            // One that is not empty is somebody's.
+            let _ = fs_err::remove_dir(folder);
         }
     }
 }
@@ -89,7 +104,7 @@ impl Staging {
 
     /// Puts it into its place.
     pub fn commit(mut self) -> Result<()> {
-        let Place { folder, name, path, overwrite } = &self.place;
+        let Place { folder, name, path, overwrite, .. } = &self.place;
         let failed = |error| file_error("write", path, error);
         match name {
             Some(name) if *overwrite => {
@@ -110,6 +125,7 @@ impl Staging {
             }
         }
         self.is_there = false;
+        self.place.made.clear();
         Ok(())
     }
 }
@@ -308,4 +324,36 @@ pub(super) fn host_name(name: &[u8]) -> Option<OsString> {
         .ok()
         .filter(|name| !name.contains(['\\', ':', '<', '>', '"', '|', '?', '*']))
         .map(OsString::from)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    /// On file systems whose kernel code cannot rename without replacing.
+    #[test]
+    fn a_name_is_claimed_before_it_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = open(folder.path(), folder.path()).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let name = OsStr::new;
+        for kind in ["file", "folder", "link"] {
+            let make = |name: &str| match kind {
+                "file" => fs_err::write(at(name), name).unwrap(),
+                "folder" => fs_err::create_dir(at(name)).unwrap(),
+                _ => fs_err::os::unix::fs::symlink("nowhere", at(name)).unwrap(),
+            };
+            make("new");
+            claim_and_rename((&dir, name("new")), (&dir, name(kind))).unwrap();
+            assert!(fs_err::symlink_metadata(at("new")).is_err());
+            make("second");
+            let error = claim_and_rename((&dir, name("second")), (&dir, name(kind))).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{kind}");
+            assert!(fs_err::symlink_metadata(at("second")).is_ok());
+            remove_tree(&dir, name("second")).or_else(|_| dir.remove_file("second")).unwrap();
+        }
+        assert_eq!(fs_err::read(at("file")).unwrap(), b"new");
+        assert!(at("folder").is_dir());
+        assert_eq!(fs_err::read_link(at("link")).unwrap(), Path::new("nowhere"));
+    }
 }

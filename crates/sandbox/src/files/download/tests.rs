@@ -352,7 +352,9 @@ fn nothing_leaves_the_tree() {
         vec![entry("", D, ""), entry("f", F, ""), data(b"half")],
     ] {
         let shown = format!("{parts:?}");
+        let again = parts.iter().map(|part| part.as_ref().map(copied)).collect();
         assert!(run(parts, &host).is_err(), "{shown}");
+        assert!(run(again, &folder.path().join("not/yet/there")).is_err(), "{shown}");
         assert_eq!(names(folder.path()), ["outside"], "{shown}");
     }
 }
