@@ -50,7 +50,8 @@ impl Reader {
     pub fn new(request: &ReadFilesRequest) -> Result<Reader> {
         let root = path_of(&request.path);
         let metadata = fs_err::metadata(&root).map_err(failed("read", &root))?;
-        if !metadata.is_file() && !(metadata.is_dir() && request.tree) {
+        let is_wanted = metadata.is_file() || (metadata.is_dir() && request.tree);
+        if !is_wanted {
             return Err(wrong_kind("read", &root, FileType::from_raw_mode(metadata.mode())));
         }
         Ok(Reader {

@@ -16,8 +16,29 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Gives them to an open file or folder; `new` is the mode of one without a mode.
-    pub fn apply(self, file: &std::fs::File, new: u32, mask: Mask) -> Result<()> {
+    /// Gives them to an open file.
+    pub fn apply(self, file: &std::fs::File, mask: Mask) -> Result<()> {
+        self.give(file, 0o666, mask)
+    }
+
+    /// Gives them to an open folder.
+    #[cfg(unix)]
+    pub fn apply_to_folder(self, folder: &Dir, mask: Mask) -> Result<()> {
+        use rustix::fs::{Mode, OFlags, openat};
+        // The folder is open as a place to look from, which takes no attributes.
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let folder = openat(folder, ".", flags, Mode::empty())?;
+        self.give(&folder.into(), 0o777, mask)
+    }
+
+    /// Windows opens no folder as a file.
+    #[cfg(not(unix))]
+    pub fn apply_to_folder(self, _: &Dir, _: Mask) -> Result<()> {
+        Ok(())
+    }
+
+    /// `new` is the mode of what has none.
+    fn give(self, file: &std::fs::File, new: u32, mask: Mask) -> Result<()> {
         set_mode(file, mask.cut(self.mode.unwrap_or(new)))?;
         match self.mtime_ns {
             Some(time) => file.set_modified(at(time)),
@@ -64,13 +85,13 @@ pub(super) fn mask(_: &Dir, _: &OsStr) -> Result<Mask> {
 }
 
 #[cfg(unix)]
-pub(super) fn set_mode(file: &std::fs::File, mode: u32) -> Result<()> {
+fn set_mode(file: &std::fs::File, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(not(unix))]
-pub(super) fn set_mode(_: &std::fs::File, _: u32) -> Result<()> {
+fn set_mode(_: &std::fs::File, _: u32) -> Result<()> {
     Ok(())
 }
 

@@ -100,22 +100,18 @@ struct Tree {
     staging: Staging,
     /// The open root of a tree; a single file has none.
     root: Option<Dir>,
-    /// The folders on the way to the one that is being filled, which is the last.
-    levels: Vec<Level>,
-    /// That folder.
+    /// The names that lead from the root to the folder that is being filled.
+    path: Vec<OsString>,
+    /// The attributes of the root and of these folders. They get them in the end: until then each is
+    /// this user's alone, and each file in it changes its time.
+    attributes: Vec<Attributes>,
+    /// The folder that is being filled.
     folder: Option<Dir>,
     file: Option<OpenFile>,
     mask: Mask,
     /// A folder that this host cannot have: what is in it is passed over.
     left_out: Option<GuestText>,
     received: Transfer,
-}
-
-/// A folder that is being filled. It gets its attributes in the end: until then it is this user's
-/// alone, and each file in it changes its time.
-struct Level {
-    name: OsString,
-    attributes: Attributes,
 }
 
 /// A file that is being written; without one its bytes are passed over.
@@ -143,7 +139,8 @@ impl Tree {
         let mut tree = Self {
             staging: Staging::new(place)?,
             root: None,
-            levels: Vec::new(),
+            path: Vec::new(),
+            attributes: Vec::new(),
             folder: None,
             file: None,
             mask,
@@ -158,7 +155,7 @@ impl Tree {
             let root = tree.staging.tree().map_err(failed)?;
             tree.folder = Some(root.try_clone().map_err(failed)?);
             tree.root = Some(root);
-            tree.levels.push(Level { name: OsString::new(), attributes });
+            tree.attributes.push(attributes);
         }
         Ok(tree)
     }
@@ -211,34 +208,24 @@ impl Tree {
 
     /// Makes a folder the one that is being filled: it is that one already, or one above it.
     fn go_to(&mut self, above: &[OsString], entry: &FileEntry) -> Result<()> {
-        let names = || self.levels.iter().skip(1).map(|level| &level.name);
-        let n_common = names().zip(above).take_while(|(level, name)| level == name).count();
-        if n_common < above.len() {
+        if !self.path.starts_with(above) {
             return Err(self.refuse(&entry.path, "its folder was not sent before it"));
         }
-        self.leave_until(1 + n_common)
-    }
-
-    /// Finishes folders until so many are left.
-    fn leave_until(&mut self, n_left: usize) -> Result<()> {
-        while self.levels.len() > n_left {
-            let Some(level) = self.levels.pop() else { break };
-            let left = self.leave(&level);
-            left.map_err(|error| file_error("write", self.staging.path(), error))?;
+        while self.path.len() > above.len() {
+            self.leave().map_err(|error| file_error("write", self.staging.path(), error))?;
         }
         Ok(())
     }
 
-    fn leave(&mut self, level: &Level) -> std::io::Result<()> {
-        if let Some(folder) = self.folder.take() {
-            level.attributes.apply(&folder.into_std_file(), 0o777, self.mask)?;
+    /// Finishes the folder that is being filled.
+    fn leave(&mut self) -> std::io::Result<()> {
+        let (Some(folder), Some(attributes)) = (self.folder.take(), self.attributes.pop()) else {
+            return Ok(());
+        };
+        attributes.apply_to_folder(&folder, self.mask)?;
+        if let (Some(_), Some(root)) = (self.path.pop(), &self.root) {
+            self.folder = Some(staging::parent(folder, root, &self.path)?);
         }
-        let (Some(root), false) = (&self.root, self.levels.is_empty()) else { return Ok(()) };
-        let mut folder = root.try_clone()?;
-        for level in self.levels.iter().skip(1) {
-            folder = folder.open_dir(&level.name)?;
-        }
-        self.folder = Some(folder);
         Ok(())
     }
 
@@ -258,7 +245,8 @@ impl Tree {
         staging::make_folder(folder, name)?;
         self.folder = Some(folder.open_dir(name)?);
         let attributes = Attributes { mode: entry.mode, mtime_ns: entry.mtime_ns };
-        self.levels.push(Level { name: name.to_owned(), attributes });
+        self.path.push(name.to_owned());
+        self.attributes.push(attributes);
         Ok(true)
     }
 
@@ -313,7 +301,9 @@ impl Tree {
 
     fn finish(mut self) -> Result<Transfer> {
         self.close_file()?;
-        self.leave_until(0)?;
+        while self.folder.is_some() {
+            self.leave().map_err(|error| file_error("write", self.staging.path(), error))?;
+        }
         self.staging.commit()?;
         Ok(self.received)
     }
@@ -358,7 +348,7 @@ impl OpenFile {
         if self.ends_in_hole {
             file.set_len(self.position)?;
         }
-        self.attributes.apply(&file, 0o666, mask)
+        self.attributes.apply(&file, mask)
     }
 }
 

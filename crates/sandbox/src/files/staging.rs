@@ -269,16 +269,12 @@ fn move_folder(from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
     }
 }
 
-/// Removes a tree, however deep it is: with one open folder, and without recursion.
+/// Removes a tree, however deep it is: with two open folders, and without recursion.
 pub(super) fn remove_tree(folder: &Dir, name: &OsStr) -> io::Result<()> {
-    let mut path = vec![name.to_owned()];
     set_mode((folder, name), 0o700)?;
+    let mut here = folder.open_dir(name)?;
+    let mut path = vec![name.to_owned()];
     while let Some((last, above)) = path.split_last() {
-        let mut parent = folder.try_clone()?;
-        for name in above {
-            parent = parent.open_dir(name)?;
-        }
-        let here = parent.open_dir(last)?;
         let mut below = None;
         for item in here.entries()? {
             let item = item?;
@@ -288,19 +284,36 @@ pub(super) fn remove_tree(folder: &Dir, name: &OsStr) -> io::Result<()> {
             }
             here.remove_file(item.file_name())?;
         }
-        match below {
-            Some(name) => {
-                set_mode((&here, &name), 0o700)?;
-                path.push(name);
-            }
-            None => {
-                drop(here);
-                parent.remove_dir(last)?;
-                path.pop();
-            }
+        if let Some(name) = below {
+            set_mode((&here, &name), 0o700)?;
+            here = here.open_dir(&name)?;
+            path.push(name);
+        } else {
+            here = parent(here, folder, above)?;
+            here.remove_dir(last)?;
+            path.pop();
         }
     }
     Ok(())
+}
+
+/// The folder above one of ours, which nobody else can have moved; `above` are the names that lead
+/// to it from `root`.
+#[cfg(unix)]
+pub(super) fn parent(folder: Dir, _root: &Dir, _above: &[OsString]) -> io::Result<Dir> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let above = openat(&folder, "..", flags, Mode::empty())?;
+    Ok(Dir::from_std_file(std::fs::File::from(above)))
+}
+
+#[cfg(not(unix))]
+pub(super) fn parent(_folder: Dir, root: &Dir, above: &[OsString]) -> io::Result<Dir> {
+    let mut folder = root.try_clone()?;
+    for name in above {
+        folder = folder.open_dir(name)?;
+    }
+    Ok(folder)
 }
 
 #[cfg(unix)]
@@ -317,7 +330,7 @@ fn set_mode(_: (&Dir, &OsStr), _: u32) -> io::Result<()> {
 /// A name of the guest as one of the host, when it can be one.
 pub(super) fn host_name(name: &[u8]) -> Option<OsString> {
     #[cfg(unix)]
-    return Some(std::os::unix::ffi::OsStrExt::from_bytes(name)).map(OsStr::to_owned);
+    return Some(std::os::unix::ffi::OsStringExt::from_vec(name.to_vec()));
     // Windows gives some characters a meaning.
     #[cfg(not(unix))]
     std::str::from_utf8(name)
