@@ -149,8 +149,18 @@ impl AgentClient {
     }
 }
 
-/// Whether an upload goes on, as seen between its source and the wire.
-struct Pulse(watch::Receiver<Beat>);
+/// Whether an upload goes on, as seen between its source and the wire. The source ends with it.
+struct Pulse {
+    beat: watch::Receiver<Beat>,
+    relay: tokio::task::AbortHandle,
+}
+
+/// A wire that takes nothing would hold the source for ever.
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.relay.abort();
+    }
+}
 
 /// Changes with each frame.
 #[derive(Clone, Copy, Default)]
@@ -163,8 +173,8 @@ impl Pulse {
     /// Waits until the guest has let the transfer rest for too long. The host's own disk may.
     async fn stopped(mut self) {
         loop {
-            let awaits_source = self.0.borrow_and_update().awaits_source;
-            let changed = tokio::time::timeout(PATIENCE, self.0.changed()).await;
+            let awaits_source = self.beat.borrow_and_update().awaits_source;
+            let changed = tokio::time::timeout(PATIENCE, self.beat.changed()).await;
             match changed {
                 // All is on its way: the answer is waited for.
                 Ok(Err(_)) => return tokio::time::sleep(PATIENCE).await,
@@ -178,18 +188,18 @@ impl Pulse {
 /// Passes frames on one by one, and shows when each was taken.
 fn relay(mut source: mpsc::Receiver<Bytes>) -> (mpsc::Receiver<Bytes>, Pulse) {
     let (sender, frames) = mpsc::channel(1);
-    let (beat, pulse) = watch::channel(Beat::default());
-    tokio::spawn(async move {
+    let (show, beat) = watch::channel(Beat::default());
+    let relay = tokio::spawn(async move {
         loop {
-            beat.send_replace(Beat { awaits_source: true });
+            show.send_replace(Beat { awaits_source: true });
             let Some(frame) = source.recv().await else { break };
-            beat.send_replace(Beat::default());
+            show.send_replace(Beat::default());
             if sender.send(frame).await.is_err() {
                 break;
             }
         }
     });
-    (frames, Pulse(pulse))
+    (frames, Pulse { beat, relay: relay.abort_handle() })
 }
 
 async fn patiently<T>(limit: Duration, wait: impl Future<Output = Result<T>>) -> Result<T> {
@@ -281,7 +291,8 @@ mod tests {
             let write = client.write_files(&request, frames);
             let error = tokio::time::timeout(Duration::from_secs(15), write).await.unwrap();
             assert!(matches!(error, Err(Error::GuestSilent { .. })), "{error:?}");
-            feeding.await.unwrap();
+            // Whoever feeds it is not held either.
+            tokio::time::timeout(Duration::from_secs(10), feeding).await.unwrap().unwrap();
         }
     }
 
