@@ -1,3 +1,5 @@
+//! What a transfer leaves in the guest, and what it refuses to write through.
+
 use super::*;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 
