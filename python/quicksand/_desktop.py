@@ -129,6 +129,22 @@ class Key(str, Enum):
     KP_DIVIDE = "kp_divide"
     KP_DECIMAL = "kp_decimal"
     KP_ENTER = "kp_enter"
+    AUDIO_MUTE = "audiomute"
+    VOLUME_UP = "volumeup"
+    VOLUME_DOWN = "volumedown"
+    AUDIO_PLAY = "audioplay"
+    AUDIO_STOP = "audiostop"
+    AUDIO_NEXT = "audionext"
+    AUDIO_PREV = "audioprev"
+    AC_BACK = "ac_back"
+    AC_FORWARD = "ac_forward"
+    AC_HOME = "ac_home"
+    AC_REFRESH = "ac_refresh"
+    AC_BOOKMARKS = "ac_bookmarks"
+    MAIL = "mail"
+    CALCULATOR = "calculator"
+    SLEEP = "sleep"
+    WAKE = "wake"
 
     def __str__(self) -> str:
         return str(self.value)
@@ -181,6 +197,11 @@ class BaseDesktop:
     def _begin_press(self, keys: Sequence[Key | str]) -> Begin:
         if not keys:
             raise _wrong("keys", "", "at least one key")
+        for key in keys:
+            if not isinstance(key, str):
+                raise TypeError(f"a key is its name, not {type(key).__name__}")
+            if any("\ud800" <= character <= "\udfff" for character in key):
+                raise _wrong("keys", key, "names of keys, such as ctrl, Return, f1, a, or ctrl+s")
         return self._begin_desktop("press_key", keys=[str(key) for key in keys])
 
     def _begin_move(self, x: int, y: int, unit: str) -> Begin:
@@ -284,7 +305,15 @@ class Desktop(BaseDesktop):
         """Presses keys in order, holds them for 100 ms, releases them in reverse.
 
         Args:
-            *keys: such as ``Key.CTRL, Key.C``.
+            *keys: such as ``Key.CTRL, Key.C``, or the names of keys: QEMU's (``"pgdn"``), X11's
+                (``"Page_Down"``, ``"super"``, ``"XF86AudioMute"``), browsers' (``"ArrowLeft"``),
+                or a character of a US keyboard; ``+`` joins keys in one name (``"ctrl+s"``).
+
+        Raises:
+            ConfigError: no key has that name; nothing was pressed then.
+
+        Example:
+            await sb.press_key("ctrl+shift+t")
         """
         await run(self._begin_press(keys))
 

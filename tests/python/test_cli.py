@@ -52,6 +52,64 @@ def test_options_reach_the_command(cli) -> None:
     assert done.stdout == b"/tmp\nb c\n"
 
 
+def test_variables_pass_when_they_are_set(cli) -> None:
+    environment = {name: value for name, value in os.environb.items() if name != b"FOO"}
+    show = ["--", "sh", "-c", 'printf "[%s]" "${FOO-unset}"']
+    for value, options, expect in [
+        (None, ["-e", "FOO"], b"[unset]"),
+        (None, ["-e", "FOO="], b"[]"),
+        (b"", ["-e", "FOO"], b"[]"),
+        (b"two\nlines", ["-e", "FOO"], b"[two\nlines]"),
+        (b"a\xffb", ["-e", "FOO"], b"[a\xffb]"),
+        (None, ["-e", b"FOO=a\xffb=c"], b"[a\xffb=c]"),
+    ]:
+        with_value = {**environment, **({b"FOO": value} if value is not None else {})}
+        done = cli(*RUN, *options, *show, env=with_value)
+        assert (done.stdout, done.returncode) == (expect, 0), done.stderr
+
+
+@pytest.mark.parametrize("entry", ["", "=value", b"\xff=value"])
+def test_a_variable_without_a_name_is_a_wrong_command_line(cli, entry) -> None:
+    done = cli(*RUN, "-e", entry, "--", "true")
+    assert done.returncode == 2 and b"--env" in done.stderr, done.stderr
+
+
+def test_words_that_are_not_utf8_arrive(cli) -> None:
+    done = cli(*RUN, "--", "printf", "%s", b"a\xff b\xfe")
+    assert (done.stdout, done.returncode) == (b"a\xff b\xfe", 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "input", "stdout", "code"),
+    [
+        ("exit 200", b"", b"", 200),
+        ("kill -9 $$", b"", b"", 137),
+        (r"printf 'a\000b\rc'", b"", b"a\0b\rc", 0),
+        ("head -c 3000000 /dev/zero | tr '\\0' x", b"", b"x" * 3_000_000, 0),
+        ("wc -c", b"", b"0\n", 0),
+        ("wc -c", b"y" * 300_000, b"300000\n", 0),
+        ('printf "[%s]" "${HOME-unset}"', b"", b"[/root]", 0),
+    ],
+)
+def test_streams_and_codes_at_their_edges(cli, script, input, stdout, code) -> None:
+    done = cli(*RUN, "--", "sh", "-c", script, input=input)
+    assert (done.stdout, done.returncode) == (stdout, code), done.stderr
+
+
+def test_a_missing_folder_is_named(cli) -> None:
+    done = cli(*RUN, "--cwd", "/no/such", "--", "true")
+    assert done.returncode == 125 and b"/no/such" in done.stderr, (done.returncode, done.stderr)
+
+
+def test_the_screens_password_is_not_in_a_log(cli, tmp_path) -> None:
+    file = tmp_path / "password"
+    screen = [*RUN, "--enable-display"]
+    done = cli(*screen, "--", "true")
+    assert b"vnc://127.0.0.1:" in done.stderr and b"password is" not in done.stderr, done.stderr
+    done = cli(*screen, "--password-file", str(file), "--", "true")
+    assert str(file).encode() in done.stderr and not file.exists(), done.stderr
+
+
 def test_a_script_on_stdin_runs_in_a_shell_without_a_terminal(cli) -> None:
     done = cli(*RUN, input=b"echo hello\ntest -t 0 || echo no terminal\nexit 5\n")
     assert done.stdout == b"hello\nno terminal\n"

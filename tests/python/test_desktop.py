@@ -63,6 +63,17 @@ def test_what_cannot_be_typed_is_refused_and_nothing_is_typed(sb: Sandbox) -> No
     assert events(sb) == before
 
 
+def test_the_names_that_agents_use_are_keys(sb: Sandbox, told) -> None:
+    lines = told(lambda: sb.press_key("ctrl+Page_Down"), "key up Control_L")
+    assert [line.split()[2] for line in lines] == ["Control_L", "Next", "Next", "Control_L"]
+    lines = told(lambda: sb.press_key("super"), "key up Super_L")
+    assert [line.split()[2] for line in lines] == ["Super_L", "Super_L"]
+    for wrong, hint in [("Retrun", "return"), ("sup", "names are"), ("é", "clipboard")]:
+        with pytest.raises(ConfigError) as caught:
+            sb.press_key(wrong)
+        assert hint in caught.value.hint, caught.value.hint
+
+
 def test_keys_go_down_in_order_and_up_in_reverse(sb: Sandbox, told) -> None:
     lines = told(lambda: sb.press_key(Key.CTRL, Key.SHIFT, Key.F5), "key up Control_L")
     assert [" ".join(line.split()[:3]) for line in lines] == [

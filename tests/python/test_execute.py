@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shlex
 import time
 
 import pytest
@@ -60,6 +61,49 @@ def test_bytes_that_are_not_utf8_survive(sb: Sandbox) -> None:
     assert result.stdout_bytes == b"caf\xc3\xa9 \xff\xfe\x80 \xc3"
     assert result.stdout == "café \udcff\udcfe\udc80 \udcc3"
     assert result.stdout.encode("utf-8", "surrogateescape") == result.stdout_bytes
+
+
+def test_the_products_own_output_is_taken_as_its_input(sb: Sandbox) -> None:
+    """PEP 383: what a listing showed goes back as the bytes that it stands for."""
+    execute(sb, r"mkdir -p $(printf '/tmp/d\376'); echo hi > $(printf '/tmp/d\376/a\377')")
+    folder = "/tmp/" + execute(sb, "ls /tmp | grep ^d").stdout.rstrip("\n")
+    name = execute(sb, "ls", cwd=folder).stdout.rstrip("\n")
+    assert (folder, name) == ("/tmp/d\udcfe", "a\udcff")
+    assert execute(sb, shlex.join(["cat", f"{folder}/{name}"])).stdout == "hi\n"
+    result = execute(sb, 'printf %s "$A"', env={"A": name})
+    assert result.stdout_bytes == b"a\xff" and result.stdout == name
+    assert execute(sb, "cat", stdin=name).stdout == name
+    execute(sb, f"cp /bin/sh {shlex.quote(folder)}/sh")
+    assert execute(sb, "echo shell", shell=f"{folder}/sh").stdout == "shell\n"
+
+    async def talk() -> str:
+        async with await sb.shell(f"echo {name}", cwd=folder, env={"A": name}) as shell:
+            return await shell.read_until("\n")
+
+    assert asyncio.run(talk()) == f"{name}\r\n"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sb: execute(sb, "echo \ud800"),
+        lambda sb: execute(sb, "true", cwd="/\ud800"),
+        lambda sb: execute(sb, "true", env={"A": "\udfff"}),
+        lambda sb: execute(sb, "true", env={"A\udcff": "a"}),
+        lambda sb: execute(sb, "true", user="u\udcff"),
+        lambda sb: asyncio.run(sb.create_user("u\udcff")),
+        lambda sb: asyncio.run(sb.checkpoint("t\udcff")),
+    ],
+)
+def test_text_that_stands_for_no_bytes_is_a_config_error(sb: Sandbox, call) -> None:
+    with pytest.raises(ConfigError, match=r"\\ud[8cf][0f][0f]"):
+        call(sb)
+
+
+def test_messages_cannot_steer_a_terminal(sb: Sandbox) -> None:
+    with pytest.raises(SandboxError) as caught:
+        execute(sb, "true", cwd="/no\x1b[2J\u202esuch")
+    assert "\x1b" not in str(caught.value) and "\u202e" not in str(caught.value)
 
 
 def test_streams_arrive_in_order_and_as_they_are_made(sb: Sandbox) -> None:

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, limits, suggest};
+use crate::{Error, GuestText, limits, suggest};
 
 /// Body of `POST /authenticate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,16 +25,16 @@ pub struct AuthenticateRequest {
 pub struct ExecuteRequest {
     /// The text that the shell runs (`SHELL -c COMMAND`). In a session with a terminal it may be
     /// empty: the shell is then interactive.
-    pub command: String,
+    pub command: GuestText,
     /// Seconds until the command and its descendants are killed. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<f64>,
     /// Working directory. Absent: the home of the user, or `/` when that does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
+    pub cwd: Option<GuestText>,
     /// Path or name of the shell. Absent: `/bin/sh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell: Option<String>,
+    pub shell: Option<GuestText>,
     /// Name or number of a user of the guest. Absent: root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -43,7 +43,7 @@ pub struct ExecuteRequest {
     pub exclusive: bool,
     /// Variables that are added to the default environment, or replace its values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, GuestText>,
     /// Standard input in base64. Absent: `/dev/null` (in a session: what the frames bring).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin_base64: Option<String>,
@@ -57,7 +57,7 @@ pub struct ExecuteRequest {
 
 impl ExecuteRequest {
     /// A request for `command` with every default.
-    pub fn new(command: impl Into<String>) -> ExecuteRequest {
+    pub fn new(command: impl Into<GuestText>) -> ExecuteRequest {
         ExecuteRequest { command: command.into(), ..ExecuteRequest::default() }
     }
 
@@ -82,8 +82,13 @@ impl ExecuteRequest {
                 Some("Give the text that the shell should run".into()),
             ));
         }
-        text("command", &self.command)?;
-        for (name, value) in [("cwd", &self.cwd), ("shell", &self.shell), ("user", &self.user)] {
+        text("command", self.command.as_bytes())?;
+        let optional = [
+            ("cwd", self.cwd.as_ref().map(GuestText::as_bytes)),
+            ("shell", self.shell.as_ref().map(GuestText::as_bytes)),
+            ("user", self.user.as_deref().map(str::as_bytes)),
+        ];
+        for (name, value) in optional {
             if let Some(value) = value {
                 if value.is_empty() {
                     return Err(Error::value(
@@ -97,18 +102,21 @@ impl ExecuteRequest {
         for (name, value) in &self.env {
             if name.is_empty() || name.contains('=') {
                 return Err(Error::value(
-                    format!("`env` has the name `{name}`, which no environment can hold"),
+                    format!(
+                        "`env` has the name `{}`, which no environment can hold",
+                        name.escape_debug()
+                    ),
                     Some("A name has at least one character and no `=`".into()),
                 ));
             }
-            text("env", name)?;
-            text("env", value)?;
+            text("env", name.as_bytes())?;
+            text("env", value.as_bytes())?;
         }
         if let Some(pty) = &self.pty {
             if pty.rows == 0 || pty.cols == 0 {
                 return Err(Error::value("`pty` has no rows or no columns", None));
             }
-            text("pty", pty.term.as_deref().unwrap_or_default())?;
+            text("pty", pty.term.as_deref().unwrap_or_default().as_bytes())?;
         }
         self.timeout()?;
         self.stdin_bytes()?;
@@ -277,8 +285,8 @@ fn unknown_field_hint(message: &str) -> Option<String> {
     Some(format!("Did you mean `{nearest}`?"))
 }
 
-fn text(field: &str, value: &str) -> Result<(), Error> {
-    if value.contains('\0') {
+fn text(field: &str, value: &[u8]) -> Result<(), Error> {
+    if value.contains(&0) {
         return Err(Error::value(format!("`{field}` contains a NUL byte"), None));
     }
     if value.len() > limits::MAX_ARGUMENT - 1 {
@@ -311,6 +319,15 @@ mod tests {
     }
 
     #[test]
+    fn values_that_are_not_utf8_pass_byte_for_byte() {
+        let mut request = ExecuteRequest::new(&b"echo \xff"[..]);
+        request.cwd = Some(b"/a\xff"[..].into());
+        request.env = [("A".to_owned(), b"\xfe"[..].into())].into();
+        let json = serde_json::to_vec(&request).unwrap();
+        assert_eq!(ExecuteRequest::from_json(&json).unwrap(), request);
+    }
+
+    #[test]
     fn an_unknown_field_is_refused_with_the_nearest_name() {
         let (message, hint) = refused(r#"{"command":"true","timout":1}"#);
         assert!(message.contains("`timout`"), "{message}");
@@ -328,6 +345,10 @@ mod tests {
             (r#"{"command":"a","cwd":""}"#, "`cwd` is empty"),
             (r#"{"command":"a","env":{"A=":"b"}}"#, "`A=`"),
             (r#"{"command":"a","stdin_base64":"?"}"#, "`stdin_base64`"),
+            (r#"{"command":"a","env":{"A\u001b[2J=":"b"}}"#, "`A\\u{1b}[2J=`"),
+            (r#"{"command":"a","env":{"A":"b\u0000"}}"#, "NUL"),
+            (r#"{"command":{"base64":"YQBi"}}"#, "NUL"),
+            (r#"{"command":{"base64":""}}"#, "`command` is empty"),
             (r#"{"command":1}"#, "string"),
             (r#"{"command":"a","pty":{"rows":0,"cols":1}}"#, "`pty`"),
             (r#"{}"#, "`command`"),

@@ -32,6 +32,11 @@ impl GuestText {
         self.0
     }
 
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -59,6 +64,22 @@ impl From<&[u8]> for GuestText {
 impl From<Vec<u8>> for GuestText {
     fn from(bytes: Vec<u8>) -> GuestText {
         GuestText(bytes)
+    }
+}
+
+/// The argument's bytes, where the host's system has byte strings.
+#[cfg(unix)]
+impl From<&std::ffi::OsStr> for GuestText {
+    fn from(text: &std::ffi::OsStr) -> GuestText {
+        GuestText(std::os::unix::ffi::OsStrExt::as_bytes(text).to_vec())
+    }
+}
+
+/// Text of Windows is UTF-16; what is no character (a lone surrogate) becomes U+FFFD.
+#[cfg(not(unix))]
+impl From<&std::ffi::OsStr> for GuestText {
+    fn from(text: &std::ffi::OsStr) -> GuestText {
+        GuestText(text.to_string_lossy().into_owned().into_bytes())
     }
 }
 

@@ -16,6 +16,7 @@ use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use std::ffi::OsString;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all went well; 1 something failed; 2 the command line was wrong.
@@ -99,7 +100,7 @@ pub struct RunArgs {
 
     /// The command and its arguments, passed on as they are; an interactive shell without one
     #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 
     /// Seconds until the command and its children are killed [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
@@ -107,15 +108,15 @@ pub struct RunArgs {
 
     /// The folder of the guest to run in
     #[arg(short = 'w', long, value_name = "FOLDER")]
-    pub cwd: Option<String>,
+    pub cwd: Option<OsString>,
 
     /// The user of the guest to run as [default: root]
     #[arg(short = 'u', long, value_name = "NAME")]
     pub user: Option<String>,
 
-    /// A variable for the command; without a value, this process's own
+    /// A variable for the command; without a value, this process's own, if it is set
     #[arg(short = 'e', long, value_name = "NAME[=VALUE]")]
-    pub env: Vec<String>,
+    pub env: Vec<OsString>,
 
     /// The shell that runs the command [default: /bin/sh; for an interactive one /bin/bash]
     #[arg(long, value_name = "PATH")]
@@ -124,6 +125,10 @@ pub struct RunArgs {
     /// Give the command a terminal, as an interactive shell has
     #[arg(short = 't', long)]
     pub tty: bool,
+
+    /// Write the password of the screen to this file, for this user alone, while the machine runs
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<std::path::PathBuf>,
 
     /// Save the disk when the run ends: a name for .quicksand/sandboxes, or a path
     #[arg(short = 'o', long, value_name = "NAME_OR_PATH")]

@@ -33,7 +33,7 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut rows: Vec<[String; 5]> = images.iter().map(image_row).collect();
     rows.extend(packages.iter().map(package_row));
     rows.extend(available.iter().map(|name| available_row(name)));
-    print!("{}", table(&rows));
+    print!("{}", sandbox::printable(&table(&rows)));
     Ok(())
 }
 

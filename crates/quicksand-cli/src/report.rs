@@ -1,5 +1,6 @@
 //! Failures as people read them: `error:` and `hint:` lines on stderr, and an exit code.
 
+use sandbox::printable;
 use std::error::Error as StdError;
 
 /// The command line was wrong.
@@ -56,9 +57,9 @@ impl Failure {
 
     /// Prints it and gives the exit code.
     pub fn print(&self) -> i32 {
-        eprintln!("error: {}", self.message);
+        eprintln!("error: {}", printable(&self.message));
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            eprintln!("hint: {}", printable(hint));
         }
         self.code
     }

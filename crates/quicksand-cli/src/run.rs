@@ -10,12 +10,17 @@ use crate::{
     save,
     signals::{Signal, Signals},
     streams::{self, Writer},
-    terminal::{self, RawMode, Status},
+    terminal::{self, PasswordFile, RawMode, Status},
 };
 use sandbox::{
-    ExecuteRequest, Pty, Sandbox, SandboxConfig, SessionEvent, SessionInput, SessionOutput,
+    ExecuteRequest, GuestText, Pty, Sandbox, SandboxConfig, SessionEvent, SessionInput,
+    SessionOutput,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long a command may take to end after Ctrl-C was passed on to it.
 const GRACE: Duration = Duration::from_secs(2);
@@ -35,6 +40,7 @@ const SHELLS: &str = "for s in /bin/bash /bin/sh; do [ -x \"$s\" ] && exec \"$s\
 /// Runs it, and gives the exit code.
 pub fn run(args: &RunArgs) -> Result<i32, Failure> {
     let request = request(args, terminal::is_interactive())?;
+    let password_file = args.password_file.clone().map(PasswordFile::at);
     let mut options = args.machine.to_options(&args.image);
     if let Some(output) = &args.output {
         options["save"] = save::name_or_path(output).into();
@@ -56,7 +62,7 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
         let sandbox = Sandbox::new(config)
             .with_locator(places::search())
             .on_progress(move |stage, _, _| shown.show(&format!("quicksand: {stage}")));
-        let outcome = drive(&sandbox, request, &status, signals).await;
+        let outcome = drive(&sandbox, request, &status, signals, password_file).await;
         status.clear();
         let stopped = sandbox.stop().await;
         let code = outcome?;
@@ -76,29 +82,47 @@ fn request(args: &RunArgs, is_interactive: bool) -> Result<Job, Failure> {
     let has_pty = args.tty || (wants_shell && is_interactive);
     let command = match (wants_shell, &args.shell) {
         (false, _) => quote(&args.command)?,
-        (true, Some(shell)) => format!("exec {}", quote(std::slice::from_ref(shell))?),
+        (true, Some(shell)) => [b"exec ", &quote(&[shell.into()])?[..]].concat(),
         // A login shell reads the profile, which a person expects and a script does not.
-        (true, None) if has_pty => format!("{SHELLS} -l; done"),
-        (true, None) => format!("{SHELLS}; done"),
+        (true, None) if has_pty => format!("{SHELLS} -l; done").into_bytes(),
+        (true, None) => format!("{SHELLS}; done").into_bytes(),
     };
     let mut request = ExecuteRequest::new(command).timeout(limit(args.timeout));
-    request.cwd = args.cwd.clone();
+    request.cwd = args.cwd.as_deref().map(GuestText::from);
     request.user = args.user.clone();
     if let (false, Some(shell)) = (wants_shell, &args.shell) {
-        request = request.shell(shell);
+        request = request.shell(shell.as_str());
     }
     for entry in &args.env {
-        let (name, value) = match entry.split_once('=') {
-            Some((name, value)) => (name, value.to_owned()),
-            None => (entry.as_str(), std::env::var(entry).unwrap_or_default()),
-        };
-        request = request.env(name, value);
+        if let Some((name, value)) = variable(entry)? {
+            request = request.env(name, value);
+        }
     }
     Ok(Job { request, has_pty })
 }
 
-fn quote(words: &[String]) -> Result<String, Failure> {
-    shlex::try_join(words.iter().map(String::as_str)).map_err(|_| {
+/// A variable of `-e NAME=VALUE`, or of `-e NAME` when this process has it.
+fn variable(entry: &OsStr) -> Result<Option<(String, GuestText)>, Failure> {
+    let text = GuestText::from(entry);
+    let bytes = text.as_bytes();
+    let (name, value) = match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&bytes[..at], Some(GuestText::from(&bytes[at + 1..]))),
+        None => (bytes, std::env::var_os(entry).as_deref().map(GuestText::from)),
+    };
+    match std::str::from_utf8(name) {
+        Ok(name) if !name.is_empty() => Ok(value.map(|value| (name.to_owned(), value))),
+        _ => Err(Failure::new(
+            USAGE,
+            format!("Invalid value `{text}` for `--env`"),
+            Some("allowed is NAME=VALUE, or the NAME of a variable to pass on"),
+        )),
+    }
+}
+
+fn quote(words: &[OsString]) -> Result<Vec<u8>, Failure> {
+    let words: Vec<GuestText> =
+        words.iter().map(|word| GuestText::from(word.as_os_str())).collect();
+    shlex::bytes::try_join(words.iter().map(GuestText::as_bytes)).map_err(|_| {
         let message = "A word of the command has a NUL character in it";
         Failure::new(USAGE, message, Some("no program can be given such an argument"))
     })
@@ -114,6 +138,7 @@ async fn drive(
     job: Job,
     status: &Status,
     mut signals: Signals,
+    password_file: Option<PasswordFile>,
 ) -> Result<i32, Failure> {
     let start = sandbox.start();
     tokio::pin!(start);
@@ -129,7 +154,16 @@ async fn drive(
     }
     status.clear();
     if let (Some(port), Some(password)) = (sandbox.vnc_port(), sandbox.vnc_password()) {
-        eprintln!("quicksand: the screen is at vnc://127.0.0.1:{port}, password {password}");
+        eprintln!("quicksand: the screen is at vnc://127.0.0.1:{port}");
+        match &password_file {
+            Some(file) => {
+                file.write(&password)?;
+                eprintln!("quicksand: its password is in {}", file.path.display());
+            }
+            // A terminal is a person's; anything else may be a log that others read.
+            None if status.is_terminal() => eprintln!("quicksand: its password is {password}"),
+            None => eprintln!("quicksand: --password-file FILE would write its password"),
+        }
         eprintln!("quicksand: to see it in a browser: quicksand view {port}");
     }
     let (rows, cols) = terminal::size();
@@ -273,8 +307,41 @@ mod tests {
 
     #[test]
     fn variables_with_and_without_a_value() {
-        let job = job(&["-e", "A=b=c", "-e", "QUICKSAND_TEST_UNSET", "--", "env"], false);
+        let line =
+            ["-e", "A=b=c", "-e", "B=", "-e", "QUICKSAND_TEST_UNSET", "-e", "PATH", "--", "env"];
+        let job = job(&line, false);
         assert_eq!(job.request.env["A"], "b=c");
-        assert_eq!(job.request.env["QUICKSAND_TEST_UNSET"], "");
+        assert_eq!(job.request.env["B"], "");
+        assert_eq!(job.request.env["PATH"], std::env::var("PATH").unwrap().as_str());
+        // A variable that is not set here is not set there: an empty one would count as set.
+        assert!(!job.request.env.contains_key("QUICKSAND_TEST_UNSET"));
+        for wrong in ["", "=", "=value"] {
+            let failure = variable(OsStr::new(wrong)).unwrap_err();
+            assert_eq!(failure.print(), USAGE, "{wrong}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn words_that_are_not_utf8_reach_the_guest_as_they_are() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let word = |bytes: &'static [u8]| OsStr::from_bytes(bytes).to_owned();
+        let line = [
+            word(b"quicksand"),
+            word(b"run"),
+            word(b"minimal"),
+            word(b"-e"),
+            word(b"A=a\xffb"),
+            word(b"-w"),
+            word(b"/d\xfe"),
+            word(b"--"),
+            word(b"cat"),
+            word(b"a \xff"),
+        ];
+        let Task::Run(args) = Cli::try_parse_from(line).unwrap().task else { panic!() };
+        let request = request(&args, false).unwrap().request;
+        assert_eq!(request.command.as_bytes(), b"cat 'a \xff'");
+        assert_eq!(request.env["A"].as_bytes(), b"a\xffb");
+        assert_eq!(request.cwd.unwrap().as_bytes(), b"/d\xfe");
     }
 }

@@ -9,7 +9,10 @@ use crate::{
     report::{FAILURE, Failure},
 };
 use runtime_locator::Search;
-use sandbox::save::{self, SaveInfo};
+use sandbox::{
+    printable,
+    save::{self, SaveInfo},
+};
 use std::path::{Path, PathBuf};
 
 /// Does it.
@@ -25,7 +28,7 @@ pub fn run(action: &SaveAction) -> Result<(), Failure> {
                 eprintln!("There are no saves.");
                 eprintln!("hint: `quicksand run IMAGE -o NAME` makes one");
             }
-            print!("{}", table(&saves));
+            print!("{}", printable(&table(&saves)));
             Ok(())
         }
         SaveAction::Show { name, place, json } => {
@@ -34,7 +37,7 @@ pub fn run(action: &SaveAction) -> Result<(), Failure> {
             if *json {
                 return print_json(&info);
             }
-            print!("{}", details(&info));
+            print!("{}", printable(&details(&info)));
             Ok(())
         }
         SaveAction::Validate { names, place } => each(names, |name| {

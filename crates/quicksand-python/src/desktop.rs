@@ -51,8 +51,8 @@ impl Call {
             }
             Self::TypeText { text } => sandbox.type_text(&text).await?,
             Self::PressKey { keys } => {
-                let keys: Vec<Key> =
-                    keys.iter().map(|key| key.parse()).collect::<Result<_, Error>>()?;
+                let combinations = keys.iter().map(|keys| Key::combination(keys));
+                let keys = combinations.collect::<Result<Vec<_>, Error>>()?.concat();
                 sandbox.press_key(&keys).await?;
             }
             Self::MouseMove { x, y, unit } => sandbox.mouse_move(x, y, unit.parse()?).await?,

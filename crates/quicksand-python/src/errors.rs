@@ -102,7 +102,10 @@ fn with_sources(error: &(dyn StdError + 'static)) -> String {
     message
 }
 
+/// Makes the exception. Tracebacks go to terminals, so that nothing in the text may steer one.
 fn make(py: Python<'_>, class: &str, message: String, hint: Option<String>) -> Py<PyAny> {
+    let message = sandbox::printable(&message).into_owned();
+    let hint = hint.map(|hint| sandbox::printable(&hint).into_owned());
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let made = MODULE
         .get_or_try_init(py, || py.import("quicksand._errors").map(Bound::unbind))

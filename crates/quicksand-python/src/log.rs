@@ -77,7 +77,7 @@ impl<S: Subscriber> Layer<S> for Bridge {
         let record = Record {
             level: number(event.metadata().level()),
             target: event.metadata().target().replace("::", "."),
-            message: text.message + &text.fields,
+            message: sandbox::printable(&(text.message + &text.fields)).into_owned(),
         };
         background::wake(Arc::new(record));
     }

@@ -8,7 +8,7 @@ use crate::{
     errors, files, host,
     operation::{Channel, Operation, Value},
     sessions::{Input, Session},
-    text::Text,
+    text::{Name, Text},
 };
 use bytes::Bytes;
 use pyo3::{
@@ -174,7 +174,7 @@ impl Machine {
     fn save(
         &self,
         wake: Py<PyAny>,
-        name: String,
+        name: Name,
         workspace: Option<PathBuf>,
         compress: bool,
         delete_checkpoints: bool,
@@ -183,21 +183,16 @@ impl Machine {
         let options = SaveOptions { workspace, compress, delete_checkpoints };
         let sandbox = Arc::clone(&self.sandbox);
         let work = |_| async move {
-            sandbox.save(&name, &options).await.map(|manifest| Value::Text(manifest.to_json()))
+            sandbox.save(&name.0, &options).await.map(|manifest| Value::Text(manifest.to_json()))
         };
         Operation::begin(wake, work, async {})
     }
 
     /// Makes, restores, lists or deletes checkpoints.
-    fn checkpoint(
-        &self,
-        wake: Py<PyAny>,
-        action: &str,
-        tag: Option<String>,
-    ) -> PyResult<Operation> {
+    fn checkpoint(&self, wake: Py<PyAny>, action: &str, tag: Option<Name>) -> PyResult<Operation> {
         self.check_process("use checkpoints")?;
         let sandbox = Arc::clone(&self.sandbox);
-        let tag = tag.unwrap_or_default();
+        let tag = tag.map(|tag| tag.0).unwrap_or_default();
         match action {
             "make" => {
                 let work = |_| async move { sandbox.checkpoint(&tag).await.map(Value::Checkpoint) };
@@ -232,24 +227,24 @@ impl Machine {
     fn execute(
         &self,
         wake: Py<PyAny>,
-        command: &str,
+        command: Text,
         timeout: Option<f64>,
-        cwd: Option<String>,
-        shell: &str,
+        cwd: Option<Text>,
+        shell: Text,
         exclusive: bool,
-        user: Option<String>,
+        user: Option<Name>,
         stdin: Option<Bound<'_, PyBytes>>,
         input: Option<Bound<'_, Input>>,
-        env: Option<BTreeMap<String, String>>,
+        env: Option<BTreeMap<Name, Text>>,
         max_output: Option<usize>,
         streaming: bool,
     ) -> PyResult<Operation> {
         self.check_process("execute")?;
-        let mut request = ExecuteRequest::new(command).shell(shell).exclusive(exclusive);
+        let mut request = ExecuteRequest::new(command.0).shell(shell.0).exclusive(exclusive);
         request.timeout = limit(timeout);
-        request.cwd = cwd;
-        request.user = user;
-        request.env = env.unwrap_or_default();
+        request.cwd = cwd.map(|cwd| cwd.0.into());
+        request.user = user.map(|user| user.0);
+        request.env = variables(env);
         if let Some(stdin) = stdin {
             request.stdin = Bytes::copy_from_slice(stdin.as_bytes());
         }
@@ -281,38 +276,39 @@ impl Machine {
     fn shell(
         &self,
         wake: Py<PyAny>,
-        command: &str,
+        command: Text,
         rows: u16,
         cols: u16,
-        term: String,
-        cwd: Option<String>,
-        user: Option<String>,
-        env: Option<BTreeMap<String, String>>,
+        term: Name,
+        cwd: Option<Text>,
+        user: Option<Name>,
+        env: Option<BTreeMap<Name, Text>>,
         timeout: Option<f64>,
     ) -> PyResult<Operation> {
-        let mut request = ExecuteRequest::new(command);
+        let mut request = ExecuteRequest::new(command.0);
         request.timeout = limit(timeout);
-        request.cwd = cwd;
-        request.user = user;
-        request.env = env.unwrap_or_default();
+        request.cwd = cwd.map(|cwd| cwd.0.into());
+        request.user = user.map(|user| user.0);
+        request.env = variables(env);
+        let pty = Pty { rows, cols, term: term.0 };
         self.operate(wake, "open a shell", move |sandbox| async move {
-            let (input, output) = sandbox.session(request, Some(Pty { rows, cols, term })).await?;
+            let (input, output) = sandbox.session(request, Some(pty)).await?;
             Ok(Value::Session(Session::new(input, output)))
         })
     }
 
-    fn create_user(&self, wake: Py<PyAny>, name: String) -> PyResult<Operation> {
+    fn create_user(&self, wake: Py<PyAny>, name: Name) -> PyResult<Operation> {
         self.operate(wake, "create a user", move |sandbox| async move {
-            let user = sandbox.create_user(&name).await?;
+            let user = sandbox.create_user(&name.0).await?;
             Ok(Value::Json(json!({
                 "name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home,
             })))
         })
     }
 
-    fn delete_user(&self, wake: Py<PyAny>, name: String, remove_home: bool) -> PyResult<Operation> {
+    fn delete_user(&self, wake: Py<PyAny>, name: Name, remove_home: bool) -> PyResult<Operation> {
         self.operate(wake, "delete a user", move |sandbox| async move {
-            sandbox.delete_user(&name, remove_home).await.map(|()| Value::Nothing)
+            sandbox.delete_user(&name.0, remove_home).await.map(|()| Value::Nothing)
         })
     }
 
@@ -438,6 +434,11 @@ impl Machine {
     pub(crate) fn check_process(&self, action: &'static str) -> PyResult<()> {
         if self.is_ours() { Ok(()) } else { Err(errors::foreign(action)) }
     }
+}
+
+/// The variables of a command.
+fn variables(env: Option<BTreeMap<Name, Text>>) -> BTreeMap<String, sandbox::GuestText> {
+    env.unwrap_or_default().into_iter().map(|(name, value)| (name.0, value.0.into())).collect()
 }
 
 /// Seconds as a duration; what no clock can count to is no limit.

@@ -48,3 +48,22 @@ impl FromPyObject<'_, '_> for Text {
         }
     }
 }
+
+/// A name that has no meaning as bytes: of a user, a variable, a terminal, a checkpoint, a save.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(pub String);
+
+impl FromPyObject<'_, '_> for Name {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let text = object.cast::<PyString>()?;
+        match text.to_str() {
+            Ok(text) => Ok(Self(text.to_owned())),
+            Err(_) => {
+                let allowed = "Unicode text, without lone surrogates";
+                Err(errors::invalid("name", &text.repr()?.to_string(), allowed))
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! (<https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html>), so that it works while the guest
 //! boots and needs nothing inside it. VNC is for people who want to watch.
 
+mod key_names;
 mod keys;
 mod picture;
 mod pointer;
@@ -103,6 +104,13 @@ impl Sandbox {
     /// 100 ms after each step.
     pub async fn press_key(&self, keys: &[Key]) -> Result<()> {
         let machine = self.display("press keys")?;
+        let mut once: Vec<Key> = Vec::with_capacity(keys.len());
+        for key in keys {
+            if !once.contains(key) {
+                once.push(*key);
+            }
+        }
+        let keys = &once[..];
         let press = async {
             machine.send_keys(keys, PRESS_HOLD_MS).await?;
             // QEMU answers at once, and lets the time pass after each key that goes down or up. The

@@ -2,6 +2,7 @@
 //!
 //! Plain data; how it travels to the guest is `agent_client`'s business.
 
+use agent_protocol::GuestText;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,6 +14,9 @@ pub const DEFAULT_MAX_OUTPUT: usize = 64 << 20;
 
 /// A command for the guest's shell.
 ///
+/// Command, folder, shell and variables are [`GuestText`]: strings fit, and so do bytes that are not UTF-8,
+/// which the guest gets as they are.
+///
 /// ```
 /// use sandbox::ExecuteRequest;
 /// use std::time::Duration;
@@ -22,20 +26,20 @@ pub const DEFAULT_MAX_OUTPUT: usize = 64 << 20;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExecuteRequest {
-    /// Text for the shell (`SHELL -c COMMAND`).
-    pub command: String,
+    /// GuestText for the shell (`SHELL -c COMMAND`).
+    pub command: GuestText,
     /// How long the command may run; then its whole process group is killed (30 s).
     pub timeout: Duration,
     /// The working directory (the user's home, or the agent's).
-    pub cwd: Option<String>,
+    pub cwd: Option<GuestText>,
     /// The shell's path (`/bin/sh`).
-    pub shell: String,
+    pub shell: GuestText,
     /// The user to run as (root).
     pub user: Option<String>,
     /// Whether this command runs alone: no other may run beside it, interactive shells excepted.
     pub exclusive: bool,
     /// Variables added to the command's environment.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, GuestText>,
     /// Bytes for the command's standard input; it is empty without them.
     pub stdin: Bytes,
     /// The most bytes of standard output, and of standard error, that the result keeps. What is
@@ -45,7 +49,7 @@ pub struct ExecuteRequest {
 
 impl ExecuteRequest {
     /// A command with the default for everything else.
-    pub fn new(command: impl Into<String>) -> Self {
+    pub fn new(command: impl Into<GuestText>) -> Self {
         Self {
             command: command.into(),
             timeout: Duration::from_secs(30),
@@ -66,13 +70,13 @@ impl ExecuteRequest {
     }
 
     /// Sets the working directory.
-    pub fn cwd(mut self, cwd: impl Into<String>) -> Self {
+    pub fn cwd(mut self, cwd: impl Into<GuestText>) -> Self {
         self.cwd = Some(cwd.into());
         self
     }
 
     /// Sets the shell.
-    pub fn shell(mut self, shell: impl Into<String>) -> Self {
+    pub fn shell(mut self, shell: impl Into<GuestText>) -> Self {
         self.shell = shell.into();
         self
     }
@@ -90,7 +94,7 @@ impl ExecuteRequest {
     }
 
     /// Adds a variable to the environment.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<GuestText>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }

@@ -31,6 +31,7 @@ mod mount;
 mod network;
 mod overlay;
 mod plan;
+mod printable;
 mod qcow2;
 mod qemu_args;
 mod qmp;
@@ -49,6 +50,7 @@ mod users;
 struct Guide;
 
 pub use agent_client::SessionInput;
+pub use agent_protocol::GuestText;
 pub use checkpoint::Checkpoint;
 pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor};
 pub use desktop::{Key, MouseButton, POINTER_MAX, PointerUnit, Region, ScreenshotOptions};
@@ -70,6 +72,7 @@ pub use plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share,
     QmpPlan,
 };
+pub use printable::printable;
 pub use qemu_args::qemu_args;
 pub use runtime_locator::{Accelerator, Search};
 pub use sandbox::{Sandbox, Session as SessionOutput};

@@ -75,9 +75,15 @@ impl FromStr for WheelFileName {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let error = |reason: &str| Error::FileName {
-            file_name: text.to_owned(),
+            file_name: text.escape_debug().to_string(),
             reason: reason.to_owned(),
         };
+        // The name becomes a path and a line of a message, whoever chose it.
+        let in_file_name =
+            |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '!');
+        if !text.chars().all(in_file_name) {
+            return Err(error("it has other characters than letters, digits and `-_.+!`"));
+        }
         let stem = text.strip_suffix(".whl").ok_or_else(|| error("it does not end with `.whl`"))?;
         let parts: Vec<&str> = stem.split('-').collect();
         let (distribution, version, build, tag) = match parts[..] {
@@ -156,6 +162,14 @@ mod tests {
             "a-one-py3-none-any.whl",
             "-1.0-py3-none-any.whl",
             "a-1.0-1-2-py3-none-any.whl",
+            "a-1.0-1/../../../b-py3-none-any.whl",
+            "a-1.0-1\\..\\b-py3-none-any.whl",
+            "a-1.0-1\u{1b}[2J-py3-none-any.whl",
+            "a-1.0-1\n-py3-none-any.whl",
+            "a-1.0\0-py3-none-any.whl",
+            "a- 1.0-py3-none-any.whl",
+            "/a-1.0-py3-none-any.whl",
+            "a-1.0-1:stream-py3-none-any.whl",
         ] {
             assert!(bad.parse::<WheelFileName>().is_err(), "{bad}");
         }

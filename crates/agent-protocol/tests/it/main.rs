@@ -60,7 +60,7 @@ fn schemas_have_the_fields_of_the_types() {
         shell: Some("/bin/sh".into()),
         user: Some("u".into()),
         exclusive: true,
-        env: [("A".to_owned(), "b".to_owned())].into(),
+        env: [("A".to_owned(), "b".into())].into(),
         stdin_base64: Some("".into()),
         max_output_bytes: Some(1),
         pty: Some(pty.clone()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::time::Duration;
 
-use agent_protocol::{ExecuteRequest, PtyRequest};
+use agent_protocol::{ExecuteRequest, GuestText, PtyRequest};
 
 use crate::accounts::Account;
 use crate::{Error, Result};
@@ -45,21 +45,21 @@ impl Plan {
     pub fn new(
         request: &ExecuteRequest,
         account: Account,
-        exists: impl Fn(&str) -> bool,
+        exists: impl Fn(&[u8]) -> bool,
     ) -> Result<Plan> {
-        let shell = request.shell.as_deref().unwrap_or(DEFAULT_SHELL);
+        let shell = request.shell.as_ref().map_or(DEFAULT_SHELL.as_bytes(), GuestText::as_bytes);
         let program = find_program(shell, &exists)?;
         let mut arguments = vec![shell];
         if request.command.is_empty() {
             // Only a session with a terminal has no command: the shell itself is what is wanted.
-            arguments.push("-i");
+            arguments.push(b"-i");
         } else {
-            arguments.extend(["-c", &request.command]);
+            arguments.extend([&b"-c"[..], request.command.as_bytes()]);
         }
-        let home = if exists(&account.home) { account.home.as_str() } else { "/" };
-        let directory = request.cwd.as_deref().unwrap_or(home);
+        let home = if exists(account.home.as_bytes()) { account.home.as_str() } else { "/" };
+        let directory = request.cwd.as_ref().map_or(home.as_bytes(), GuestText::as_bytes);
         Ok(Plan {
-            program: text(program.as_str())?,
+            program: text(program)?,
             arguments: arguments.into_iter().map(text).collect::<Result<_>>()?,
             environment: environment(request, &account)?,
             directory: text(directory)?,
@@ -86,13 +86,17 @@ impl Plan {
     }
 }
 
-fn find_program(name: &str, exists: &impl Fn(&str) -> bool) -> Result<String> {
-    if name.contains('/') {
+fn find_program(name: &[u8], exists: &impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+    if name.contains(&b'/') {
         return Ok(name.to_owned());
     }
-    PATH.split(':').map(|folder| format!("{folder}/{name}")).find(|path| exists(path)).ok_or_else(
-        || Error::Shell { path: name.to_owned(), source: std::io::ErrorKind::NotFound.into() },
-    )
+    PATH.split(':')
+        .map(|folder| [folder.as_bytes(), b"/", name].concat())
+        .find(|path| exists(path))
+        .ok_or_else(|| Error::Shell {
+            path: String::from_utf8_lossy(name).into_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
 }
 
 fn environment(request: &ExecuteRequest, account: &Account) -> Result<Vec<CString>> {
@@ -100,7 +104,7 @@ fn environment(request: &ExecuteRequest, account: &Account) -> Result<Vec<CStrin
         Some(pty) => pty.term.as_deref().unwrap_or(DEFAULT_TERMINAL),
         None => "dumb",
     };
-    let mut variables = BTreeMap::from([
+    let mut variables: BTreeMap<&str, &[u8]> = [
         ("PATH", PATH),
         ("HOME", account.home.as_str()),
         ("USER", account.name.as_str()),
@@ -108,9 +112,12 @@ fn environment(request: &ExecuteRequest, account: &Account) -> Result<Vec<CStrin
         ("SHELL", account.shell.as_str()),
         ("TERM", terminal),
         ("LANG", "C.UTF-8"),
-    ]);
-    variables.extend(request.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    variables.into_iter().map(|(name, value)| text(format!("{name}={value}"))).collect()
+    ]
+    .map(|(name, value)| (name, value.as_bytes()))
+    .into();
+    variables.extend(request.env.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let join = |(name, value): (&str, &[u8])| text([name.as_bytes(), b"=", value].concat());
+    variables.into_iter().map(join).collect()
 }
 
 fn text(value: impl Into<Vec<u8>>) -> Result<CString> {
@@ -128,7 +135,9 @@ mod tests {
     }
 
     fn plan(request: &ExecuteRequest) -> Plan {
-        let exists = |path: &str| ["/root", "/bin/sh", "/usr/bin/bash"].contains(&path);
+        let exists = |path: &[u8]| {
+            ["/root", "/bin/sh", "/usr/bin/bash"].iter().any(|known| known.as_bytes() == path)
+        };
         Plan::new(request, Account::root(), exists).unwrap()
     }
 
@@ -157,14 +166,24 @@ mod tests {
         let mut request = ExecuteRequest::new("true");
         request.shell = Some("bash".into());
         request.cwd = Some("/tmp".into());
-        request.env =
-            [("TERM".to_owned(), "vt100".to_owned()), ("X".to_owned(), "1".to_owned())].into();
+        request.env = [("TERM".to_owned(), "vt100".into()), ("X".to_owned(), "1".into())].into();
         let plan = plan(&request);
         assert_eq!(plan.program.to_str(), Ok("/usr/bin/bash"));
         assert_eq!(plan.directory.to_str(), Ok("/tmp"));
         let environment = strings(&plan.environment);
         assert!(environment.contains(&"TERM=vt100") && environment.contains(&"X=1"));
         assert!(!environment.contains(&"TERM=dumb"));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_reach_the_kernel() {
+        let mut request = ExecuteRequest::new(&b"cat a\xff"[..]);
+        request.cwd = Some(b"/tmp/d\xfe"[..].into());
+        request.env = [("A".to_owned(), b"\xfd"[..].into())].into();
+        let plan = plan(&request);
+        assert_eq!(plan.arguments[2].as_bytes(), b"cat a\xff");
+        assert_eq!(plan.directory.as_bytes(), b"/tmp/d\xfe");
+        assert!(plan.environment.iter().any(|variable| variable.as_bytes() == b"A=\xfd"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_protocol::{ErrorResponse, ExecuteRequest, FrameKind, PtyRequest, frame};
+use agent_protocol::{ErrorResponse, ExecuteRequest, FrameKind, GuestText, PtyRequest, frame};
 
 use crate::harness::{Agent, Session};
 
@@ -82,8 +82,8 @@ async fn what_is_wrong_with_the_start_comes_as_an_error_frame() {
     let agent = Agent::start();
     let client = agent.client().await;
     let request = |cwd: Option<&str>, shell: Option<&str>, user: Option<&str>| ExecuteRequest {
-        cwd: cwd.map(str::to_owned),
-        shell: shell.map(str::to_owned),
+        cwd: cwd.map(GuestText::from),
+        shell: shell.map(GuestText::from),
         user: user.map(str::to_owned),
         ..ExecuteRequest::new("true")
     };

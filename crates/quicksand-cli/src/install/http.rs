@@ -57,7 +57,11 @@ impl Http {
             if attempt.previous().len() > 10 {
                 return attempt.error("too many redirections");
             }
-            if !is_safe(attempt.url(), &may_go) {
+            let is_safe = attempt
+                .previous()
+                .last()
+                .is_some_and(|from| may_redirect(from, attempt.url(), &may_go));
+            if !is_safe {
                 return attempt.error("a redirection to an address without TLS");
             }
             attempt.follow()
@@ -250,6 +254,22 @@ impl From<Failure> for Broken {
     }
 }
 
+/// A server that is asked with TLS leads nowhere without it, except where the user trusts the way:
+/// another program of this host may listen on loopback, and it has no certificate.
+fn may_redirect(from: &Url, to: &Url, trusted_hosts: &[String]) -> bool {
+    match from.scheme() {
+        "https" => to.scheme() == "https" || is_trusted(to, trusted_hosts),
+        _ => is_safe(to, trusted_hosts),
+    }
+}
+
+fn is_trusted(url: &Url, trusted_hosts: &[String]) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+    url.scheme() == "http"
+        && trusted_hosts.iter().any(|trusted| *trusted == host || *trusted == with_port)
+}
+
 fn is_safe(url: &Url, trusted_hosts: &[String]) -> bool {
     let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -257,10 +277,9 @@ fn is_safe(url: &Url, trusted_hosts: &[String]) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => return false,
     };
-    let host = url.host_str().unwrap_or_default();
-    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-    let is_trusted = trusted_hosts.iter().any(|trusted| *trusted == host || *trusted == with_port);
-    url.scheme() == "https" || (url.scheme() == "http" && (is_loopback || is_trusted))
+    url.scheme() == "https"
+        || (url.scheme() == "http" && is_loopback)
+        || is_trusted(url, trusted_hosts)
 }
 
 /// The first byte of `Content-Range: bytes 5-9/10`.
@@ -329,6 +348,25 @@ mod tests {
             ("file:///x", false),
         ] {
             assert_eq!(is_safe(&url.parse().unwrap(), &trusted), expect, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_redirection_never_leaves_tls() {
+        let trusted = ["a.example".to_owned()];
+        for (from, to, expect) in [
+            ("https://x.example/", "https://y.example/", true),
+            ("https://x.example/", "http://x.example/", false),
+            ("https://x.example/", "http://localhost:8080/", false),
+            ("https://x.example/", "http://127.0.0.1/", false),
+            ("https://x.example/", "http://a.example/", true),
+            ("https://x.example/", "file:///etc/passwd", false),
+            ("http://127.0.0.1:1/", "http://127.0.0.1:2/", true),
+            ("http://127.0.0.1:1/", "http://x.example/", false),
+            ("http://127.0.0.1:1/", "https://x.example/", true),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            assert_eq!(may_redirect(&from, &to, &trusted), expect, "{from} to {to}");
         }
     }
 }

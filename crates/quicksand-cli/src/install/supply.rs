@@ -57,6 +57,35 @@ impl Supply {
     }
 }
 
+fn is_of(offer: &Offer, distribution: &str) -> bool {
+    let name = wheel_retag::normalize_distribution(&offer.name.distribution);
+    name.is_ok_and(|name| name == distribution)
+}
+
+/// Refuses a distribution that two indexes offer, unless the second has nothing but copies of the
+/// first one's files. Whoever may publish on one of them could otherwise replace what the other is
+/// trusted for (dependency confusion), and no order of indexes is right for everybody.
+fn agree(
+    distribution: &str,
+    (earlier, known): (&url::Url, &[Offer]),
+    (later, found): (&url::Url, &[Offer]),
+) -> Result<(), Failure> {
+    let is_copy = |offer: &Offer| {
+        let same = known.iter().find(|known| known.file_name == offer.file_name);
+        same.is_some_and(|same| same.sha256.is_some() && same.sha256 == offer.sha256)
+    };
+    if found.iter().all(is_copy) {
+        return Ok(());
+    }
+    let message = format!(
+        "Two indexes offer `{distribution}`, and not the same files: `{}` and `{}`",
+        page::shown(earlier),
+        page::shown(later)
+    );
+    let hint = "name the one to trust with --index-url";
+    Err(Failure::new(FAILURE, message, Some(hint)))
+}
+
 fn offer_of(path: &Path) -> Option<Offer> {
     Offer::new(path.file_name()?.to_str()?, Place::File(path.to_owned()))
 }
@@ -67,17 +96,22 @@ impl resolve::Supply for Supply {
         for link in self.sources.find_links.clone() {
             offers.extend(self.linked(&link)?);
         }
+        let mut first: Option<(url::Url, Vec<Offer>)> = None;
         for index in self.sources.indexes.clone() {
             let url = index.join(&format!("{distribution}/")).map_err(|error| {
                 let message = format!("Invalid index `{}`: {error}", page::shown(&index));
                 Failure::new(FAILURE, message, None)
             })?;
-            offers.extend(self.page(&url)?);
+            let mut found = self.page(&url)?;
+            found.retain(|offer| is_of(offer, distribution));
+            match &first {
+                _ if found.is_empty() => {}
+                None => first = Some((index, found)),
+                Some((earlier, known)) => agree(distribution, (earlier, known), (&index, &found))?,
+            }
         }
-        offers.retain(|offer| {
-            let name = wheel_retag::normalize_distribution(&offer.name.distribution);
-            name.is_ok_and(|name| name == distribution)
-        });
+        offers.retain(|offer| is_of(offer, distribution));
+        offers.extend(first.into_iter().flat_map(|(_, found)| found));
         Ok(offers)
     }
 
@@ -95,5 +129,34 @@ impl resolve::Supply for Supply {
         texts.remove("METADATA").ok_or_else(|| {
             Failure::new(FAILURE, format!("`{}` has no METADATA", wheel.display()), None)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(file_name: &str, sha256: Option<&str>) -> Offer {
+        let mut offer = Offer::new(file_name, Place::File(file_name.into())).unwrap();
+        offer.sha256 = sha256.map(str::to_owned);
+        offer
+    }
+
+    #[test]
+    fn a_second_index_may_have_copies_and_nothing_else() {
+        let (own, public): (url::Url, url::Url) =
+            ("https://own.example/".parse().unwrap(), "https://public.example/".parse().unwrap());
+        let (old, new) = ("quicksand_x-1.0-py3-none-any.whl", "quicksand_x-99.0-py3-none-any.whl");
+        let known = [offer(old, Some("aa"))];
+        for (found, is_fine) in [
+            (vec![offer(old, Some("aa"))], true),
+            (vec![offer(old, Some("bb"))], false),
+            (vec![offer(new, Some("aa"))], false),
+            (vec![offer(old, Some("aa")), offer(new, Some("cc"))], false),
+            (vec![offer(old, None)], false),
+        ] {
+            let outcome = agree("quicksand-x", (&own, &known), (&public, &found));
+            assert_eq!(outcome.is_ok(), is_fine, "{found:?}");
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! Everything is prepared in a folder beside the packages. A journal then names every move, the
 //! moves are made, and the journal's new name says that they were all made. What is found after
 //! `kill -9` is undone by the next command that writes there: a journal is undone, anything else is
-//! only litter. Must not know wheels.
+//! only litter. What the journal speaks of is on the disk before the journal is, and the moves before
+//! their end is noted, so that a power failure is no worse than a kill. Must not know wheels.
 
 use crate::report::{FAILURE, Failure};
 use fs_err as fs;
@@ -153,16 +154,41 @@ impl Transaction {
         let journal = self.folder.join(JOURNAL);
         let beside = self.folder.join("journal.new");
         fs::write(&beside, serde_json::to_vec(&self.moves).unwrap_or_default())?;
+        write_out(&self.folder)?;
         fs::rename(&beside, &journal)?;
+        write_out(&self.folder)?;
         if let Err(failure) = self.moves.iter().try_for_each(make) {
             undo(&self.moves)?;
             fs::remove_file(&journal)?;
             return Err(failure);
         }
+        write_out(&self.folder)?;
         fs::rename(&journal, self.folder.join(DONE))?;
         self.moves.clear();
         Ok(())
     }
+}
+
+/// Puts everything that was written and renamed on the folder's file system onto its disk.
+#[cfg(target_os = "linux")]
+fn write_out(folder: &Path) -> Result<(), Failure> {
+    let folder = fs::File::open(folder)?;
+    Ok(rustix::fs::syncfs(&folder).map_err(std::io::Error::from)?)
+}
+
+/// Only Linux writes out one file system; elsewhere it is the journal's own file and folder.
+#[cfg(not(target_os = "linux"))]
+fn write_out(folder: &Path) -> Result<(), Failure> {
+    for name in ["journal.new", JOURNAL] {
+        if let Ok(file) = fs::OpenOptions::new().write(true).open(folder.join(name)) {
+            file.sync_all()?;
+        }
+    }
+    // A folder can be opened as a file on macOS, and not on Windows.
+    if let Ok(folder) = fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
 }
 
 fn make(step: &Move) -> Result<(), Failure> {

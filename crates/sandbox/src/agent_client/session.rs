@@ -216,6 +216,15 @@ impl AgentClient {
                 hint: Some("Write both into the command itself".into()),
             });
         }
+        let texts = [Some(&wire.command), wire.cwd.as_ref(), wire.shell.as_ref()];
+        if texts.into_iter().flatten().any(|text| text.as_str().is_none()) {
+            return Err(Error::InvalidRequest {
+                message: "command, folder or shell is not UTF-8, which this image's agent cannot \
+                    take"
+                    .into(),
+                hint: Some("Write the bytes as escapes of `printf` in the command".into()),
+            });
+        }
         // Only what every agent of the layout knows, as others may refuse unknown fields.
         let body = serde_json::json!({
             "command": wire.command,

@@ -45,28 +45,26 @@ keys! {
     Kp0 "kp_0" Kp1 "kp_1" Kp2 "kp_2" Kp3 "kp_3" Kp4 "kp_4" Kp5 "kp_5" Kp6 "kp_6" Kp7 "kp_7"
     Kp8 "kp_8" Kp9 "kp_9" KpAdd "kp_add" KpSubtract "kp_subtract" KpMultiply "kp_multiply"
     KpDivide "kp_divide" KpDecimal "kp_decimal" KpEnter "kp_enter"
+    AudioMute "audiomute" VolumeUp "volumeup" VolumeDown "volumedown"
+    AudioPlay "audioplay" AudioStop "audiostop" AudioNext "audionext" AudioPrev "audioprev"
+    AcBack "ac_back" AcForward "ac_forward" AcHome "ac_home" AcRefresh "ac_refresh"
+    AcBookmarks "ac_bookmarks" Mail "mail" Calculator "calculator" Sleep "sleep" Wake "wake"
 }
 
 impl FromStr for Key {
     type Err = Error;
 
-    /// Reads QEMU's name, in any case.
+    /// Reads any name of one key, in any case; see [`Key::combination`].
     fn from_str(name: &str) -> Result<Key> {
-        let plain = name.to_ascii_lowercase();
-        let found = Self::ALL.iter().find(|key| key.qcode() == plain);
-        found.copied().ok_or_else(|| {
-            let nearest = Self::ALL
-                .iter()
-                .map(|key| (strsim::jaro_winkler(&plain, key.qcode()), key.qcode()))
-                .max_by(|a, b| a.0.total_cmp(&b.0))
-                .filter(|(likeness, _)| *likeness > 0.7);
-            Error::InvalidValue {
+        match Key::combination(name)?[..] {
+            [key] => Ok(key),
+            _ => Err(Error::InvalidValue {
                 option: "keys",
                 value: name.to_owned(),
-                allowed: "QEMU's key names, such as ctrl, ret, f1, a".into(),
-                hint: nearest.map(|(_, name)| format!("Did you mean `{name}`?")),
-            }
-        })
+                allowed: "the name of one key".into(),
+                hint: Some("Read several with `Key::combination`".into()),
+            }),
+        }
     }
 }
 
