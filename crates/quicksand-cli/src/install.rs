@@ -94,7 +94,7 @@ fn conclude(environment: &Environment, solution: &Solution) -> Result<(), Failur
         return Err(Failure::new(FAILURE, message, None));
     }
     for (distribution, reason) in &solution.left_out {
-        eprintln!("left out {distribution}: {}", sandbox::printable(&reason));
+        eprintln!("left out {distribution}: {}", sandbox::printable(reason));
     }
     if solution.chosen.is_empty() {
         return Ok(());
