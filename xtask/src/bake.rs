@@ -7,6 +7,7 @@ mod agent;
 mod boot;
 mod emulator;
 mod locked;
+mod needs;
 mod overlays;
 mod rootfs;
 mod stages;
@@ -26,6 +27,7 @@ use image_builder::{
     recipe::{self, Recipe},
     rootfs::Ownership,
 };
+pub use needs::needs;
 use overlays::Below;
 use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
 use std::path::{Path, PathBuf};
@@ -115,6 +117,16 @@ impl Args {
         }
     }
 
+    /// The folder of recipes.
+    fn recipes(&self, context: &Context) -> PathBuf {
+        self.recipes.clone().unwrap_or_else(|| context.root.join("recipes"))
+    }
+
+    /// The architecture of the machine.
+    fn arch(&self) -> Arch {
+        self.arch.unwrap_or_else(host_platform::native_arch)
+    }
+
     /// The same, into a folder.
     pub fn to(name: &str, out: &Path) -> Self {
         Self { out: Some(out.to_owned()), ..Self::of(name) }
@@ -130,9 +142,8 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     if args.usual {
         return usual(context, &args.name);
     }
-    let recipes = args.recipes.clone().unwrap_or_else(|| context.root.join("recipes"));
-    let arch = args.arch.unwrap_or_else(host_platform::native_arch);
-    let (recipe, pool) = inputs(context, args, &recipes, arch)?;
+    let arch = args.arch();
+    let (recipe, pool) = inputs(context, args, &args.recipes(context), arch)?;
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
     let finished = bake(context, args, &recipe, arch, &pool)?;

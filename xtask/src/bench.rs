@@ -1,12 +1,17 @@
 //! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
-use crate::{audit, bake, cache::Key, context::Context, dist, environment, setup};
+use crate::{
+    audit, bake, cache::Key, context::Context, dist, environment, preflight::Needs, setup,
+};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use std::{ffi::OsString, path::PathBuf};
 
 /// The distribution whose packaged QEMU stands beside ours: the current stable one.
 const REFERENCE_SUITE: &str = "trixie";
+
+/// What unpacks it.
+const PACKAGES: &[&str] = &["mmdebstrap"];
 
 /// Python's own tool for tags, which stands beside ours.
 const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
@@ -25,6 +30,11 @@ pub struct Args {
     /// Samples of each figure, at least 5; the median counts.
     #[arg(long, default_value_t = 5)]
     samples: u32,
+}
+
+/// What every figure needs.
+pub fn needs(context: &Context) -> Needs {
+    dist::needs(context).packages(PACKAGES).and(Needs { python: true, ..Needs::default() })
 }
 
 /// Measures and prints.
@@ -114,7 +124,7 @@ fn add_usual(context: &Context, folders: &mut Vec<PathBuf>) -> Result<()> {
 
 /// The root folder of an unpacked distribution with its own QEMU in it.
 fn distribution_qemu(context: &Context) -> Result<PathBuf> {
-    setup::ensure_packages(context, &["mmdebstrap"])?;
+    setup::ensure_packages(context, PACKAGES)?;
     let mut key = Key::new("distribution-qemu");
     key.add("suite", REFERENCE_SUITE.as_bytes());
     context.cache.entry("reference", &key, |place| {

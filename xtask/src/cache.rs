@@ -21,7 +21,14 @@ const IN_USE: Duration = Duration::from_secs(2 * 60 * 60);
 /// The build cache's root.
 pub struct Cache {
     root: PathBuf,
+    /// Entries that are absent are made.
+    makes: bool,
 }
+
+/// An entry is absent, in a cache that makes none.
+#[derive(Debug, thiserror::Error)]
+#[error("The cache holds no such entry of {0}")]
+struct Absent(String);
 
 impl Cache {
     /// Opens (and makes) the cache folder.
@@ -39,7 +46,17 @@ impl Cache {
     /// Opens (and makes) a cache in this folder.
     pub fn at(root: &Path) -> Result<Self> {
         fs::create_dir_all(root.join("logs"))?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), makes: true })
+    }
+
+    /// The same cache for a look at what is in it: an entry that is absent is an error.
+    pub fn looked_at(&self) -> Self {
+        Self { root: self.root.clone(), makes: false }
+    }
+
+    /// The folder that all of it is in.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A folder of the cache that lives on between builds (downloads, tools, target folders).
@@ -65,6 +82,9 @@ impl Cache {
         if let Some(place) = self.find(kind, key) {
             return Ok(place);
         }
+        if !self.makes {
+            return Err(Absent(kind.to_owned()).into());
+        }
         let place = parent.join(key.digest());
         let beside = beside(&parent)?;
         fill(beside.path())?;
@@ -87,7 +107,7 @@ impl Cache {
 
     /// Takes the entry `kind/key` away, so that it is made anew.
     pub fn forget(&self, kind: &str, key: &Key) -> Result<()> {
-        match self.find(kind, key) {
+        match self.find(kind, key).filter(|_| self.makes) {
             Some(entry) => Ok(fs::remove_dir_all(entry)?),
             None => Ok(()),
         }
@@ -185,6 +205,18 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let key = Key::new("test");
+        let look = cache.looked_at();
+        assert!(look.entry("kind", &key, |_| panic!("it was made")).is_err());
+        cache.entry("kind", &key, |_| Ok(())).unwrap();
+        look.forget("kind", &key).unwrap();
+        look.entry("kind", &key, |_| panic!("it was made")).unwrap();
+    }
 
     #[test]
     fn the_entries_used_last_are_kept_and_none_that_may_be_in_use() {

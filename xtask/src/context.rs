@@ -28,6 +28,17 @@ impl Context {
         Ok(Self { root, cache, ui, offline })
     }
 
+    /// The same for a look at what is made already: nothing is fetched and no entry of the cache is made,
+    /// and a task that would need to gives an error instead.
+    pub fn looking(&self) -> Self {
+        Self {
+            root: self.root.clone(),
+            cache: self.cache.looked_at(),
+            ui: Ui::new(self.cache.logs()),
+            offline: true,
+        }
+    }
+
     /// The folder that wheels are written to.
     pub fn dist(&self) -> PathBuf {
         self.root.join("dist")

@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the main job, from nothing to a command in a sandbox of our own making.
 
-use crate::{context::Context, dist, environment};
+use crate::{context::Context, dist, environment, preflight::Needs};
 use anyhow::Result;
 use duct::cmd;
 use std::time::Instant;
@@ -8,6 +8,11 @@ use std::time::Instant;
 /// No options of its own.
 #[derive(clap::Args)]
 pub struct Args {}
+
+/// What it needs.
+pub fn needs(context: &Context) -> Needs {
+    dist::needs(context).and(Needs { python: true, ..Needs::default() })
+}
 
 /// Makes the wheels, installs them in a new environment and runs the quick start there.
 pub fn run(context: &Context, _args: &Args) -> Result<()> {

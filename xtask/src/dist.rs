@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: every wheel that this host can make, into `dist/`.
 
-use crate::{bake, build_qemu, context::Context, runtime_wheel};
+use crate::{bake, build_qemu, context::Context, preflight::Needs, runtime_wheel};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -10,6 +10,13 @@ pub const IMAGES: &[&str] = &["minimal", "debian"];
 /// No options of its own.
 #[derive(clap::Args, Default)]
 pub struct Args {}
+
+/// What they need.
+pub fn needs(context: &Context) -> Needs {
+    let images = IMAGES.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
+    let first = build_qemu::needs(context, &build_qemu::Args::default());
+    images.fold(first.and(runtime_wheel::needs(context)), Needs::and)
+}
 
 /// Makes the wheels; what is in the caches already is only packed again.
 pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {

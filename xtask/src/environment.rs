@@ -1,11 +1,19 @@
 //! Virtual environments with our own wheels in them: what users get from pip, for the demo, the
 //! tests and the benchmarks.
 
-use crate::{cache::Key, context::Context, setup};
+use crate::{
+    cache::Key,
+    context::Context,
+    preflight::{Needs, Registry},
+    setup,
+};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
+
+/// The folder of the cache with the environments of tests.
+const FOLDER: &str = "environments";
 
 /// What users are told to install.
 const DISTRIBUTIONS: &[&str] =
@@ -38,9 +46,20 @@ impl Environment {
     }
 }
 
+/// What an environment with these requirements needs.
+pub fn needs(context: &Context, requirements: &[&str]) -> Needs {
+    let needs = Needs { python: true, ..Needs::default() };
+    let made = context.cache.root().join(FOLDER);
+    let has_one = fs::read_dir(made).is_ok_and(|mut entries| entries.next().is_some());
+    if has_one || requirements.is_empty() {
+        return needs;
+    }
+    requirements.iter().fold(needs, |needs, it| needs.fetch(*it, Registry::Python))
+}
+
 /// A new environment at `root`, whatever was there before.
 pub fn create(context: &Context, root: &Path) -> Result<Environment> {
-    setup::ensure_packages(context, &["python3-venv"])?;
+    setup::ensure_venv(context)?;
     context.ui.step("Install the wheels", |step| {
         step.say("making a virtual environment");
         step.run(cmd!("python3", "-m", "venv", "--clear", root))?;
@@ -67,7 +86,7 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
     for requirement in requirements {
         key.add("requirement", requirement.as_bytes());
     }
-    let root = context.cache.folder("environments")?.join(key.digest());
+    let root = context.cache.folder(FOLDER)?.join(key.digest());
     let marker = root.join("whole");
     if !marker.exists() {
         create(context, &root)?;

@@ -18,6 +18,7 @@ mod dist;
 mod environment;
 mod image;
 mod merge_fat;
+mod preflight;
 mod release;
 mod retag;
 mod runtime_wheel;
@@ -73,12 +74,34 @@ enum Task {
     Bench(bench::Args),
 }
 
+impl Task {
+    /// What the person calls it, and what it needs from this host; none for a task that needs what it is
+    /// compiled with alone.
+    fn needs(&self, context: &context::Context) -> Option<(&'static str, preflight::Needs)> {
+        Some(match self {
+            Self::Demo(_) => ("demo", demo::needs(context)),
+            Self::Test(args) => ("test", test::needs(context, args)),
+            Self::Check(args) => ("check", check::needs(context, args)),
+            Self::BuildQemu(args) => ("build-qemu", build_qemu::needs(context, args)),
+            Self::Bake(args) => ("bake", bake::needs(context, args)),
+            Self::Dist(_) => ("dist", dist::needs(context)),
+            Self::Bench(_) => ("bench", bench::needs(context)),
+            _ => return None,
+        })
+    }
+}
+
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let context = match context::Context::new(cli.offline) {
         Ok(context) => context,
         Err(error) => return ui::report(&error),
     };
+    if let Some((name, needs)) = cli.task.needs(&context)
+        && let Err(error) = preflight::run(&context, name, &needs)
+    {
+        return ui::report(&error);
+    }
     let outcome = match cli.task {
         Task::Demo(args) => demo::run(&context, &args),
         Task::Test(args) => test::run(&context, &args),

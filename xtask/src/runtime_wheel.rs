@@ -5,7 +5,11 @@
 
 mod crates;
 
-use crate::{compiled_paths, context::Context};
+use crate::{
+    compiled_paths,
+    context::Context,
+    preflight::{Needs, Room},
+};
 use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
@@ -22,6 +26,15 @@ const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
 /// Extras, and thereby the distributions that belong to the same release.
 const EXTRAS: &[&str] = &["qemu", "qemu-cross", "debian", "minimal"];
 
+/// The folder of the cache that it is compiled in.
+const TARGET: &str = "target-runtime";
+
+/// Seconds of one processor for a first build; later ones compile what changed.
+const SECONDS: f64 = 400.0;
+
+/// The most that a build writes.
+const ROOM: Room = Room { cache: 700, target: 0, temporary: 100 };
+
 /// What was built.
 struct Binaries {
     module: PathBuf,
@@ -32,7 +45,7 @@ struct Binaries {
 pub fn build(context: &Context) -> Result<PathBuf> {
     let os = host_platform::host().os;
     let binaries = context.ui.step("Build the runtime", |step| {
-        let target = context.cache.folder("target-runtime")?;
+        let target = context.cache.folder(TARGET)?;
         step.run(compile(context, &target)?)?;
         let made = binaries(&target.join("release"), os);
         compiled_paths::check(&made.module, &[&target])?;
@@ -51,6 +64,16 @@ pub fn build(context: &Context) -> Result<PathBuf> {
         remove_others(&context.dist(), &wheel)?;
         Ok(wheel)
     })
+}
+
+/// What a build needs.
+pub fn needs(context: &Context) -> Needs {
+    let needs = Needs { compiles: true, ..Needs::default() };
+    let built = context.cache.root().join(TARGET).join("release");
+    match binaries(&built, host_platform::host().os).command.is_file() {
+        true => needs,
+        false => needs.build("the runtime", SECONDS, ROOM),
+    }
 }
 
 /// The compiler's call.

@@ -1,10 +1,12 @@
 //! Set-up: installs what a step needs and changes nothing else on the host. Distribution packages
-//! come through apt, Python tools go into a private virtual environment of the cache.
+//! come through apt, Python tools go into a private virtual environment of the cache. What a whole task
+//! needs, `preflight` asks for at once at its start.
 
-use crate::{cache::Key, context::Context, ui::hinted};
+use crate::{cache::Key, context::Context, preflight::Needs, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -25,7 +27,17 @@ pub fn ensure_packages(context: &Context, packages: &[&str]) -> Result<()> {
             format!("run once without --offline, or: apt-get install {list}"),
         ));
     }
-    context.ui.step("Install packages", |step| {
+    // A password is asked for here, where a person sees it, and not in the middle of a step.
+    if !is_root()? && cmd!("sudo", "-n", "true").stderr_null().run().is_err() {
+        context.ui.line("    sudo asks for your password: apt-get installs as root");
+        cmd!("sudo", "-v").run().map_err(|error| {
+            hinted(
+                format!("sudo gave no rights: {error}"),
+                format!("as root: apt-get install --no-install-recommends {list}"),
+            )
+        })?;
+    }
+    let outcome = context.ui.step("Install packages", |step| {
         step.say(list.clone());
         let install = |step: &crate::ui::Step| {
             let mut args = vec!["install", "--yes", "--no-install-recommends"];
@@ -38,11 +50,26 @@ pub fn ensure_packages(context: &Context, packages: &[&str]) -> Result<()> {
             install(step)?;
         }
         Ok(())
-    })
+    });
+    *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    outcome
 }
 
 fn missing_packages(packages: &[&str]) -> Result<Vec<String>> {
-    let installed = cmd("dpkg-query", ["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+    let installed = installed()?;
+    Ok(packages.iter().filter(|it| !installed.contains(**it)).map(|it| (*it).to_owned()).collect())
+}
+
+/// What dpkg says is installed; asked once, and again after an installation.
+static INSTALLED: Mutex<Option<BTreeSet<String>>> = Mutex::new(None);
+
+/// The distribution's packages that are installed.
+pub fn installed() -> Result<BTreeSet<String>> {
+    let mut known = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(installed) = &*known {
+        return Ok(installed.clone());
+    }
+    let text = cmd("dpkg-query", ["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
         .read()
         .map_err(|error| {
             hinted(
@@ -50,31 +77,44 @@ fn missing_packages(packages: &[&str]) -> Result<Vec<String>> {
                 "set-up knows Debian and Ubuntu; elsewhere install the tools named in CONTRIBUTING.md by hand",
             )
         })?;
-    let is_installed = |package: &str| {
-        installed.lines().any(|line| line.strip_suffix(" installed") == Some(package))
-    };
-    Ok(packages.iter().filter(|p| !is_installed(p)).map(|p| (*p).to_owned()).collect())
+    let installed: BTreeSet<String> =
+        text.lines().filter_map(|line| Some(line.strip_suffix(" installed")?.to_owned())).collect();
+    *known = Some(installed.clone());
+    Ok(installed)
 }
 
 /// A command that runs as root: directly, or through sudo.
-fn as_root(program: &str, args: &[&str]) -> Result<duct::Expression> {
-    let is_root = cmd!("id", "-u").read()?.trim() == "0";
-    let mut line: Vec<&str> = if is_root { vec![] } else { vec!["sudo"] };
+pub fn as_root(program: &str, args: &[&str]) -> Result<duct::Expression> {
+    let mut line: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
     line.extend(["env", "DEBIAN_FRONTEND=noninteractive", program]);
     line.extend(args);
     Ok(cmd(line[0], &line[1..]))
 }
 
+fn is_root() -> Result<bool> {
+    Ok(cmd!("id", "-u").read()?.trim() == "0")
+}
+
+/// Installs what `python3 -m venv` needs, unless this Python has it.
+pub fn ensure_venv(context: &Context) -> Result<()> {
+    if cmd!("python3", "-c", "import ensurepip, venv").stderr_null().run().is_ok() {
+        return Ok(());
+    }
+    ensure_packages(context, &["python3", "python3-venv"])
+}
+
+/// What an environment of [`python_tools`] needs that is not there yet.
+pub fn needs_of_python_tools(context: &Context, requirements: &[&str]) -> Needs {
+    let is_there =
+        tools_place(context, requirements).is_ok_and(|place| place.join("whole").exists());
+    let missing = requirements.iter().filter(|_| !is_there).map(|it| (*it).to_owned());
+    Needs { python: true, python_tools: missing.collect(), ..Needs::default() }
+}
+
 /// A virtual environment of the cache that holds exactly these packages of PyPI (`name==version`).
 /// Gives its `bin` folder.
 pub fn python_tools(context: &Context, requirements: &[&str]) -> Result<PathBuf> {
-    ensure_packages(context, &["python3-venv"])?;
-    let mut key = Key::new("python-tools");
-    for requirement in requirements {
-        key.add("requirement", requirement.as_bytes());
-    }
-    // An environment holds its own absolute path, so it is made in place and marked when whole.
-    let place = context.cache.folder("python-tools")?.join(key.digest());
+    let place = tools_place(context, requirements)?;
     let marker = place.join("whole");
     if !marker.exists() {
         if context.offline {
@@ -83,6 +123,7 @@ pub fn python_tools(context: &Context, requirements: &[&str]) -> Result<PathBuf>
                 "run once without --offline",
             ));
         }
+        ensure_venv(context)?;
         context.ui.step("Install Python tools", |step| {
             step.run(cmd!("python3", "-m", "venv", "--clear", &place))?;
             let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];
@@ -93,4 +134,13 @@ pub fn python_tools(context: &Context, requirements: &[&str]) -> Result<PathBuf>
         })?;
     }
     Ok(place.join("bin"))
+}
+
+/// An environment holds its own absolute path, so it is made in place and marked when whole.
+fn tools_place(context: &Context, requirements: &[&str]) -> Result<PathBuf> {
+    let mut key = Key::new("python-tools");
+    for requirement in requirements {
+        key.add("requirement", requirement.as_bytes());
+    }
+    Ok(context.cache.folder("python-tools")?.join(key.digest()))
 }

@@ -1,7 +1,16 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
-use crate::{audit, bake, build_qemu, context::Context, dist, environment, setup, ui::hinted};
+mod fresh;
+
+use crate::{
+    audit, bake, build_qemu,
+    context::Context,
+    dist, environment,
+    preflight::{Needs, Room},
+    setup,
+    ui::hinted,
+};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 
@@ -10,6 +19,15 @@ const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0
 
 /// What shows `quicksand view`; the first that is there is used.
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
+
+/// What the integration tests compare our output with.
+const IT_PACKAGES: &[&str] = &["e2fsprogs", "qemu-utils", "zstd"];
+
+/// Seconds of one processor for compiling the tests.
+const SECONDS: f64 = 900.0;
+
+/// The most that compiling them writes.
+const ROOM: Room = Room { cache: 0, target: 6000, temporary: 200 };
 
 /// Pyright as a package that brings its own engine, so that no test fetches one.
 const PYRIGHT: &[&str] = &["basedpyright==1.40.2"];
@@ -22,7 +40,11 @@ const UV: &[&str] = &["uv==0.13.9"];
 
 /// Which tests to run; all without an argument.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    apart: Option<Apart>,
+
     /// Kinds of tests to run; all without an argument.
     #[arg(value_enum)]
     kinds: Vec<Kind>,
@@ -30,6 +52,13 @@ pub struct Args {
     /// Passed on to the test runners (libtest, pytest): the name of a test, say.
     #[arg(last = true)]
     runner_args: Vec<String>,
+}
+
+/// What is no kind of test for every day.
+#[derive(clap::Subcommand)]
+enum Apart {
+    /// Run the README's commands as a newcomer, in fresh roots of distributions (hours; needs root or sudo).
+    Fresh(fresh::Args),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -49,12 +78,62 @@ enum Kind {
     OtherArch,
 }
 
+/// What the tests need.
+pub fn needs(context: &Context, args: &Args) -> Needs {
+    if let Some(Apart::Fresh(args)) = &args.apart {
+        return fresh::needs(args);
+    }
+    kinds(args).iter().map(|kind| needs_of(context, *kind)).fold(Needs::default(), Needs::and)
+}
+
+fn needs_of(context: &Context, kind: Kind) -> Needs {
+    let tools = |requirements| setup::needs_of_python_tools(context, requirements);
+    let compiled = context.root.join("target/debug/deps");
+    let has_tests = glob::glob(&format!("{}/it-*", compiled.display()))
+        .is_ok_and(|mut found| found.next().is_some());
+    let tests = Needs { compiles: true, ..Needs::default() };
+    let tests = if has_tests { tests } else { tests.build("the tests", SECONDS, ROOM) };
+    let image = |name| bake::needs(context, &bake::Args::to(name, &context.dist()));
+    match kind {
+        Kind::Unit => tests,
+        Kind::It => tests
+            .packages(IT_PACKAGES)
+            .and(tools(ZIG))
+            .and(tools(UV))
+            .and(audit::corpus::needs(context)),
+        Kind::Vm => tests.and(dist::needs(context)).and(environment::needs(context, PYTHON_TOOLS)),
+        Kind::Python | Kind::Desktop => {
+            let name = if kind == Kind::Python { "desktop-test" } else { "debian-desktop" };
+            let browser: &[&str] = if has_browser() { &[] } else { &BROWSERS[..1] };
+            dist::needs(context)
+                .and(image(name))
+                .and(tools(PYRIGHT))
+                .and(environment::needs(context, PYTHON_TOOLS))
+                .packages(browser)
+        }
+        Kind::OtherArch => {
+            let minimal = bake::Args::of_other_arch("minimal", &context.dist());
+            let qemu = build_qemu::needs(context, &build_qemu::Args::default());
+            tests.and(bake::needs(context, &minimal)).and(qemu)
+        }
+    }
+}
+
+/// The kinds that are asked for.
+fn kinds(args: &Args) -> &[Kind] {
+    if args.kinds.is_empty() {
+        return &[Kind::Unit, Kind::It, Kind::Vm, Kind::Python];
+    }
+    &args.kinds
+}
+
 /// Runs the tests, kind by kind.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
-    let all = [Kind::Unit, Kind::It, Kind::Vm, Kind::Python];
-    let kinds = if args.kinds.is_empty() { &all[..] } else { &args.kinds[..] };
+    if let Some(Apart::Fresh(args)) = &args.apart {
+        return fresh::run(context, args);
+    }
     let mut failed = vec![];
-    for kind in kinds {
+    for kind in kinds(args) {
         let name = match kind {
             Kind::Unit => "unit",
             Kind::It => "it",
@@ -94,8 +173,7 @@ fn unit(context: &Context, runner_args: &[String]) -> Result<()> {
 }
 
 fn it(context: &Context, runner_args: &[String]) -> Result<()> {
-    // What the integration tests compare our output with.
-    setup::ensure_packages(context, &["qemu-utils", "e2fsprogs", "python3-venv", "zstd"])?;
+    setup::ensure_packages(context, IT_PACKAGES)?;
     let zig = setup::python_tools(context, ZIG)?.join("python");
     let zig = cmd!(zig, "-c", "import ziglang; print(ziglang.__path__[0] + '/zig')").read()?;
     cargo_test(context, &["--workspace", "--exclude", "vm-tests", "--test", "*"], runner_args)
@@ -131,11 +209,15 @@ fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
     Ok(())
 }
 
+fn has_browser() -> bool {
+    let is_there = |name: &&str| cmd!("which", name).stdout_null().stderr_null().run().is_ok();
+    BROWSERS.iter().any(is_there)
+}
+
 /// Runs what lies at a path below tests/python, beside the wheels with one more image, which is for
 /// the desktop's tests.
 fn python(context: &Context, image: &str, path: &str, runner_args: &[String]) -> Result<()> {
-    let has_browser = BROWSERS.iter().any(|name| cmd!("which", name).stdout_null().run().is_ok());
-    if !has_browser {
+    if !has_browser() {
         setup::ensure_packages(context, &BROWSERS[..1])?;
     }
     let wheels = dist::run(context, &dist::Args::default())?;

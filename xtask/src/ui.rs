@@ -86,7 +86,8 @@ impl Ui {
             Err(error) if error.is::<StepFailed>() => Err(error),
             Err(error) => {
                 let tail = tail(&step.log);
-                let hint = hint(&error).unwrap_or_else(|| {
+                let full = || tail.contains(FULL).then(|| FREE_SOME.to_owned());
+                let hint = hint(&error).or_else(full).unwrap_or_else(|| {
                     format!(
                         "mend what the log names and run the same command again; log: {}",
                         step.log.display()
@@ -190,6 +191,13 @@ fn tail(log: &Path) -> String {
         .collect()
 }
 
+/// What the system and every program call a full disk.
+const FULL: &str = "No space left on device";
+
+/// What to do then.
+const FREE_SOME: &str = "free some space and run the same command again, which goes on where it stopped; QUICKSAND_CACHE=DIR, \
+     CARGO_TARGET_DIR=DIR and TMPDIR=DIR name other folders";
+
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         cause
@@ -198,6 +206,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .or_else(|| cause.downcast_ref::<StepFailed>().map(|failed| failed.hint.clone()))
             .or_else(|| cause.downcast_ref::<image_builder::Error>().and_then(|error| error.hint()))
             .or_else(|| cause.downcast_ref::<wheel_retag::Error>()?.hint())
+            .or_else(|| cause.to_string().contains(FULL).then(|| FREE_SOME.to_owned()))
     })
 }
 
@@ -228,6 +237,19 @@ mod tests {
     fn a_log_shows_the_command_line_alone() {
         let command = duct::cmd!("echo", "(a)").env("X", "1").dir("/").stderr_null();
         assert_eq!(argv(&command), "[\"echo\", \"(a)\"]");
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let ui = Ui::new(folder.path().to_path_buf());
+        let printed = |step: &Step| {
+            step.run(duct::cmd!("sh", "-c", "echo cc: No space left on device; exit 1"))
+        };
+        let written = |_: &Step| Err(std::io::Error::from_raw_os_error(28).into());
+        for error in [ui.step("Build", printed), ui.step("Write", written)] {
+            assert!(hint(&error.unwrap_err()).unwrap().contains("QUICKSAND_CACHE"));
+        }
     }
 
     #[test]

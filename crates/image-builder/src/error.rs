@@ -10,6 +10,14 @@ pub enum Error {
     /// A file could not be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// No way of making a root file system works on this host.
+    #[error("No root file system can be made on this host: {}", tried.join("; "))]
+    NoWay {
+        /// What was tried, and what was said.
+        tried: Vec<String>,
+        /// What to do about it.
+        hint: String,
+    },
     /// A recipe that is not valid.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Recipe {
@@ -473,6 +481,7 @@ impl Error {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NoWay { hint, .. } => Some(hint.clone()),
             Self::Recipe { hint, .. } => hint.clone(),
             Self::NoRecipe { name, known } => {
                 Some(match crate::nearest(name, known.iter().map(String::as_str)) {

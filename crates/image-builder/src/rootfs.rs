@@ -2,6 +2,7 @@
 //! files is laid out for mmdebstrap, which needs neither root (where user namespaces are allowed)
 //! nor a network. Where a recipe only unpacks, the tree is read from the packages directly.
 
+mod trial;
 mod way;
 
 use crate::{

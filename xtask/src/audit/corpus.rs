@@ -1,7 +1,13 @@
 //! Wheels of others to measure and test against: pinned by name, version and sha256 in
 //! `corpus.toml`, fetched once by pip into the build cache. auditwheel stands beside us.
 
-use crate::{cache::Key, context::Context, setup, ui::hinted};
+use crate::{
+    cache::Key,
+    context::Context,
+    preflight::{Needs, Registry},
+    setup,
+    ui::hinted,
+};
 use anyhow::{Context as _, Result, ensure};
 use duct::cmd;
 use serde::Deserialize;
@@ -26,6 +32,15 @@ struct Pin {
     /// The file's name, which holds name, version and tags.
     file: String,
     sha256: String,
+}
+
+/// What a comparison with both needs.
+pub fn needs(context: &Context) -> Needs {
+    let needs = setup::needs_of_python_tools(context, AUDITWHEEL);
+    match folder(&context.looking()) {
+        Ok(_) => needs,
+        Err(_) => needs.fetch("a corpus of wheels", Registry::Python),
+    }
 }
 
 /// The folder with the corpus, fetched at the first time.

@@ -1,6 +1,13 @@
 //! The guest agent's binary for an image: static, small, built once for each state of its sources.
 
-use crate::{cache::Key, compiled_paths, context::Context, cross_compiler::CrossCompiler, setup};
+use crate::{
+    cache::Key,
+    compiled_paths,
+    context::Context,
+    cross_compiler::CrossCompiler,
+    preflight::{Needs, Registry, Room},
+    setup,
+};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
@@ -10,6 +17,11 @@ use std::path::{Path, PathBuf};
 /// What the binary is made from, relative to the workspace's root.
 const SOURCES: [&str; 2] = ["crates/guest-agent", "crates/agent-protocol"];
 const SHARED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
+
+/// Seconds of one processor, and room: with the toolchain, and with a compiler that is fetched and
+/// makes the standard library too.
+const NATIVE: (f64, Room) = (60.0, Room { cache: 300, target: 0, temporary: 0 });
+const UNPACKED: (f64, Room) = (300.0, Room { cache: 2000, target: 0, temporary: 400 });
 
 /// One static file: it is the initrd's /init, where no library is.
 const FLAGS: [&str; 2] = ["-C", "target-feature=+crt-static"];
@@ -52,6 +64,24 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
         })
     })?;
     Ok(entry.join("agent"))
+}
+
+/// What it needs; nothing when it is built already.
+pub fn needs(context: &Context, arch: Arch) -> Needs {
+    if binary(&context.looking(), arch).is_ok() {
+        return Needs::default();
+    }
+    let name = format!("the guest agent for {}", arch.image_name());
+    let mut needs = Needs { compiles: true, ..Needs::default() };
+    let compiler = compiler(arch);
+    if compiler != Compiler::Native {
+        needs = needs.packages(&linker_packages(arch));
+    }
+    if compiler == Compiler::Unpacked {
+        needs = needs.fetch("a compiler for other systems", Registry::Host);
+    }
+    let (seconds, room) = if compiler == Compiler::Unpacked { UNPACKED } else { NATIVE };
+    needs.build(name, seconds, room)
 }
 
 /// The command that builds it.

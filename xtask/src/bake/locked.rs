@@ -1,6 +1,6 @@
 //! The lock of an image and its packages: read or renewed, and fetched into the cache.
 
-use super::Args;
+use super::{Args, needs::KEYRING_PACKAGES};
 use crate::{cache::Key, context::Context, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::Expression;
@@ -110,7 +110,7 @@ fn manager(wanted: &Wanted) -> Result<Manager> {
     let Wanted { context, recipe, arch, .. } = *wanted;
     let distribution = recipe.body.distribution.name;
     if distribution == DistributionName::Debian {
-        setup::ensure_packages(context, &["debian-archive-keyring"])?;
+        setup::ensure_packages(context, KEYRING_PACKAGES)?;
     }
     let mut archives = apt::archives(distribution, arch)?;
     let mut key = Key::new("apt");

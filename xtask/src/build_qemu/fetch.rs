@@ -33,6 +33,9 @@ const ARCHIVES: &[(&str, &str)] = &[
     ("ubuntu-ports", "/usr/share/keyrings/ubuntu-archive-keyring.gpg"),
 ];
 
+/// What names a mirror on a host that is not Debian.
+pub const PACKAGES: &[&str] = &["mmdebstrap"];
+
 /// An apt of our own: pinned sources come from Debian's archive, the sources of what the host's
 /// libraries were built from out of the host's own distribution.
 pub struct PrivateApt {
@@ -53,7 +56,7 @@ impl PrivateApt {
     /// Writes the private configuration into the build cache.
     pub fn open(context: &Context) -> Result<Self> {
         // The mirror of a host that is not Debian is the one that mmdebstrap falls back to.
-        setup::ensure_packages(context, &["mmdebstrap"])?;
+        setup::ensure_packages(context, PACKAGES)?;
         let mirrors = apt::archives(DistributionName::Debian, host_platform::native_arch())?;
         let lines = source_lines(&apt::repositories(Path::new("/etc/apt"))?);
         Ok(Self {

@@ -14,7 +14,13 @@ mod pack;
 mod pins;
 mod source;
 
-use crate::{cache::Key, context::Context, setup, ui::hinted};
+use crate::{
+    cache::Key,
+    context::Context,
+    preflight::{Needs, Registry, Room},
+    setup,
+    ui::hinted,
+};
 use anyhow::{Result, bail};
 use bundle::Sources;
 use compile::Workshop;
@@ -55,6 +61,12 @@ const PACKAGES: &[&str] = &[
 /// would otherwise download.
 const PYTHON_TOOLS: &[&str] =
     &["meson==1.12.1", "ninja==1.13.2", "pycotap==1.3.1", "distlib==0.4.4", "packaging==26.3"];
+
+/// Seconds of one processor for a build.
+const SECONDS: f64 = 900.0;
+
+/// The most that a build writes.
+const ROOM: Room = Room { cache: 2500, target: 0, temporary: 100 };
 
 /// Raise it when the code here changes what a bundle or a wheel holds.
 const RECIPE: &str = "2";
@@ -136,6 +148,19 @@ pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
         Some((bundle, key)) => Ok((bundle, key.clone())),
         None => build(context, &folder, &pins, &keyed, tools),
     }
+}
+
+/// What a build needs; its tools alone when it is in the cache.
+pub fn needs(context: &Context, args: &Args) -> Needs {
+    if args.from.is_some() || !can_build() {
+        return Needs::default();
+    }
+    let needs = setup::needs_of_python_tools(context, PYTHON_TOOLS).packages(PACKAGES);
+    if bundle(&context.looking(), args).is_ok() {
+        return needs;
+    }
+    let from = Registry::Images("debian", "stable".to_owned());
+    needs.packages(fetch::PACKAGES).fetch("QEMU's sources", from).build("QEMU", SECONDS, ROOM)
 }
 
 /// Whether a build of our own is known to work on this host.

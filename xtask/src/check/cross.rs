@@ -5,7 +5,7 @@
 //! links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
 //! compiles the C code of dependencies.
 
-use crate::{context::Context, cross_compiler::CrossCompiler, setup};
+use crate::{context::Context, cross_compiler::CrossCompiler, preflight::Needs, setup};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
@@ -46,6 +46,11 @@ pub fn run(context: &Context) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What it needs.
+pub fn needs(context: &Context) -> Needs {
+    setup::needs_of_python_tools(context, ZIG).packages(&[MINGW])
 }
 
 /// The compiler and its helpers.

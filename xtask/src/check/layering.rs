@@ -43,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sandbox",
         ],
     ),
+    ("xtask-front", &[]),
     (
         "vm-tests",
         &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "sandbox"],

@@ -8,7 +8,7 @@ mod licences;
 mod links;
 mod tidy;
 
-use crate::{context::Context, setup, ui::hinted};
+use crate::{context::Context, preflight::Needs, setup, ui::hinted};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 
@@ -46,6 +46,19 @@ const ALL: [Check; 6] =
 
 /// Linter and scanner of workflows. Neither asks a network: the schema is part of the linter.
 const WORKFLOW_TOOLS: &[&str] = &["check-jsonschema==0.39.0", "zizmor==1.32.0"];
+
+/// What the checks need.
+pub fn needs(context: &Context, args: &Args) -> Needs {
+    if args.cross {
+        return cross::needs(context);
+    }
+    let wants = |check| args.checks.is_empty() || args.checks.contains(&check);
+    let needs = Needs { compiles: wants(Check::Clippy), ..Needs::default() };
+    match wants(Check::Workflows) {
+        true => needs.and(setup::needs_of_python_tools(context, WORKFLOW_TOOLS)),
+        false => needs,
+    }
+}
 
 /// Runs the checks and fails when any of them found something.
 pub fn run(context: &Context, args: &Args) -> Result<()> {

@@ -71,7 +71,12 @@ pub(super) fn install(
     if lock.package.is_empty() && recipe.body.commands.is_empty() {
         return Ok(below.clone());
     }
-    let means = Means { way: rootfs::way(options.ownership), runner: Runner::ready(arch)? };
+    let (way, lacking) = rootfs::way(options.ownership)?;
+    if !lacking.is_empty() {
+        let tried = vec![format!("{} (its programs are not installed)", way.describe())];
+        return Err(Error::NoWay { tried, hint: format!("install {}", lacking.join(" and ")) });
+    }
+    let means = Means { way, runner: Runner::ready(arch)? };
     (options.say)(&format!("Installing ({})", means.describe()));
     let repository = crate::beside(&std::env::temp_dir())?;
     rootfs::lay_out(&lock.package, recipe, arch, &pool(options)?, repository.path())?;

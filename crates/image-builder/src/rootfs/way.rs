@@ -1,7 +1,9 @@
 //! In which way a root file system is made on this host: who may own files there, and what runs the
-//! programs. It must not know what is installed.
+//! programs. The order of ways is a table; which of them works is tried. It must not know what is
+//! installed.
 
-use crate::{foreign::Runner, ownership};
+use super::trial::{self, Trial, trial};
+use crate::{Error, foreign::Runner};
 use duct::cmd;
 use fs_err as fs;
 
@@ -50,10 +52,8 @@ impl Way {
     /// What to try when it failed.
     pub fn hint(self) -> Option<&'static str> {
         match self {
-            Self::Root => None,
-            Self::UserNamespace => Some(
-                "user namespaces need a range for this user in /etc/subuid and /etc/subgid; or bake as root",
-            ),
+            // What these need was tried before.
+            Self::Root | Self::UserNamespace => None,
             Self::OneId => Some(
                 "a script that becomes another user needs more ids: give this user a range in /etc/subuid and /etc/subgid, or bake as root",
             ),
@@ -85,7 +85,7 @@ impl Means {
     }
 }
 
-/// What decides which way is open.
+/// What decides which ways are tried.
 struct Rights {
     is_root: bool,
     /// How many users the namespace of this process has.
@@ -97,8 +97,14 @@ struct Rights {
 /// As many as Debian's policy hands out, and `nobody` is the last of them.
 const N_IDS_NEEDED: u64 = 65_536;
 
-/// Which way is open to this process. The person may have asked for one.
-pub fn way(asked: Option<Ownership>) -> Way {
+/// The way that is open to this process, found by trying, with what must be installed before it can
+/// be tried to the end. The person may have asked for one.
+pub fn way(asked: Option<Ownership>) -> Result<(Way, &'static [&'static str]), Error> {
+    choose(&candidates(asked, &rights()), trial)
+        .map_err(|tried| Error::NoWay { tried, hint: trial::hint_of_host() })
+}
+
+fn rights() -> Rights {
     let id = cmd!("id", "-u").read().unwrap_or_default();
     let name = cmd!("id", "-un").stderr_null().read().unwrap_or_default();
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -106,28 +112,44 @@ pub fn way(asked: Option<Ownership>) -> Way {
         let text = fs::read_to_string(file).unwrap_or_default();
         n_ids_of(&text, &[name.trim(), id.trim()]) >= N_IDS_NEEDED
     };
-    let rights = Rights {
+    Rights {
         is_root: id.trim() == "0",
         n_ids: map
             .lines()
             .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
             .sum(),
         has_range: has_range("/etc/subuid") && has_range("/etc/subgid"),
-    };
-    choose(asked, &rights, ownership::is_possible)
+    }
 }
 
-fn choose(asked: Option<Ownership>, rights: &Rights, can_map: impl Fn() -> bool) -> Way {
+/// The ways that may be open, the best one first.
+fn candidates(asked: Option<Ownership>, rights: &Rights) -> Vec<Way> {
     let on_disk = if rights.is_root { Way::Root } else { Way::UserNamespace };
     match asked {
-        Some(Ownership::Map) => Way::OneId,
-        Some(Ownership::Disk) => on_disk,
+        Some(Ownership::Map) => vec![Way::OneId],
+        Some(Ownership::Disk) => vec![on_disk],
+        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => vec![Way::Root],
         // Root of a namespace that has one id is no better off than its maker.
-        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => Way::Root,
-        None if !rights.is_root && rights.has_range => Way::UserNamespace,
-        None if can_map() => Way::OneId,
-        None => on_disk,
+        None if rights.is_root => vec![Way::OneId, Way::Root],
+        None if rights.has_range => vec![Way::UserNamespace, Way::OneId],
+        None => vec![Way::OneId],
     }
+}
+
+/// The first one that works or may work, with the packages that it lacks; else what was said of each.
+fn choose(
+    candidates: &[Way],
+    trial: impl Fn(Way) -> Trial,
+) -> Result<(Way, &'static [&'static str]), Vec<String>> {
+    let mut tried = Vec::new();
+    for way in candidates {
+        match trial(*way) {
+            Trial::Works => return Ok((*way, &[])),
+            Trial::Lacks(packages) => return Ok((*way, packages)),
+            Trial::Fails(said) => tried.push(format!("{} ({said})", way.describe())),
+        }
+    }
+    Err(tried)
 }
 
 /// The ids that a file such as /etc/subuid gives to a user, who is named by name or number.
@@ -148,21 +170,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_way_that_is_open_is_taken() {
+    fn ways_are_tried_from_the_best_one_on() {
+        use Way::{OneId, Root, UserNamespace};
         let disk = Some(Ownership::Disk);
-        for (asked, is_root, n_ids, has_range, can_map, expected) in [
-            (None, true, 4_294_967_295, false, true, Way::Root),
-            (None, true, 1, true, true, Way::OneId),
-            (None, false, 4_294_967_295, true, true, Way::UserNamespace),
-            (None, false, 4_294_967_295, false, true, Way::OneId),
-            (None, false, 4_294_967_295, false, false, Way::UserNamespace),
-            (Some(Ownership::Map), true, 4_294_967_295, true, true, Way::OneId),
-            (disk, true, 1, false, true, Way::Root),
-            (disk, false, 1, false, true, Way::UserNamespace),
+        let many = 4_294_967_295;
+        for (asked, is_root, n_ids, has_range, expected) in [
+            (None, true, many, false, vec![Root]),
+            (None, true, 1, true, vec![OneId, Root]),
+            (None, false, many, true, vec![UserNamespace, OneId]),
+            (None, false, many, false, vec![OneId]),
+            (Some(Ownership::Map), true, many, true, vec![OneId]),
+            (disk, true, 1, false, vec![Root]),
+            (disk, false, 1, false, vec![UserNamespace]),
         ] {
             let rights = Rights { is_root, n_ids, has_range };
-            assert_eq!(choose(asked, &rights, || can_map), expected);
+            assert_eq!(candidates(asked, &rights), expected);
         }
+    }
+
+    #[test]
+    fn a_range_that_the_kernel_refuses_is_no_way() {
+        let ways = [Way::UserNamespace, Way::OneId];
+        let refused = |_| Trial::Fails("unshare: Operation not permitted".to_owned());
+        let tried = choose(&ways, refused).unwrap_err();
+        assert_eq!(tried.len(), 2);
+        assert!(tried[0].ends_with("(unshare: Operation not permitted)"), "{tried:?}");
+        let one_id_works = |way| match way {
+            Way::UserNamespace => refused(way),
+            _ => Trial::Works,
+        };
+        assert_eq!(choose(&ways, one_id_works).unwrap(), (Way::OneId, &[][..]));
+        let lacks: &[&str] = &["uidmap"];
+        assert_eq!(choose(&ways, |_| Trial::Lacks(lacks)).unwrap(), (Way::UserNamespace, lacks));
     }
 
     #[test]

@@ -1,0 +1,84 @@
+//! What `cargo xtask` starts: compares the compiler with the workspace's `rust-version`, then runs the
+//! real `xtask`. cargo's own words for an old compiler are a list of each crate that it is too old for.
+//! It depends on nothing and knows nothing of the tasks.
+
+use std::process::ExitCode;
+
+/// The workspace's manifest, which names the oldest compiler.
+const MANIFEST: &str = include_str!("../../../Cargo.toml");
+
+/// What compiled this, from the build script.
+const RUSTC: &str = env!("XTASK_RUSTC");
+
+fn main() -> ExitCode {
+    if let Some(needed) = too_old(RUSTC, MANIFEST) {
+        eprintln!("error: rustc {RUSTC} is too old: quicksand needs {needed} or newer");
+        eprintln!(
+            "hint: with rustup: `rustup update`; a distribution's own package is often older, and rustup can be \
+             installed beside it (its cargo must then be the first in PATH)"
+        );
+        return ExitCode::FAILURE;
+    }
+    run()
+}
+
+/// Runs the real one in place of this process where that is possible, with the same cargo.
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // It may have no dependencies.
+fn run() -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--quiet", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
+    #[cfg(unix)]
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    #[cfg(not(unix))]
+    let error = match command.status() {
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return code.map_or(ExitCode::FAILURE, ExitCode::from);
+        }
+        Err(error) => error,
+    };
+    eprintln!("error: Failed to start cargo: {error}");
+    ExitCode::FAILURE
+}
+
+/// The version that the manifest asks for, when the compiler is older. What cannot be read is the real
+/// one's to judge.
+fn too_old<'a>(rustc: &str, manifest: &'a str) -> Option<&'a str> {
+    let line = manifest.lines().find_map(|line| line.strip_prefix("rust-version = "))?;
+    let needed = line.trim().trim_matches('"');
+    (numbers(rustc)? < numbers(needed)?).then_some(needed)
+}
+
+/// Major and minor number.
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split(['.', '-']);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_compiler_is_named_and_no_other() {
+        let manifest = "[workspace.package]\nedition = \"2024\"\nrust-version = \"1.95\"\n";
+        for (rustc, expected) in [
+            ("1.85.0", Some("1.95")),
+            ("1.94.1-beta.3", Some("1.95")),
+            ("1.95.0", None),
+            ("1.97.0-nightly", None),
+            ("2.0.0", None),
+            ("", None),
+        ] {
+            assert_eq!(too_old(rustc, manifest), expected, "{rustc}");
+        }
+        assert_eq!(too_old("1.0.0", ""), None);
+    }
+
+    #[test]
+    fn the_workspace_names_its_oldest_compiler() {
+        assert!(too_old("1.0.0", MANIFEST).is_some());
+        assert_eq!(too_old(RUSTC, MANIFEST), None);
+    }
+}

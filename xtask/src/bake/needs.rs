@@ -1,0 +1,131 @@
+//! What a bake needs from the host and the network, as far as the cache does not hold it.
+
+use super::{Args, agent, boot, inputs, rootfs, wheels};
+use crate::{
+    build_qemu,
+    context::Context,
+    preflight::{Needs, Registry, Room, RootFileSystem},
+};
+use anyhow::Result;
+use host_platform::Arch;
+use image_builder::{
+    apt,
+    foreign::Runner,
+    lock::{ArchLock, Lock},
+    pool, programs,
+    recipe::{self, DistributionName, Recipe},
+};
+use runtime_locator::Search;
+use std::path::Path;
+
+/// Seconds of one processor for a base image with its boot, measured with `debian`; most of it is the
+/// installation, and the kernel's compression.
+const BASE_SECONDS: f64 = 110.0;
+
+/// The same for an overlay, measured with `debian-desktop`.
+const OVERLAY_SECONDS: f64 = 240.0;
+
+/// The most that a base image writes, measured with `debian`.
+const BASE_ROOM: Room = Room { cache: 1100, target: 0, temporary: 1000 };
+
+/// The same for an overlay, measured with `debian-desktop`.
+const OVERLAY_ROOM: Room = Room { cache: 2500, target: 0, temporary: 2500 };
+
+/// Unpacks the kernel's modules.
+pub const KERNEL_PACKAGES: &[&str] = &["kmod"];
+
+/// The keys of Debian's archive.
+pub const KEYRING_PACKAGES: &[&str] = &["debian-archive-keyring"];
+
+/// What is needed; nothing when the image is baked and proved already.
+pub fn needs(context: &Context, args: &Args) -> Needs {
+    let recipes = args.recipes(context);
+    let arch = args.arch();
+    if args.usual || is_made(context, args) {
+        return Needs::default();
+    }
+    // A recipe that cannot be read is the bake's to complain of, at once.
+    let Ok(recipe) = recipe::load(&recipes, &args.name) else { return Needs::default() };
+    let Ok(pool) = context.cache.folder("packages") else { return Needs::default() };
+    let mut needs = Needs {
+        root_file_system: Some(RootFileSystem { ownership: args.ownership }),
+        ..Needs::default()
+    }
+    .packages(rootfs::PACKAGES)
+    .packages(KERNEL_PACKAGES)
+    .and(agent::needs(context, arch));
+    for layer in recipe.layers() {
+        let (seconds, room) = match layer.base {
+            Some(_) => (OVERLAY_SECONDS, OVERLAY_ROOM),
+            None => (BASE_SECONDS, BASE_ROOM),
+        };
+        needs = needs.build(format!("the image {}", layer.name), seconds, room);
+    }
+    if args.import_cache.is_none() {
+        for fetch in missing(args, &recipe, arch, &pool) {
+            needs = needs.fetch(fetch, archive(&recipe));
+            if recipe.body.distribution.name == DistributionName::Debian {
+                needs = needs.packages(KEYRING_PACKAGES);
+            }
+        }
+        for wheel in programs::wheels(&recipe, arch).unwrap_or_default() {
+            let there = programs::digest(wheel, arch).map(|it| programs::pool_path(&pool, it));
+            if !there.is_ok_and(|path| path.is_file()) {
+                needs = needs
+                    .fetch(format!("the wheel {} {}", wheel.name, wheel.version), Registry::Python)
+                    .and(wheels::needs(context));
+            }
+        }
+    }
+    if Runner::of_host(arch).is_none() {
+        needs = needs.fetch("an emulator for programs", Registry::Host);
+    }
+    let has_qemu = || runtime_locator::find_qemu(&Search::of_process(Vec::new()), arch).is_ok();
+    if !args.no_boot && !has_qemu() {
+        needs = needs.and(build_qemu::needs(context, &build_qemu::Args::default()));
+    }
+    needs
+}
+
+/// Whether each stage is in the cache: the bake itself is run, and nothing is made.
+fn is_made(context: &Context, args: &Args) -> bool {
+    let wants_more = args.no_cache || args.update;
+    if wants_more || args.import_cache.is_some() || args.export_cache.is_some() {
+        return false;
+    }
+    let look = context.looking();
+    let outcome = || -> Result<()> {
+        let (recipe, pool) = inputs(&look, args, &args.recipes(context), args.arch())?;
+        let finished = super::bake(&look, args, &recipe, args.arch(), &pool)?;
+        boot::report(&look, args, &recipe, args.arch(), &finished).map(drop)
+    };
+    outcome().is_ok()
+}
+
+fn archive(recipe: &Recipe) -> Registry {
+    let distribution = &recipe.body.distribution;
+    Registry::Images(distribution.name.as_str(), distribution.suite.clone())
+}
+
+/// What the pool does not hold of each layer, in words.
+fn missing(args: &Args, recipe: &Recipe, arch: Arch, pool: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut base: Vec<ArchLock> = Vec::new();
+    for layer in recipe.layers() {
+        let name = &layer.name;
+        let lock = Lock::load(&layer.lock_path()).unwrap_or_default();
+        let renewed = args.update && args.name == *name;
+        let locked = lock.get(arch, &apt::request(layer, arch, &base)).filter(|_| !renewed);
+        let Some(locked) = locked else {
+            found.push(format!("the list of packages and the packages of {name}"));
+            continue;
+        };
+        let missing = pool::missing(locked, pool).unwrap_or_default();
+        if !missing.is_empty() {
+            let size = missing.iter().map(|package| package.size).sum::<u64>() >> 20;
+            found.push(format!("{} packages of {name} ({size} MiB)", missing.len()));
+        }
+        base.push(locked.clone());
+    }
+    found
+}

@@ -1,0 +1,94 @@
+//! Runs a command in a root, in namespaces of its own that end with it. The folder becomes the root of
+//! its mount namespace (pivot_root) and no chroot: in a chroot the kernel refuses user namespaces.
+
+use super::{
+    Command, User,
+    root::{NAME, Place},
+};
+use crate::setup;
+use anyhow::{Context as _, Result};
+use duct::{Expression, cmd};
+
+/// One run of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    pub name: &'static str,
+    has_network: bool,
+    option: &'static str,
+}
+
+/// In this order.
+pub const ROUNDS: [Round; 3] = [
+    Round { name: "first", has_network: true, option: "" },
+    Round { name: "second", has_network: true, option: "" },
+    Round { name: "offline", has_network: false, option: "--offline" },
+];
+
+/// Mounts what programs expect, makes the folder the root, and runs the rest of the line there. Its
+/// arguments: the root, the toolchain, apt's archives or nothing.
+const ENTER: &str = r#"
+root=$1 toolchain=$2 archives=$3
+shift 3
+ip link set lo up
+mount --bind "$root" "$root"
+mount -t proc proc "$root/proc"
+mount -t sysfs -o ro sysfs "$root/sys" || mount --rbind /sys "$root/sys"
+mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+mkdir "$root/dev/pts" "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts "$root/dev/pts"
+mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+ln -s pts/ptmx "$root/dev/ptmx"
+ln -s /proc/self/fd "$root/dev/fd"
+for name in null zero full random urandom tty kvm; do
+  if [ -e /dev/$name ]; then
+    touch "$root/dev/$name"
+    mount --bind /dev/$name "$root/dev/$name"
+  fi
+done
+mkdir -p "$root/opt/rust" "$root/host"
+mount --bind "$toolchain" "$root/opt/rust"
+mount -o remount,bind,ro "$root/opt/rust"
+if [ -n "$archives" ]; then mount --bind "$archives" "$root/var/cache/apt/archives"; fi
+cd "$root"
+pivot_root . host
+umount -l /host
+exec "$@"
+"#;
+
+/// The command line of a round.
+pub fn command(place: &Place, user: User, command: Command, round: Round) -> Result<Expression> {
+    let toolchain = cmd!("rustc", "--print", "sysroot").read()?;
+    let root = place.root.to_str().context("The cache's path is not UTF-8")?;
+    let archives = place.archives.as_ref().map_or("", |path| path.to_str().unwrap_or_default());
+    let mut line = vec!["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"];
+    if !round.has_network {
+        line.push("--net");
+    }
+    line.extend(["--propagation", "private", "--", "/bin/sh", "-euc", ENTER, "enter"]);
+    line.extend([root, toolchain.trim(), archives]);
+    let (name, home) = match user {
+        User::Root => ("root", "/root".to_owned()),
+        User::Sudo => (NAME, format!("/home/{NAME}")),
+    };
+    let script = format!("cd ~/quicksand && cargo xtask {} {}", round.option, command.name());
+    let home = format!("HOME={home}");
+    let mut environment = vec![
+        home,
+        format!("USER={name}"),
+        "LANG=C.UTF-8".to_owned(),
+        "PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            .to_owned(),
+    ];
+    for variable in
+        ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+    {
+        if let Ok(value) = std::env::var(variable) {
+            environment.push(format!("{variable}={value}"));
+        }
+    }
+    line.extend(["/usr/bin/env", "-i"]);
+    line.extend(environment.iter().map(String::as_str));
+    line.extend(["setpriv", "--reuid", name, "--regid", name, "--init-groups"]);
+    line.extend(["/bin/bash", "-euc", &script]);
+    setup::as_root("unshare", &line)
+}
