@@ -15,7 +15,7 @@ use std::{
 };
 
 /// No probe takes longer.
-pub const LIMIT: Duration = Duration::from_secs(8);
+pub const LIMIT: Duration = Duration::from_secs(7);
 
 /// What the host has. What was not asked for has the value of a host that lacks nothing.
 #[derive(Clone, Debug)]

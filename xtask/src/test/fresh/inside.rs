@@ -29,6 +29,7 @@ pub const ROUNDS: [Round; 3] = [
 const ENTER: &str = r#"
 root=$1 toolchain=$2 archives=$3
 shift 3
+echo fresh > /proc/sys/kernel/hostname
 ip link set lo up
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -52,6 +53,7 @@ if [ -n "$archives" ]; then mount --bind "$archives" "$root/var/cache/apt/archiv
 cd "$root"
 pivot_root . host
 umount -l /host
+rmdir /host
 exec "$@"
 "#;
 

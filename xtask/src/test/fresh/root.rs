@@ -113,6 +113,7 @@ const SET_UP: &str = "
 chmod 755 / /lent
 cp /lent/resolv.conf /etc/resolv.conf
 cp /lent/certificates /etc/ssl/certs/ca-certificates.crt
+printf '127.0.0.1 localhost fresh\\n::1 localhost\\n' > /etc/hosts
 cp /lent/apt.conf /etc/apt/apt.conf.d/90lent
 if [ -f /lent/pip.conf ]; then cp /lent/pip.conf /etc/pip.conf; fi
 touch /etc/subuid /etc/subgid
@@ -126,7 +127,7 @@ for home in /root /home/newcomer; do
     mkdir -p $home/.cache/quicksand-build
     cp -r /lent/packages /lent/downloads $home/.cache/quicksand-build/
   fi
-  git clone --quiet /lent/source $home/quicksand
+  git -c advice.detachedHead=false -c init.defaultBranch=main clone --quiet /lent/source $home/quicksand
 done
 chown -R newcomer:newcomer /home/newcomer
 rm -r /lent
