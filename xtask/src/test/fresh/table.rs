@@ -66,7 +66,7 @@ impl Row {
 fn cause(text: &str) -> String {
     let lines = || text.lines().map(|line| line.trim_start().trim_start_matches("| "));
     let error = lines().find(|line| line.starts_with("error: "));
-    first_line(error.or_else(|| lines().last()).unwrap_or_default())
+    first_line(error.or_else(|| lines().next_back()).unwrap_or_default())
 }
 
 fn first_line(text: &str) -> String {
