@@ -289,7 +289,7 @@ fn packages_of_alpine_become_a_system() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         fs::read(tar).unwrap()
     };
-    let way = rootfs::way(None);
+    let way = rootfs::way(None).unwrap().0;
     let bytes = make(way);
     assert!(bytes == make(way), "the same lock gives the same tar");
     if ownership::is_possible() {
