@@ -308,6 +308,7 @@ pub fn spec(
     WheelSpec {
         name: image::distribution(&recipe.name),
         version: version.to_owned(),
+        build: None,
         tag: WheelTag::new("py3", "none", [platform(arch)]),
         metadata: Metadata {
             summary: recipe.body.summary.clone(),

@@ -10,6 +10,8 @@ pub struct WheelSpec {
     pub name: String,
     /// The version; written in PEP 440's normal form.
     pub version: String,
+    /// The build number (PEP 427), which starts with a digit; none unless given.
+    pub build: Option<String>,
     /// What the wheel runs on.
     pub tag: WheelTag,
     /// What METADATA and entry_points.txt say.

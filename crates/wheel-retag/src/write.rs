@@ -41,7 +41,7 @@ impl WheelSpec {
         Ok(WheelFileName {
             distribution: escape_distribution(&self.name)?,
             version: normalize_version(&self.version)?,
-            build: None,
+            build: self.build.clone(),
             tag: self.tag.clone(),
         })
     }

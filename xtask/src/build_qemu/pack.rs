@@ -166,6 +166,7 @@ fn spec(
     Ok(WheelSpec {
         name: plan.distribution.to_owned(),
         version: VERSION.to_owned(),
+        build: None,
         tag: WheelTag::new("py3", "none", platforms),
         metadata: Metadata {
             summary: plan.summary.clone(),

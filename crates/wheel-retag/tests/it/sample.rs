@@ -9,6 +9,7 @@ pub fn spec() -> WheelSpec {
     let mut spec = WheelSpec {
         name: "Quicksand.Sample".into(),
         version: "1.0-RC1".into(),
+        build: None,
         tag: WheelTag::new("py3", "none", ["any"]),
         metadata: Metadata {
             summary: "A sample".into(),

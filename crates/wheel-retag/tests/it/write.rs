@@ -3,7 +3,7 @@
 use crate::sample::{python, spec};
 use std::{io::Read, path::PathBuf};
 use wheel_retag::{
-    Error, Source, WheelFile, WheelSpec, WheelTag, pack, parse_record, record_hash, write,
+    Error, Source, WheelFile, WheelSpec, WheelTag, pack, parse_record, record_hash, verify, write,
 };
 
 /// What Python's zipfile sees of each entry.
@@ -33,6 +33,17 @@ fn the_archive_is_as_installers_want_it() {
     quicksand_sample-1.0rc1.dist-info/sboms/sample.cdx.json|0o100644|0|3|(1980, 1, 1, 0, 0, 0)|0|0|0|8
     quicksand_sample-1.0rc1.dist-info/RECORD|0o100644|0|3|(1980, 1, 1, 0, 0, 0)|0|0|0|8
     ");
+}
+
+#[test]
+fn a_build_number_is_in_the_name_and_in_wheel() {
+    let folder = tempfile::tempdir().unwrap();
+    let numbered = WheelSpec { build: Some("0dev".to_owned()), ..spec() };
+    let wheel = write(&numbered, folder.path()).unwrap();
+    assert_eq!(wheel.file_name().unwrap(), "quicksand_sample-1.0rc1-0dev-py3-none-any.whl");
+    let read = "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read('quicksand_sample-1.0rc1.dist-info/WHEEL').decode())";
+    assert!(python(read, &[&wheel]).contains("\nBuild: 0dev\n"));
+    assert_eq!(verify(&wheel).unwrap(), []);
 }
 
 #[test]
