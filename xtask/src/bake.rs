@@ -17,7 +17,7 @@ mod wheels;
 #[cfg(test)]
 mod tests;
 
-use crate::context::Context;
+use crate::{context::Context, side_by_side};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
@@ -142,13 +142,31 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     if args.usual {
         return usual(context, &args.name);
     }
+    publish_proved(context, args, &make(context, args)?)
+}
+
+/// An image that is made and not proved yet, still in the cache.
+pub struct Made {
+    recipe: Recipe,
+    arch: Arch,
+    finished: Finished,
+}
+
+/// Bakes the image as far as that goes without QEMU.
+pub fn make(context: &Context, args: &Args) -> Result<Made> {
     let arch = args.arch();
     let (recipe, pool) = inputs(context, args, &args.recipes(context), arch)?;
+    let finished = bake(context, args, &recipe, arch, &pool)?;
+    Ok(Made { recipe, arch, finished })
+}
+
+/// Boots the image to prove it, and puts its files and its wheel where they are wanted.
+pub fn publish_proved(context: &Context, args: &Args, made: &Made) -> Result<PathBuf> {
+    let Made { recipe, arch, finished } = made;
     let out = args.out.clone().unwrap_or_else(|| context.dist());
     fs::create_dir_all(&out)?;
-    let finished = bake(context, args, &recipe, arch, &pool)?;
     // What is not proved is not published, unless that is what was asked for.
-    let report = boot::report(context, args, &recipe, arch, &finished).inspect_err(|_| {
+    let report = boot::report(context, args, recipe, *arch, finished).inspect_err(|_| {
         let place = out.display();
         context
             .ui
@@ -161,7 +179,7 @@ pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     }
     let wheel = out.join(finished.wheel.file_name().context("A wheel has a name")?);
     publish(&finished.wheel, &wheel)?;
-    publish(&report, &out.join(boot::report_name(&recipe, arch)))?;
+    publish(&report, &out.join(boot::report_name(recipe, *arch)))?;
     Ok(wheel)
 }
 
@@ -228,9 +246,14 @@ fn bake(
         let n_below = files.len();
         let (entry, rootfs, kernel) = match &below {
             None => {
-                let (kernel, rootfs) = side_by_side(|| baker.kernel(), || baker.rootfs())?;
+                let (kernel, rootfs, agent) = side_by_side::three(
+                    &context.ui,
+                    || baker.kernel(),
+                    || baker.rootfs(),
+                    || agent::binary(context, arch),
+                )?;
                 let disk = baker.disk(&rootfs, Some(&kernel))?;
-                let initrd = baker.initrd(&kernel, &agent::binary(context, arch)?)?;
+                let initrd = baker.initrd(&kernel, &agent)?;
                 files.push((kernel.join("kernel"), name(Part::Kernel)));
                 files.push((initrd.join("initrd"), name(Part::Initrd)));
                 files.push((disk.join("qcow2"), name(Part::Disk)));
@@ -259,19 +282,6 @@ fn bake(
         locks.push(lock);
     }
     anyhow::bail!("The recipe `{}` has no layers", recipe.name)
-}
-
-/// Two stages of which neither needs the other: each keeps one processor busy.
-fn side_by_side<A: Send, B>(
-    first: impl FnOnce() -> Result<A> + Send,
-    second: impl FnOnce() -> Result<B>,
-) -> Result<(A, B)> {
-    std::thread::scope(|scope| {
-        let first = scope.spawn(first);
-        let second = second();
-        let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((first?, second?))
-    })
 }
 
 /// Copies a finished file to its place, beside it first, unless it is there already. A copy and

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
 use crate::{
-    audit, bake, cache::Key, context::Context, dist, environment, preflight::Needs, setup,
+    audit, bake, cache::Key, context::Context, dist, environment, preflight::Needs,
+    runtime_wheel::Profile, setup,
 };
 use anyhow::{Context as _, Result};
 use duct::cmd;
@@ -34,7 +35,9 @@ pub struct Args {
 
 /// What every figure needs.
 pub fn needs(context: &Context) -> Needs {
-    dist::needs(context).packages(PACKAGES).and(Needs { python: true, ..Needs::default() })
+    dist::needs(context, dist::IMAGES, Profile::Release)
+        .packages(PACKAGES)
+        .and(Needs { python: true, ..Needs::default() })
 }
 
 /// Measures and prints.

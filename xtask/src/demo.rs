@@ -1,9 +1,14 @@
 //! `cargo xtask demo`: the main job, from nothing to a command in a sandbox of our own making.
 
-use crate::{context::Context, dist, environment, preflight::Needs};
+use crate::{
+    bake, context::Context, dist, environment, preflight::Needs, runtime_wheel::Profile,
+    side_by_side, ui,
+};
 use anyhow::Result;
 use duct::cmd;
-use std::time::Instant;
+
+/// The image of the quick start.
+const IMAGE: &str = "debian";
 
 /// No options of its own.
 #[derive(clap::Args)]
@@ -11,16 +16,24 @@ pub struct Args {}
 
 /// What it needs.
 pub fn needs(context: &Context) -> Needs {
-    dist::needs(context).and(Needs { python: true, ..Needs::default() })
+    dist::needs(context, &[IMAGE], Profile::Dev).and(Needs { python: true, ..Needs::default() })
 }
 
-/// Makes the wheels, installs them in a new environment and runs the quick start there.
+/// Makes the wheels that the quick start needs, installs them in a new environment and runs it there.
 pub fn run(context: &Context, _args: &Args) -> Result<()> {
-    let start = Instant::now();
-    dist::run(context, &dist::Args::default())?;
-    let environment = environment::create(context, &context.cache.folder("demo")?.join("venv"))?;
-    let n_seconds = start.elapsed().as_secs_f64();
-    context.ui.line(&format!("==> Run examples/quickstart.py (ready after {n_seconds:.1} s)"));
+    context.ui.plan(dist::PLAN);
+    let images = [bake::Args::of(IMAGE)];
+    let wanted = dist::Wanted { profile: Profile::Dev, images: &images };
+    let root = context.cache.folder("demo")?.join("venv");
+    let (_wheels, empty) = side_by_side::both(
+        &context.ui,
+        || dist::make(context, &wanted),
+        || environment::empty(context, &root),
+    )?;
+    let environment = empty.install(context, &[IMAGE])?;
+    context.ui.end_plan();
+    let used = ui::used().map(|used| format!(" (ready after {used})")).unwrap_or_default();
+    context.ui.line(&format!("==> Run examples/quickstart.py{used}"));
     // The quick start runs outside the tree, so that only what pip installed can be imported.
     cmd!(environment.program("python"), context.root.join("examples/quickstart.py"))
         .dir(context.cache.folder("demo")?)

@@ -1,6 +1,14 @@
-//! `cargo xtask dist`: every wheel that this host can make, into `dist/`.
+//! `cargo xtask dist`: every wheel that this host can make, into `dist/`. The demo and the tests ask for
+//! less, in the same way: what needs nothing of each other is made side by side.
 
-use crate::{bake, build_qemu, context::Context, preflight::Needs, runtime_wheel};
+use crate::{
+    bake, build_qemu,
+    context::Context,
+    preflight::Needs,
+    runtime_wheel::{self, Profile},
+    side_by_side,
+    ui::Lane,
+};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -11,19 +19,76 @@ pub const IMAGES: &[&str] = &["minimal", "debian"];
 #[derive(clap::Args, Default)]
 pub struct Args {}
 
-/// What they need.
-pub fn needs(context: &Context) -> Needs {
-    let images = IMAGES.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
+/// What these images and a runtime of this profile need, with QEMU.
+pub fn needs(context: &Context, images: &[&str], profile: Profile) -> Needs {
+    let images = images.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
     let first = build_qemu::needs(context, &build_qemu::Args::default());
-    images.fold(first.and(runtime_wheel::needs(context)), Needs::and)
+    images.fold(first.and(runtime_wheel::needs(context, profile)), Needs::and)
 }
+
+/// Which wheels are wanted.
+pub struct Wanted<'a> {
+    /// How the runtime is compiled.
+    pub profile: Profile,
+    /// The images, and where the files of each are published.
+    pub images: &'a [bake::Args],
+}
+
+/// What a first run does, for the line that says what remains: the processor time in seconds of each
+/// step, measured on two processors of 2026. A host's own figures take their place after its first run.
+pub const PLAN: &[Lane] = &[QEMU, IMAGE, PROOF, RUNTIME];
+const QEMU: Lane = &[
+    ("Fetch the sources of QEMU", 1.0),
+    ("Configure QEMU", 40.0),
+    ("Build QEMU", 300.0),
+    ("Gather QEMU's bundle", 10.0),
+    ("Pack QEMU's wheels", 5.0),
+];
+const IMAGE: Lane = &[
+    ("Build the guest agent for amd64", 60.0),
+    ("Install the packages of debian (1 of 2)", 15.0),
+    ("Install the packages of debian (2 of 2)", 15.0),
+    ("Write the disk of debian", 20.0),
+    ("Pack the wheel of debian", 10.0),
+];
+const PROOF: Lane = &[("Boot debian and check it", 10.0)];
+const RUNTIME: Lane = &[("Build the runtime", 120.0), ("Pack the runtime's wheel", 5.0)];
 
 /// Makes the wheels; what is in the caches already is only packed again.
 pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {
-    let mut wheels = build_qemu::run(context, &build_qemu::Args::default())?;
-    wheels.push(runtime_wheel::build(context)?);
-    for image in IMAGES {
-        wheels.push(bake::run(context, &bake::Args::of(image))?);
-    }
+    let images: Vec<bake::Args> = IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    make(context, &Wanted { profile: Profile::Release, images: &images })
+}
+
+/// Makes the wheels that are wanted. QEMU, the images and the runtime need nothing of each other, until
+/// an image is booted to prove it.
+pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
+    let lane = |number: usize| context.ui.end_lane(number);
+    let qemu = || {
+        let wheels = build_qemu::run(context, &build_qemu::Args::default())?;
+        lane(0);
+        Ok(wheels)
+    };
+    let images = || {
+        let made = wanted.images.iter().map(|image| bake::make(context, image));
+        let made = made.collect::<Result<Vec<_>>>()?;
+        lane(1);
+        Ok(made)
+    };
+    let proved = || {
+        let (mut wheels, made) = side_by_side::both(&context.ui, qemu, images)?;
+        for (image, made) in wanted.images.iter().zip(&made) {
+            wheels.push(bake::publish_proved(context, image, made)?);
+        }
+        lane(2);
+        Ok(wheels)
+    };
+    let runtime = || {
+        let wheel = runtime_wheel::build(context, wanted.profile)?;
+        lane(3);
+        Ok(wheel)
+    };
+    let (mut wheels, runtime) = side_by_side::both(&context.ui, proved, runtime)?;
+    wheels.push(runtime);
     Ok(wheels)
 }

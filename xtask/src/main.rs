@@ -23,6 +23,7 @@ mod release;
 mod retag;
 mod runtime_wheel;
 mod setup;
+mod side_by_side;
 mod test;
 mod ui;
 mod unpacked;
@@ -84,7 +85,9 @@ impl Task {
             Self::Check(args) => ("check", check::needs(context, args)),
             Self::BuildQemu(args) => ("build-qemu", build_qemu::needs(context, args)),
             Self::Bake(args) => ("bake", bake::needs(context, args)),
-            Self::Dist(_) => ("dist", dist::needs(context)),
+            Self::Dist(_) => {
+                ("dist", dist::needs(context, dist::IMAGES, runtime_wheel::Profile::Release))
+            }
             Self::Bench(_) => ("bench", bench::needs(context)),
             _ => return None,
         })

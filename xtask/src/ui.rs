@@ -1,26 +1,51 @@
-//! Progress and failures of tasks, on stderr: a spinner or bar with a line for what is being done
-//! on a terminal, one line at the start and end of a step elsewhere. Commands write to a log.
+//! Progress and failures of tasks, on stderr: a spinner or bar for each step at work, with a line for
+//! what is being done, and one for what remains of all on a terminal; one line at the start and end of
+//! a step elsewhere. Commands write to a log of their step.
 
-use anyhow::{Context as _, Result};
+mod commands;
+mod remaining;
+mod total;
+
+use anyhow::Result;
+use commands::{Commands, Ending, thread_time};
+pub use commands::{Ended, used};
 use fs_err as fs;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+pub use remaining::Lane;
+use remaining::{Durations, Took};
 use std::{
-    io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+use total::Total;
 
 /// Draws steps.
 pub struct Ui {
     bars: MultiProgress,
     is_terminal: bool,
     logs: PathBuf,
+    commands: Commands,
+    /// How many calls of [`Ui::enter`] are not left yet.
+    n_entered: AtomicUsize,
+    total: Mutex<Option<Arc<Total>>>,
+    durations: Mutex<Durations>,
 }
 
 /// One step of a task while it runs.
-pub struct Step {
+pub struct Step<'a> {
+    title: &'a str,
     bar: ProgressBar,
+    /// What remains of the task that it is a part of.
+    total: Option<Arc<Total>>,
     log: PathBuf,
+    commands: &'a Commands,
+    /// The processor time of its commands.
+    processor_time: Mutex<Duration>,
 }
 
 /// A step that failed: names the step, the log and its last lines, and what to do.
@@ -52,38 +77,43 @@ pub fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Er
 impl Ui {
     /// Logs of steps go below `logs`.
     pub fn new(logs: PathBuf) -> Self {
-        Self { bars: MultiProgress::new(), is_terminal: std::io::stderr().is_terminal(), logs }
+        Self {
+            bars: MultiProgress::new(),
+            is_terminal: std::io::stderr().is_terminal(),
+            logs,
+            commands: Commands::default(),
+            n_entered: AtomicUsize::new(0),
+            total: Mutex::default(),
+            durations: Mutex::default(),
+        }
     }
 
     /// Runs one step. What its commands print goes to `LOGS/<title>.log`.
     pub fn step<T>(&self, title: &str, work: impl FnOnce(&Step) -> Result<T>) -> Result<T> {
+        if self.commands.have_ended() {
+            return Err(Ended.into());
+        }
         let name: String = title
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
             .collect();
         let log = self.logs.join(format!("{name}.log"));
         fs::write(&log, "")?;
-        let bar = self.bars.add(ProgressBar::new_spinner());
-        let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")?;
-        bar.set_style(style);
-        bar.set_prefix(title.to_owned());
-        if self.is_terminal {
-            bar.enable_steady_tick(Duration::from_millis(120));
-        } else {
-            eprintln!("==> {title}");
-        }
-        let start = Instant::now();
-        let step = Step { bar, log };
+        let bar = self.begin(title)?;
+        let (start, own_time) = (Instant::now(), thread_time());
+        let (commands, total) = (&self.commands, self.total());
+        let step = Step { title, bar, total, log, commands, processor_time: Mutex::default() };
         let outcome = work(&step);
         step.bar.finish_and_clear();
-        let seconds = start.elapsed().as_secs_f64();
         match outcome {
             Ok(value) => {
-                self.line(&format!("    {title}: done in {seconds:.1} s"));
+                let time = *step.processor_time.lock().unwrap_or_else(PoisonError::into_inner);
+                self.finish(title, start.elapsed(), time + thread_time().saturating_sub(own_time));
                 Ok(value)
             }
-            // A step inside a step has told its story already.
-            Err(error) if error.is::<StepFailed>() => Err(error),
+            // A step inside a step has told its story already, and one that was ended has none.
+            Err(error) if error.is::<StepFailed>() || error.is::<Ended>() => Err(error),
+            Err(_) if self.commands.have_ended() => Err(Ended.into()),
             Err(error) => {
                 let tail = tail(&step.log);
                 let full = || tail.contains(FULL).then(|| FREE_SOME.to_owned());
@@ -98,6 +128,90 @@ impl Ui {
         }
     }
 
+    /// Shows a step that begins.
+    fn begin(&self, title: &str) -> Result<ProgressBar> {
+        let total = self.total();
+        let bar = ProgressBar::new_spinner();
+        let bar = match total.as_ref().map(|total| &total.bar) {
+            // What remains of all stays the last line.
+            Some(last) if self.is_terminal => self.bars.insert_before(last, bar),
+            _ => self.bars.add(bar),
+        };
+        let style = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")?;
+        bar.set_style(style);
+        bar.set_prefix(title.to_owned());
+        if self.is_terminal {
+            bar.enable_steady_tick(Duration::from_millis(120));
+        } else {
+            eprintln!("==> {title}");
+        }
+        if let Some(total) = total {
+            total.begin(title);
+        }
+        Ok(bar)
+    }
+
+    /// Says what a step took.
+    fn finish(&self, title: &str, elapsed: Duration, processor_time: Duration) {
+        let took = Took {
+            seconds: elapsed.as_secs_f64(),
+            processor_seconds: processor_time.as_secs_f64(),
+        };
+        let Took { seconds, processor_seconds } = took;
+        let left = self.total().map(|total| total.finish(title));
+        let left = left.map(|left| format!("; {left}")).unwrap_or_default();
+        self.line(&format!(
+            "    {title}: done in {seconds:.1} s ({processor_seconds:.1} s of processor time){left}"
+        ));
+        let mut durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        durations.insert(title.to_owned(), took);
+    }
+
+    /// Shows from now on what remains of a task whose steps are known.
+    pub fn plan(&self, lanes: &[Lane]) {
+        let before = remaining::read(&self.durations_file());
+        let bar = self.is_terminal.then(|| self.bars.add(ProgressBar::new(100)));
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Arc::new(Total::new(lanes, &before, bar)));
+    }
+
+    /// A lane of the plan, by its number, has come to its end.
+    pub fn end_lane(&self, lane: usize) {
+        if let Some(total) = self.total() {
+            total.end_lane(lane);
+        }
+    }
+
+    /// Shows no longer what remains, and keeps what each step took for the next run.
+    pub fn end_plan(&self) {
+        if let Some(total) = self.total.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            total.bar.finish_and_clear();
+        }
+        let durations = self.durations.lock().unwrap_or_else(PoisonError::into_inner);
+        // They make an estimate better, and a task is no worse without them.
+        let _ = remaining::write(&self.durations_file(), &durations);
+    }
+
+    fn durations_file(&self) -> PathBuf {
+        self.logs.join("durations.json")
+    }
+
+    fn total(&self) -> Option<Arc<Total>> {
+        self.total.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins parts that run side by side; the guard ends them. What [`Ui::end_others`] ended may
+    /// start again when the outermost of them has come to its end.
+    pub fn enter(&self) -> Entered<'_> {
+        self.n_entered.fetch_add(1, Ordering::SeqCst);
+        Entered(self)
+    }
+
+    /// Ends every command that runs, because a part has failed.
+    pub fn end_others(&self) {
+        self.commands.end();
+    }
+
     /// One line of news, above the bars.
     pub fn line(&self, text: &str) {
         if self.is_terminal {
@@ -108,7 +222,18 @@ impl Ui {
     }
 }
 
-impl Step {
+/// Parts run side by side while it lives.
+pub struct Entered<'a>(&'a Ui);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if self.0.n_entered.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.commands.begin();
+        }
+    }
+}
+
+impl Step<'_> {
     /// Says what is being done now.
     pub fn say(&self, what: impl Into<String>) {
         self.bar.set_message(what.into());
@@ -127,6 +252,9 @@ impl Step {
     /// Moves the bar to `n_done` units.
     pub fn reach(&self, n_done: u64) {
         self.bar.set_position(n_done);
+        if let (Some(total), Some(n_total @ 1..)) = (&self.total, self.bar.length()) {
+            total.reach(self.title, n_done as f64 / n_total as f64);
+        }
     }
 
     /// Where this step's commands log to.
@@ -137,25 +265,29 @@ impl Step {
     /// Runs a command: its output goes to the log and its newest line is shown. ninja's `[n/m]`
     /// moves the bar.
     pub fn run(&self, command: duct::Expression) -> Result<()> {
+        self.run_with(command, Ending::Early)
+    }
+
+    /// The same for a command that changes the host: it comes to its end even when a step beside
+    /// this one fails.
+    pub fn run_to_its_end(&self, command: duct::Expression) -> Result<()> {
+        self.run_with(command, Ending::Never)
+    }
+
+    fn run_with(&self, command: duct::Expression, ending: Ending) -> Result<()> {
         let mut log = fs::OpenOptions::new().append(true).create(true).open(&self.log)?;
         writeln!(log, "$ {}", argv(&command))?;
-        let reader = command.stdin_null().stderr_to_stdout().reader()?;
-        let mut lines = BufReader::new(&reader);
-        let mut line = Vec::new();
-        while lines
-            .read_until(b'\n', &mut line)
-            .context("The command failed; its last lines are above")?
-            > 0
-        {
-            log.write_all(&line)?;
-            let text = String::from_utf8_lossy(&line);
+        let time = self.commands.run(command, ending, |line| {
+            log.write_all(line)?;
+            let text = String::from_utf8_lossy(line);
             if let Some((n_done, n_total)) = ninja_progress(&text) {
                 self.expect(n_total);
                 self.reach(n_done);
             }
             self.say(text.trim_end().to_owned());
-            line.clear();
-        }
+            Ok(())
+        })?;
+        *self.processor_time.lock().unwrap_or_else(PoisonError::into_inner) += time;
         Ok(())
     }
 

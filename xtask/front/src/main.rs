@@ -27,7 +27,8 @@ fn main() -> ExitCode {
 fn run() -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
-    command.args(["run", "--quiet", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
+    // Not quietly: the first time it compiles for minutes, and says how far it is.
+    command.args(["run", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
     #[cfg(unix)]
     let error = std::os::unix::process::CommandExt::exec(&mut command);
     #[cfg(not(unix))]

@@ -3,6 +3,7 @@
 //! Each rule is a pure function from data to findings; this file gathers the data and prints.
 
 mod cross;
+mod features;
 mod layering;
 mod licences;
 mod links;
@@ -35,7 +36,7 @@ pub enum Check {
     Licences,
     /// Rules of the house: module docs, file sizes, the map, names that must not occur, links.
     Tidy,
-    /// Who may depend on whom.
+    /// Who may depend on whom, and that the tasks share what they are compiled from with the rest.
     Layering,
     /// The workflows fit their schema, and the security scanner zizmor finds nothing in them.
     Workflows,
@@ -92,9 +93,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Check::Tidy => {
                 context.ui.step("Check tidiness", |_| conclude(tidy::findings(&context.root)?))?;
             }
-            Check::Layering => context
-                .ui
-                .step("Check layering", |_| conclude(layering::findings(&metadata(context)?)))?,
+            Check::Layering => context.ui.step("Check layering", |_| {
+                let mut findings = layering::findings(&metadata(context)?);
+                findings.extend(features::findings(context)?);
+                conclude(findings)
+            })?,
             Check::Workflows => {
                 let tools = setup::python_tools(context, WORKFLOW_TOOLS)?;
                 context.ui.step("Check the workflows", |step| {

@@ -1,7 +1,14 @@
 //! `cargo xtask release build`: this runner's wheels, or what is in the way of each.
 
 use super::Plan;
-use crate::{bake, build_qemu, context::Context, dist, retag::this_runner, runtime_wheel, ui};
+use crate::{
+    bake, build_qemu,
+    context::Context,
+    dist,
+    retag::this_runner,
+    runtime_wheel::{self, Profile},
+    ui,
+};
 use anyhow::Result;
 use std::path::PathBuf;
 use wheel_retag::Runner;
@@ -36,7 +43,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Err(error) => failed.push((name, error)),
     };
     part("quicksand_qemu".to_owned(), build_qemu::run(context, &build_qemu::Args::default()));
-    part("quicksand_runtime".to_owned(), runtime_wheel::build(context).map(|wheel| vec![wheel]));
+    part(
+        "quicksand_runtime".to_owned(),
+        runtime_wheel::build(context, Profile::Release).map(|wheel| vec![wheel]),
+    );
     if is_image_builder {
         for image in dist::IMAGES {
             let wheel = bake::run(context, &bake::Args::of(image)).map(|wheel| vec![wheel]);
