@@ -22,6 +22,7 @@ __all__ = [
     "Forward",
     "Guest",
     "Host",
+    "Limits",
     "Mount",
     "PortForward",
     "SandboxConfig",
@@ -63,7 +64,8 @@ class Host:
     """An end of a forwarding on the host.
 
     Args:
-        port: 1 to 65535.
+        port: 1 to 65535, or 0 for any free port where the host listens;
+            ``Sandbox.port_forwards()`` names it.
         address: the host's address to listen on; 127.0.0.1 when ``None``.
     """
 
@@ -71,7 +73,7 @@ class Host:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        _check_port("Host.port", self.port)
+        _check_port("Host.port", self.port, least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,11 @@ class Guest:
 class PortForward:
     """Connections to 127.0.0.1:``host`` on the host reach ``guest`` in the guest.
 
+    Args:
+        host: 1 to 65535, or 0 for any free port: ``Sandbox.port_forwards()`` and what
+            ``Sandbox.add_forward()`` returns name it.
+        guest: 1 to 65535.
+
     Example:
         >>> PortForward(host=8080, guest=80)
         PortForward(host=8080, guest=80)
@@ -103,7 +110,7 @@ class PortForward:
     guest: int
 
     def __post_init__(self) -> None:
-        _check_port("PortForward.host", self.host)
+        _check_port("PortForward.host", self.host, least=0)
         _check_port("PortForward.guest", self.guest)
 
 
@@ -125,6 +132,8 @@ class Forward:
                 f"Invalid value for `Forward`: {self.src!r} to {self.dst!r}",
                 "one end is a Host(...), the other a Guest(...)",
             )
+        if isinstance(self.dst, Host):
+            _check_port("Host.port", self.dst.port)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +162,35 @@ class Mount:
             ) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one guest can make its host hold. A guest that is over a limit is refused; the process
+    and its other sandboxes go on.
+
+    Args:
+        descriptors: file descriptors of this process that the guest can occupy: files open on
+            shares, connections, partners of datagrams. 16 to 65535.
+        memory: memory of this process that the guest can occupy: buffers of its connections,
+            listings of shared folders. 8 MiB to 64 GiB, in the forms of ``SandboxConfig.memory``.
+            What is asked for comes beside it: output, files, pictures of the screen.
+        disk: size of the machine's overlay, checkpoints included; the machine stands still when
+            it is reached. ``None``: twice the disk's size and eight times the memory.
+        checkpoints: checkpoints at a time. 0 to 1000.
+        picture: size of a picture of the screen, three bytes for each pixel; a larger screen is
+            an error. 1 MiB to 768 MiB.
+
+    Example:
+        >>> Limits(descriptors=512).memory
+        '64M'
+    """
+
+    descriptors: int = 256
+    memory: str | int = "64M"
+    disk: str | int | None = None
+    checkpoints: int = 16
+    picture: str | int = "64M"
+
+
 class SandboxConfigParams(TypedDict, total=False):
     """The options of ``Sandbox(...)``, for type checkers; see ``SandboxConfig``."""
 
@@ -171,6 +209,7 @@ class SandboxConfigParams(TypedDict, total=False):
     vnc: Literal["auto", "port", "off"]
     transport: Literal["auto", "socket", "tcp"]
     wait_for: Literal["agent", "boot"]
+    limits: Limits | Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +242,7 @@ class SandboxConfig:
             transport and ``"off"`` with the ``socket`` transport.
         transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
+        limits: what the guest can make the host hold, as ``Limits`` or a mapping of its fields.
 
     Raises:
         ConfigError: a value is not allowed (a ``ValueError``).
@@ -232,6 +272,7 @@ class SandboxConfig:
     vnc: str = "auto"
     transport: str = "auto"
     wait_for: str = "agent"
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         # The way around `frozen` that the documentation of dataclasses gives.
@@ -245,9 +286,10 @@ class SandboxConfig:
         if self.allow is not None:
             put("allow", _items("allow", self.allow, (str,)))
         put("extra_qemu_args", _items("extra_qemu_args", self.extra_qemu_args, (str,)))
+        put("limits", _read_limits(self.limits))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, tuple):
+            if not isinstance(value, (tuple, Limits)):
                 _check_scalar(field.name, value)
         checked = json.loads(_native.check_config(self.to_json()))
         put("arch", checked["arch"])
@@ -332,9 +374,9 @@ def _invalid(option: str, value: object, allowed: str) -> ConfigError:
     return ConfigError(f"Invalid value for `{option}`: {value!r}", f"allowed: {allowed}")
 
 
-def _check_port(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
-        raise _invalid(option, value, "a port from 1 to 65535")
+def _check_port(option: str, value: object, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 65535:
+        raise _invalid(option, value, f"a port from {least} to 65535")
 
 
 def _check_scalar(option: str, value: object) -> None:
@@ -362,7 +404,7 @@ def plain(value: object) -> object:
         return [plain(item) for item in value]
     if isinstance(value, Forward):
         return _plain_forward(value)
-    if isinstance(value, (PortForward, Mount)):
+    if isinstance(value, (PortForward, Mount, Limits)):
         return {key: plain(item) for key, item in vars(value).items()}
     return value.value if isinstance(value, Enum) else value
 
@@ -387,6 +429,15 @@ def read_forward(value: Mapping[str, Any]) -> PortForward | Forward:
     if value.get("direction") == "guest_to_host":
         return Forward(inside, outside)
     return Forward(outside, inside)
+
+
+def _read_limits(value: object) -> Limits:
+    if isinstance(value, Limits):
+        return value
+    names = [field.name for field in dataclasses.fields(Limits)]
+    if not isinstance(value, Mapping) or not set(value) <= set(names):
+        raise _invalid("limits", value, f"Limits(...), or a mapping of {', '.join(names)}")
+    return Limits(**value)
 
 
 def _read_mount(value: Mapping[str, Any]) -> Mount:

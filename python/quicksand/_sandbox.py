@@ -405,12 +405,17 @@ class Sandbox(Desktop, BaseSandbox):
     async def unmount(self, handle: MountHandle, *, force: bool = False) -> None:
         """Takes a share away from the guest.
 
+        The host's side comes first and asks nobody: what uses the share in the guest sees errors
+        from then on. The guest is told afterwards and has ten seconds to unmount; its answer
+        changes nothing.
+
         Args:
             handle: what ``mount`` gave, or one of ``active_mounts``.
-            force: also when it is in use; whoever uses it sees errors then.
+            force: for 9p alone, which QEMU serves until the machine ends: the guest is asked to
+                unmount, and refuses while the share is in use unless this is set.
 
         Raises:
-            MountError: it is not mounted, or in use.
+            MountError: it is not mounted, or it is 9p and the guest refuses.
         """
         await run(self._begin_unmount(handle, force))
 
@@ -418,8 +423,11 @@ class Sandbox(Desktop, BaseSandbox):
         """The ports that are forwarded now."""
         return [read_forward(item) for item in json.loads(await run(self._begin_forwards()))]
 
-    async def add_forward(self, forward: PortForward | Forward) -> None:
+    async def add_forward(self, forward: PortForward | Forward) -> PortForward | Forward:
         """Forwards a port from now on.
+
+        Returns:
+            The forward as it is: with the host's port when 0, any free one, was asked for.
 
         Raises:
             ConfigError: it is forwarded already, or this network cannot have it.
@@ -428,9 +436,10 @@ class Sandbox(Desktop, BaseSandbox):
         Example:
             >>> from quicksand import PortForward
             >>> async def publish(sb):
-            ...     await sb.add_forward(PortForward(host=8080, guest=80))
+            ...     forward = await sb.add_forward(PortForward(host=0, guest=80))
+            ...     print(f"http://127.0.0.1:{forward.host}")
         """
-        await run(self._begin_add_forward(forward))
+        return read_forward(json.loads(await run(self._begin_add_forward(forward))))
 
     async def remove_forward(self, forward: PortForward | Forward) -> None:
         """Forwards a port no more; connections that exist go on.

@@ -198,9 +198,9 @@ class Sandbox(BaseDesktop, BaseSandbox):
         """See ``quicksand.Sandbox.port_forwards``."""
         return [read_forward(item) for item in json.loads(run_sync(self._begin_forwards()))]
 
-    def add_forward(self, forward: PortForward | Forward) -> None:
+    def add_forward(self, forward: PortForward | Forward) -> PortForward | Forward:
         """See ``quicksand.Sandbox.add_forward``."""
-        run_sync(self._begin_add_forward(forward))
+        return read_forward(json.loads(run_sync(self._begin_add_forward(forward))))
 
     def remove_forward(self, forward: PortForward | Forward) -> None:
         """See ``quicksand.Sandbox.remove_forward``."""

@@ -15,6 +15,7 @@ from quicksand import (
     Forward,
     Guest,
     Host,
+    Limits,
     Mount,
     NetworkMode,
     NotAvailableError,
@@ -36,6 +37,7 @@ FULL = {
     "accel": Accelerator.TCG,
     "transport": "tcp",
     "wait_for": "boot",
+    "limits": Limits(descriptors=512, memory="128M", disk="5G"),
 }
 
 
@@ -103,6 +105,13 @@ def test_memory_in_all_usual_forms(memory: str | int) -> None:
         ("allow", ["http://example.com"]),
         ("allow", [1]),
         ("port_forwards", [Forward(Guest(80, "10.0.2.2"), Host(8080))]),
+        ("limits", 256),
+        ("limits", {"files": 1}),
+        ("limits", {"descriptors": 1}),
+        ("limits", Limits(descriptors="many")),
+        ("limits", Limits(memory="1M")),
+        ("limits", Limits(disk=object())),
+        ("limits", Limits(checkpoints=-1)),
     ],
 )
 def test_bad_values_are_refused_at_construction(option: str, value: object) -> None:
@@ -145,7 +154,9 @@ def test_an_image_is_needed() -> None:
 @pytest.mark.parametrize(
     ("build", "names"),
     [
-        (lambda: PortForward(0, 80), "PortForward.host"),
+        (lambda: PortForward(80, 0), "PortForward.guest"),
+        (lambda: PortForward(-1, 80), "PortForward.host"),
+        (lambda: Forward(Guest(80), Host(0)), "Host.port"),
         (lambda: PortForward(80, 65536), "PortForward.guest"),
         (lambda: PortForward("80", 80), "PortForward.host"),
         (lambda: Host(-1), "Host.port"),
@@ -157,6 +168,19 @@ def test_an_image_is_needed() -> None:
 def test_bad_forwards(build, names: str) -> None:
     with pytest.raises(ConfigError, match=names):
         build()
+
+
+def test_limits_are_an_object_or_a_mapping() -> None:
+    config = SandboxConfig(image="minimal", limits={"descriptors": 300})
+    assert config.limits == Limits(descriptors=300)
+    assert config == SandboxConfig(image="minimal", limits=Limits(descriptors=300))
+    assert SandboxConfig(image="minimal").limits == Limits()
+
+
+def test_any_free_port_can_be_asked_for_twice() -> None:
+    forwards = [PortForward(0, 80), PortForward(0, 81), Forward(Host(0, "127.0.0.2"), Guest(82))]
+    config = SandboxConfig(image="minimal", port_forwards=forwards)
+    assert SandboxConfig.from_json(config.to_json()) == config
 
 
 def test_forwards_that_collide_or_lead_nowhere() -> None:

@@ -166,6 +166,14 @@ async fn drive(
         }
         eprintln!("quicksand: to see it in a browser: quicksand view {port}");
     }
+    for forward in sandbox.forwards().await {
+        // Whoever asked for any free port does not know it yet.
+        if sandbox.config().port_forwards().contains(&forward) {
+            continue;
+        }
+        let (host, port) = (forward.host_address, forward.host_port);
+        eprintln!("quicksand: {host}:{port} leads to port {} of the guest", forward.guest_port);
+    }
     let (rows, cols) = terminal::size();
     let pty = job.has_pty.then(|| Pty { rows, cols, term: terminal::kind() });
     let (input, output) =

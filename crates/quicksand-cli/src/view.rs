@@ -54,7 +54,7 @@ pub fn run(args: &ViewArgs) -> Result<i32, Failure> {
         eprintln!("quicksand: open this address in a browser; Ctrl-C ends the view");
         let page = server::Page { secret, port, vnc, password, files };
         tokio::select! {
-            error = server::serve(listener, page) => Err(failed("serve the page", &error)),
+            never = server::serve(listener, page) => match never {},
             code = end(&mut signals) => Ok(code),
         }
     })

@@ -408,7 +408,8 @@ impl Machine {
     fn add_forward(&self, wake: Py<PyAny>, forward: &str) -> PyResult<Operation> {
         let forward = files::forward_of(forward)?;
         self.operate(wake, "forward a port", move |sandbox| async move {
-            sandbox.add_forward(forward).await.map(|()| Value::Nothing)
+            let added = sandbox.add_forward(forward).await?;
+            Ok(Value::Json(added.to_value()))
         })
     }
 

@@ -8,6 +8,7 @@ mod assembly;
 pub(crate) use assembly::preview;
 
 use crate::agent_client::{AgentClient, wait_on_port};
+use crate::budget::raise_descriptors;
 use crate::config::{AccelChoice, SandboxConfig, WaitFor};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
@@ -44,6 +45,7 @@ pub(crate) fn boot_timeout(config: &SandboxConfig, accelerator: Option<Accelerat
 
 /// Starts a machine and waits for its first answer.
 pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
+    raise_descriptors();
     let mut watch = Stopwatch::start();
     let mut timing = BootTiming::default();
     start.stage(0);
@@ -137,9 +139,7 @@ async fn attempt(
             timing.boot = watch.lap();
             timing.guest_marks = hull.console.told().marks;
             let accelerator = (located.accelerator, located.reason.clone());
-            let forwards = start.config.port_forwards().to_vec();
-            let mut machine =
-                Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin, forwards);
+            let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin);
             let mounts = start.config.mounts();
             let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
             if let Err(error) = mounting.await {

@@ -7,6 +7,7 @@
 mod options;
 
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::mount::Mount;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;
@@ -121,6 +122,7 @@ pub struct SandboxConfig {
     wait_for: WaitFor,
     enable_display: bool,
     vnc: VncAccess,
+    limits: Limits,
 }
 
 impl SandboxConfig {
@@ -246,6 +248,11 @@ impl SandboxConfig {
     /// Whether the machine has a screen, a keyboard and a pointer.
     pub fn enable_display(&self) -> bool {
         self.enable_display
+    }
+
+    /// What the guest can make the host hold.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Who may watch the display through VNC.
@@ -380,6 +387,11 @@ impl SandboxConfigBuilder {
     /// Gives the machine a screen, a keyboard and a pointer.
     pub fn enable_display(self, enable: bool) -> Self {
         self.option("enable_display", enable)
+    }
+
+    /// Sets what the guest can make the host hold.
+    pub fn limits(self, limits: &Limits) -> Self {
+        self.option("limits", limits.to_value())
     }
 
     /// Sets who may watch the display through VNC.

@@ -279,6 +279,14 @@ pub enum Error {
     /// The host's disk is full: the machine stands still at a write that cannot be done.
     #[error("The machine is paused: no space left on the host's disk for its overlay")]
     HostDiskFull,
+    /// The machine's overlay is larger than its limit: the machine stands still.
+    #[error(
+        "The machine is paused: its disk and checkpoints take more than {limit} bytes on the host"
+    )]
+    DiskLimit {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The receiver of output asked to end.
     #[error("The receiver of the command's output ended the command")]
     OutputRefused,
@@ -481,6 +489,9 @@ impl Error {
             Self::UnknownCheckpoint { known, .. } => {
                 Some(format!("There are: {}", known.join(", ")))
             }
+            Self::DiskLimit { .. } => Some(
+                "Delete checkpoints, or start a new sandbox with limits=Limits(disk=\"...\")".into(),
+            ),
             Self::HostDiskFull => Some(
                 "Free space in the folder for temporary files, then start a new sandbox".into(),
             ),

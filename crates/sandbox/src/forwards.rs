@@ -12,7 +12,8 @@ use serde_json::json;
 
 /// The network of a running machine.
 impl Sandbox {
-    /// Forwards a port from now on.
+    /// Forwards a port from now on, and gives the forward as it is: with the port that was free when
+    /// any was asked for.
     ///
     /// # Errors
     /// [`Error::PortInUse`]; [`Error::InvalidValue`] for a forward that is there already or that this
@@ -20,22 +21,21 @@ impl Sandbox {
     ///
     /// ```no_run
     /// # async fn example(sandbox: &sandbox::Sandbox) -> Result<(), sandbox::Error> {
-    /// let forward = sandbox::Forward::new(8080, 80);
-    /// sandbox.add_forward(forward.clone()).await?;
+    /// let forward = sandbox.add_forward(sandbox::Forward::new(0, 80)).await?;
+    /// println!("http://127.0.0.1:{}", forward.host_port);
     /// sandbox.remove_forward(&forward).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn add_forward(&self, forward: Forward) -> Result<()> {
+    pub async fn add_forward(&self, mut forward: Forward) -> Result<Forward> {
         let machine = self.machine("forward a port")?;
         let mut forwards = machine.forwards.lock().await;
-        let mut all = forwards.clone();
-        all.push(forward.clone());
+        let all: Vec<Forward> = forwards.iter().chain([&forward]).cloned().collect();
         check_forwards(self.config().network_mode(), &all)?;
         let host_to_guest = forward.direction == Direction::HostToGuest;
         match machine.hull.net() {
             Some(net) if host_to_guest => {
-                let listener = usernet::bind(&forward)?;
+                let listener = usernet::bind(&mut forward)?;
                 let listener = tokio::net::TcpListener::from_std(listener)
                     .map_err(|source| Error::System { action: "use a forwarded port", source })?;
                 net.listen(listener, &forward);
@@ -44,11 +44,15 @@ impl Sandbox {
                 check_guest_end(&forward)?;
                 net.change(|policy| policy.serve(forward.guest_end(), forward.host_end()));
             }
-            None if host_to_guest => tell_qemu(&machine, "hostfwd_add", &forward).await?,
+            None if host_to_guest => {
+                // The port is free a moment before QEMU takes it.
+                drop(usernet::bind(&mut forward)?);
+                tell_qemu(&machine, "hostfwd_add", &forward).await?;
+            }
             None => return Err(fixed("port_forwards", "ports that lead into the guest")),
         }
-        *forwards = all;
-        Ok(())
+        forwards.push(forward.clone());
+        Ok(forward)
     }
 
     /// Forwards a port no more. Connections that exist go on.

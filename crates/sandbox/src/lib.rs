@@ -13,6 +13,7 @@
 
 mod agent_client;
 mod boot;
+mod budget;
 mod checkpoint;
 mod config;
 mod console;
@@ -24,6 +25,7 @@ mod forwards;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;
+mod limits;
 mod located;
 mod machine;
 mod metrics;
@@ -35,6 +37,7 @@ mod printable;
 mod qcow2;
 mod qemu_args;
 mod qmp;
+mod quota;
 mod running;
 mod sandbox;
 pub mod save;
@@ -62,6 +65,7 @@ pub use files::{
     DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, DEFAULT_MAX_FILE, DownloadOptions, Transfer,
 };
 pub use host_platform::Arch;
+pub use limits::Limits;
 pub use machine::{
     MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,
 };

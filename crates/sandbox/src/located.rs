@@ -96,6 +96,10 @@ fn check_host(config: &SandboxConfig, os: Os) -> Result<()> {
         let value = forward.to_value().to_string();
         return refused("port_forwards", value, "a port that leads into the guest", hint);
     }
+    if let Some(forward) = config.port_forwards().iter().find(|forward| forward.host_port == 0) {
+        let (value, hint) = (forward.to_value().to_string(), "Choose a port of the host");
+        return refused("port_forwards", value, "a port of the host from 1 to 65535", hint);
+    }
     if let Some(allow) = config.allow() {
         let hint = "Leave it out, or use network_mode=\"mounts_only\"";
         return refused("allow", format!("{allow:?}"), "no list", hint);
@@ -156,14 +160,17 @@ impl Located {
     /// Whether this process is the guest's network. QEMU's own is the documents', and enough for
     /// the `tcp` transport as long as the guest reaches nothing but the agent's port.
     pub(crate) fn has_cable(&self, config: &SandboxConfig, is_socket: bool) -> bool {
-        let leads_out = |forward: &Forward| forward.direction == Direction::GuestToHost;
+        // A forward of any free port is ours to open, as the one that leads out is.
+        let is_ours = |forward: &Forward| {
+            forward.direction == Direction::GuestToHost || forward.host_port == 0
+        };
         let is_asked = match config.network_mode() {
             NetworkMode::None => false,
             NetworkMode::Full => true,
             NetworkMode::MountsOnly => {
                 is_socket
                     || config.mounts().iter().any(|mount| mount.kind == MountType::Cifs)
-                    || config.port_forwards().iter().any(leads_out)
+                    || config.port_forwards().iter().any(is_ours)
             }
         };
         cfg!(unix) && is_asked
@@ -281,9 +288,11 @@ mod tests {
             check_host(&SandboxConfig::from_value(all).unwrap(), os)
         };
         let out = json!({"host": 1, "guest": 2, "direction": "guest_to_host"});
+        let free = json!({"host": 0, "guest": 2});
         for (options, option) in [
             (json!({"allow": ["example.com"]}), "`allow`"),
             (json!({"port_forwards": [out]}), "`port_forwards`"),
+            (json!({"port_forwards": [free]}), "`port_forwards`"),
             (json!({"mounts": [{"host": "/a", "guest": "/b"}]}), "`mounts`"),
         ] {
             check(options.clone(), Os::Linux).unwrap();

@@ -51,7 +51,8 @@ pub struct Forward {
     pub direction: Direction,
     /// The host's address to listen on, or to lead to (loopback).
     pub host_address: Ipv4Addr,
-    /// The host's port.
+    /// The host's port. Where the host listens, 0 is any that is free: the running sandbox's
+    /// forwards name it.
     pub host_port: u16,
     /// The guest's address, its only one when it is `None`; from the guest to the host the address at
     /// which it finds the port, 10.0.2.101 when it is `None`.
@@ -129,15 +130,17 @@ impl Forward {
         };
         let (host_address, host_port) = raw.host.parts();
         let (guest_address, guest_port) = raw.guest.parts();
-        let port = |port: u64| {
-            u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(|| refuse(&given))
+        // Any free port is something that only the side can choose that listens.
+        let least = u16::from(direction == Direction::GuestToHost);
+        let port = |port: u64, least: u16| {
+            u16::try_from(port).ok().filter(|port| *port >= least).ok_or_else(|| refuse(&given))
         };
         Ok(Self {
             direction,
             host_address: host_address.unwrap_or(Ipv4Addr::LOCALHOST),
-            host_port: port(host_port)?,
+            host_port: port(host_port, least)?,
             guest_address,
-            guest_port: port(guest_port)?,
+            guest_port: port(guest_port, 1)?,
         })
     }
 }
@@ -177,7 +180,9 @@ fn refuse(given: &str) -> Error {
     Error::InvalidValue {
         option: "port_forwards",
         value: given.to_owned(),
-        allowed: "a list of forwards with a host and a guest port from 1 to 65535".into(),
+        allowed: "a list of forwards with a host and a guest port from 1 to 65535, or 0 for any free port \
+                  that the host listens on"
+            .into(),
         hint: Some("Write for example PortForward(host=8080, guest=80)".into()),
     }
 }
@@ -207,6 +212,9 @@ pub(crate) fn check_forwards(mode: NetworkMode, forwards: &[Forward]) -> Result<
                     hint: Some("Give each forward a port of its own".into()),
                 });
             }
+            continue;
+        }
+        if forward.host_port == 0 {
             continue;
         }
         // A listener on all addresses collides with one on any single address.

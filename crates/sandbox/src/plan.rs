@@ -69,8 +69,9 @@ pub struct Plan9Share {
     pub tag: String,
     /// Whether QEMU refuses writes.
     pub readonly: bool,
-    /// Whether modes, owners, links and devices of the guest are kept in extended attributes, so
-    /// that they mean nothing to the host. Not every file system of a host has them.
+    /// Whether modes, owners, links and devices of the guest are kept in extended attributes. Not
+    /// every file system of a host has them: they are kept in hidden files there. To the host they
+    /// mean nothing either way.
     pub mapped: bool,
 }
 

@@ -244,7 +244,9 @@ fn network(plan: &MachinePlan, args: &mut Args) {
 
 fn plan9(plan: &MachinePlan, args: &mut Args) {
     for (index, share) in plan.plan9.iter().enumerate() {
-        let model = if share.mapped { "mapped-xattr" } else { "none" };
+        // Never the guest's own modes and kinds: its set-user-ID programs and devices would be the
+        // host's.
+        let model = if share.mapped { "mapped-xattr" } else { "mapped-file" };
         let readonly = if share.readonly { ",readonly=on" } else { "" };
         // Files of two file systems below one share would otherwise look like the same file.
         args.pair(

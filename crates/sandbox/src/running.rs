@@ -8,16 +8,17 @@ use crate::checkpoint::Checkpoints;
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::Process;
-use crate::mount::MountHandle;
+use crate::limits::Limits;
 use crate::network::Forward;
 use crate::overlay::Origin;
 use crate::qmp::Qmp;
+use crate::quota::{Quota, default_limit};
 use crate::shares::Shares;
 use crate::timing::BootTiming;
 use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -33,6 +34,10 @@ pub(crate) struct Hull {
     pub screen: Option<crate::desktop::Screen>,
     /// The command line that may be shown, program first.
     pub command: Vec<String>,
+    /// The forwards that it was started with.
+    pub forwards: Vec<Forward>,
+    /// What the guest can make the host hold.
+    pub limits: Limits,
     /// The guest's network, when this process is the other end of its cable.
     pub net: Option<UserNet>,
     /// What must be removed with the machine where files have names.
@@ -74,20 +79,20 @@ impl Hull {
 /// A running machine.
 pub(crate) struct Machine {
     pub hull: Hull,
-    pub qmp: Qmp,
+    pub qmp: Arc<Qmp>,
     pub agent: AgentClient,
     pub accelerator: Accelerator,
     pub reason: String,
     pub timing: BootTiming,
-    pub shares: tokio::sync::Mutex<Shares>,
+    pub shares: Shares,
     /// Ports that are forwarded now.
     pub forwards: tokio::sync::Mutex<Vec<Forward>>,
-    /// What `shares` held when it was last looked at.
-    mounted: std::sync::Mutex<Vec<MountHandle>>,
     /// When it answered for the first time.
     pub since: Instant,
     /// Where its disk came from.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
+    /// Keeps the overlay within its limit.
+    pub quota: Quota,
     /// Held by whoever copies or replaces the machine's state.
     pub state: tokio::sync::Mutex<Checkpoints>,
     stopping: watch::Sender<bool>,
@@ -109,8 +114,12 @@ impl Machine {
         (accelerator, reason): (Accelerator, String),
         timing: BootTiming,
         origin: Origin,
-        forwards: Vec<Forward>,
     ) -> Self {
+        let forwards = hull.forwards.clone();
+        let (qmp, origin) = (Arc::new(qmp), Arc::new(origin));
+        let default = || default_limit(origin.size, origin.memory.bytes());
+        let limit = hull.limits.disk().unwrap_or_else(default);
+        let quota = Quota::watch(Arc::clone(&qmp), Arc::clone(&origin), limit);
         let stopping = watch::Sender::new(false);
         let past = watch::Sender::new(Past::default());
         Self {
@@ -122,22 +131,13 @@ impl Machine {
             timing,
             shares: Default::default(),
             forwards: tokio::sync::Mutex::new(forwards),
-            mounted: Default::default(),
             since: Instant::now(),
             origin,
+            quota,
             state: Default::default(),
             stopping,
             past,
         }
-    }
-
-    /// What is shared with the guest.
-    pub(crate) fn active_mounts(&self) -> Vec<MountHandle> {
-        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(shares) = self.shares.try_lock() {
-            *mounted = shares.active();
-        }
-        mounted.clone()
     }
 
     /// Runs what takes the machine back in time: calls that are under way fail, new ones wait.
@@ -184,7 +184,7 @@ impl Machine {
             present = self.present() => present,
             () = self.stopped() => return Err(Error::Stopped { action }),
         };
-        self.resume_if_space().await;
+        self.resume_if_space().await?;
         let result = tokio::select! {
             biased;
             () = self.reverted(present) => return Err(Error::Reverted { action }),
@@ -192,6 +192,7 @@ impl Machine {
             () = self.stopped() => return Err(Error::Stopped { action }),
             _ = self.hull.process.exited() => return Err(self.end(action).await),
             () = self.qmp.no_space() => return Err(Error::HostDiskFull),
+            () = self.quota.exceeded() => return Err(self.over_quota()),
         };
         match result {
             // The connection breaks a moment before the process is reaped: tell the cause.
@@ -236,11 +237,23 @@ impl Machine {
 
     /// Lets a machine go on that stands still for want of space: the user may have made some. It
     /// stops again at once when not.
-    async fn resume_if_space(&self) {
-        if self.qmp.events().no_space
+    async fn resume_if_space(&self) -> Result<()> {
+        let (was_over, is_over) = self.quota.state();
+        if is_over {
+            return Err(self.over_quota());
+        }
+        if (self.qmp.events().no_space || was_over)
             && let Err(error) = self.qmp.execute("cont", serde_json::json!({})).await
         {
             tracing::debug!(%error, "the machine could not go on");
         }
+        if was_over {
+            self.quota.look().await;
+        }
+        Ok(())
+    }
+
+    fn over_quota(&self) -> Error {
+        Error::DiskLimit { limit: self.quota.limit() }
     }
 }

@@ -1,113 +1,87 @@
-//! The host's shares while a machine runs: the SMB server in this process, and what is mounted.
+//! The host's shares while a machine runs: what is mounted, and in which order host and guest act.
 //!
-//! The server (`smb-server`) listens on a loopback port for as long as the machine has a share, asks
-//! for credentials that exist for this machine alone, and takes nothing that is not signed. The guest
-//! reaches it at 10.0.2.100:445 through `usernet`. Each share is confined to its folder by the
-//! server's backend (`cap-std`); read-only is enforced twice, by the backend and by the user's
-//! right. Leases are off: the host's own programs change files too, and the guest must see it.
+//! The guest reaches the SMB server in this process (`server`) at 10.0.2.100:445 through `usernet`,
+//! with credentials that exist for this machine alone. Each share is confined to its folder
+//! (`folder`, by `cap-std`); read-only is enforced twice, by the folder and by the user's right.
+//! Mounting asks the guest; taking a share back does not: it is withdrawn here first.
+
+mod folder;
+mod link;
+mod node;
+mod open;
+mod server;
 
 use crate::agent_client::AgentClient;
 use crate::error::{Error, Result};
 use crate::mount::{Mount, MountHandle, MountType};
 use crate::running::Machine;
 use crate::sandbox::Sandbox;
-use crate::usernet::{self, UserNet};
+use crate::usernet;
 use agent_protocol::{MountRequest, UnmountRequest};
-use smb_server::{Access, ConfigHandle, LocalFsBackend, Share, ShutdownHandle, SmbServer};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use folder::Revocation;
+use server::{Served, Server};
+use std::net::SocketAddrV4;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 /// Where the guest finds the server.
 const ADDRESS: SocketAddrV4 = SocketAddrV4::new(usernet::SHARES, 445);
-/// The most files that a guest may hold open.
-const MAX_OPEN: usize = 16_384;
-/// One TCP connection carries all of a guest's shares; a second comes with a reconnection.
-const MAX_CONNECTIONS: usize = 32;
+/// How long the guest may take to forget a share that the host has withdrawn already.
+const FAREWELL: Duration = Duration::from_secs(10);
 
-/// What is mounted, and the server while there is a need for it.
+/// What is mounted.
 #[derive(Default)]
 pub(crate) struct Shares {
-    server: Option<Server>,
-    active: Vec<MountHandle>,
+    active: Mutex<Vec<Active>>,
+    /// One mount or unmount talks to the guest at a time; the rest wait for their turn.
+    turn: Arc<Turn<Serving>>,
+}
+
+struct Active {
+    handle: MountHandle,
+    revocation: Revocation,
+}
+
+/// The server while there is a need for it.
+#[derive(Default)]
+struct Serving {
+    server: Option<Arc<Server>>,
     last_id: u64,
 }
 
-struct Server {
-    config: ConfigHandle,
-    shutdown: ShutdownHandle,
-    address: SocketAddrV4,
-    user: String,
-    password: String,
+/// A share that is being mounted. Dropping it withdraws the share at once, and then tells the guest,
+/// which may have mounted it; nobody mounts or unmounts anything until it was told.
+struct Attempt {
+    turn: Option<OwnedMutexGuard<Serving>>,
+    revocation: Revocation,
+    agent: AgentClient,
+    target: String,
 }
 
-impl Drop for Server {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        self.shutdown.shutdown();
-    }
-}
-
-impl Server {
-    async fn start() -> Result<Self> {
-        let (user, password) = (random_text()?, random_text()?);
-        let server = SmbServer::builder()
-            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
-            .user(&user, &password)
-            .require_signing(false)
-            .share_listing(false)
-            // The password cannot be guessed, and a guest's user must not lock its root out.
-            .logon_throttle(0, Duration::from_secs(1))
-            .max_connections(MAX_CONNECTIONS)
-            .max_opens_per_connection(MAX_OPEN)
-            .netbios_name("QUICKSAND")
-            .build()
-            .map_err(|error| failed("the server", error))?;
-        let address = match server.bind().await.map_err(|error| failed("the server", error))? {
-            SocketAddr::V4(address) => address,
-            SocketAddr::V6(address) => {
-                return Err(failed("the server", format!("it listens on {address}")));
-            }
-        };
-        let (config, shutdown) = (server.config_handle(), server.shutdown_handle());
-        tokio::spawn(async move {
-            if let Err(error) = server.serve().await {
-                tracing::warn!(%error, "the server of shares ended");
-            }
+        let Some(mut turn) = self.turn.take() else { return };
+        self.revocation.revoke();
+        // Without a runtime the whole process is about to end.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (agent, target) = (self.agent.clone(), std::mem::take(&mut self.target));
+        runtime.spawn(async move {
+            turn.sweep().await;
+            farewell(&agent, target).await;
         });
-        Ok(Self { config, shutdown, address, user, password })
-    }
-
-    async fn share(&self, name: &str, mount: &Mount) -> Result<()> {
-        let host = &mount.host;
-        let backend = LocalFsBackend::new(host).map_err(|error| failed(host.display(), error))?;
-        let (backend, access) = match mount.readonly {
-            true => (backend.read_only(), Access::Read),
-            false => (backend, Access::ReadWrite),
-        };
-        let share = Share::new(name, backend)
-            .user(&self.user, access)
-            .leases(false)
-            .durable_handles(false)
-            .listed(false);
-        self.config.add_share(share).await.map_err(|error| failed(host.display(), error))
-    }
-
-    fn options(&self) -> String {
-        format!(
-            "ip={},username={},password={},vers=3.1.1,sec=ntlmssp,uid=0,gid=0,file_mode=0777,\
-             dir_mode=0777,mfsymlinks,cache=strict,actimeo=1,rsize=1048576,wsize=1048576",
-            ADDRESS.ip(),
-            self.user,
-            self.password
-        )
     }
 }
 
-/// Random text that fits any option.
-fn random_text() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| failed("the server", error))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Tells the guest that a share is gone. It keeps a dead mount point when it does not listen.
+async fn farewell(agent: &AgentClient, target: String) {
+    let request = UnmountRequest { target, force: true };
+    match tokio::time::timeout(FAREWELL, agent.unmount(&request)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the guest keeps a mount point without a share"),
+        Err(_) => tracing::debug!("the guest did not answer an unmount"),
+    }
 }
 
 fn failed(share: impl std::fmt::Display, reason: impl std::fmt::Display) -> Error {
@@ -129,48 +103,10 @@ fn of_guest(action: &'static str, guest: &str, error: Error) -> Error {
     }
 }
 
-impl Shares {
-    /// What is mounted.
-    pub(crate) fn active(&self) -> Vec<MountHandle> {
-        self.active.clone()
-    }
-
-    /// Mounts one; 9p's device with the tag of this index is there already.
-    async fn mount(
-        &mut self,
-        agent: &AgentClient,
-        net: Option<&UserNet>,
-        mount: &Mount,
-        index: usize,
-    ) -> Result<MountHandle> {
-        check_host(&mount.host)?;
-        let id = self.last_id + 1;
-        let mut request = MountRequest {
-            source: plan9_tag(index),
-            target: mount.guest.clone(),
-            kind: mount.kind.name().to_owned(),
-            options: "trans=virtio,version=9p2000.L,msize=262144,cache=mmap".to_owned(),
-            readonly: mount.readonly,
-        };
-        let share = format!("share{id}");
-        if mount.kind == MountType::Cifs {
-            let server = self.server(net).await?;
-            server.share(&share, mount).await?;
-            request.source = format!("//{}/{share}", ADDRESS.ip());
-            request.options = server.options();
-        }
-        if let Err(error) = agent.mount(&request).await {
-            self.withdraw(&share, mount.kind).await;
-            return Err(of_guest("mount", &mount.guest, error));
-        }
-        self.last_id = id;
-        let handle = MountHandle { id, mount: mount.clone() };
-        self.active.push(handle.clone());
-        Ok(handle)
-    }
-
-    async fn server(&mut self, net: Option<&UserNet>) -> Result<&Server> {
-        let Some(net) = net else {
+impl Serving {
+    /// The server, made when it is not there yet.
+    fn server(&mut self, machine: &Machine) -> Result<Arc<Server>> {
+        let Some(net) = machine.hull.net() else {
             return Err(Error::Mount {
                 action: "mount",
                 share: "cifs".into(),
@@ -182,49 +118,108 @@ impl Shares {
                 ),
             });
         };
-        if self.server.is_none() {
-            let server = Server::start().await?;
-            net.change(|policy| policy.serve(ADDRESS, server.address));
-            self.server = Some(server);
+        if let Some(server) = &self.server {
+            return Ok(Arc::clone(server));
         }
-        // It has just been made when it was not there.
-        self.server.as_ref().ok_or_else(|| failed("the server", "it is gone"))
+        let server = Arc::new(Server::new(net.budget())?);
+        let dial = Arc::downgrade(&server);
+        net.offer(ADDRESS, move || {
+            let server = dial.upgrade();
+            async move { server.ok_or(std::io::ErrorKind::ConnectionRefused)?.connect().await }
+        });
+        self.server = Some(Arc::clone(&server));
+        Ok(server)
     }
 
-    async fn withdraw(&self, share: &str, kind: MountType) {
-        if kind == MountType::Cifs
-            && let Some(server) = &self.server
-            && let Err(error) = server.config.remove_share(share).await
-        {
-            tracing::warn!(%error, share, "a share could not be withdrawn");
+    /// Serves no more what was revoked.
+    async fn sweep(&mut self) -> bool {
+        match &self.server {
+            Some(server) => server.sweep().await,
+            None => false,
         }
     }
+}
 
-    async fn unmount(
-        &mut self,
-        agent: &AgentClient,
-        net: Option<&UserNet>,
-        handle: &MountHandle,
-        force: bool,
-    ) -> Result<()> {
-        let Some(index) = self.active.iter().position(|active| active == handle) else {
-            return Err(Error::Mount {
-                action: "unmount",
-                share: handle.mount.guest.clone(),
-                reason: "it is not mounted".into(),
-                hint: None,
-            });
+impl Shares {
+    /// What is mounted.
+    pub(crate) fn active(&self) -> Vec<MountHandle> {
+        self.list().iter().map(|active| active.handle.clone()).collect()
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Mounts one; 9p's device with the tag of this index is there already.
+    async fn mount(&self, machine: &Machine, mount: &Mount, index: usize) -> Result<MountHandle> {
+        check_host(&mount.host)?;
+        let mut turn = Arc::clone(&self.turn).lock_owned().await;
+        if self.list().iter().any(|active| active.handle.mount.guest == mount.guest) {
+            return Err(failed(&mount.guest, "something is shared there already"));
+        }
+        turn.last_id += 1;
+        let handle = MountHandle { id: turn.last_id, mount: mount.clone() };
+        let mut request = MountRequest {
+            source: plan9_tag(index),
+            target: mount.guest.clone(),
+            kind: mount.kind.name().to_owned(),
+            options: "trans=virtio,version=9p2000.L,msize=262144,cache=mmap".to_owned(),
+            readonly: mount.readonly,
         };
-        let request = UnmountRequest { target: handle.mount.guest.clone(), force };
-        agent
-            .unmount(&request)
-            .await
-            .map_err(|error| of_guest("unmount", &handle.mount.guest, error))?;
-        self.active.remove(index);
-        self.withdraw(&format!("share{}", handle.id), handle.mount.kind).await;
-        if !self.active.iter().any(|active| active.mount.kind == MountType::Cifs) {
-            self.server = None;
-            if let Some(net) = net {
+        let revocation = Revocation::default();
+        if mount.kind == MountType::Cifs {
+            let server = turn.server(machine)?;
+            let name = format!("share{}", handle.id);
+            request.source = format!("//{}/{name}", ADDRESS.ip());
+            request.options = server.options(*ADDRESS.ip());
+            let (mount, revocation) = (mount.clone(), revocation.clone());
+            let served = server.add(Served { name, mount, revocation }).await;
+            served.map_err(|error| failed(handle.mount.host.display(), error))?;
+        }
+        let agent = machine.agent.clone();
+        let target = mount.guest.clone();
+        let mut attempt = Attempt { turn: Some(turn), revocation, agent, target };
+        let mounted = attempt.agent.mount(&request).await;
+        mounted.map_err(|error| of_guest("mount", &mount.guest, error))?;
+        let revocation = attempt.revocation.clone();
+        self.list().push(Active { handle: handle.clone(), revocation });
+        attempt.turn = None;
+        Ok(handle)
+    }
+
+    /// Takes a share back. The host does not ask the guest: what is told afterwards is for the
+    /// guest's good. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
+    async fn unmount(&self, machine: &Machine, handle: &MountHandle, force: bool) -> Result<()> {
+        let target = handle.mount.guest.clone();
+        let not_mounted = || Error::Mount {
+            action: "unmount",
+            share: target.clone(),
+            reason: "it is not mounted".into(),
+            hint: None,
+        };
+        if handle.mount.kind == MountType::Plan9 {
+            let _turn = self.turn.lock().await;
+            if !self.list().iter().any(|active| active.handle == *handle) {
+                return Err(not_mounted());
+            }
+            let request = UnmountRequest { target: target.clone(), force };
+            let told = machine.agent.unmount(&request).await;
+            told.map_err(|error| of_guest("unmount", &target, error))?;
+            self.list().retain(|active| active.handle != *handle);
+            return Ok(());
+        }
+        let taken = {
+            let mut list = self.list();
+            let index = list.iter().position(|active| active.handle == *handle);
+            list.remove(index.ok_or_else(not_mounted)?)
+        };
+        taken.revocation.revoke();
+        let mut turn = self.turn.lock().await;
+        let is_needed = turn.sweep().await;
+        farewell(&machine.agent, target).await;
+        if !is_needed {
+            turn.server = None;
+            if let Some(net) = machine.hull.net() {
                 net.change(|policy| policy.unserve(ADDRESS));
             }
         }
@@ -250,9 +245,8 @@ fn check_host(host: &Path) -> Result<()> {
 
 /// Mounts what the configuration names, in its order.
 pub(crate) async fn mount_all(machine: &Machine, mounts: &[Mount]) -> Result<()> {
-    let mut shares = machine.shares.lock().await;
     for (index, mount) in mounts.iter().enumerate() {
-        shares.mount(&machine.agent, machine.hull.net(), mount, index).await?;
+        machine.shares.mount(machine, mount, index).await?;
     }
     Ok(())
 }
@@ -284,35 +278,27 @@ impl Sandbox {
                 hint: Some("Name it in `mounts`, or use type=\"cifs\"".into()),
             });
         }
-        let call = async {
-            let mut shares = machine.shares.lock().await;
-            let same = |active: &&MountHandle| active.mount.guest == mount.guest;
-            if shares.active.iter().find(same).is_some() {
-                return Err(failed(&mount.guest, "something is shared there already"));
-            }
-            shares.mount(&machine.agent, machine.hull.net(), &mount, 0).await
-        };
-        machine.during("a mount", call).await
+        machine.during("a mount", machine.shares.mount(&machine, &mount, 0)).await
     }
 
-    /// Takes a share away from the guest. With `force` also when it is in use: whoever uses it sees
-    /// errors then.
+    /// Takes a share away from the guest. The host's side comes first and needs nothing from the
+    /// guest: programs in it that use the share see errors from then on. The guest is told
+    /// afterwards, and has ten seconds to unmount; its answer changes nothing.
+    ///
+    /// With 9p QEMU serves the folder until the machine ends. There the guest is asked to unmount,
+    /// and refuses while the share is in use unless `force` is set; its root can mount it again.
     ///
     /// # Errors
-    /// [`Error::Mount`]: it is not mounted, or in use.
+    /// [`Error::Mount`]: it is not mounted, or it is 9p and the guest refuses.
     pub async fn unmount(&self, handle: &MountHandle, force: bool) -> Result<()> {
         let machine = self.machine("unmount")?;
-        let call = async {
-            let mut shares = machine.shares.lock().await;
-            shares.unmount(&machine.agent, machine.hull.net(), handle, force).await
-        };
-        machine.during("an unmount", call).await
+        machine.shares.unmount(&machine, handle, force).await
     }
 
-    /// What is shared now. While a share is being mounted or unmounted, what was shared before.
+    /// What is shared now.
     pub fn active_mounts(&self) -> Vec<MountHandle> {
         match self.lifecycle_machine() {
-            Some(machine) => machine.active_mounts(),
+            Some(machine) => machine.shares.active(),
             None => Vec::new(),
         }
     }

@@ -63,6 +63,18 @@ impl Size {
         Ok(Self { text: trimmed.to_owned(), bytes })
     }
 
+    /// A size of at least so many bytes, in whole KiB and the largest unit that fits.
+    pub(crate) fn from_bytes(bytes: u64) -> Self {
+        let kib = bytes.div_ceil(1024);
+        let units = [(30, "T"), (20, "G"), (10, "M")];
+        let unit = units.iter().find(|(shift, _)| kib > 0 && kib.is_multiple_of(1 << shift));
+        let text = match unit {
+            Some((shift, unit)) => format!("{}{unit}", kib >> shift),
+            None => format!("{kib}K"),
+        };
+        Self { text, bytes: kib.saturating_mul(1024) }
+    }
+
     /// The amount in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -4,7 +4,7 @@
 //!  guest eth0 ── QEMU -netdev stream ── frames ──► stack ──► policy ──► a socket of the host
 //!                 (inherited socket)                │
 //!                                                   ├──► dns      10.0.2.3
-//!                                                   ├──► shares   10.0.2.100:445
+//!                                                   ├──► shares   10.0.2.100:445, in this process
 //!                                                   └──► forwards 10.0.2.101, and host ports inwards
 //! ```
 //! QEMU has no socket of its own then, and who may talk to whom is decided here, where it can be
@@ -12,8 +12,10 @@
 //! know them: 10.0.2.15 for the guest, 10.0.2.2 for the gateway, 10.0.2.3 for names.
 //!
 //! Owns addresses and the handle; knows nothing of SMB, QEMU or the configuration. Every frame is the
-//! guest's: flows, queues and tables are bounded.
+//! guest's: flows, queues and tables are bounded by the machine's budget, and what is not carried is
+//! refused in the protocol's own words rather than dropped.
 
+mod device;
 mod dhcp;
 mod dns;
 mod flow;
@@ -24,12 +26,33 @@ mod udp;
 
 pub(crate) use policy::{AllowList, Policy};
 
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::network::Forward;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+/// A stream of bytes of the host.
+pub(crate) trait HostStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> HostStream for T {}
+
+/// The host's side of a connection of the guest.
+pub(crate) struct Dialed {
+    pub(crate) stream: Box<dyn HostStream>,
+    /// Dropped when the connection has ended.
+    pub(crate) _keep: Option<Box<dyn Send>>,
+}
+
+type Dialing = Pin<Box<dyn Future<Output = io::Result<Dialed>> + Send>>;
+/// Connects to a service in this process.
+type Dial = Arc<dyn Fn() -> Dialing + Send + Sync>;
+/// Bytes on their way to the name server over a connection.
+const NAMES_BUFFER: usize = 4096;
 
 /// The guest's own address.
 pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -52,15 +75,44 @@ pub(crate) struct UserNet {
 impl UserNet {
     /// Runs the network at this end of the guest's cable.
     #[cfg(unix)]
-    pub(crate) fn start(cable: tokio::net::UnixStream, policy: Policy) -> Self {
-        let shared = stack::Shared::new(policy);
+    pub(crate) fn start(
+        cable: tokio::net::UnixStream,
+        policy: Policy,
+        budget: Arc<Budget>,
+    ) -> Self {
+        let shared = stack::Shared::new(policy, budget);
         let stack = tokio::spawn(stack::run(cable, Arc::clone(&shared)));
-        Self { shared, stack, listeners: Mutex::default() }
+        let net = Self { shared, stack, listeners: Mutex::default() };
+        let names = Arc::downgrade(&net.shared);
+        net.offer(SocketAddrV4::new(NAME_SERVER, 53), move || {
+            let names = names.upgrade();
+            async move {
+                let shared = names.ok_or(io::ErrorKind::ConnectionRefused)?;
+                let (ours, theirs) = tokio::io::duplex(NAMES_BUFFER);
+                tokio::spawn(dns::serve(shared, theirs));
+                Ok(Dialed { stream: Box::new(ours), _keep: None })
+            }
+        });
+        net
+    }
+
+    /// What the guest may make this process hold.
+    pub(crate) fn budget(&self) -> Arc<Budget> {
+        Arc::clone(&self.shared.budget)
+    }
+
+    /// Serves an address of the guest's network by this process itself.
+    pub(crate) fn offer<F>(&self, guest: SocketAddrV4, dial: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = io::Result<Dialed>> + Send + 'static,
+    {
+        self.shared.dials().insert(guest, Arc::new(move || Box::pin(dial())));
+        self.change(|policy| policy.serve_inside(guest));
     }
 
     /// Changes who may talk to whom. Connections that exist go on.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Policy) -> T) -> T {
-        change(&mut self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.shared.policy())
     }
 
     /// Ends every connection, for a guest that went back in time. Ports stay open.
@@ -107,11 +159,12 @@ impl Drop for UserNet {
     }
 }
 
-/// Opens a port of the host for a forward.
-pub(crate) fn bind(forward: &Forward) -> Result<std::net::TcpListener> {
+/// Opens a port of the host for a forward, which has its number from here on.
+pub(crate) fn bind(forward: &mut Forward) -> Result<std::net::TcpListener> {
     let address = SocketAddr::from((forward.host_address, forward.host_port));
     let listener = std::net::TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
+        forward.host_port = listener.local_addr()?.port();
         Ok(listener)
     });
     listener.map_err(|source| match source.kind() {
@@ -121,3 +174,6 @@ pub(crate) fn bind(forward: &Forward) -> Result<std::net::TcpListener> {
         _ => Error::System { action: "listen on a forwarded port", source },
     })
 }
+
+#[cfg(all(test, unix))]
+mod tests;

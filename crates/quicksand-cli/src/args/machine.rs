@@ -61,6 +61,10 @@ pub struct MachineArgs {
     #[arg(long, value_name = "EVENT")]
     pub wait_for: Option<String>,
 
+    /// Change what the guest can make the host hold: descriptors, memory, disk, checkpoints or picture
+    #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
+    pub limit: Vec<(String, Value)>,
+
     /// A word to append to QEMU's command line
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub extra_args: Vec<String>,
@@ -107,6 +111,9 @@ impl MachineArgs {
             put("vnc", json!("port"));
         }
         put("wait_for", json!(self.wait_for));
+        if !self.limit.is_empty() {
+            put("limits", Value::Object(self.limit.iter().cloned().collect()));
+        }
         put("extra_qemu_args", json!(self.extra_args));
         Value::Object(options)
     }
@@ -150,10 +157,21 @@ fn volume(text: &str) -> Result<Value, String> {
     }
 }
 
+/// Reads `NAME=VALUE` into a field of the option `limits`.
+fn limit(text: &str) -> Result<(String, Value), String> {
+    let (name, value) =
+        text.split_once('=').ok_or("allowed is NAME=VALUE, for example descriptors=512")?;
+    let value = match (name, value.parse::<u64>()) {
+        ("descriptors" | "checkpoints", Ok(number)) => json!(number),
+        _ => json!(value),
+    };
+    Ok((name.to_owned(), value))
+}
+
 /// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
 fn forward(text: &str) -> Result<Value, String> {
     let parts: Vec<&str> = text.split(':').collect();
-    let is_port = |part: &str| part.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port = |part: &str| part.parse::<u16>().is_ok();
     let side = |address: Option<&str>, port: &str| match (address, port.parse::<u16>()) {
         (None, Ok(port)) => json!(port),
         (Some(address), Ok(port)) => json!({"address": address, "port": port}),
@@ -166,8 +184,10 @@ fn forward(text: &str) -> Result<Value, String> {
         [address, host, inner, guest] => ((Some(address), host), (Some(inner), guest)),
         _ => return Err("allowed is [ADDR:]HOST:[ADDR:]GUEST, for example 8080:80".into()),
     };
-    if !is_port(host.1) || !is_port(guest.1) {
-        return Err("ports are numbers from 1 to 65535, for example 8080:80".into());
+    if !is_port(host.1) || !is_port(guest.1) || guest.1.parse() == Ok(0) {
+        let allowed = "ports are numbers from 1 to 65535, for example 8080:80; 0:80 takes any free \
+            port of the host";
+        return Err(allowed.into());
     }
     Ok(json!({"host": side(host.0, host.1), "guest": side(guest.0, guest.1)}))
 }
@@ -177,9 +197,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_are_names_and_values() {
+        assert_eq!(limit("descriptors=512").unwrap(), ("descriptors".into(), json!(512)));
+        assert_eq!(limit("memory=128M").unwrap(), ("memory".into(), json!("128M")));
+        assert_eq!(limit("memory=128").unwrap(), ("memory".into(), json!("128")));
+        limit("descriptors").unwrap_err();
+    }
+
+    #[test]
     fn published_ports_in_all_forms() {
         for (text, expect) in [
             ("8080:80", json!({"host": 8080, "guest": 80})),
+            ("0:80", json!({"host": 0, "guest": 80})),
             ("0.0.0.0:8080:80", json!({"host": {"address": "0.0.0.0", "port": 8080}, "guest": 80})),
             (
                 "8080:10.0.2.15:80",
@@ -193,7 +222,7 @@ mod tests {
         ] {
             assert_eq!(forward(text).unwrap(), expect, "{text}");
         }
-        for text in ["", "80", "0:80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
+        for text in ["", "80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
             forward(text).unwrap_err();
         }
     }

@@ -15,8 +15,8 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{collections::HashMap, convert::Infallible, io, net::SocketAddr, sync::Arc};
-use tokio::net::TcpListener;
+use std::{collections::HashMap, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 const PAGE: &str = include_str!("page.html");
@@ -44,16 +44,30 @@ enum Answer<'a> {
     Refused(StatusCode),
 }
 
-/// Serves until the listener fails.
-pub async fn serve(listener: TcpListener, page: Page) -> io::Error {
+/// Connections at a time: a browser takes six for files and one for the screen. More are closed at
+/// once, so that another user of the host cannot use up this process.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a connection may take to say what it wants.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+/// The pause after a failed accept: descriptors are short, and come back.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves for as long as it is waited for.
+pub async fn serve(listener: TcpListener, page: Page) -> Infallible {
     let page = Arc::new(page);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            Err(error) => return error,
+            Err(_) => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
         };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let page = Arc::clone(&page);
         tokio::spawn(async move {
+            let _place = place;
             let service = service_fn(|request| {
                 let page = Arc::clone(&page);
                 async move { Ok::<_, Infallible>(respond(&page, request)) }
@@ -61,6 +75,7 @@ pub async fn serve(listener: TcpListener, page: Page) -> io::Error {
             // A browser that goes away in the middle is no failure of the view.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIME)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades()
                 .await;
@@ -192,6 +207,33 @@ mod tests {
             Answer::Socket => 101,
             Answer::Refused(status) => status.as_u16(),
         }
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_do_not_add_up() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, page()));
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        // They are taken in order, so that this one is too many.
+        let mut late = tokio::net::TcpStream::connect(address).await.unwrap();
+        assert_eq!(late.read(&mut [0; 16]).await.unwrap_or(0), 0);
+        // A place that is free again is given to the next.
+        drop(silent.pop());
+        let mut answer = String::new();
+        while answer.is_empty() {
+            let mut next = tokio::net::TcpStream::connect(address).await.unwrap();
+            let asked = next.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+            if asked.is_ok() {
+                let _ = next.read_to_string(&mut answer).await;
+            }
+        }
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        serving.abort();
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! Blocking, short, and without any waiting for QEMU: that is `boot`'s.
 
+#[cfg(unix)]
+use crate::budget::Budget;
 use crate::config::{SandboxConfig, Transport};
 use crate::console::Console;
 use crate::desktop::Screen;
 use crate::error::{Error, Result};
 use crate::kernel_cmdline;
 use crate::launch::{Inherited, Launch, launch};
+use crate::limits::Limits;
 use crate::located::{Ends, Located};
 use crate::machine::MachineType;
 use crate::network::{Direction, Forward};
@@ -20,6 +23,8 @@ use crate::running::Hull;
 use crate::usernet::{self, AllowList, Policy, UserNet};
 use serde_json::json;
 use std::net::TcpListener;
+#[cfg(unix)]
+use std::sync::Arc;
 
 #[cfg(unix)]
 use crate::overlay::{descriptor_path, secret_file};
@@ -39,6 +44,9 @@ pub(crate) struct Prepared {
     shown: Vec<String>,
     wires: WireEnds,
     origin: Origin,
+    /// The forwards with the ports that they have.
+    forwards: Vec<Forward>,
+    limits: Limits,
     #[cfg(unix)]
     cable: Option<Cable>,
     screen: Option<Screen>,
@@ -51,7 +59,10 @@ pub(crate) struct Prepared {
 struct Cable {
     stream: std::os::unix::net::UnixStream,
     policy: Policy,
+    budget: Arc<Budget>,
     listeners: Vec<(TcpListener, Forward)>,
+    /// All of the configuration's, in its order.
+    forwards: Vec<Forward>,
 }
 
 /// Our ends of the connections, before they belong to a runtime.
@@ -158,7 +169,7 @@ fn prepare_platform(
     let kernel = boot_file(&image.files.kernel, &image.kernel, &mut inherit)?;
     let initrd = boot_file(&image.files.initrd, &image.initrd, &mut inherit)?;
     let screen = if let Some(display) = located.display(config) {
-        let (screen, theirs, set) = Screen::new(display)?;
+        let (screen, theirs, set) = Screen::new(display, config.limits().picture())?;
         let theirs = inherited(theirs)?;
         fd_sets.push(FdSet { fd: theirs.number(), set });
         Some((screen, theirs))
@@ -206,7 +217,20 @@ fn prepare_platform(
         screen
     });
     let (shown, launch) = (shown(located, &plan), to_launch(located, &plan, inherit));
-    Ok(Prepared { launch, shown, wires, origin, cable, screen })
+    let forwards = match &cable {
+        Some(cable) => cable.forwards.clone(),
+        None => config.port_forwards().to_vec(),
+    };
+    Ok(Prepared {
+        launch,
+        shown,
+        wires,
+        origin,
+        forwards,
+        limits: config.limits().clone(),
+        cable,
+        screen,
+    })
 }
 
 /// What QEMU reads kernel or initrd by: the file that was opened when the image was found. QEMU opens
@@ -241,13 +265,17 @@ fn lay_cable(config: &SandboxConfig, stream: std::os::unix::net::UnixStream) -> 
     let allow = config.allow().map(AllowList::parse).transpose()?;
     let mut policy = Policy::new(config.network_mode(), allow);
     let mut listeners = Vec::new();
-    for forward in config.port_forwards() {
+    let mut forwards = config.port_forwards().to_vec();
+    for forward in &mut forwards {
         match forward.direction {
             Direction::GuestToHost => policy.serve(forward.guest_end(), forward.host_end()),
-            Direction::HostToGuest => listeners.push((usernet::bind(forward)?, forward.clone())),
+            Direction::HostToGuest => {
+                listeners.push((usernet::bind(forward)?, forward.clone()));
+            }
         }
     }
-    Ok(Cable { stream, policy, listeners })
+    let budget = Budget::new(config.limits());
+    Ok(Cable { stream, policy, budget, listeners, forwards })
 }
 
 #[cfg(unix)]
@@ -255,18 +283,15 @@ impl Cable {
     /// Opens a loopback port that leads to the agent.
     fn agent_port(&mut self) -> Result<u16> {
         let mut forward = Forward::new(0, GUEST_PORT);
-        let listener = usernet::bind(&forward)?;
-        let address = listener.local_addr();
-        let address =
-            address.map_err(|source| Error::System { action: "listen for the agent", source })?;
-        forward.host_port = address.port();
+        let listener = usernet::bind(&mut forward)?;
+        let port = forward.host_port;
         self.listeners.push((listener, forward));
-        Ok(address.port())
+        Ok(port)
     }
 
     /// Runs the network. Must be called in a runtime.
     fn connect(self) -> Result<UserNet> {
-        let net = UserNet::start(adopt(self.stream)?, self.policy);
+        let net = UserNet::start(adopt(self.stream)?, self.policy, self.budget);
         for (listener, forward) in self.listeners {
             let listener = tokio::net::TcpListener::from_std(listener)
                 .map_err(|source| Error::System { action: "use a forwarded port", source })?;
@@ -300,9 +325,21 @@ fn prepare_platform(
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
     let launch = to_launch(located, &plan, Vec::new());
-    let screen = located.display(config).map(Screen::new).transpose()?;
+    let screen = located.display(config);
+    let screen =
+        screen.map(|display| Screen::new(display, config.limits().picture())).transpose()?;
     let (origin, overlay) = (overlay.origin, overlay.path);
-    Ok(Prepared { shown: shown(located, &plan), launch, wires, origin, screen, overlay })
+    let shown = shown(located, &plan);
+    Ok(Prepared {
+        shown,
+        launch,
+        wires,
+        origin,
+        forwards: config.port_forwards().to_vec(),
+        limits: config.limits().clone(),
+        screen,
+        overlay,
+    })
 }
 
 /// The host's port is QEMU's choice, so that no two machines can ever want the same.
@@ -358,6 +395,8 @@ impl Prepared {
             stderr: Console::follow(output.stderr),
             screen: self.screen,
             command: self.shown,
+            forwards: self.forwards,
+            limits: self.limits,
             net,
             #[cfg(not(unix))]
             _overlay: self.overlay,

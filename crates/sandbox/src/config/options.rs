@@ -2,6 +2,7 @@
 
 use super::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, WaitFor};
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::mount::{Mount, MountType};
 use crate::network::{self, Forward, NetworkMode};
 use crate::size::Size;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Every option that the interface knows, those of later versions included.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "image",
     "arch",
     "memory",
@@ -31,6 +32,7 @@ const NAMES: [&str; 19] = [
     "vnc",
     "transport",
     "wait_for",
+    "limits",
     "save",
     "workspace",
     "progress_callback",
@@ -71,6 +73,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         wait_for: WaitFor::Agent,
         enable_display: false,
         vnc: VncAccess::Auto,
+        limits: Limits::default(),
     };
     for (name, value) in options {
         read_option(&mut config, &name, value)?;
@@ -120,6 +123,7 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
             config.transport = choice("transport", value, &["auto", "socket", "tcp"])?;
         }
         ("wait_for", value) => config.wait_for = choice("wait_for", value, &["agent", "boot"])?,
+        ("limits", value) => config.limits = Limits::from_value(value)?,
         ("mounts", value) => config.mounts = Mount::list_from_value(value)?,
         ("allow", value) => config.allow = Some(read_allow(value)?),
         ("enable_display", Value::Bool(enable)) => config.enable_display = enable,
@@ -188,6 +192,7 @@ pub(super) fn write(config: &SandboxConfig) -> Value {
         "vnc": config.vnc,
         "transport": config.transport,
         "wait_for": config.wait_for,
+        "limits": config.limits.to_value(),
     });
     // Where a sandbox is kept is not what it is: these are there only when they are given.
     if let Some(save) = &config.save {

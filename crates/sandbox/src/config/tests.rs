@@ -21,6 +21,13 @@ fn defaults_are_those_of_the_documents() {
       "enable_display": false,
       "extra_qemu_args": [],
       "image": "ubuntu",
+      "limits": {
+        "checkpoints": 16,
+        "descriptors": 256,
+        "disk": null,
+        "memory": "64M",
+        "picture": "64M"
+      },
       "memory": "512M",
       "mounts": [],
       "network_mode": "mounts_only",
@@ -46,6 +53,7 @@ fn everything_survives_json() {
         .accel(AccelChoice::Fixed(Accelerator::Tcg))
         .transport(Transport::Tcp)
         .wait_for(WaitFor::Boot)
+        .limits(&crate::Limits::default().with_descriptors(1000).with_disk(5 << 30))
         .build()
         .unwrap();
     assert_eq!(SandboxConfig::from_json(&config.to_json()).unwrap(), config);
@@ -117,7 +125,13 @@ fn bad_values_are_named_with_what_is_allowed() {
         (json!({"allow": ["example.com"]}), "network_mode=\"full\""),
         (json!({"network_mode": "full", "allow": ["http://x"]}), "`http://x` for `allow`"),
         (json!({"image": 7}), "`7` for `image`"),
-        (json!({"port_forwards": [{"host": 0, "guest": 80}]}), "1 to 65535"),
+        (json!({"port_forwards": [{"host": 80, "guest": 0}]}), "1 to 65535"),
+        (
+            json!({"port_forwards": [{"host": 0, "guest": 80, "direction": "guest_to_host"}]}),
+            "1 to 65535",
+        ),
+        (json!({"limits": {"descriptors": 1}}), "from 16 to 65535"),
+        (json!({"limits": {"files": 1}}), "descriptors, memory, disk"),
         (json!({"port_forwards": [{"host": 80, "guest": 65536}]}), "1 to 65535"),
         (json!({"port_forwards": [{"host": 80}]}), "1 to 65535"),
         (json!({"port_forwards": [{"host": 80, "guest": 80, "x": 1}]}), "1 to 65535"),

@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// The number of the descriptor set through which QEMU writes pictures.
 #[cfg(unix)]
 const SET: u32 = 9;
-/// The most bytes of a picture that are read: 16384 pixels square, three bytes each.
-const MAX_DUMP: u64 = 3 << 28;
+/// Bytes of a picture's header.
+const HEADER: u64 = 64;
 /// VNC's authentication uses no more characters: <https://www.rfc-editor.org/rfc/rfc6143#section-7.2.2>.
 const PASSWORD_LENGTH: usize = 8;
 
@@ -26,6 +26,8 @@ pub(crate) struct Vnc {
 /// The display of a machine.
 pub(crate) struct Screen {
     file: tokio::sync::Mutex<DumpFile>,
+    /// The most bytes of a picture that are read: the guest chooses its size.
+    limit: u64,
     pointer: Mutex<Option<(u32, u32)>>,
     has_vnc: bool,
     vnc: OnceLock<Vnc>,
@@ -47,7 +49,10 @@ impl Screen {
     /// Makes the file. On Unix QEMU inherits the second value as a descriptor of the set that the
     /// third one numbers.
     #[cfg(unix)]
-    pub(crate) fn new(display: DisplayPlan) -> Result<(Screen, std::os::fd::OwnedFd, u32)> {
+    pub(crate) fn new(
+        display: DisplayPlan,
+        limit: u64,
+    ) -> Result<(Screen, std::os::fd::OwnedFd, u32)> {
         let failed = |source| Error::System { action: "make a file for screenshots", source };
         let named = tempfile::NamedTempFile::new().map_err(failed)?;
         let written =
@@ -56,20 +61,26 @@ impl Screen {
         name.close().map_err(failed)?;
         let theirs = written.try_clone().map_err(failed)?;
         let file = DumpFile { name: format!("/dev/fdset/{SET}"), written, read };
-        Ok((Screen::of(file, display), theirs.into(), SET))
+        Ok((Screen::of(file, display, limit), theirs.into(), SET))
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn new(display: DisplayPlan) -> Result<Screen> {
+    pub(crate) fn new(display: DisplayPlan, limit: u64) -> Result<Screen> {
         let failed = |source| Error::System { action: "make a file for screenshots", source };
         let (read, path) = tempfile::NamedTempFile::new().map_err(failed)?.into_parts();
         let file = DumpFile { name: path.to_string_lossy().into_owned(), read, _path: path };
-        Ok(Screen::of(file, display))
+        Ok(Screen::of(file, display, limit))
     }
 
-    fn of(file: DumpFile, display: DisplayPlan) -> Screen {
+    fn of(file: DumpFile, display: DisplayPlan, limit: u64) -> Screen {
         let has_vnc = matches!(display, DisplayPlan::Vnc { .. });
-        Screen { file: file.into(), pointer: Mutex::default(), has_vnc, vnc: OnceLock::new() }
+        Screen {
+            file: file.into(),
+            limit: limit + HEADER,
+            pointer: Mutex::default(),
+            has_vnc,
+            vnc: OnceLock::new(),
+        }
     }
 
     /// What the screen shows, as PPM.
@@ -82,7 +93,7 @@ impl Screen {
                 error => error,
             },
         )?;
-        file.take()
+        file.take(self.limit)
     }
 
     /// Lets those in who know the password that is drawn here, and asks for the server's port.
@@ -129,11 +140,16 @@ impl DumpFile {
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Vec<u8>> {
+    fn take(&mut self, limit: u64) -> Result<Vec<u8>> {
         let failed = |source| Error::System { action: "read a screenshot", source };
         let mut dump = Vec::new();
         self.read.rewind().map_err(failed)?;
-        (&self.read).take(MAX_DUMP).read_to_end(&mut dump).map_err(failed)?;
+        (&self.read).take(limit + 1).read_to_end(&mut dump).map_err(failed)?;
+        if dump.len() as u64 > limit {
+            return Err(Error::Screen {
+                reason: format!("the guest's screen takes more than {} bytes", limit - HEADER),
+            });
+        }
         Ok(dump)
     }
 }
@@ -171,13 +187,17 @@ mod tests {
     #[tokio::test]
     async fn pictures_of_different_lengths_do_not_mix() {
         use std::io::Write;
-        let (screen, theirs, _) = Screen::new(DisplayPlan::Hidden).unwrap();
+        let (screen, theirs, _) = Screen::new(DisplayPlan::Hidden, 100).unwrap();
         let mut theirs = std::fs::File::from(theirs);
         let mut file = screen.file.lock().await;
         for content in [&b"a long one"[..], b"short"] {
             file.clear().unwrap();
             theirs.write_all(content).unwrap();
-            assert_eq!(file.take().unwrap(), content);
+            assert_eq!(file.take(64 + 100).unwrap(), content);
         }
+        file.clear().unwrap();
+        theirs.write_all(&[0; 165]).unwrap();
+        let error = file.take(screen.limit).unwrap_err().to_string();
+        assert!(error.contains("more than 100 bytes"), "{error}");
     }
 }

@@ -1,179 +1,99 @@
-//! The name server at 10.0.2.3: questions for IPv4 addresses, answered by the host's own resolver.
+//! The name server at 10.0.2.3, over UDP and TCP: the policy decides which names exist, and the
+//! host's own name servers say what they are.
 //!
-//! Owns as much of the format as that takes (<https://www.rfc-editor.org/rfc/rfc1035>). Other types of
-//! records exist but have no entries here, which makes programs ask for addresses; names that the
-//! policy keeps to itself do not exist.
+//! Every question gets an answer, if only that it is refused: a program in the guest must not wait
+//! for nothing. Addresses of IPv6 are answered with "none", because this network does not carry it.
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
+mod message;
+mod upstream;
 
-const HEADER: usize = 12;
-const TYPE_A: u16 = 1;
-const CLASS_IN: u16 = 1;
-const NO_ERROR: u8 = 0;
-const SERVER_FAILURE: u8 = 2;
-const NO_SUCH_NAME: u8 = 3;
-const REFUSED: u8 = 5;
-/// Seconds that an answer may be kept.
-const TTL: u32 = 30;
-const MAX_ADDRESSES: usize = 16;
+use super::stack::Shared;
+use message::{Answer, Code, Question};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+/// How long a name may take to be found.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(30);
 
-/// A question.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Question {
-    /// The name, in lower case, without the last dot.
-    pub name: String,
-    wants_addresses: bool,
-    /// The header's identity and the question as it was put, for the answer.
-    id: [u8; 2],
-    wants_recursion: bool,
-    section: Vec<u8>,
+/// The answer to a message that came as a datagram, no longer than the guest says that it takes.
+/// `None` when it is not a question at all.
+pub(super) async fn answer(shared: &Shared, question: &[u8]) -> Option<Vec<u8>> {
+    let limit = message::datagram_limit(question);
+    let answer = full_answer(shared, question).await?;
+    Some(if answer.len() > limit { message::truncated(&answer) } else { answer })
 }
 
-/// What a question gets.
-pub(super) enum Answer {
-    /// Addresses; none when there is another kind of record only.
-    Addresses(Vec<Ipv4Addr>),
-    /// There is no such name.
-    NoSuchName,
-    /// The name server could not find out.
-    Failed,
-    /// This machine has no name server.
-    Refused,
-}
-
-/// Reads a message with one plain question.
-pub(super) fn parse(message: &[u8]) -> Option<Question> {
-    let header = message.get(..HEADER)?;
-    let is_query = header[2] & 0x80 == 0 && header[2] & 0x78 == 0;
-    let n_questions = u16::from_be_bytes([header[4], header[5]]);
-    if !is_query || n_questions != 1 {
-        return None;
-    }
-    let mut at = HEADER;
-    let mut name = String::new();
+/// Answers the messages of one connection, each after its length in two bytes.
+pub(super) async fn serve(shared: Arc<Shared>, mut stream: DuplexStream) {
     loop {
-        let length = usize::from(*message.get(at)?);
-        at += 1;
-        if length == 0 {
-            break;
+        let reading = async {
+            let length = stream.read_u16().await?;
+            let mut question = vec![0; usize::from(length)];
+            stream.read_exact(&mut question).await?;
+            std::io::Result::Ok(question)
+        };
+        let Ok(Ok(question)) = tokio::time::timeout(IDLE, reading).await else { return };
+        let Some(answer) = full_answer(&shared, &question).await else { return };
+        let Ok(length) = u16::try_from(answer.len()) else { return };
+        let writing = async {
+            stream.write_u16(length).await?;
+            stream.write_all(&answer).await
+        };
+        if !matches!(tokio::time::timeout(IDLE, writing).await, Ok(Ok(()))) {
+            return;
         }
-        // A pointer has no place in a question.
-        if length > 63 {
-            return None;
-        }
-        let label = message.get(at..at + length)?;
-        let is_plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_';
-        if !label.iter().all(is_plain) || name.len() + length > 253 {
-            return None;
-        }
-        if !name.is_empty() {
-            name.push('.');
-        }
-        name.extend(label.iter().map(|b| char::from(b.to_ascii_lowercase())));
-        at += length;
     }
-    let kind = message.get(at..at + 4)?;
-    let (kind, class) = (u16::from_be_bytes([kind[0], kind[1]]), [kind[2], kind[3]]);
-    Some(Question {
-        name,
-        wants_addresses: kind == TYPE_A && u16::from_be_bytes(class) == CLASS_IN,
-        id: [header[0], header[1]],
-        wants_recursion: header[2] & 1 == 1,
-        section: message[HEADER..at + 4].to_vec(),
-    })
 }
 
-/// Asks the host's resolver.
-pub(super) async fn resolve(question: &Question) -> Answer {
-    let lookup = tokio::net::lookup_host((question.name.as_str(), 0));
-    let Ok(found) = tokio::time::timeout(PATIENCE, lookup).await else { return Answer::Failed };
-    let Ok(found) = found else { return Answer::NoSuchName };
-    if !question.wants_addresses {
-        return Answer::Addresses(Vec::new());
-    }
-    let mut addresses: Vec<Ipv4Addr> = Vec::new();
-    for address in found {
-        if let std::net::IpAddr::V4(address) = address.ip()
-            && !addresses.contains(&address)
-            && addresses.len() < MAX_ADDRESSES
-        {
-            addresses.push(address);
-        }
-    }
-    Answer::Addresses(addresses)
-}
-
-/// Writes the answer's message.
-pub(super) fn message(question: &Question, answer: &Answer) -> Vec<u8> {
-    let (code, addresses) = match answer {
-        Answer::Addresses(addresses) => (NO_ERROR, &addresses[..]),
-        Answer::NoSuchName => (NO_SUCH_NAME, &[][..]),
-        Answer::Failed => (SERVER_FAILURE, &[][..]),
-        Answer::Refused => (REFUSED, &[][..]),
+async fn full_answer(shared: &Shared, bytes: &[u8]) -> Option<Vec<u8>> {
+    let question = match message::parse(bytes) {
+        Ok(question) => question,
+        Err(code) => return message::complaint(bytes, code),
     };
-    let mut message = Vec::with_capacity(HEADER + question.section.len() + 16 * addresses.len());
-    message.extend(question.id);
-    message.extend([0x80 | u8::from(question.wants_recursion), 0x80 | code]);
-    for count in [1, addresses.len() as u16, 0, 0] {
-        message.extend(count.to_be_bytes());
-    }
-    message.extend(&question.section);
-    for address in addresses {
-        // The name is the question's: a pointer to it.
-        message.extend([0xc0, HEADER as u8]);
-        message.extend(TYPE_A.to_be_bytes());
-        message.extend(CLASS_IN.to_be_bytes());
-        message.extend(TTL.to_be_bytes());
-        message.extend(4u16.to_be_bytes());
-        message.extend(address.octets());
-    }
-    message
+    let answer = match refusal(shared, &question) {
+        Some(code) => Answer::Code(code),
+        None => {
+            let finding = async {
+                let _turn = shared.budget.lookup().await?;
+                upstream::find(&question, &shared.budget).await
+            };
+            let found = tokio::time::timeout(PATIENCE, finding).await.ok().flatten();
+            found.unwrap_or(Answer::Code(Code::Failed))
+        }
+    };
+    Some(admitted(shared, &question, answer))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(labels: &[&str], kind: u16) -> Vec<u8> {
-        let mut message = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        for label in labels {
-            message.push(label.len() as u8);
-            message.extend(label.as_bytes());
-        }
-        message.push(0);
-        message.extend(kind.to_be_bytes());
-        message.extend([0, 1]);
-        message
+/// Why a name is not looked up at all.
+fn refusal(shared: &Shared, question: &Question) -> Option<Code> {
+    let policy = shared.policy();
+    if !policy.is_full() {
+        Some(Code::Refused)
+    } else if !policy.may_resolve(&question.name) {
+        Some(Code::NoSuchName)
+    } else if !question.is_supported() {
+        Some(Code::Refused)
+    } else {
+        None
     }
+}
 
-    #[test]
-    fn a_question_is_read_and_its_answer_written() {
-        let question = parse(&query(&["WWW", "example", "com"], 1)).unwrap();
-        assert_eq!(question.name, "www.example.com");
-        let answer = Answer::Addresses(vec![Ipv4Addr::new(192, 0, 2, 1)]);
-        let bytes = message(&question, &answer);
-        assert_eq!(bytes[..8], [0xab, 0xcd, 0x81, 0x80, 0, 1, 0, 1]);
-        assert_eq!(bytes[bytes.len() - 4..], [192, 0, 2, 1]);
-        assert_eq!(message(&question, &Answer::NoSuchName)[3], 0x83);
-        assert!(!parse(&query(&["a"], 28)).unwrap().wants_addresses);
+/// Opens the addresses of an allowed name, or refuses the answer: whoever owns an allowed name
+/// must not open the host's own networks by pointing it there.
+fn admitted(shared: &Shared, question: &Question, answer: Answer) -> Vec<u8> {
+    let Some(addresses) = answer.addresses() else {
+        return message::write(question, &Answer::Code(Code::Failed));
+    };
+    if !shared.policy().note_resolved(&question.name, &addresses, Instant::now()) {
+        tracing::warn!(
+            name = question.name,
+            ?addresses,
+            "an allowed name leads to a private address"
+        );
+        return message::write(question, &Answer::Code(Code::Refused));
     }
-
-    #[test]
-    fn nonsense_is_no_question() {
-        let good = query(&["a", "b"], 1);
-        for length in 0..good.len() {
-            assert_eq!(parse(&good[..length]), None, "{length}");
-        }
-        let mut answer = good.clone();
-        answer[2] |= 0x80;
-        let mut pointer = good.clone();
-        pointer[HEADER] = 0xc0;
-        let mut control = good;
-        control[HEADER + 1] = b'\n';
-        for message in [answer, pointer, control, query(&["x"; 200], 1)] {
-            assert_eq!(parse(&message), None);
-        }
-    }
+    message::write(question, &answer)
 }

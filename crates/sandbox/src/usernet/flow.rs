@@ -2,6 +2,8 @@
 
 use super::policy::Verdict;
 use super::stack::Shared;
+use super::{Dial, Dialed};
+use crate::budget::Permit;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
 use std::io;
@@ -13,8 +15,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// Bytes that are copied at once.
-const COPY: usize = 64 << 10;
 /// How long the guest may take to accept a connection.
 const ACCEPT_TIME: Duration = Duration::from_secs(30);
 
@@ -22,11 +22,25 @@ const ACCEPT_TIME: Duration = Duration::from_secs(30);
 pub(super) struct GuestStream {
     shared: Arc<Shared>,
     handle: SocketHandle,
+    /// Bytes that are copied at once.
+    copy: usize,
+    /// What the stack's buffers cost, as long as the socket is there.
+    cost: Option<Permit>,
 }
 
 impl GuestStream {
-    pub(super) fn new(shared: Arc<Shared>, handle: SocketHandle) -> Self {
-        Self { shared, handle }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        handle: SocketHandle,
+        copy: usize,
+        cost: Permit,
+    ) -> Self {
+        Self { shared, handle, copy, cost: Some(cost) }
+    }
+
+    /// Whether no connection has reached this end yet.
+    pub(super) fn is_listening(&self) -> bool {
+        self.with(|socket| socket.state() == tcp::State::Listen)
     }
 
     fn with<T>(&self, call: impl FnOnce(&mut tcp::Socket<'static>) -> T) -> T {
@@ -53,11 +67,13 @@ impl Drop for GuestStream {
     fn drop(&mut self) {
         self.with(|socket| {
             // What was not closed in order is broken off, so that the guest knows.
-            if socket.may_send() {
+            if socket.may_send() || !is_settled(socket) {
                 socket.abort();
             }
         });
-        self.shared.leave(self.handle);
+        if let Some(cost) = self.cost.take() {
+            self.shared.leave(self.handle, cost);
+        }
     }
 }
 
@@ -134,16 +150,22 @@ impl AsyncWrite for GuestStream {
 }
 
 /// Connects the host's half; `None` when it is refused out there, or by us at the last moment.
-pub(super) async fn connect(verdict: Verdict) -> Option<TcpStream> {
+pub(super) async fn connect(verdict: Verdict, dial: Option<Dial>) -> Option<Dialed> {
     let to = match verdict {
         Verdict::Deny => return None,
+        Verdict::Inside => {
+            let dialed = dial?().await;
+            return dialed
+                .inspect_err(|error| tracing::debug!(%error, "a service took no connection"))
+                .ok();
+        }
         Verdict::Named(to) => to,
         Verdict::Out(to) if is_own(to).await => return None,
         Verdict::Out(to) => to,
     };
     let stream = TcpStream::connect(SocketAddr::V4(to)).await.ok()?;
     let _ = stream.set_nodelay(true);
-    Some(stream)
+    Some(Dialed { stream: Box::new(stream), _keep: None })
 }
 
 /// Whether an address is one of this host's: the kernel would send from where it sends to.
@@ -156,18 +178,25 @@ pub(super) async fn is_own(to: SocketAddrV4) -> bool {
     };
     match route.await {
         Ok(local) => local.ip() == *to.ip(),
-        // No way there: the connection fails by itself.
-        Err(_) => false,
+        // Without a descriptor there is no knowing; without a way there nothing is lost.
+        Err(_) => true,
     }
 }
 
-/// Copies bytes both ways until both have ended.
-pub(super) async fn carry(mut guest: GuestStream, mut host: TcpStream) {
-    // A side that breaks off ends the other; there is nobody to tell.
-    let _ = tokio::io::copy_bidirectional_with_sizes(&mut guest, &mut host, COPY, COPY).await;
+/// Copies bytes both ways until both have ended. The guest must first have answered our greeting.
+pub(super) async fn carry(mut guest: GuestStream, mut host: Dialed, place: Permit) {
+    let accepted = tokio::time::timeout(ACCEPT_TIME, guest.established()).await;
+    if let Ok(Ok(())) = accepted {
+        let copy = guest.copy;
+        // A side that breaks off ends the other; there is nobody to tell.
+        let host = &mut host.stream;
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut guest, host, copy, copy).await;
+    }
+    drop((host, place));
 }
 
-/// Leads every connection to a port of the host into the guest.
+/// Leads every connection to a port of the host into the guest. One that the guest does not take is
+/// reset, so that nobody takes it for an empty answer.
 pub(super) async fn serve(listener: TcpListener, guest: SocketAddrV4, shared: Arc<Shared>) {
     loop {
         let Ok((host, _)) = listener.accept().await else {
@@ -176,11 +205,18 @@ pub(super) async fn serve(listener: TcpListener, guest: SocketAddrV4, shared: Ar
             continue;
         };
         let _ = host.set_nodelay(true);
-        let Some(stream) = shared.connect(guest) else { continue };
+        let place = shared.budget.descriptors(1);
+        let (Some(place), Some(stream)) = (place, shared.connect(guest)) else {
+            let _ = host.set_zero_linger();
+            continue;
+        };
         tokio::spawn(async move {
             let accepted = tokio::time::timeout(ACCEPT_TIME, stream.established()).await;
             if let Ok(Ok(())) = accepted {
-                carry(stream, host).await;
+                let host = Dialed { stream: Box::new(host), _keep: None };
+                carry(stream, host, place).await;
+            } else {
+                let _ = host.set_zero_linger();
             }
         });
     }

@@ -4,7 +4,8 @@ use super::{GATEWAY, GUEST, NAME_SERVER};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
-    EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+    EthernetRepr, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
+    TcpPacket, UdpPacket, UdpRepr,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -22,8 +23,20 @@ pub(super) enum Meaning {
     Datagram { from: SocketAddrV4, to: SocketAddrV4, payload: Vec<u8> },
     /// For the TCP/IP stack.
     Stack,
+    /// What is not carried; the sender is told with the start of its packet.
+    Refuse { why: Unreachable, packet: Vec<u8> },
     /// Nothing that we answer.
     Nothing,
+}
+
+/// Why something does not get where the guest sends it: the codes of RFC 792 and RFC 1812 that a
+/// program in the guest sees as an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreachable {
+    Host = 1,
+    Protocol = 2,
+    Port = 3,
+    Prohibited = 13,
 }
 
 /// Reads a frame. Whatever does not come from the guest's own address means nothing.
@@ -75,16 +88,33 @@ fn ip(payload: &[u8]) -> Option<Meaning> {
     if packet.src_addr() != GUEST && !is_dhcp {
         return None;
     }
+    // Nobody is told of what was sent to everybody.
+    let is_single = !to.is_multicast() && !to.is_broadcast() && to.octets()[3] != 255;
+    let is_first = packet.frag_offset() == 0;
+    let refuse = |why| {
+        let length = (usize::from(packet.header_len()) + 8).min(payload.len());
+        let packet = payload[..length].to_vec();
+        (is_single && is_first).then_some(Meaning::Refuse { why, packet })
+    };
+    // A fragment: this network puts nothing together, so that it says how much it carries.
+    if packet.more_frags() || !is_first {
+        return refuse(Unreachable::Prohibited);
+    }
     match packet.next_header() {
         IpProtocol::Tcp => {
             let segment = TcpPacket::new_checked(packet.payload()).ok()?;
             if !segment.syn() || segment.ack() {
                 return Some(Meaning::Stack);
             }
+            // The stack would not take such a segment, after the host has connected for it.
+            let (source, target) = (IpAddress::Ipv4(GUEST), IpAddress::Ipv4(to));
+            if !packet.verify_checksum() || !segment.verify_checksum(&source, &target) {
+                return None;
+            }
             let to = SocketAddrV4::new(to, segment.dst_port());
             Some(Meaning::Open { from: segment.src_port(), to })
         }
-        IpProtocol::Udp if !packet.more_frags() && packet.frag_offset() == 0 => {
+        IpProtocol::Udp => {
             let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
             Some(Meaning::Datagram {
                 from: SocketAddrV4::new(packet.src_addr(), datagram.src_port()),
@@ -93,44 +123,98 @@ fn ip(payload: &[u8]) -> Option<Meaning> {
             })
         }
         // The gateway answers a ping; a stack that takes every address for its own would answer
-        // for all the world.
+        // for all the world. Other messages are answers themselves, and nobody answers those.
         IpProtocol::Icmp if to == GATEWAY || to == NAME_SERVER => Some(Meaning::Stack),
-        _ => None,
+        IpProtocol::Icmp => {
+            let message = Icmpv4Packet::new_checked(packet.payload()).ok()?;
+            let is_ping = message.msg_type() == Icmpv4Message::EchoRequest;
+            if is_ping { refuse(Unreachable::Prohibited) } else { None }
+        }
+        IpProtocol::Igmp => None,
+        _ => refuse(Unreachable::Protocol),
     }
 }
 
-/// A frame that carries a datagram to the guest; `None` when it is too long for one.
+/// The frames that carry a datagram to the guest: one, or fragments when it is longer.
 pub(super) fn datagram(
     guest: EthernetAddress,
     from: SocketAddrV4,
     to: SocketAddrV4,
     payload: &[u8],
-) -> Option<Vec<u8>> {
+) -> Vec<Vec<u8>> {
     let udp = UdpRepr { src_port: from.port(), dst_port: to.port() };
-    let ip = Ipv4Repr {
-        src_addr: *from.ip(),
-        dst_addr: *to.ip(),
-        next_header: IpProtocol::Udp,
-        payload_len: udp.header_len() + payload.len(),
-        hop_limit: 64,
-    };
-    if ip.payload_len + ip.buffer_len() > super::stack::MTU {
-        return None;
+    let mut whole = vec![0; udp.header_len() + payload.len()];
+    if whole.len() > usize::from(u16::MAX) - 20 {
+        return Vec::new();
     }
-    let mut bytes = ethernet(guest, EthernetProtocol::Ipv4, ip.buffer_len() + ip.payload_len);
-    let checksums = ChecksumCapabilities::default();
-    let rest = &mut bytes[EthernetFrame::<&[u8]>::header_len()..];
-    let mut packet = Ipv4Packet::new_unchecked(rest);
-    ip.emit(&mut packet, &checksums);
     udp.emit(
-        &mut UdpPacket::new_unchecked(packet.payload_mut()),
+        &mut UdpPacket::new_unchecked(&mut whole[..]),
         &IpAddress::Ipv4(*from.ip()),
         &IpAddress::Ipv4(*to.ip()),
         payload.len(),
         |target| target.copy_from_slice(payload),
-        &checksums,
+        &ChecksumCapabilities::default(),
     );
-    Some(bytes)
+    // Offsets of fragments are counted in units of eight bytes.
+    const PIECE: usize = (super::stack::MTU - 20) / 8 * 8;
+    let ident = u16::from_be_bytes([whole[6], whole[7]]);
+    let n_pieces = whole.len().div_ceil(PIECE);
+    let pieces = whole.chunks(PIECE).enumerate().map(|(index, piece)| {
+        let mut bytes = packet(guest, *from.ip(), *to.ip(), IpProtocol::Udp, piece);
+        if n_pieces > 1 {
+            let header = EthernetFrame::<&[u8]>::header_len();
+            let mut packet = Ipv4Packet::new_unchecked(&mut bytes[header..]);
+            packet.set_ident(ident);
+            packet.set_dont_frag(false);
+            packet.set_more_frags(index + 1 < n_pieces);
+            packet.set_frag_offset((index * PIECE) as u16);
+            packet.fill_checksum();
+        }
+        bytes
+    });
+    pieces.collect()
+}
+
+/// A frame that tells the guest that something of it does not get there: the start of its packet.
+pub(super) fn unreachable(guest: EthernetAddress, why: Unreachable, start: &[u8]) -> Vec<u8> {
+    let mut message = vec![3, why as u8, 0, 0, 0, 0, 0, 0];
+    message.extend(start);
+    Icmpv4Packet::new_unchecked(&mut message[..]).fill_checksum();
+    packet(guest, GATEWAY, GUEST, IpProtocol::Icmp, &message)
+}
+
+/// The start of a datagram of the guest, for [`unreachable`].
+pub(super) fn start_of_datagram(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    let mut udp = [0; 8];
+    let mut header = UdpPacket::new_unchecked(&mut udp[..]);
+    header.set_src_port(from.port());
+    header.set_dst_port(to.port());
+    header.set_len(8);
+    let frame = packet(MAC, *from.ip(), *to.ip(), IpProtocol::Udp, &udp);
+    frame[EthernetFrame::<&[u8]>::header_len()..].to_vec()
+}
+
+/// A frame with one packet.
+fn packet(
+    guest: EthernetAddress,
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    protocol: IpProtocol,
+    payload: &[u8],
+) -> Vec<u8> {
+    let ip = Ipv4Repr {
+        src_addr: from,
+        dst_addr: to,
+        next_header: protocol,
+        payload_len: payload.len(),
+        hop_limit: 64,
+    };
+    let mut bytes = ethernet(guest, EthernetProtocol::Ipv4, ip.buffer_len() + payload.len());
+    let rest = &mut bytes[EthernetFrame::<&[u8]>::header_len()..];
+    let mut packet = Ipv4Packet::new_unchecked(rest);
+    ip.emit(&mut packet, &ChecksumCapabilities::default());
+    packet.payload_mut().copy_from_slice(payload);
+    bytes
 }
 
 fn ethernet(to: EthernetAddress, ethertype: EthernetProtocol, length: usize) -> Vec<u8> {
@@ -149,10 +233,16 @@ pub(super) fn sender(frame: &[u8]) -> Option<EthernetAddress> {
 mod tests {
     use super::*;
 
+    fn one(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+        let mut frames = datagram(MAC, from, to, payload);
+        assert_eq!(frames.len(), 1);
+        frames.remove(0)
+    }
+
     #[test]
     fn a_datagram_is_read_as_it_was_made() {
         let (from, to) = (SocketAddrV4::new(GUEST, 1234), SocketAddrV4::new(NAME_SERVER, 53));
-        let mut bytes = datagram(MAC, from, to, b"question").unwrap();
+        let mut bytes = one(from, to, b"question");
         let expect = Meaning::Datagram { from, to, payload: b"question".to_vec() };
         assert_eq!(read(&bytes), expect);
         // Cut short or from elsewhere, it means nothing.
@@ -160,9 +250,88 @@ mod tests {
             assert_eq!(read(&bytes[..length]), Meaning::Nothing, "{length}");
         }
         let elsewhere = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 16), 1234);
-        assert_eq!(read(&datagram(MAC, elsewhere, to, b"x").unwrap()), Meaning::Nothing);
+        assert_eq!(read(&one(elsewhere, to, b"x")), Meaning::Nothing);
         bytes[12] = 0x86;
         assert_eq!(read(&bytes), Meaning::Nothing);
-        assert!(datagram(MAC, from, to, &[0; 70_000]).is_none());
+        assert!(datagram(MAC, from, to, &[0; 70_000]).is_empty());
+    }
+
+    #[test]
+    fn a_long_datagram_comes_in_pieces_that_fit() {
+        let (from, to) = (SocketAddrV4::new(GATEWAY, 9), SocketAddrV4::new(GUEST, 1));
+        let payload: Vec<u8> = (0..4000u32).map(|n| n as u8).collect();
+        let mut whole = vec![0; 8 + payload.len()];
+        let frames = datagram(MAC, from, to, &payload);
+        assert_eq!(frames.len(), 3);
+        for (index, frame) in frames.iter().enumerate() {
+            assert!(frame.len() <= 1514);
+            let frame = EthernetFrame::new_checked(&frame[..]).unwrap();
+            let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+            assert!(packet.verify_checksum());
+            assert_eq!(packet.more_frags(), index < 2);
+            let at = usize::from(packet.frag_offset());
+            whole[at..at + packet.payload().len()].copy_from_slice(packet.payload());
+        }
+        let datagram = UdpPacket::new_checked(&whole[..]).unwrap();
+        assert!(datagram.verify_checksum(&IpAddress::Ipv4(GATEWAY), &IpAddress::Ipv4(GUEST)));
+        assert_eq!(datagram.payload(), payload);
+    }
+
+    #[test]
+    fn what_is_not_carried_is_refused_and_nobody_answers_an_answer() {
+        let outside = Ipv4Addr::new(192, 0, 2, 1);
+        let made = |to, protocol, payload: &[u8]| packet(MAC, GUEST, to, protocol, payload);
+        let why = |frame: &[u8]| match read(frame) {
+            Meaning::Refuse { why, packet } => {
+                assert_eq!(packet.len(), 28);
+                Some(why)
+            }
+            Meaning::Nothing => None,
+            other => panic!("{other:?}"),
+        };
+        let ping = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+        let answer = [3, 1, 0, 0, 0, 0, 0, 0];
+        let everybody = Ipv4Addr::new(224, 0, 0, 251);
+        for (frame, expect) in [
+            (made(outside, IpProtocol::Icmp, &ping), Some(Unreachable::Prohibited)),
+            (made(outside, IpProtocol::Icmp, &answer), None),
+            (made(outside, IpProtocol::from(132), &[0; 12]), Some(Unreachable::Protocol)),
+            (made(everybody, IpProtocol::from(132), &[0; 12]), None),
+            (made(everybody, IpProtocol::Igmp, &[0; 8]), None),
+        ] {
+            assert_eq!(why(&frame), expect);
+        }
+        let (from, to) = (SocketAddrV4::new(GUEST, 1), SocketAddrV4::new(outside, 2));
+        let pieces = datagram(MAC, from, to, &[0; 3000]);
+        let said: Vec<_> = pieces.iter().map(|piece| why(piece)).collect();
+        assert_eq!(said, [Some(Unreachable::Prohibited), None, None]);
+
+        let told = unreachable(MAC, Unreachable::Port, &start_of_datagram(from, to));
+        let frame = EthernetFrame::new_checked(&told[..]).unwrap();
+        let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+        let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+        assert!(packet.verify_checksum() && message.verify_checksum());
+        assert_eq!((message.msg_type(), message.msg_code()), (Icmpv4Message::DstUnreachable, 3));
+        assert_eq!(message.data().len(), 28);
+    }
+
+    #[test]
+    fn the_start_of_a_connection_counts_when_its_sums_are_right() {
+        let to = Ipv4Addr::new(192, 0, 2, 1);
+        let mut segment = [0; 20];
+        let mut header = TcpPacket::new_unchecked(&mut segment[..]);
+        header.set_src_port(1000);
+        header.set_dst_port(80);
+        header.set_header_len(20);
+        header.set_syn(true);
+        header.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(to));
+        let frame = packet(MAC, GUEST, to, IpProtocol::Tcp, &segment);
+        let expect = Meaning::Open { from: 1000, to: SocketAddrV4::new(to, 80) };
+        assert_eq!(read(&frame), expect);
+        for at in [14 + 10, 14 + 20 + 16] {
+            let mut frame = frame.clone();
+            frame[at] ^= 1;
+            assert_eq!(read(&frame), Meaning::Nothing, "{at}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Three rules, in this order: a service that was made for the guest (shares, forwards) is reached
 //! at its own address and nowhere else; what belongs to the host or tells secrets of a cloud is
-//! closed unless it is named; everything else is as the mode and the allow-list say.
+//! closed unless exactly this address is named; everything else is as the mode and the allow-list
+//! say. A network in the list opens what is in it, and never what is closed.
 
 use super::GATEWAY;
 use crate::error::{Error, Result};
@@ -31,6 +32,15 @@ pub(crate) enum Verdict {
     Out(SocketAddrV4),
     /// It goes to this address, which the host itself may have.
     Named(SocketAddrV4),
+    /// It goes to a service in this process.
+    Inside,
+}
+
+/// What is behind an address that was made for the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Service {
+    Host(SocketAddrV4),
+    Inside,
 }
 
 /// The rules of one machine.
@@ -38,7 +48,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Policy {
     mode: NetworkMode,
     allow: Option<AllowList>,
-    services: HashMap<SocketAddrV4, SocketAddrV4>,
+    services: HashMap<SocketAddrV4, Service>,
     /// Addresses that allowed names were looked up as, with the ports that they are allowed for.
     named: HashMap<(Ipv4Addr, Option<u16>), Instant>,
 }
@@ -51,7 +61,12 @@ impl Policy {
 
     /// Serves an address of the guest's network by one of the host.
     pub(crate) fn serve(&mut self, guest: SocketAddrV4, host: SocketAddrV4) {
-        self.services.insert(guest, host);
+        self.services.insert(guest, Service::Host(host));
+    }
+
+    /// Serves an address of the guest's network by this process itself.
+    pub(crate) fn serve_inside(&mut self, guest: SocketAddrV4) {
+        self.services.insert(guest, Service::Inside);
     }
 
     /// Serves it no more; says whether it did.
@@ -77,8 +92,10 @@ impl Policy {
 
     /// What becomes of a connection to `to`.
     pub(crate) fn decide(&self, to: SocketAddrV4, now: Instant) -> Verdict {
-        if let Some(host) = self.services.get(&to) {
-            return Verdict::Named(*host);
+        match self.services.get(&to) {
+            Some(Service::Host(host)) => return Verdict::Named(*host),
+            Some(Service::Inside) => return Verdict::Inside,
+            None => {}
         }
         if self.mode != NetworkMode::Full {
             return Verdict::Deny;
@@ -89,7 +106,8 @@ impl Policy {
             _ => to,
         };
         let (ip, port) = (*target.ip(), target.port());
-        if self.allow.as_ref().is_some_and(|allow| allow.has_address(ip, port)) {
+        let in_list = self.allow.as_ref().and_then(|allow| allow.address(ip, Some(port)));
+        if in_list == Some(Match::Exactly) {
             return Verdict::Named(target);
         }
         let is_inside = to.ip().octets()[..3] == GATEWAY.octets()[..3];
@@ -101,7 +119,10 @@ impl Policy {
         };
         match &self.allow {
             Some(allow)
-                if !allow.has_everything(port) && !is_named(None) && !is_named(Some(port)) =>
+                if in_list.is_none()
+                    && !allow.has_everything(port)
+                    && !is_named(None)
+                    && !is_named(Some(port)) =>
             {
                 Verdict::Deny
             }
@@ -115,19 +136,42 @@ impl Policy {
         self.mode == NetworkMode::Full && self.allow.as_ref().is_none_or(allowed)
     }
 
-    /// Remembers what an allowed name stands for.
-    pub(crate) fn note_resolved(&mut self, name: &str, addresses: &[Ipv4Addr], now: Instant) {
-        let Some(allow) = &self.allow else { return };
-        if self.named.len() > MAX_NAMED {
-            self.named.retain(|_, since| now.duration_since(*since) < NAME_TIME);
-            if self.named.len() > MAX_NAMED {
-                self.named.clear();
-            }
+    /// Remembers what an allowed name stands for. Says whether the answer may be given: whoever owns
+    /// a name in the list must not open the host's networks by pointing it there, so that private
+    /// addresses count for a name only where the list has the address as well.
+    pub(crate) fn note_resolved(
+        &mut self,
+        name: &str,
+        addresses: &[Ipv4Addr],
+        now: Instant,
+    ) -> bool {
+        let Some(allow) = &self.allow else { return true };
+        let ports = allow.ports_of(name);
+        if ports.is_empty() {
+            return true;
         }
-        for port in allow.ports_of(name) {
+        let is_fine = |ip: &Ipv4Addr| {
+            let is_elsewhere = !is_private(*ip) && !is_closed(*ip);
+            is_elsewhere || allow.address(*ip, None).is_some()
+        };
+        if !addresses.iter().all(is_fine) {
+            return false;
+        }
+        let is_young = |since: &Instant| now.duration_since(*since) < NAME_TIME;
+        self.named.retain(|_, since| is_young(since));
+        for port in ports {
             self.named.extend(addresses.iter().map(|address| ((*address, port), now)));
         }
+        if self.named.len() > MAX_NAMED {
+            self.named.clear();
+        }
+        true
     }
+}
+
+/// Whether an address is of a private network: RFC 1918, or between a provider and its customers.
+fn is_private(ip: Ipv4Addr) -> bool {
+    ip.is_private() || is_in(ip, Ipv4Addr::new(100, 64, 0, 0), 10)
 }
 
 /// Whether an address is the host's, the network's own, or a cloud's: closed unless it is named.
@@ -163,6 +207,15 @@ enum What {
     Net(Ipv4Addr, u8),
 }
 
+/// How an address is in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    /// In a network of the list.
+    Within,
+    /// By itself.
+    Exactly,
+}
+
 impl AllowList {
     /// Reads `example.com`, `*.example.com`, `192.0.2.1`, `192.0.2.0/24` and `*`, each with an
     /// optional `:port`.
@@ -182,11 +235,17 @@ impl AllowList {
         Ok(Self { entries: entries.collect::<Result<_>>()? })
     }
 
-    fn has_address(&self, ip: Ipv4Addr, port: u16) -> bool {
-        self.entries.iter().any(|entry| match entry.what {
-            What::Net(net, prefix) => entry.is_for(port) && is_in(ip, net, prefix),
-            _ => false,
-        })
+    /// How the list has an address, on a port or on any.
+    fn address(&self, ip: Ipv4Addr, port: Option<u16>) -> Option<Match> {
+        let matching = self.entries.iter().filter_map(|entry| match entry.what {
+            What::Net(net, prefix)
+                if port.is_none_or(|port| entry.is_for(port)) && is_in(ip, net, prefix) =>
+            {
+                Some(if prefix == 32 { Match::Exactly } else { Match::Within })
+            }
+            _ => None,
+        });
+        matching.max()
     }
 
     fn has_everything(&self, port: u16) -> bool {
@@ -216,7 +275,7 @@ impl Entry {
             None => (what, 32),
         };
         let what = match address.parse::<Ipv4Addr>() {
-            Ok(GATEWAY) => What::Net(Ipv4Addr::LOCALHOST, 32),
+            Ok(GATEWAY) if prefix == 32 => What::Net(Ipv4Addr::LOCALHOST, 32),
             Ok(address) => What::Net(address, prefix),
             Err(_) if what.contains('/') => return None,
             Err(_) if what == "*" => What::Everything,
@@ -263,125 +322,4 @@ fn is_in(ip: Ipv4Addr, net: Ipv4Addr, prefix: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn to(text: &str) -> SocketAddrV4 {
-        text.parse().unwrap()
-    }
-
-    fn list(entries: &[&str]) -> AllowList {
-        let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
-        AllowList::parse(&entries).unwrap()
-    }
-
-    #[test]
-    fn without_a_list_full_reaches_the_world_and_not_the_host() {
-        let policy = Policy::new(NetworkMode::Full, None);
-        let now = Instant::now();
-        for open in ["192.0.2.1:80", "8.8.8.8:443", "192.168.1.7:22", "100.64.0.1:1"] {
-            assert_eq!(policy.decide(to(open), now), Verdict::Out(to(open)), "{open}");
-        }
-        for closed in [
-            "10.0.2.2:80",
-            "127.0.0.1:80",
-            "127.9.9.9:1",
-            "169.254.169.254:80",
-            "0.0.0.0:80",
-            "100.100.100.200:80",
-            "168.63.129.16:80",
-            "224.0.0.1:1",
-            "255.255.255.255:1",
-            "10.0.2.100:445",
-            "10.0.2.3:80",
-            "10.0.2.15:1",
-        ] {
-            assert_eq!(policy.decide(to(closed), now), Verdict::Deny, "{closed}");
-        }
-        assert!(policy.may_resolve("example.com"));
-    }
-
-    #[test]
-    fn mounts_only_reaches_its_services_and_nothing_else() {
-        let mut policy = Policy::new(NetworkMode::MountsOnly, None);
-        policy.serve(to("10.0.2.100:445"), to("127.0.0.1:9999"));
-        let now = Instant::now();
-        assert_eq!(policy.decide(to("10.0.2.100:445"), now), Verdict::Named(to("127.0.0.1:9999")));
-        for closed in ["10.0.2.100:9999", "10.0.2.2:9999", "192.0.2.1:80", "127.0.0.1:9999"] {
-            assert_eq!(policy.decide(to(closed), now), Verdict::Deny, "{closed}");
-        }
-        assert!(!policy.may_resolve("example.com"));
-        assert!(policy.unserve(to("10.0.2.100:445")));
-        assert_eq!(policy.decide(to("10.0.2.100:445"), now), Verdict::Deny);
-    }
-
-    #[test]
-    fn a_list_opens_what_it_names() {
-        let allow = list(&["example.com", "*.example.org:443", "192.0.2.0/24", "10.0.2.2:8000"]);
-        let mut policy = Policy::new(NetworkMode::Full, Some(allow));
-        let now = Instant::now();
-        for (name, expect) in [
-            ("example.com", true),
-            ("www.example.com", false),
-            ("a.example.org", true),
-            ("a.b.example.org", true),
-            ("example.org", false),
-            ("notexample.org", false),
-            (".example.org", false),
-        ] {
-            assert_eq!(policy.may_resolve(name), expect, "{name}");
-        }
-        assert_eq!(policy.decide(to("192.0.2.77:1"), now), Verdict::Named(to("192.0.2.77:1")));
-        assert_eq!(policy.decide(to("192.0.3.1:1"), now), Verdict::Deny);
-        assert_eq!(policy.decide(to("10.0.2.2:8000"), now), Verdict::Named(to("127.0.0.1:8000")));
-        assert_eq!(policy.decide(to("10.0.2.2:8001"), now), Verdict::Deny);
-        // An address is open once an allowed name stood for it, on the ports of its entry.
-        assert_eq!(policy.decide(to("198.51.100.1:443"), now), Verdict::Deny);
-        policy.note_resolved("a.example.org", &[Ipv4Addr::new(198, 51, 100, 1)], now);
-        let out = to("198.51.100.1:443");
-        assert_eq!(policy.decide(out, now), Verdict::Out(out));
-        assert_eq!(policy.decide(to("198.51.100.1:80"), now), Verdict::Deny);
-        assert_eq!(policy.decide(out, now + NAME_TIME), Verdict::Deny);
-        // A name that its owner points at the host opens nothing.
-        policy.note_resolved("example.com", &[Ipv4Addr::LOCALHOST], now);
-        policy.note_resolved("example.com", &[Ipv4Addr::new(169, 254, 169, 254)], now);
-        assert_eq!(policy.decide(to("127.0.0.1:80"), now), Verdict::Deny);
-        assert_eq!(policy.decide(to("10.0.2.2:80"), now), Verdict::Deny);
-        assert_eq!(policy.decide(to("169.254.169.254:80"), now), Verdict::Deny);
-        policy.set_allow(Some(list(&[])));
-        assert_eq!(policy.decide(out, now), Verdict::Deny);
-    }
-
-    #[test]
-    fn everything_can_be_named_beside_the_host() {
-        let policy = Policy::new(NetworkMode::Full, Some(list(&["*", "169.254.169.254:80"])));
-        let now = Instant::now();
-        let out = to("198.51.100.1:80");
-        assert_eq!(policy.decide(out, now), Verdict::Out(out));
-        let metadata = to("169.254.169.254:80");
-        assert_eq!(policy.decide(metadata, now), Verdict::Named(metadata));
-        assert_eq!(policy.decide(to("127.0.0.1:80"), now), Verdict::Deny);
-        assert!(policy.may_resolve("anything.example"));
-    }
-
-    #[test]
-    fn entries_that_mean_nothing_are_refused() {
-        for entry in [
-            "",
-            "a b",
-            "http://x",
-            "1.2.3",
-            "1.2.3.4/33",
-            "example.com/8",
-            "x:0",
-            "x:99999",
-            "*x.com",
-            "-a.com",
-            "a..b",
-            "::1",
-        ] {
-            let error = AllowList::parse(&[entry.to_owned()]).unwrap_err();
-            assert!(error.hint().is_some(), "{entry}");
-        }
-    }
-}
+mod tests;

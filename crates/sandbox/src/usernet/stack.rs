@@ -2,36 +2,36 @@
 //!
 //! One task owns the cable and polls smoltcp; the connections' own tasks (`flow`) reach their sockets
 //! through the lock and ring the bell when there is something to send. The start of a connection
-//! waits until the host's side is there, so that a refusal out there is a refusal in here.
+//! waits until the host's side is there, so that a refusal out there is a refusal in here. What a
+//! connection costs is asked of the machine's budget, and a guest that is over it is refused.
 
+use super::device::{Queues, read_frames};
 use super::flow::{self, GuestStream};
 use super::frame::{self, MAC, Meaning};
 use super::policy::{Policy, Verdict};
-use super::udp::Datagrams;
-use super::{GATEWAY, NAME_SERVER, dhcp};
+use super::udp::{Datagrams, Reply};
+use super::{Dial, Dialed, GATEWAY, GUEST, NAME_SERVER, dhcp};
+use crate::budget::{Budget, Permit};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr};
-use std::collections::{HashSet, VecDeque};
+use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter};
 use tokio::sync::{Notify, mpsc};
 
 /// Bytes of an IP packet, as on every Ethernet.
 pub(super) const MTU: usize = 1500;
-/// The longest frame that QEMU may hand over.
-const MAX_FRAME: usize = 65_536;
-/// Frames that wait for the guest.
-const MAX_WAITING: usize = 512;
-/// Bytes that a connection holds for each direction.
-const BUFFER: usize = 256 << 10;
-/// The most connections of one guest.
-const MAX_FLOWS: usize = 1024;
+/// The most and the fewest bytes that a connection holds for each direction in the stack.
+const LARGEST: usize = 256 << 10;
+const SMALLEST: usize = 8 << 10;
+/// A connection gets this part of what the machine may still have, so that many get less each.
+const SHARE_OF_REST: usize = 128;
+/// The first port of connections into the guest.
+const FIRST_PORT: u16 = 49_152;
 /// How long a closed connection may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(30);
 /// How long the host's side of a connection may take to come about.
@@ -42,7 +42,10 @@ type Key = (u16, SocketAddrV4);
 
 /// What the stack's task shares with those of the connections.
 pub(super) struct Shared {
-    pub(super) policy: Mutex<Policy>,
+    policy: Mutex<Policy>,
+    /// How services in this process are reached.
+    dials: Mutex<HashMap<SocketAddrV4, Dial>>,
+    pub(super) budget: Arc<Budget>,
     net: Mutex<Net>,
     /// Rung when there is something for the stack to do.
     pub(super) bell: Notify,
@@ -53,14 +56,14 @@ pub(super) struct Net {
     pub(super) interface: Interface,
     pub(super) sockets: SocketSet<'static>,
     device: Queues,
-    /// Sockets whose connection is over for the host, with the time they may take to end.
-    leaving: Vec<(SocketHandle, Instant)>,
-    n_flows: usize,
+    /// Sockets whose connection is over for the host, with the time they may take to end, and what
+    /// they cost until then.
+    leaving: Vec<(SocketHandle, Instant, Permit)>,
     next_port: u16,
 }
 
 impl Shared {
-    pub(super) fn new(policy: Policy) -> Arc<Self> {
+    pub(super) fn new(policy: Policy, budget: Arc<Budget>) -> Arc<Self> {
         let mut device = Queues::default();
         let config = Config::new(MAC.into());
         let mut interface = Interface::new(config, &mut device, now());
@@ -78,40 +81,65 @@ impl Shared {
             sockets: SocketSet::new(Vec::new()),
             device,
             leaving: Vec::new(),
-            n_flows: 0,
-            next_port: 49_152,
+            next_port: FIRST_PORT,
         };
-        Arc::new(Self { policy: Mutex::new(policy), net: Mutex::new(net), bell: Notify::new() })
+        Arc::new(Self {
+            policy: Mutex::new(policy),
+            dials: Mutex::default(),
+            budget,
+            net: Mutex::new(net),
+            bell: Notify::new(),
+        })
     }
 
     pub(super) fn net(&self) -> MutexGuard<'_, Net> {
         self.net.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn policy(&self) -> MutexGuard<'_, Policy> {
+    pub(super) fn policy(&self) -> MutexGuard<'_, Policy> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn dials(&self) -> MutexGuard<'_, HashMap<SocketAddrV4, Dial>> {
+        self.dials.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a connection into the guest.
     pub(super) fn connect(self: &Arc<Self>, to: SocketAddrV4) -> Option<GuestStream> {
+        let (mut socket, copy, cost) = self.socket()?;
         let mut net = self.net();
-        if net.n_flows >= MAX_FLOWS {
-            return None;
-        }
-        let port = net.next_port;
-        net.next_port = port.checked_add(1).unwrap_or(49_152);
-        let mut socket = socket();
         let net = &mut *net;
-        let local = (GATEWAY, port);
-        socket.connect(net.interface.context(), (*to.ip(), to.port()), local).ok()?;
-        Some(self.stream(net, socket))
+        let port = net.free_port(to)?;
+        socket.connect(net.interface.context(), (*to.ip(), to.port()), (GATEWAY, port)).ok()?;
+        Some(self.stream(net, socket, copy, cost))
     }
 
-    fn stream(self: &Arc<Self>, net: &mut Net, socket: tcp::Socket<'static>) -> GuestStream {
+    fn stream(
+        self: &Arc<Self>,
+        net: &mut Net,
+        socket: tcp::Socket<'static>,
+        copy: usize,
+        cost: Permit,
+    ) -> GuestStream {
         let handle = net.sockets.add(socket);
-        net.n_flows += 1;
         self.bell.notify_one();
-        GuestStream::new(Arc::clone(self), handle)
+        GuestStream::new(Arc::clone(self), handle, copy, cost)
+    }
+
+    /// A socket with the buffers that the machine can have, and the size of those that copy its
+    /// bytes.
+    fn socket(&self) -> Option<(tcp::Socket<'static>, usize, Permit)> {
+        let size = (self.budget.memory_left() / SHARE_OF_REST).clamp(SMALLEST, LARGEST);
+        let copy = size / 4;
+        let cost = self.budget.memory(2 * (size + copy))?;
+        let buffer = || tcp::SocketBuffer::new(vec![0; size]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        // Answers are whole messages; waiting to fill a segment only costs time.
+        socket.set_nagle_enabled(false);
+        // A guest that vanishes in the middle of a connection must not hold it for ever.
+        socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(60)));
+        socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300)));
+        Some((socket, copy, cost))
     }
 
     /// Ends every connection with a reset, and drops the frames on their way: the guest of now knows
@@ -128,21 +156,25 @@ impl Shared {
     }
 
     /// Lets a socket say farewell by itself.
-    pub(super) fn leave(&self, handle: SocketHandle) {
-        self.net().leaving.push((handle, Instant::now() + FAREWELL));
+    pub(super) fn leave(&self, handle: SocketHandle, cost: Permit) {
+        self.net().leaving.push((handle, Instant::now() + FAREWELL, cost));
         self.bell.notify_one();
     }
-}
 
-fn socket() -> tcp::Socket<'static> {
-    let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
-    let mut socket = tcp::Socket::new(buffer(), buffer());
-    // Answers are whole messages; waiting to fill a segment only costs time.
-    socket.set_nagle_enabled(false);
-    // A guest that vanishes in the middle of a connection must not hold it for ever.
-    socket.set_keep_alive(Some(smoltcp::time::Duration::from_secs(60)));
-    socket.set_timeout(Some(smoltcp::time::Duration::from_secs(300)));
-    socket
+    /// Takes the one connection whose first segment this is. A socket that the segment did not
+    /// reach is gone again: it would wait for ever, and then serve somebody else.
+    fn accept(self: &Arc<Self>, to: SocketAddrV4, first: Vec<u8>) -> Option<GuestStream> {
+        let listening = self.socket().and_then(|(mut socket, copy, cost)| {
+            socket.listen((*to.ip(), to.port())).ok()?;
+            Some(self.stream(&mut self.net(), socket, copy, cost))
+        });
+        let mut net = self.net();
+        // Without a socket that listens, the stack refuses the connection.
+        net.device.incoming.push_back(first);
+        net.poll_all();
+        drop(net);
+        listening.filter(|stream| !stream.is_listening())
+    }
 }
 
 fn now() -> StackInstant {
@@ -154,7 +186,7 @@ struct Opened {
     key: Key,
     /// The guest's first segment, which the stack sees only now.
     first: Vec<u8>,
-    stream: Option<TcpStream>,
+    host: Option<(Dialed, Permit)>,
 }
 
 /// Runs the network until the cable ends.
@@ -180,18 +212,27 @@ where
         };
         tokio::select! {
             n_frames = frames.recv_many(&mut batch, 64) => if n_frames == 0 { break },
-            Some(Opened { key, first, stream }) = opened.recv() => {
+            Some(Opened { key, first, host }) = opened.recv() => {
                 opening.remove(&key);
-                if let Some(stream) = stream
-                    && let Some(guest) = shared.accept(key.1)
-                {
-                    tokio::spawn(flow::carry(guest, stream));
+                match host {
+                    Some((host, place)) => {
+                        if let Some(guest) = shared.accept(key.1, first) {
+                            tokio::spawn(flow::carry(guest, host, place));
+                        }
+                    }
+                    None => shared.net().device.incoming.push_back(first),
                 }
-                // Without a socket that listens, the stack refuses the connection.
-                shared.net().device.incoming.push_back(first);
             }
-            Some((from, to, payload)) = replies.recv() => {
-                let made = frame::datagram(guest, from, to, &payload);
+            Some(reply) = replies.recv() => {
+                let made = match reply {
+                    Reply::Datagram { from, to, payload } => {
+                        frame::datagram(guest, from, to, &payload)
+                    }
+                    Reply::Unreachable { why, from, to } => {
+                        let start = frame::start_of_datagram(from, to);
+                        vec![frame::unreachable(guest, why, &start)]
+                    }
+                };
                 shared.net().device.outgoing.extend(made);
             }
             () = shared.bell.notified() => {}
@@ -213,30 +254,35 @@ where
                         continue;
                     }
                     let verdict = shared.policy().decide(to, Instant::now());
-                    let is_full = opening.len() + shared.net().n_flows >= MAX_FLOWS;
-                    if verdict == Verdict::Deny || is_full {
-                        tracing::debug!(%to, "a connection of the guest is refused");
+                    let is_there = shared.net().has_connection(key);
+                    let place = shared.budget.descriptors(1);
+                    let (false, Some(place)) = (is_there || verdict == Verdict::Deny, place) else {
+                        tracing::debug!(%to, is_there, "no new connection of the guest");
                         shared.net().device.incoming.push_back(bytes);
                         continue;
-                    }
+                    };
                     opening.insert(key);
-                    let sender = opened_sender.clone();
+                    let (sender, dial) = (opened_sender.clone(), shared.dials().get(&to).cloned());
                     tokio::spawn(async move {
-                        let connecting = flow::connect(verdict);
-                        let stream = tokio::time::timeout(CONNECT_TIME, connecting).await;
-                        let stream = stream.ok().flatten();
-                        let _ = sender.send(Opened { key, first: bytes, stream }).await;
+                        let connecting = flow::connect(verdict, dial);
+                        let host = tokio::time::timeout(CONNECT_TIME, connecting).await;
+                        let host = host.ok().flatten().map(|host| (host, place));
+                        let _ = sender.send(Opened { key, first: bytes, host }).await;
                     });
                 }
                 Meaning::Datagram { to, payload, .. } if to.port() == dhcp::PORT => {
                     let lease = dhcp::answer(&payload).and_then(|lease| {
                         let server = SocketAddrV4::new(GATEWAY, dhcp::PORT);
                         let everyone = SocketAddrV4::new(Ipv4Address::BROADCAST, dhcp::PORT + 1);
-                        frame::datagram(guest, server, everyone, &lease)
+                        frame::datagram(guest, server, everyone, &lease).pop()
                     });
                     shared.net().device.outgoing.extend(lease);
                 }
                 Meaning::Datagram { from, to, payload } => datagrams.take(from, to, payload),
+                Meaning::Refuse { why, packet } => {
+                    let told = frame::unreachable(guest, why, &packet);
+                    shared.net().device.outgoing.push_back(told);
+                }
                 Meaning::Nothing => {}
             }
         }
@@ -254,21 +300,51 @@ where
     reading.abort();
 }
 
-impl Shared {
-    /// A socket that takes the one connection whose first segment follows.
-    fn accept(self: &Arc<Self>, to: SocketAddrV4) -> Option<GuestStream> {
-        let mut net = self.net();
-        let mut socket = socket();
-        socket.listen((*to.ip(), to.port())).ok()?;
-        Some(self.stream(&mut net, socket))
-    }
-}
-
 impl Net {
     /// Takes in and gives out all that there is.
     fn poll(&mut self) -> VecDeque<Vec<u8>> {
-        self.interface.poll(now(), &mut self.device, &mut self.sockets);
+        self.poll_all();
         std::mem::take(&mut self.device.outgoing)
+    }
+
+    fn poll_all(&mut self) {
+        self.interface.poll(now(), &mut self.device, &mut self.sockets);
+    }
+
+    fn tcp_sockets(&self) -> impl Iterator<Item = &tcp::Socket<'static>> {
+        self.sockets.iter().map(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            socket
+        })
+    }
+
+    /// Whether the guest has this connection already, and only says so again.
+    fn has_connection(&self, (from, to): Key) -> bool {
+        let remote = IpEndpoint::new(GUEST.into(), from);
+        let local = IpEndpoint::new((*to.ip()).into(), to.port());
+        self.tcp_sockets().any(|socket| {
+            let has_ended = matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait);
+            let is_same = socket.remote_endpoint() == Some(remote);
+            !has_ended && is_same && socket.local_endpoint() == Some(local)
+        })
+    }
+
+    /// A port of the gateway that has no connection to this place of the guest.
+    fn free_port(&mut self, to: SocketAddrV4) -> Option<u16> {
+        let remote = Some(IpEndpoint::new((*to.ip()).into(), to.port()));
+        let taken: HashSet<u16> = self
+            .tcp_sockets()
+            .filter(|socket| socket.remote_endpoint() == remote)
+            .filter_map(|socket| socket.local_endpoint().map(|local| local.port))
+            .collect();
+        for _ in FIRST_PORT..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            if !taken.contains(&port) {
+                return Some(port);
+            }
+        }
+        None
     }
 
     /// How long there is nothing to do.
@@ -282,79 +358,15 @@ impl Net {
 
     /// Removes sockets that have ended.
     fn tidy(&mut self) {
-        let Self { sockets, leaving, n_flows, .. } = self;
-        leaving.retain(|(handle, until)| {
+        let Self { sockets, leaving, .. } = self;
+        leaving.retain(|(handle, until, _)| {
             let socket = sockets.get_mut::<tcp::Socket>(*handle);
             let has_ended = matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait);
             if !has_ended && *until > Instant::now() {
                 return true;
             }
             sockets.remove(*handle);
-            *n_flows -= 1;
             false
         });
-    }
-}
-
-/// Reads QEMU's frames: a length of four bytes, then the frame.
-async fn read_frames<R: AsyncRead + Unpin>(reader: R, frames: mpsc::Sender<Vec<u8>>) {
-    let mut reader = BufReader::with_capacity(256 << 10, reader);
-    loop {
-        let Ok(length) = reader.read_u32().await else { return };
-        // QEMU itself never makes such a frame: whoever does is not to be followed.
-        if length as usize > MAX_FRAME {
-            return;
-        }
-        let mut bytes = vec![0; length as usize];
-        if reader.read_exact(&mut bytes).await.is_err() || frames.send(bytes).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The frames on their way, as smoltcp's device.
-#[derive(Default)]
-struct Queues {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: VecDeque<Vec<u8>>,
-}
-
-impl Device for Queues {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: StackInstant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Incoming(frame), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: StackInstant) -> Option<Outgoing<'_>> {
-        (self.outgoing.len() < MAX_WAITING).then_some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = MTU + 14;
-        capabilities
-    }
-}
-
-struct Incoming(Vec<u8>);
-
-impl RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(&self.0)
-    }
-}
-
-struct Outgoing<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        let mut frame = vec![0; length];
-        let result = fill(&mut frame);
-        self.0.push_back(frame);
-        result
     }
 }

@@ -1,24 +1,43 @@
 //! Datagrams: questions for names, and everything else that the policy lets out.
+//!
+//! A datagram may be lost, as everywhere; one that is not carried at all is answered with the error
+//! that a router would send, so that a program in the guest learns of it.
 
+use super::frame::Unreachable;
 use super::policy::Verdict;
 use super::stack::Shared;
 use super::{GUEST, NAME_SERVER, dns, flow};
+use crate::budget::Permit;
 use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, mpsc};
 
-/// The most partners that the guest sends datagrams to at a time.
-const MAX_FLOWS: usize = 256;
 /// How long a partner is remembered after its last word.
 const IDLE: Duration = Duration::from_secs(60);
-/// Questions for names that are looked up at a time.
+/// Questions for names that wait for their answer at a time.
 const MAX_QUESTIONS: usize = 64;
+/// Datagrams that wait for a partner.
+const MAX_WAITING: usize = 16;
+/// The longest datagram.
+const MAX_LENGTH: usize = 65_536;
 
-/// A datagram for the guest: from, to, payload.
-pub(super) type Reply = (SocketAddrV4, SocketAddrV4, Vec<u8>);
+/// What the guest gets.
+pub(super) enum Reply {
+    Datagram {
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        payload: Vec<u8>,
+    },
+    /// What the guest has sent did not get there.
+    Unreachable {
+        why: Unreachable,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    },
+}
 
 /// The guest's datagrams on their way.
 pub(super) struct Datagrams {
@@ -34,51 +53,64 @@ impl Datagrams {
         Self { replies, shared, flows: HashMap::new(), questions }
     }
 
-    /// Sends one on. Datagrams may be lost: whatever is too much is thrown away.
+    /// Sends one on, or says why not.
     pub(super) fn take(&mut self, from: SocketAddrV4, to: SocketAddrV4, payload: Vec<u8>) {
         if *from.ip() != GUEST {
             return;
         }
         if (*to.ip(), to.port()) == (NAME_SERVER, 53) {
-            self.ask(from, to, &payload);
+            self.ask(from, to, payload);
             return;
         }
-        let policy = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        let verdict = policy.decide(to, Instant::now());
+        let (verdict, is_service) = {
+            let policy = self.shared.policy();
+            (policy.decide(to, Instant::now()), policy.is_service_host(*to.ip()))
+        };
         // Shares and forwarded ports are TCP's.
-        if verdict == Verdict::Deny || policy.is_service_host(*to.ip()) {
+        if is_service {
+            self.refuse(Unreachable::Port, from, to);
             return;
         }
-        drop(policy);
+        if verdict == Verdict::Deny {
+            self.refuse(Unreachable::Prohibited, from, to);
+            return;
+        }
         self.flows.retain(|_, flow| !flow.is_closed());
         let key = (from.port(), to);
         if !self.flows.contains_key(&key) {
-            if self.flows.len() >= MAX_FLOWS {
+            let place = self.shared.budget.descriptors(1);
+            let memory = self.shared.budget.memory(MAX_WAITING * super::stack::MTU);
+            let (Some(place), Some(memory)) = (place, memory) else {
+                self.refuse(Unreachable::Host, from, to);
                 return;
-            }
-            let (sender, payloads) = mpsc::channel(64);
-            tokio::spawn(exchange(verdict, from, to, payloads, self.replies.clone()));
+            };
+            let (sender, payloads) = mpsc::channel(MAX_WAITING);
+            let replies = self.replies.clone();
+            tokio::spawn(exchange(verdict, from, to, payloads, replies, [place, memory]));
             self.flows.insert(key, sender);
         }
         let _ = self.flows[&key].try_send(payload);
     }
 
-    fn ask(&self, from: SocketAddrV4, to: SocketAddrV4, message: &[u8]) {
-        let Some(question) = dns::parse(message) else { return };
-        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else { return };
+    fn refuse(&self, why: Unreachable, from: SocketAddrV4, to: SocketAddrV4) {
+        // Nobody is told of what was sent to everybody.
+        let ip = to.ip();
+        if !ip.is_multicast() && !ip.is_broadcast() && ip.octets()[3] != 255 {
+            let _ = self.replies.try_send(Reply::Unreachable { why, from, to });
+        }
+    }
+
+    fn ask(&self, from: SocketAddrV4, to: SocketAddrV4, question: Vec<u8>) {
+        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
+            self.refuse(Unreachable::Port, from, to);
+            return;
+        };
         let (shared, replies) = (Arc::clone(&self.shared), self.replies.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            let policy = || shared.policy.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = if !policy().may_resolve(&question.name) {
-                if policy().is_full() { dns::Answer::NoSuchName } else { dns::Answer::Refused }
-            } else {
-                dns::resolve(&question).await
-            };
-            if let dns::Answer::Addresses(addresses) = &answer {
-                policy().note_resolved(&question.name, addresses, Instant::now());
+            if let Some(payload) = dns::answer(&shared, &question).await {
+                let _ = replies.send(Reply::Datagram { from: to, to: from, payload }).await;
             }
-            let _ = replies.send((to, from, dns::message(&question, &answer))).await;
         });
     }
 }
@@ -90,36 +122,62 @@ async fn exchange(
     partner: SocketAddrV4,
     mut payloads: mpsc::Receiver<Vec<u8>>,
     replies: mpsc::Sender<Reply>,
+    _cost: [Permit; 2],
 ) {
-    let to = match verdict {
-        Verdict::Deny => return,
-        Verdict::Named(to) => to,
-        Verdict::Out(to) if flow::is_own(to).await => return,
-        Verdict::Out(to) => to,
+    let refuse = async |why| {
+        let _ = replies.send(Reply::Unreachable { why, from: guest, to: partner }).await;
     };
-    let Ok(socket) = UdpSocket::bind("0.0.0.0:0").await else { return };
-    // A connected socket takes datagrams of this partner only.
-    if socket.connect(SocketAddr::V4(to)).await.is_err() {
-        return;
-    }
-    let mut buffer = vec![0; 65_536];
+    let to = match verdict {
+        Verdict::Named(to) => Some(to),
+        Verdict::Out(to) if !flow::is_own(to).await => Some(to),
+        _ => None,
+    };
+    let Some(to) = to else { return refuse(Unreachable::Prohibited).await };
+    let socket = async {
+        let socket = UdpSocket::bind("0.0.0.0:0").await?;
+        // A connected socket takes datagrams of this partner only.
+        socket.connect(SocketAddr::V4(to)).await?;
+        std::io::Result::Ok(socket)
+    };
+    let Ok(socket) = socket.await else { return refuse(Unreachable::Host).await };
     loop {
-        tokio::select! {
+        let failed = tokio::select! {
             payload = payloads.recv() => match payload {
-                Some(payload) => { let _ = socket.send(&payload).await; }
+                Some(payload) => socket.send(&payload).await.err(),
                 None => return,
             },
-            received = socket.recv(&mut buffer) => match received {
-                Ok(length) => {
-                    let reply = (partner, guest, buffer[..length].to_vec());
+            ready = socket.readable() => match ready.and_then(|()| receive(&socket)) {
+                Ok(Some(payload)) => {
+                    let reply = Reply::Datagram { from: partner, to: guest, payload };
                     if replies.send(reply).await.is_err() {
                         return;
                     }
+                    None
                 }
-                // "Port unreachable" comes as an error of the next call.
-                Err(_) => return,
+                Ok(None) => None,
+                Err(error) => Some(error),
             },
             () = tokio::time::sleep(IDLE) => return,
+        };
+        // What a partner's host has answered comes as an error of the next call.
+        match failed.map(|error| error.kind()) {
+            None => {}
+            Some(std::io::ErrorKind::ConnectionRefused) => refuse(Unreachable::Port).await,
+            Some(_) => refuse(Unreachable::Host).await,
         }
+    }
+}
+
+/// Takes a datagram that is there. The buffer is only there for the moment.
+fn receive(socket: &UdpSocket) -> std::io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0; MAX_LENGTH];
+    match socket.try_recv(&mut buffer) {
+        Ok(length) => {
+            buffer.truncate(length);
+            buffer.shrink_to_fit();
+            Ok(Some(buffer))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }

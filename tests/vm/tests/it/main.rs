@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bills;
+mod budgets;
 mod checkpoints;
 mod desktop;
 mod execute;
@@ -14,6 +15,7 @@ mod many;
 mod mounts;
 mod network;
 mod other_arch;
+mod revocation;
 mod saves;
 mod transport;
 #[cfg(target_os = "linux")]

@@ -119,10 +119,8 @@ async fn shares_are_mounted_at_the_start_and_later() {
     assert!(twice.to_string().contains("already"), "{twice}");
     let busy = "cd '/mnt/hot, with comma' && (sleep 30 >/dev/null 2>&1 &)";
     run(&sandbox, busy).await;
-    let error = sandbox.unmount(&handle, false).await.unwrap_err();
-    assert!(error.to_string().contains("busy"), "{error}");
-    assert_eq!(sandbox.active_mounts().len(), 3);
-    sandbox.unmount(&handle, true).await.unwrap();
+    // Whoever uses it is not asked.
+    sandbox.unmount(&handle, false).await.unwrap();
     assert_eq!(sandbox.active_mounts().len(), 2);
     assert_eq!(run(&sandbox, "ls '/mnt/hot, with comma'").await, "");
     assert!(sandbox.unmount(&handle, false).await.is_err());

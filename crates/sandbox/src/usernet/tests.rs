@@ -1,0 +1,301 @@
+//! The whole network against a guest that is made of frames: what it sends on purpose, no kernel
+//! would.
+
+use super::policy::AllowList;
+use super::*;
+use crate::limits::Limits;
+use crate::network::NetworkMode;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet, IpAddress,
+    IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+
+const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
+const FAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9);
+
+/// The guest's end of the cable.
+struct Cable(UnixStream);
+
+/// What the guest is told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Icmp(u8, u8),
+    SynAck(u16),
+    Reset(u16),
+    Datagram(Vec<u8>),
+    Other,
+}
+
+fn net(mode: NetworkMode, allow: Option<&[String]>, descriptors: u16) -> (UserNet, Cable) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let allow = allow.map(|entries| AllowList::parse(entries).unwrap());
+    let budget = Budget::new(&Limits::default().with_descriptors(descriptors));
+    (UserNet::start(ours, Policy::new(mode, allow), budget), Cable(theirs))
+}
+
+impl Cable {
+    async fn send(&mut self, frame: &[u8]) {
+        self.0.write_u32(frame.len() as u32).await.unwrap();
+        self.0.write_all(frame).await.unwrap();
+    }
+
+    /// The next thing that the guest is told; `None` when there is nothing for a while.
+    async fn told(&mut self) -> Option<Told> {
+        loop {
+            let reading = async {
+                let length = self.0.read_u32().await.unwrap();
+                let mut frame = vec![0; length as usize];
+                self.0.read_exact(&mut frame).await.unwrap();
+                frame
+            };
+            let frame = tokio::time::timeout(Duration::from_secs(2), reading).await.ok()?;
+            let frame = EthernetFrame::new_checked(&frame[..]).unwrap();
+            if frame.ethertype() == EthernetProtocol::Arp {
+                self.answer_arp(frame.payload()).await;
+                continue;
+            }
+            let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+            return Some(match packet.next_header() {
+                IpProtocol::Icmp => {
+                    let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+                    Told::Icmp(message.msg_type().into(), message.msg_code())
+                }
+                IpProtocol::Tcp => {
+                    let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+                    match (segment.syn(), segment.rst()) {
+                        (true, _) => Told::SynAck(segment.dst_port()),
+                        (_, true) => Told::Reset(segment.dst_port()),
+                        _ => Told::Other,
+                    }
+                }
+                IpProtocol::Udp => {
+                    let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
+                    Told::Datagram(datagram.payload().to_vec())
+                }
+                _ => Told::Other,
+            });
+        }
+    }
+
+    async fn answer_arp(&mut self, payload: &[u8]) {
+        use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr};
+        let asked = ArpRepr::parse(&ArpPacket::new_checked(payload).unwrap()).unwrap();
+        let ArpRepr::EthernetIpv4 { source_hardware_addr, source_protocol_addr, .. } = asked else {
+            return;
+        };
+        let reply = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Reply,
+            source_hardware_addr: MAC,
+            source_protocol_addr: GUEST,
+            target_hardware_addr: source_hardware_addr,
+            target_protocol_addr: source_protocol_addr,
+        };
+        let mut frame = vec![0; 14 + reply.buffer_len()];
+        let header = EthernetRepr {
+            src_addr: MAC,
+            dst_addr: source_hardware_addr,
+            ethertype: EthernetProtocol::Arp,
+        };
+        header.emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
+        reply.emit(&mut ArpPacket::new_unchecked(&mut frame[14..]));
+        self.send(&frame).await;
+    }
+}
+
+fn frame(to: Ipv4Addr, protocol: IpProtocol, payload: &[u8]) -> Vec<u8> {
+    let ip = Ipv4Repr {
+        src_addr: GUEST,
+        dst_addr: to,
+        next_header: protocol,
+        payload_len: payload.len(),
+        hop_limit: 64,
+    };
+    let mut frame = vec![0; 34 + payload.len()];
+    let ethertype = EthernetProtocol::Ipv4;
+    let header = EthernetRepr { src_addr: MAC, dst_addr: EthernetAddress::BROADCAST, ethertype };
+    header.emit(&mut EthernetFrame::new_unchecked(&mut frame[..]));
+    let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    ip.emit(&mut packet, &ChecksumCapabilities::default());
+    packet.payload_mut().copy_from_slice(payload);
+    frame
+}
+
+/// A segment with one flag: `S`YN or `R`ST.
+fn segment(from: u16, to: SocketAddrV4, flag: char) -> Vec<u8> {
+    let mut bytes = [0; 20];
+    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_src_port(from);
+    segment.set_dst_port(to.port());
+    segment.set_seq_number(smoltcp::wire::TcpSeqNumber(if flag == 'S' { 1000 } else { 1001 }));
+    segment.set_header_len(20);
+    segment.set_window_len(1000);
+    segment.set_syn(flag == 'S');
+    segment.set_rst(flag == 'R');
+    segment.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(*to.ip()));
+    frame(*to.ip(), IpProtocol::Tcp, &bytes)
+}
+
+fn datagram(from: u16, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let udp = UdpRepr { src_port: from, dst_port: to.port() };
+    let mut bytes = vec![0; 8 + payload.len()];
+    udp.emit(
+        &mut UdpPacket::new_unchecked(&mut bytes[..]),
+        &IpAddress::Ipv4(GUEST),
+        &IpAddress::Ipv4(*to.ip()),
+        payload.len(),
+        |target| target.copy_from_slice(payload),
+        &ChecksumCapabilities::default(),
+    );
+    frame(*to.ip(), IpProtocol::Udp, &bytes)
+}
+
+/// A server that counts its connections and keeps them.
+async fn counting_server() -> (u16, Arc<Mutex<Vec<TcpStream>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let taken: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+    let sink = Arc::clone(&taken);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            sink.lock().unwrap().push(stream);
+        }
+    });
+    (port, taken)
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_refused_and_not_dropped() {
+    let (_net, mut cable) = net(NetworkMode::MountsOnly, None, 64);
+    let ping = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+    for (frame, expect) in [
+        (datagram(1, FAR, b"x"), Told::Icmp(3, 13)),
+        (datagram(1, SocketAddrV4::new(NAME_SERVER, 54), b"x"), Told::Icmp(3, 3)),
+        (segment(7, FAR, 'S'), Told::Reset(7)),
+        (frame(*FAR.ip(), IpProtocol::Icmp, &ping), Told::Icmp(3, 13)),
+        (frame(GATEWAY, IpProtocol::Icmp, &ping), Told::Icmp(0, 0)),
+        (frame(*FAR.ip(), IpProtocol::from(132), &[0; 20]), Told::Icmp(3, 2)),
+    ] {
+        cable.send(&frame).await;
+        assert_eq!(cable.told().await.unwrap(), expect);
+    }
+    // Questions are answered, whatever they are.
+    let mut question = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x10\0\x01".to_vec();
+    let names = SocketAddrV4::new(NAME_SERVER, 53);
+    cable.send(&datagram(2, names, &question)).await;
+    let Some(Told::Datagram(answer)) = cable.told().await else { panic!("no answer") };
+    assert_eq!((answer[..2].to_vec(), answer[3] & 0xf), (vec![0xab, 0xcd], 5));
+    question.truncate(15);
+    cable.send(&datagram(2, names, &question)).await;
+    let Some(Told::Datagram(answer)) = cable.told().await else { panic!("no complaint") };
+    assert_eq!(answer[3] & 0xf, 1);
+    cable.send(&segment(9, names, 'S')).await;
+    assert_eq!(cable.told().await.unwrap(), Told::SynAck(9));
+}
+
+#[tokio::test]
+async fn a_closed_port_of_a_partner_is_told() {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let closed = free.local_addr().unwrap().port();
+    drop(free);
+    let allow = [format!("10.0.2.2:{closed}")];
+    let (_net, mut cable) = net(NetworkMode::Full, Some(&allow), 64);
+    cable.send(&datagram(1, SocketAddrV4::new(GATEWAY, closed), b"x")).await;
+    assert_eq!(cable.told().await.unwrap(), Told::Icmp(3, 3));
+}
+
+#[tokio::test]
+async fn one_connection_is_one_however_often_it_is_begun() {
+    let (port, taken) = counting_server().await;
+    let allow = [format!("10.0.2.2:{port}")];
+    let (net, mut cable) = net(NetworkMode::Full, Some(&allow), 64);
+    let to = SocketAddrV4::new(GATEWAY, port);
+    for _ in 0..50 {
+        cable.send(&segment(1000, to, 'S')).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(cable.told().await.unwrap(), Told::SynAck(1000));
+    // A damaged beginning is nothing.
+    let mut damaged = segment(1001, to, 'S');
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    cable.send(&damaged).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(taken.lock().unwrap().len(), 1);
+    // The guest gives it up; everything that it cost comes back.
+    cable.send(&segment(1000, to, 'R')).await;
+    let whole = Limits::default().memory() as usize;
+    let begin = std::time::Instant::now();
+    while net.budget().memory_left() < whole {
+        assert!(begin.elapsed() < Duration::from_secs(10), "{}", net.budget().memory_left());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(net.budget().descriptors(64).is_some());
+}
+
+#[tokio::test]
+async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
+    let (port, taken) = counting_server().await;
+    let allow = [format!("10.0.2.2:{port}")];
+    let (net, mut cable) = net(NetworkMode::Full, Some(&allow), 32);
+    let to = SocketAddrV4::new(GATEWAY, port);
+    let mut accepted = Vec::new();
+    let mut n_refused = 0;
+    for from in 2000..2400 {
+        cable.send(&segment(from, to, 'S')).await;
+        match cable.told().await.unwrap() {
+            Told::SynAck(port) => accepted.push(port),
+            Told::Reset(_) => n_refused += 1,
+            told => panic!("{told:?}"),
+        }
+    }
+    // An answer may have been repeated for one that the guest has not acknowledged.
+    accepted.sort_unstable();
+    accepted.dedup();
+    assert!(accepted.len() <= 32 && n_refused >= 300, "{} {n_refused}", accepted.len());
+    assert!(taken.lock().unwrap().len() <= 32);
+    for from in accepted {
+        cable.send(&segment(from, to, 'R')).await;
+    }
+    let begin = std::time::Instant::now();
+    while net.budget().descriptors(32).is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    cable.send(&segment(3000, to, 'S')).await;
+    loop {
+        match cable.told().await.unwrap() {
+            Told::SynAck(3000) => break,
+            Told::SynAck(_) | Told::Other => {}
+            told => panic!("{told:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn datagrams_are_bounded_and_long_ones_arrive() {
+    let partner = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = partner.local_addr().unwrap().port();
+    let allow = [format!("10.0.2.2:{port}")];
+    let (_net, mut cable) = net(NetworkMode::Full, Some(&allow), 16);
+    let to = SocketAddrV4::new(GATEWAY, port);
+    cable.send(&datagram(5000, to, b"hello")).await;
+    let mut buffer = [0; 100];
+    let (length, peer) = partner.recv_from(&mut buffer).await.unwrap();
+    assert_eq!(&buffer[..length], b"hello");
+    partner.send_to(b"back", peer).await.unwrap();
+    assert_eq!(cable.told().await.unwrap(), Told::Datagram(b"back".to_vec()));
+    // Sixteen partners at most; whoever is too many is told so.
+    let mut n_refused = 0;
+    for from in 5001..5100 {
+        cable.send(&datagram(from, to, b"flood")).await;
+    }
+    while let Some(told) = cable.told().await {
+        assert_eq!(told, Told::Icmp(3, 1));
+        n_refused += 1;
+    }
+    assert!((84..99).contains(&n_refused), "{n_refused}");
+}
