@@ -166,19 +166,25 @@ impl Shares {
             options: "trans=virtio,version=9p2000.L,msize=262144,cache=mmap".to_owned(),
             readonly: mount.readonly,
         };
-        let revocation = Revocation::default();
-        if mount.kind == MountType::Cifs {
-            let server = turn.server(machine)?;
+        let server = match mount.kind {
+            MountType::Cifs => Some(turn.server(machine)?),
+            MountType::Plan9 => None,
+        };
+        // From here on whatever ends this, the host's own doubts included, takes the share back.
+        let mut attempt = Attempt {
+            turn: Some(turn),
+            revocation: Revocation::default(),
+            agent: machine.agent.clone(),
+            target: mount.guest.clone(),
+        };
+        if let Some(server) = server {
             let name = format!("share{}", handle.id);
             request.source = format!("//{}/{name}", ADDRESS.ip());
             request.options = server.options(*ADDRESS.ip());
-            let (mount, revocation) = (mount.clone(), revocation.clone());
+            let (mount, revocation) = (mount.clone(), attempt.revocation.clone());
             let served = server.add(Served { name, mount, revocation }).await;
             served.map_err(|error| failed(handle.mount.host.display(), error))?;
         }
-        let agent = machine.agent.clone();
-        let target = mount.guest.clone();
-        let mut attempt = Attempt { turn: Some(turn), revocation, agent, target };
         let mounted = attempt.agent.mount(&request).await;
         mounted.map_err(|error| of_guest("mount", &mount.guest, error))?;
         let revocation = attempt.revocation.clone();

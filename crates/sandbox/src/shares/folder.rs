@@ -204,5 +204,5 @@ pub(super) async fn blocking<T: Send + 'static>(
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

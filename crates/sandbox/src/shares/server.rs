@@ -76,11 +76,12 @@ impl Server {
         state.forget_ended();
         // A folder that cannot be opened is an error even before the guest connects.
         self.folder(&share)?;
-        for running in &state.running {
-            let share = self.share(&share)?;
-            running.config.add_share(share).await.map_err(io::Error::other)?;
-        }
+        let shares: Vec<_> = state.running.iter().map(|_| self.share(&share)).collect();
+        // It is in the list before the first connection has it, so that a sweep finds it.
         state.served.push(share);
+        for (running, share) in state.running.iter().zip(shares) {
+            running.config.add_share(share?).await.map_err(io::Error::other)?;
+        }
         Ok(())
     }
 

@@ -152,7 +152,7 @@ impl Policy {
         }
         let is_fine = |ip: &Ipv4Addr| {
             let is_elsewhere = !is_private(*ip) && !is_closed(*ip);
-            is_elsewhere || allow.address(*ip, None).is_some()
+            is_elsewhere || ports.iter().all(|port| allow.address(*ip, *port).is_some())
         };
         if !addresses.iter().all(is_fine) {
             return false;
@@ -235,12 +235,14 @@ impl AllowList {
         Ok(Self { entries: entries.collect::<Result<_>>()? })
     }
 
-    /// How the list has an address, on a port or on any.
+    /// How the list has an address, on one port or on all.
     fn address(&self, ip: Ipv4Addr, port: Option<u16>) -> Option<Match> {
+        let is_for = |entry: &Entry| match port {
+            Some(port) => entry.is_for(port),
+            None => entry.port.is_none(),
+        };
         let matching = self.entries.iter().filter_map(|entry| match entry.what {
-            What::Net(net, prefix)
-                if port.is_none_or(|port| entry.is_for(port)) && is_in(ip, net, prefix) =>
-            {
+            What::Net(net, prefix) if is_for(entry) && is_in(ip, net, prefix) => {
                 Some(if prefix == 32 { Match::Exactly } else { Match::Within })
             }
             _ => None,

@@ -1,3 +1,5 @@
+//! Links, pipes, budgets and a share that was taken back, on a real folder.
+
 use super::*;
 use crate::limits::Limits;
 use std::os::unix::fs::symlink;

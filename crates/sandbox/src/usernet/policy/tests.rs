@@ -1,3 +1,5 @@
+//! Modes, lists and names: what is open, what is closed, and what must never be opened by accident.
+
 use super::*;
 
 fn to(text: &str) -> SocketAddrV4 {

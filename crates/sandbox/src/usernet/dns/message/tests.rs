@@ -1,3 +1,5 @@
+//! Questions and answers, whole, cut short and made up.
+
 use super::*;
 
 fn query(labels: &[&str], kind: u16) -> Vec<u8> {
