@@ -51,8 +51,11 @@ impl GuestStream {
     async fn established(&self) -> io::Result<()> {
         std::future::poll_fn(|context| {
             self.with(|socket| match socket.state() {
-                tcp::State::Closed => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
-                tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen => {
+                // One that the guest has given up listens again, and would serve somebody else.
+                tcp::State::Closed | tcp::State::Listen => {
+                    Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()))
+                }
+                tcp::State::SynSent | tcp::State::SynReceived => {
                     socket.register_send_waker(context.waker());
                     Poll::Pending
                 }
@@ -84,7 +87,7 @@ impl AsyncRead for GuestStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let poll = self.with(|socket| match socket.recv_slice(buffer.initialize_unfilled()) {
-            Ok(0) if socket.may_recv() || socket.is_listening() || !is_settled(socket) => {
+            Ok(0) if socket.may_recv() || !is_settled(socket) => {
                 socket.register_recv_waker(context.waker());
                 Poll::Pending
             }

@@ -217,6 +217,21 @@ fn packet(
     bytes
 }
 
+/// The guest's answer to a question for its hardware address.
+pub(super) fn introduction(guest: EthernetAddress) -> Vec<u8> {
+    let reply = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: guest,
+        source_protocol_addr: GUEST,
+        target_hardware_addr: MAC,
+        target_protocol_addr: GATEWAY,
+    };
+    let mut bytes = ethernet(MAC, EthernetProtocol::Arp, reply.buffer_len());
+    let header = EthernetFrame::<&[u8]>::header_len();
+    reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[header..]));
+    bytes
+}
+
 fn ethernet(to: EthernetAddress, ethertype: EthernetProtocol, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; EthernetFrame::<&[u8]>::header_len() + length];
     let header = EthernetRepr { src_addr: MAC, dst_addr: to, ethertype };

@@ -34,6 +34,8 @@ const SHARE_OF_REST: usize = 128;
 const FIRST_PORT: u16 = 49_152;
 /// How long a closed connection may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(30);
+/// How long the stack is told the guest's hardware address for, in less than which it forgets it.
+const INTRODUCTION: Duration = Duration::from_secs(20);
 /// How long the host's side of a connection may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
 
@@ -164,6 +166,7 @@ impl Shared {
     /// Takes the one connection whose first segment this is. A socket that the segment did not
     /// reach is gone again: it would wait for ever, and then serve somebody else.
     fn accept(self: &Arc<Self>, to: SocketAddrV4, first: Vec<u8>) -> Option<GuestStream> {
+        self.net().stop_listening();
         let listening = self.socket().and_then(|(mut socket, copy, cost)| {
             socket.listen((*to.ip(), to.port())).ok()?;
             Some(self.stream(&mut self.net(), socket, copy, cost))
@@ -203,6 +206,7 @@ where
     let mut datagrams = Datagrams::new(reply_sender, Arc::clone(&shared));
     let mut opening: HashSet<Key> = HashSet::new();
     let mut guest = EthernetAddress::BROADCAST;
+    let mut introduced = None;
     let mut batch = Vec::new();
     loop {
         let wait = {
@@ -240,6 +244,12 @@ where
         }
         for bytes in batch.drain(..) {
             guest = frame::sender(&bytes).unwrap_or(guest);
+            // The stack would ask for the guest's address, and lose its first answer meanwhile.
+            let now = Instant::now();
+            if introduced.is_none_or(|(known, until)| known != guest || until < now) {
+                introduced = Some((guest, now + INTRODUCTION));
+                shared.net().device.incoming.push_back(frame::introduction(guest));
+            }
             match frame::read(&bytes) {
                 Meaning::Stack => shared.net().device.incoming.push_back(bytes),
                 Meaning::WhoHas { reply, address } => {
@@ -309,6 +319,16 @@ impl Net {
 
     fn poll_all(&mut self) {
         self.interface.poll(now(), &mut self.device, &mut self.sockets);
+    }
+
+    /// Ends sockets whose connection the guest has given up before it came about: they listen again.
+    fn stop_listening(&mut self) {
+        for (_, socket) in self.sockets.iter_mut() {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            if socket.is_listening() {
+                socket.abort();
+            }
+        }
     }
 
     fn tcp_sockets(&self) -> impl Iterator<Item = &tcp::Socket<'static>> {

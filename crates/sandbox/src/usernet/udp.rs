@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -21,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const MAX_QUESTIONS: usize = 64;
 /// Datagrams that wait for a partner.
 const MAX_WAITING: usize = 16;
+/// Answers, and errors that a partner's host has sent.
+const EITHER: Interest = Interest::READABLE.add(Interest::ERROR);
 /// The longest datagram.
 const MAX_LENGTH: usize = 65_536;
 
@@ -146,7 +149,7 @@ async fn exchange(
                 Some(payload) => socket.send(&payload).await.err(),
                 None => return,
             },
-            ready = socket.readable() => match ready.and_then(|()| receive(&socket)) {
+            ready = socket.ready(EITHER) => match ready.and_then(|ready| receive(&socket, ready)) {
                 Ok(Some(payload)) => {
                     let reply = Reply::Datagram { from: partner, to: guest, payload };
                     if replies.send(reply).await.is_err() {
@@ -168,8 +171,18 @@ async fn exchange(
     }
 }
 
-/// Takes a datagram that is there. The buffer is only there for the moment.
-fn receive(socket: &UdpSocket) -> std::io::Result<Option<Vec<u8>>> {
+/// Takes a datagram that is there, or the partner's error. The buffer is only there for the moment.
+fn receive(socket: &UdpSocket, ready: Ready) -> std::io::Result<Option<Vec<u8>>> {
+    if ready.is_error() {
+        let would_block = || std::io::ErrorKind::WouldBlock.into();
+        let told = socket.try_io(Interest::ERROR, || {
+            Err::<(), _>(socket.take_error()?.unwrap_or_else(would_block))
+        });
+        match told {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
     let mut buffer = vec![0; MAX_LENGTH];
     match socket.try_recv(&mut buffer) {
         Ok(length) => {

@@ -14,7 +14,7 @@ use std::time::Duration;
 const ROLE: &str = "QUICKSAND_TEST_ROLE";
 const METADATA: &str = "169.254.169.254";
 const HOSTS: &str = "127.0.0.1 localhost\n192.0.2.2 named.test\n192.0.2.3 a.sub.test other.test\n\
-    169.254.169.254 cloud.test\n192.0.2.1 own.test\n";
+    169.254.169.254 cloud.test\n192.0.2.1 own.test\n10.9.9.9 private.test\n";
 
 /// The host is 192.0.2.1; the world behind the cable is everything else.
 const SCRIPT: &str = r#"set -e
@@ -27,10 +27,11 @@ trap 'kill $world' EXIT
 until [ "$(readlink /proc/$world/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
 ip link set world0 netns $world
 nsenter -t $world -n sh -ec 'ip link set lo up; ip link set world0 up
-    for address in 192.0.2.2/24 192.0.2.3/24 169.254.169.254/32; do ip address add $address dev world0; done'
+    for address in 192.0.2.2/24 192.0.2.3/24 10.9.9.9/32 169.254.169.254/32; do ip address add $address dev world0; done'
 ip address add 192.0.2.1/24 dev host0
 ip link set host0 up
 ip route add 169.254.169.254 dev host0
+ip route add 10.9.9.9 dev host0
 mount --bind "$hosts" /etc/hosts
 QUICKSAND_TEST_ROLE=host "$program" --exact world::the_host --nocapture
 "#;
@@ -109,6 +110,7 @@ async fn the_host() {
             ("192.0.2.2", 8000, n2),
             ("named.test", 8000, n2),
             ("other.test", 8001, n3),
+            ("private.test", 8000, Some("10.9.9.9")),
             // The host, by each of its addresses and names, and the cloud's secrets.
             ("192.0.2.1", 8000, None),
             ("own.test", 8000, None),
@@ -146,6 +148,31 @@ async fn the_host() {
         ],
     )
     .await;
+    // A name in the list that its owner points at a private network opens nothing, unless the list has
+    // the address as well.
+    full.set_allow(list(&["private.test"])).await.unwrap();
+    check(&full, &[("private.test", 8000, None), ("10.9.9.9", 8000, None)]).await;
+    assert_ne!(execute(&full, "nslookup private.test").await.exit_code, 0);
+    full.set_allow(list(&["private.test", "10.9.0.0/16"])).await.unwrap();
+    check(&full, &[("private.test", 8000, Some("10.9.9.9"))]).await;
+    // The largest networks open the world, and neither the host nor the cloud's secrets.
+    for everything in [&["0.0.0.0/0"][..], &["0.0.0.0/1", "128.0.0.0/1"], &["*"]] {
+        full.set_allow(list(everything)).await.unwrap();
+        check(
+            &full,
+            &[
+                ("192.0.2.2", 8000, n2),
+                ("192.0.2.1", 8000, None),
+                ("10.0.2.2", 8000, None),
+                (METADATA, 8000, None),
+            ],
+        )
+        .await;
+    }
+    full.set_allow(list(&["10.0.2.2/16"])).await.unwrap();
+    check(&full, &[("10.0.2.2", 8000, None), ("192.0.2.2", 8000, None)]).await;
+    full.set_allow(list(&["0.0.0.0/0", "10.0.2.2"])).await.unwrap();
+    assert_eq!(get(&full, "10.0.2.2", 8000).await, "the host itself");
     full.stop().await.unwrap();
 
     // The same list from the start, with the other transport.

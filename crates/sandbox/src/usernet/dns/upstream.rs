@@ -125,6 +125,38 @@ fn servers(configuration: &str) -> Vec<IpAddr> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_long_answer_is_fetched_over_tcp_and_a_false_one_is_not_taken() {
+        let asked = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x10\0\x01";
+        let question = message::parse(asked).unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = udp.local_addr().unwrap();
+        let tcp = tokio::net::TcpListener::bind(server).await.unwrap();
+        let answering = async {
+            let mut buffer = [0; 512];
+            let (length, peer) = udp.recv_from(&mut buffer).await.unwrap();
+            let answer = &mut buffer[..length];
+            // The question itself, and somebody else's answer, are no answers.
+            udp.send_to(answer, peer).await.unwrap();
+            answer[2] |= 0x82;
+            answer[0] ^= 1;
+            udp.send_to(answer, peer).await.unwrap();
+            answer[0] ^= 1;
+            udp.send_to(answer, peer).await.unwrap();
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let length = stream.read_u16().await.unwrap();
+            let mut whole = vec![0; usize::from(length)];
+            stream.read_exact(&mut whole).await.unwrap();
+            whole[2] |= 0x80;
+            whole.extend([b'x'; 3000]);
+            stream.write_u16(whole.len() as u16).await.unwrap();
+            stream.write_all(&whole).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(ask(&question, server), answering);
+        let answer = answer.unwrap();
+        assert!(answer.len() > 3000 && !message::is_truncated(&answer));
+    }
+
     #[test]
     fn the_hosts_own_files_are_read() {
         let table = "127.0.0.1 localhost # me\n# 192.0.2.9 gone\n192.0.2.1\tA.test a\n\
