@@ -74,6 +74,7 @@ pub(crate) fn check_tag(tag: &str) -> Result<()> {
 pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoint> {
     on_task(async move {
         let mut all = machine.state.lock().await;
+        machine.check_quota()?;
         let most = usize::from(machine.hull.limits.checkpoints());
         if all.known.len() >= most && all.internal(&tag).is_err() {
             let reason = format!("there are {most} already, which is the machine's limit");

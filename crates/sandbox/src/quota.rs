@@ -62,10 +62,14 @@ impl Quota {
         self.limit
     }
 
-    /// Whether the machine stands still for its overlay's size, and whether that is still so.
-    pub(crate) fn state(&self) -> (bool, bool) {
-        let is_over = used(&self.origin.overlay).is_ok_and(|used| used > self.limit);
-        (*self.is_over.borrow(), is_over)
+    /// Whether the overlay is over its limit now.
+    pub(crate) fn is_over(&self) -> bool {
+        used(&self.origin.overlay).is_ok_and(|used| used > self.limit)
+    }
+
+    /// Whether it was when it was last looked at, so that the machine stands still.
+    pub(crate) fn was_over(&self) -> bool {
+        *self.is_over.borrow()
     }
 
     /// Waits until the file was looked at after room was made. A guest that fills it again at once

@@ -238,10 +238,8 @@ impl Machine {
     /// Lets a machine go on that stands still for want of space: the user may have made some. It
     /// stops again at once when not.
     async fn resume_if_space(&self) -> Result<()> {
-        let (was_over, is_over) = self.quota.state();
-        if is_over {
-            return Err(self.over_quota());
-        }
+        self.check_quota()?;
+        let was_over = self.quota.was_over();
         if (self.qmp.events().no_space || was_over)
             && let Err(error) = self.qmp.execute("cont", serde_json::json!({})).await
         {
@@ -251,6 +249,11 @@ impl Machine {
             self.quota.look().await;
         }
         Ok(())
+    }
+
+    /// Refuses what would make an overlay larger that is over its limit already.
+    pub(crate) fn check_quota(&self) -> Result<()> {
+        if self.quota.is_over() { Err(self.over_quota()) } else { Ok(()) }
     }
 
     fn over_quota(&self) -> Error {
