@@ -195,7 +195,12 @@ impl Shares {
 
     /// Takes a share back. The host does not ask the guest: what is told afterwards is for the
     /// guest's good. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
-    async fn unmount(&self, machine: &Machine, handle: &MountHandle, force: bool) -> Result<()> {
+    async fn unmount(
+        &self,
+        machine: &Arc<Machine>,
+        handle: &MountHandle,
+        force: bool,
+    ) -> Result<()> {
         let target = handle.mount.guest.clone();
         let not_mounted = || Error::Mount {
             action: "unmount",
@@ -220,6 +225,15 @@ impl Shares {
             list.remove(index.ok_or_else(not_mounted)?)
         };
         taken.revocation.revoke();
+        // Whoever does not wait for the rest leaves no mount point and no server behind either.
+        let machine = Arc::clone(machine);
+        let _ = tokio::spawn(async move { machine.shares.clear(&machine, target).await }).await;
+        Ok(())
+    }
+
+    /// Ends the guest's connection to what was revoked, tells the guest, and ends the server that
+    /// nobody needs any more.
+    async fn clear(&self, machine: &Machine, target: String) {
         let mut turn = self.turn.lock().await;
         let is_needed = turn.sweep().await;
         farewell(&machine.agent, target).await;
@@ -229,7 +243,6 @@ impl Shares {
                 net.change(|policy| policy.unserve(ADDRESS));
             }
         }
-        Ok(())
     }
 }
 
