@@ -175,7 +175,8 @@ async fn any_free_port_is_named() {
     let mut stream =
         tokio::net::TcpStream::connect(("127.0.0.1", forward.host_port)).await.unwrap();
     use tokio::io::AsyncReadExt as _;
-    let reading = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0; 16]));
+    let mut buffer = [0; 16];
+    let reading = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut buffer));
     let error = reading.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
     assert_ne!(execute(&sandbox, "false").await.exit_code, 0);
