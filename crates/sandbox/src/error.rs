@@ -439,11 +439,14 @@ impl Error {
             Self::AlreadyRunning => Some("Stop it first, or make a second sandbox".into()),
             Self::NotRunning { .. } => Some("Call start() first, or use it as a context".into()),
             Self::BadImage { .. } => Some("Install or bake the image again".into()),
+            Self::File { path, .. } if *path == std::env::temp_dir() => Some(
+                "See that the folder for temporary files has space; TMPDIR names another one"
+                    .into(),
+            ),
             Self::File { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
-                    "Free space on that disk; for temporary files TMPDIR names another folder"
-                        .into(),
-                ),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("Free space on that disk, or name a place on another one".into())
+                }
                 io::ErrorKind::PermissionDenied => {
                     Some("Name a place that this user may use".into())
                 }
