@@ -39,9 +39,9 @@ fn refused(action: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) 
 fn wrong_kind(action: &'static str, path: &Path, kind: FileType) -> Error {
     let words = match kind {
         FileType::Directory => return failed(action, path)(io::ErrorKind::IsADirectory.into()),
-        FileType::Fifo => "it is a pipe, not a file",
-        FileType::Socket => "it is a socket, not a file",
-        FileType::CharacterDevice | FileType::BlockDevice => "it is a device, not a file",
+        FileType::Fifo => "it is a pipe, neither file nor folder",
+        FileType::Socket => "it is a socket, neither file nor folder",
+        FileType::CharacterDevice | FileType::BlockDevice => "it is a device, neither file nor folder",
         FileType::Symlink => "it is a link, not a file",
         _ => "it is neither file nor folder",
     };
