@@ -41,7 +41,9 @@ fn wrong_kind(action: &'static str, path: &Path, kind: FileType) -> Error {
         FileType::Directory => return failed(action, path)(io::ErrorKind::IsADirectory.into()),
         FileType::Fifo => "it is a pipe, neither file nor folder",
         FileType::Socket => "it is a socket, neither file nor folder",
-        FileType::CharacterDevice | FileType::BlockDevice => "it is a device, neither file nor folder",
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            "it is a device, neither file nor folder"
+        }
         FileType::Symlink => "it is a link, not a file",
         _ => "it is neither file nor folder",
     };
