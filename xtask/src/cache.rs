@@ -54,6 +54,11 @@ impl Cache {
         Self { root: self.root.clone(), makes: false }
     }
 
+    /// Whether an entry that is absent is made.
+    pub fn makes_entries(&self) -> bool {
+        self.makes
+    }
+
     /// The folder that all of it is in.
     pub fn root(&self) -> &Path {
         &self.root

@@ -23,7 +23,7 @@ pub fn needs(context: &Context) -> Needs {
 pub fn run(context: &Context, _args: &Args) -> Result<()> {
     context.ui.plan(dist::PLAN);
     let images = [bake::Args::of(IMAGE)];
-    let wanted = dist::Wanted { profile: Profile::Dev, images: &images };
+    let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     let root = context.cache.folder("demo")?.join("venv");
     let (_wheels, empty) = side_by_side::both(
         &context.ui,

@@ -120,7 +120,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
         }
         Kind::OtherArch => {
             let minimal = bake::Args::of_other_arch("minimal", &context.dist());
-            let qemu = build_qemu::needs(context, &build_qemu::Args::default());
+            let qemu = build_qemu::needs(context, &build_qemu::Args::of_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
     }
@@ -205,14 +205,14 @@ fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
 /// The wheels in an environment with the test tools.
 fn installed(context: &Context) -> Result<Environment> {
     let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
-    let wanted = dist::Wanted { profile: Profile::Dev, images: &images };
+    let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     environment::cached(context, &dist::make(context, &wanted)?, PYTHON_TOOLS)
 }
 
 fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
     let images = context.cache.folder("other-arch-images")?;
     bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
-    let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::default())?;
+    let (bundle, _) = build_qemu::cross_bundle(context, &build_qemu::Args::default())?;
     let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
     args.extend_from_slice(runner_args);
     cargo_test(context, &["--test", "vm"], &args)

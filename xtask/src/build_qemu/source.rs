@@ -166,6 +166,7 @@ mod tests {
         assert!(verify_local(&path, Some(&hash(&actual)), &[]).unwrap().1.is_none());
         let pin = Pin {
             version: "1".to_owned(),
+            upstream: None,
             path: "pool/qemu.tar.xz".to_owned(),
             sha256: hash(&actual),
             patches: vec![],

@@ -42,7 +42,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Ok(wheels) => made.extend(wheels),
         Err(error) => failed.push((name, error)),
     };
-    part("quicksand_qemu".to_owned(), build_qemu::run(context, &build_qemu::Args::default()));
+    part("quicksand_qemu".to_owned(), build_qemu::run(context, &build_qemu::Args::of_release()));
     part(
         "quicksand_runtime".to_owned(),
         runtime_wheel::build(context, Profile::Release).map(|wheel| vec![wheel]),

