@@ -77,7 +77,10 @@ pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {
 pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
     let lane = |number: usize| context.ui.end_lane(number);
     let qemu = || {
-        let args = build_qemu::Args { cross: wanted.cross, ..build_qemu::Args::default() };
+        let args = match wanted.cross {
+            true => build_qemu::Args::of_release(),
+            false => build_qemu::Args::default(),
+        };
         let wheels = build_qemu::run(context, &args)?;
         lane(0);
         Ok(wheels)

@@ -169,12 +169,8 @@ fn of_libraries(
     program: &str,
     entry: &Path,
 ) -> Result<Vec<Component>> {
-    let folder = shop.libraries().join("lib");
-    let archives: BTreeSet<_> = linked
-        .own
-        .iter()
-        .filter_map(|file| Some(file.strip_prefix(&folder).ok()?.to_path_buf()))
-        .collect();
+    let of_libraries = linked.own.iter().filter(|file| file.starts_with(shop.libraries()));
+    let archives: BTreeSet<_> = of_libraries.filter_map(|file| file.file_name()).collect();
     let mut parts = vec![];
     for library in &sources.libraries {
         let built = library.entry(context)?;

@@ -74,7 +74,7 @@ pub struct Args {
 
     /// Build the emulator of the other architecture too, and its wheel.
     #[arg(long, conflicts_with = "from")]
-    pub cross: bool,
+    cross: bool,
 
     /// Pack an installed QEMU instead of building one: `system`, a root with usr/bin, a prefix with
     /// bin (Homebrew's), or the folder of the Windows installer. The way of hosts that build-qemu
