@@ -58,15 +58,54 @@ def pieces(source: object) -> Iterator[bytes]:
         yield encoded(data)
 
 
+_AHEAD = 2
+"""Pieces that are read before the guest has taken those before them."""
+
+
 async def _async_pieces(source: object) -> AsyncIterator[bytes]:
     if isinstance(source, AsyncIterable):
         async for data in source:
             yield encoded(data)
         return
-    # A file or a generator may block: it is read in a thread, so that the loop goes on.
-    blocking = pieces(source)
-    while (data := await asyncio.to_thread(next, blocking, None)) is not None:
-        yield data
+    # A file or a generator may block, and for ever: it is read in a thread, so that the loop goes
+    # on, and in a daemon thread of its own, because the loop's executor has few threads for the
+    # whole program and is waited for when the program ends.
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[tuple[bytes | None, BaseException | None]] = asyncio.Queue()
+    room = threading.Semaphore(_AHEAD)
+    is_over = threading.Event()
+
+    def put(data: bytes | None, error: BaseException | None) -> None:
+        # The loop may be closed by then: nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(arrived.put_nowait, (data, error))
+
+    def read() -> None:
+        try:
+            for data in pieces(source):
+                room.acquire()
+                if is_over.is_set():
+                    return
+                put(data, None)
+        except BaseException as error:  # noqa: BLE001
+            # It is raised in the task that made the call.
+            put(None, error)
+        else:
+            put(None, None)
+
+    threading.Thread(target=read, name="quicksand-stdin", daemon=True).start()
+    try:
+        while True:
+            data, error = await arrived.get()
+            if error is not None:
+                raise error
+            if data is None:
+                return
+            yield data
+            room.release()
+    finally:
+        is_over.set()
+        room.release()
 
 
 async def run_fed(

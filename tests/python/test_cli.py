@@ -207,6 +207,83 @@ def test_no_signal_leaves_anything_behind(command: str, number: int, tmp_path, i
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_search_that_hangs(command: str, number: int, tmp_path) -> None:
+    save = tmp_path / ".quicksand" / "sandboxes" / "held"
+    save.mkdir(parents=True)
+    os.mkfifo(save / "manifest.json")
+    process = subprocess.Popen(
+        [command, "run", "minimla", "--", "true"], cwd=tmp_path,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )
+    time.sleep(1)
+    if process.poll() is None:
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+    else:
+        # Nothing hung: then the image was not found.
+        assert process.returncode == 125
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_start(command: str, number: int, tmp_path) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "-o", str(tmp_path / "kept"), "--", "true"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    time.sleep(0.7)
+    process.send_signal(number)
+    assert process.wait(10) == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_a_signal_ends_a_save(command: str, number: int, stands_still: bool, tmp_path, is_gone) -> None:
+    fill = "dd if=/dev/urandom of=/fill bs=1M count=200 2>/dev/null; sync"
+    process = subprocess.Popen(
+        [command, *RUN, "-o", str(tmp_path / "kept"), "--", "sh", "-c", fill],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".quicksand-part-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    machines = [pid for pid in machines_of(process.pid)]
+    if stands_still:
+        os.kill(machines[0], signal.SIGSTOP)
+    process.send_signal(number)
+    code = process.wait(15)
+    if (tmp_path / "kept").exists():
+        # The save was quicker than the signal.
+        assert not stands_still and code in (0, 128 + number)
+    else:
+        assert code == 128 + number
+    assert list(tmp_path.glob(".quicksand-part-*")) == []
+    assert all(is_gone(pid) for pid in machines)
+
+
+def test_a_second_signal_does_not_wait(command: str, tmp_path) -> None:
+    process = subprocess.Popen(
+        [command, *RUN, "-o", str(tmp_path / "kept"), "--", "sh", "-c", "trap '' INT; echo up; sleep 99"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def machines_of(ancestor: int) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-eo", "pid=,comm="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    machines = [int(row.split()[0]) for row in listing if "qemu-system" in row]
+    return [pid for pid in machines if descends(pid, ancestor)]
+
+
 def descends(pid: int, ancestor: int) -> bool:
     while pid > 1:
         if pid == ancestor:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shlex
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
@@ -258,6 +262,63 @@ def test_a_background_child_does_not_keep_the_result(sb: Sandbox) -> None:
     assert result.stdout == "done\n"
     assert time.monotonic() - start < 10
     execute(sb, "pkill -f 'sleep 20' || killall sleep || true")
+
+
+def test_a_server_in_the_background_goes_on_writing(sb: Sandbox) -> None:
+    server = "(while :; do echo out; echo err >&2; date +%s%N > /tmp/beat; sleep 0.1; done) & echo $! > /tmp/server"
+    execute(sb, server)
+    time.sleep(2)
+    beat = "cat /tmp/beat"
+    before = execute(sb, beat).stdout
+    time.sleep(1)
+    assert execute(sb, beat).stdout != before
+    assert execute(sb, "kill $(cat /tmp/server)").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'await sb.execute("true", stdin=pipe())',
+        'await sb.execute("cat", stdin=pipe(), timeout=1)',
+        'await sb.execute("true", stdin=slow())',
+        'await cancelled(sb.execute("cat", stdin=pipe()))',
+        'await sb.execute("true", stdin=sys.stdin.buffer)',
+        # The loop's own threads are still there for others after many of them.
+        '[await sb.execute("true", stdin=pipe()) for _ in range(40)]; await asyncio.to_thread(int)',
+    ],
+)
+def test_an_input_that_blocks_keeps_no_program_from_ending(call: str) -> None:
+    script = f"""
+        import asyncio, os, sys, time
+        from quicksand import Sandbox
+
+        held = []
+        def pipe():
+            reader, writer = os.pipe()
+            held.append(writer)
+            return os.fdopen(reader, "rb")
+        def slow():
+            time.sleep(1000)
+            yield b""
+        async def cancelled(call):
+            task = asyncio.ensure_future(call)
+            await asyncio.sleep(0.5)
+            task.cancel()
+            await asyncio.wait([task])
+        async def main():
+            async with Sandbox(image="minimal", memory="128M") as sb:
+                {call}
+                print((await sb.execute("echo alive")).stdout, end="")
+        asyncio.run(main())
+        print("out", flush=True)
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w"):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            stdin=reader, capture_output=True, text=True, timeout=90,
+        )
+    assert (done.returncode, done.stdout) == (0, "alive\nout\n"), done
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), "soon", True])

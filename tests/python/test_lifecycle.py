@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -340,6 +341,92 @@ def test_ctrl_c_in_asyncio_run_leaves_nothing(is_gone, tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in errors
     assert all(is_gone(pid) for pid in machines)
     assert glob.glob(f"{tmp_path}/*") == []
+
+
+def test_a_process_that_becomes_another_program_leaves_no_machine(is_gone, tmp_path: Path) -> None:
+    script = """
+        import asyncio, os, sys
+        from quicksand import Sandbox
+        sb = Sandbox(image="minimal", memory="128M")
+        asyncio.run(sb.start())
+        print("up", flush=True)
+        sys.stdin.readline()
+        os.execv("/bin/sleep", ["sleep", "60"])
+    """
+    before = children()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    try:
+        assert process.stdout is not None and process.stdin is not None
+        assert process.stdout.readline() == "up\n"
+        machines = children() - before
+        assert len(machines) == 1
+        process.stdin.write("\n")
+        process.stdin.close()
+        time.sleep(3)
+        assert process.poll() is None
+        assert all(is_gone(pid) for pid in machines)
+        assert glob.glob(f"{tmp_path}/*") == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_forked_child_does_not_hold_a_forwarded_port() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with sync.Sandbox(
+        image="minimal", memory="128M", network_mode="full", port_forwards=[(port, 80)]
+    ):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("127.0.0.1", port))
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def test_a_start_without_descriptors_says_so() -> None:
+    script = """
+        import asyncio, os, resource
+        from quicksand import Sandbox, SandboxError
+        sb = Sandbox(image="minimal", memory="128M")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        async def main():
+            held = []
+            try:
+                while True:
+                    held.append(os.dup(0))
+            except OSError:
+                pass
+            for free in (0, 1, 2, 4, 8):
+                while free > 0 and held:
+                    os.close(held.pop())
+                    free -= 1
+                try:
+                    await sb.start()
+                except Exception as error:
+                    print(repr(error))
+                    assert "Too many open files" in str(error), error
+                else:
+                    await sb.stop()
+                    break
+        asyncio.run(main())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done
+    assert "Image not found" not in done.stdout
 
 
 def test_a_forked_child_can_neither_use_nor_end_its_parents_machine(sb: Sandbox) -> None:

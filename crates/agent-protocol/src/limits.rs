@@ -12,8 +12,10 @@ pub const DEFAULT_MAX_OUTPUT: u64 = 64 << 20;
 pub const STDIN_QUEUE: usize = 1 << 20;
 /// Most concurrent HTTP/2 streams of one connection.
 pub const MAX_STREAMS: u32 = 1024;
-/// HTTP/2 flow-control window of one stream, in bytes: both sides announce it.
-pub const STREAM_WINDOW: u32 = 8 << 20;
+/// HTTP/2 flow-control window of one stream, in bytes: both sides announce it. More than the wire
+/// holds, and small beside the window of the connection: a stream that nobody reads from takes this
+/// much of what all streams share.
+pub const STREAM_WINDOW: u32 = 1 << 20;
 /// HTTP/2 flow-control window of the whole connection, in bytes: both sides announce it.
 pub const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Largest HTTP/2 frame, in bytes: both sides announce it.

@@ -112,7 +112,8 @@ fn schemas() -> Value {
         "AuthenticateRequest": request(json!({ "token": text() }), &["token"]),
         "AuthenticateResponse": object(json!({ "authenticated": flag() }), &["authenticated"]),
         "PingResponse": object(
-            json!({ "pong": flag(), "pid": count(), "version": text() }), &["pong", "pid"]),
+            json!({ "pong": flag(), "pid": count(), "version": text(), "resync": count() }),
+            &["pong", "pid"]),
         "OkResponse": object(json!({ "ok": flag() }), &["ok"]),
         "ErrorResponse": object(json!({ "error": text(), "hint": text() }), &["error"]),
         "ExecuteRequest": request(json!({

@@ -21,6 +21,10 @@ pub struct PingResponse {
     /// Release of the agent; agents made elsewhere have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Which requests to begin the connection anew the agent takes ([`crate::resync::VERSION`]);
+    /// agents of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<u32>,
 }
 
 /// Answer to a request that has nothing to say but success.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::RwLock;
@@ -15,6 +16,9 @@ use crate::process::reaper::Reaper;
 use crate::process::running::{Launcher, Permit};
 use crate::token::Tokens;
 use crate::{Error, Result, endpoints};
+
+/// How long threads for work that may wait are kept.
+const KEEP_THREADS: Duration = Duration::from_secs(3600);
 
 /// How an agent is set up.
 pub struct Setup {
@@ -36,8 +40,8 @@ pub struct Agent {
     lock: Arc<RwLock<()>>,
     /// Whether the machine is going down.
     pub ending: Cell<bool>,
-    /// Counts freezes and thaws of the disk, so that a thaw by time knows whether it is still meant.
-    pub freezes: Cell<u64>,
+    /// Freezes and thaws the disk.
+    pub freezer: endpoints::disk::Freezer,
 }
 
 impl Agent {
@@ -66,6 +70,8 @@ pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // One that waits for the next command that may stall saves that command its birth.
+        .thread_keep_alive(KEEP_THREADS)
         .build_local(LocalOptions::default())
         .map_err(failed("start the runtime"))?;
     runtime.block_on(async move {
@@ -78,7 +84,7 @@ pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
             },
             lock: Arc::default(),
             ending: Cell::new(false),
-            freezes: Cell::new(0),
+            freezer: Default::default(),
         });
         for listener in setup.listeners {
             listen::open(&agent, listener).await?;

@@ -97,7 +97,7 @@ async fn serve_unix(agent: Rc<Agent>, listener: UnixListener) {
 }
 
 async fn serve_port(agent: Rc<Agent>, name: &'static str) {
-    let Some(port) = Port::find(name).await else { return };
+    let Some(port) = Port::find(name, agent.tokens.resync_secrets()).await else { return };
     loop {
         let Ok(connection) = port.connection().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -120,6 +120,8 @@ async fn serve_http2<I: Read + Write + Unpin + 'static>(agent: Rc<Agent>, io: I)
         .max_send_buf_size(1 << 20)
         // The host holds the token; commands that it cancels are no attack.
         .max_local_error_reset_streams(None)
+        // While the guest stands still they pile up, and arrive all at once. There is no "no limit".
+        .max_pending_accept_reset_streams(usize::MAX)
         .serve_connection(io, service)
         .await;
 }

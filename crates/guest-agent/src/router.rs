@@ -70,6 +70,7 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
             pong: true,
             pid: std::process::id(),
             version: Some(env!("CARGO_PKG_VERSION").into()),
+            resync: Some(agent_protocol::resync::VERSION),
         })),
         paths::SESSION => endpoints::session::open(agent, request.into_body()).await,
         paths::FILES_WRITE => endpoints::files::write(request.into_body()).await,

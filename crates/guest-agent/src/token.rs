@@ -1,5 +1,7 @@
 //! The tokens that open the agent. Without any, nothing does.
 
+use agent_protocol::resync;
+
 /// The accepted tokens; each at least one byte long.
 #[derive(Clone, Default)]
 pub struct Tokens(Vec<Vec<u8>>);
@@ -13,6 +15,11 @@ impl Tokens {
     /// Whether nobody can be let in.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What each token's host and this agent know to begin a stream's connection anew.
+    pub fn resync_secrets(&self) -> Vec<resync::Secret> {
+        self.0.iter().map(|token| resync::Secret::new(token)).collect()
     }
 
     /// Whether `candidate` is one of the tokens. The time taken depends on the lengths alone.

@@ -1,19 +1,17 @@
 //! A virtio-serial port as a byte stream of one connection after another.
 //!
-//! The device has no connections of its own. It says POLLHUP while nobody is on the host's side,
-//! and reads give zero bytes then. Two things follow:
+//! The device has no connections of its own. The first one begins with the first byte. The next one
+//! begins where the host asks for it ([`agent_protocol::resync`]): the request is looked for in all
+//! that arrives, ends the connection that there is, and is answered; after a connection that ended by
+//! itself everything up to the next request is thrown away, because nobody knows where in the stream
+//! the host is.
 //!
-//! - tokio remembers POLLHUP for ever, so that each connection registers the port anew, and the wait
-//!   for a host looks through an epoll instance of its own, which is gone before the connection begins.
-//! - A host that leaves and returns before the guest looked is not noticed as a hang-up. Its first
-//!   bytes are HTTP/2's preface, and they begin a buffer of their own, because the device never
-//!   joins two messages in one read; such a read ends the old connection and begins the new one.
+//! The device says POLLHUP while nobody is on the host's side, and reads give zero bytes then. tokio
+//! remembers POLLHUP for ever, so that each connection registers the port again, and the wait for a
+//! host looks through an epoll instance of its own, which is gone before the connection begins. A
+//! host that comes after a hang-up begins with its first byte, too.
 //!
-//! - A host whose guest went back in time says so in a message of its own
-//!   ([`agent_protocol::resync`]); it ends the old connection, is answered, and what follows is the
-//!   new one.
-//!
-//! See `drivers/char/virtio_console.c` and <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>.
+//! See `drivers/char/virtio_console.c`.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -25,7 +23,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use agent_protocol::resync;
+use agent_protocol::resync::{self, Scan, Scanner};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::fs::{Mode, OFlags};
@@ -39,29 +37,52 @@ const PORTS: &str = "/sys/class/virtio-ports";
 /// The port's name arrives in a message of the host after the driver has started.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 const LOOK_FOR: Duration = Duration::from_secs(30);
-/// Bytes that are read in one go at least: more than a preface with its settings, or a resync.
-const WHOLE: usize = 512;
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Type byte of a SETTINGS frame, four bytes into the frame that must follow the preface.
-const SETTINGS: u8 = 4;
-
+/// Bytes that are thrown away at a time.
+const DISCARDED: usize = 64 << 10;
 /// The port, open for the life of the agent.
 pub struct Port {
     device: OwnedFd,
-    /// The start of a connection that was found at the end of the one before.
-    ahead: Rc<RefCell<Vec<u8>>>,
-    /// A wish to begin anew that was found at the end of the connection before.
-    resync: Rc<Cell<Option<resync::Request>>>,
+    line: Rc<Line>,
+}
+
+/// What one connection leaves for the next one.
+struct Line {
+    scanner: RefCell<Scanner>,
+    /// Bytes of the next connection that were read together with the request for it.
+    ahead: RefCell<Vec<u8>>,
+    request: Cell<Option<resync::Request>>,
+    /// Whether a connection may begin with the next byte, without a request.
+    is_fresh: Cell<bool>,
+}
+
+impl Line {
+    /// Takes note of what was read, and says whether it is data of the connection.
+    fn is_data(&self, bytes: &[u8]) -> bool {
+        match self.scanner.borrow_mut().scan(bytes) {
+            Scan::Data => true,
+            Scan::Begun => false,
+            Scan::Request(request, ahead) => {
+                self.request.set(Some(request));
+                *self.ahead.borrow_mut() = ahead;
+                false
+            }
+        }
+    }
+
+    /// The host has left: the next one begins with its first byte.
+    fn hang_up(&self) {
+        self.scanner.borrow_mut().reset();
+        self.is_fresh.set(true);
+    }
 }
 
 impl Port {
     /// Waits for the port of this name to appear; `None` when it does not.
-    pub async fn find(name: &str) -> Option<Port> {
+    pub async fn find(name: &str, secrets: Vec<resync::Secret>) -> Option<Port> {
         let deadline = tokio::time::Instant::now() + LOOK_FOR;
         loop {
-            if let Some(port) = look(Path::new(PORTS), name).and_then(|node| Port::open(&node).ok())
-            {
-                return Some(port);
+            if let Some(device) = look(Path::new(PORTS), name).and_then(|node| open(&node).ok()) {
+                return Some(Port::new(device, secrets));
             }
             if tokio::time::Instant::now() >= deadline {
                 return None;
@@ -70,10 +91,14 @@ impl Port {
         }
     }
 
-    fn open(node: &str) -> io::Result<Port> {
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let device = rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty())?;
-        Ok(Port { device, ahead: Rc::default(), resync: Rc::default() })
+    fn new(device: OwnedFd, secrets: Vec<resync::Secret>) -> Port {
+        let line = Line {
+            scanner: RefCell::new(Scanner::new(secrets)),
+            ahead: RefCell::default(),
+            request: Cell::default(),
+            is_fresh: Cell::new(true),
+        };
+        Port { device, line: Rc::new(line) }
     }
 
     /// The port's changes, for as long as no connection looks at it: the driver takes a message from
@@ -90,6 +115,24 @@ impl Port {
     /// # Errors
     /// When the port cannot be watched.
     pub async fn connection(&self) -> io::Result<Connection> {
+        loop {
+            self.host().await?;
+            let device = watch(self.device.try_clone()?, Interest::READABLE | Interest::WRITABLE)?;
+            if !self.line.is_fresh.get() && !self.request(&device).await? {
+                continue;
+            }
+            if let Some(request) = self.line.request.take() {
+                answer(&device, &request).await?;
+                renew(&request);
+            }
+            // However this connection ends, the next one needs a request, unless the host leaves.
+            self.line.is_fresh.set(false);
+            return Ok(Connection { device, line: Rc::clone(&self.line), ended: Cell::new(false) });
+        }
+    }
+
+    /// Waits until a host is there.
+    async fn host(&self) -> io::Result<()> {
         let hangups = self.hangups()?;
         while self.is_hung_up()? {
             let mut guard = hangups.readable().await?;
@@ -97,19 +140,32 @@ impl Port {
             epoll::wait(hangups.get_ref(), &mut events[..], Some(&Timespec::default()))?;
             guard.clear_ready();
         }
-        drop(hangups);
-        let device = watch(self.device.try_clone()?, Interest::READABLE | Interest::WRITABLE)?;
-        if let Some(request) = self.resync.take() {
-            answer(&device, &request).await?;
-            renew(&request);
+        Ok(())
+    }
+
+    /// Throws away what arrives up to a request. Says no when the host has left instead.
+    async fn request(&self, device: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+        let mut buffer = vec![0; DISCARDED];
+        while self.line.request.get().is_none() {
+            let mut guard = device.readable().await?;
+            match rustix::io::read(device.get_ref(), &mut buffer) {
+                Ok(0) => {
+                    self.line.hang_up();
+                    return Ok(false);
+                }
+                Ok(length) => {
+                    self.line.is_data(&buffer[..length]);
+                }
+                Err(Errno::AGAIN) if guard.ready().is_read_closed() => {
+                    self.line.hang_up();
+                    return Ok(false);
+                }
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(Connection {
-            device,
-            ahead: Rc::clone(&self.ahead),
-            resync: Rc::clone(&self.resync),
-            begun: Cell::new(false),
-            ended: Cell::new(false),
-        })
+        Ok(true)
     }
 
     fn is_hung_up(&self) -> io::Result<bool> {
@@ -117,6 +173,11 @@ impl Port {
         rustix::event::poll(&mut descriptors, Some(&Timespec::default()))?;
         Ok(descriptors[0].revents().contains(PollFlags::HUP))
     }
+}
+
+fn open(node: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty())?)
 }
 
 /// Tells the host where the new connection begins.
@@ -163,19 +224,10 @@ fn look(ports: &Path, name: &str) -> Option<String> {
     })
 }
 
-/// Whether bytes that were read in one go are the start of a new connection.
-fn begins_connection(bytes: &[u8]) -> bool {
-    bytes
-        .strip_prefix(PREFACE)
-        .is_some_and(|rest| rest.is_empty() || rest.get(3).is_some_and(|kind| *kind == SETTINGS))
-}
-
 /// The stream of one host.
 pub struct Connection {
     device: AsyncFd<OwnedFd>,
-    ahead: Rc<RefCell<Vec<u8>>>,
-    resync: Rc<Cell<Option<resync::Request>>>,
-    begun: Cell<bool>,
+    line: Rc<Line>,
     ended: Cell<bool>,
 }
 
@@ -186,45 +238,48 @@ impl Read for Connection {
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &*self;
-        if this.ended.get() {
+        if this.ended.get() || cursor.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        {
-            let mut ahead = this.ahead.borrow_mut();
-            if !ahead.is_empty() {
-                this.begun.set(true);
-                let length = ahead.len().min(cursor.remaining());
-                cursor.put_slice(&ahead[..length]);
-                ahead.drain(..length);
-                return Poll::Ready(Ok(()));
+        let mut ahead = this.line.ahead.take();
+        if !ahead.is_empty() {
+            let rest = ahead.split_off(ahead.len().min(cursor.remaining()));
+            if this.line.is_data(&ahead) {
+                cursor.put_slice(&ahead);
+                this.line.ahead.replace(rest);
+            } else {
+                this.ended.set(true);
+                if this.line.request.get().is_some() {
+                    this.line.ahead.borrow_mut().extend(rest);
+                } else {
+                    this.line.is_data(&rest);
+                }
             }
+            return Poll::Ready(Ok(()));
         }
         loop {
             let mut guard = ready!(this.device.poll_read_ready(cx))?;
-            let result = if cursor.remaining() < WHOLE {
-                // HTTP/2 reads its preface in pieces, but a message must be seen whole to be known.
-                let mut whole = [MaybeUninit::uninit(); WHOLE];
-                rustix::io::read(this.device.get_ref(), &mut whole[..]).map(|(bytes, _)| {
-                    if !this.ends_with(bytes) {
-                        let taken = bytes.len().min(cursor.remaining());
-                        cursor.put_slice(&bytes[..taken]);
-                        this.ahead.borrow_mut().extend_from_slice(&bytes[taken..]);
-                    }
-                })
-            } else {
-                // SAFETY: nothing is un-initialised; the kernel writes, and `advance` is told how
-                // much.
-                let spare = unsafe { cursor.as_mut() };
-                let read = rustix::io::read(this.device.get_ref(), spare);
-                read.map(|(bytes, _)| if this.ends_with(bytes) { 0 } else { bytes.len() }).map(
+            // SAFETY: nothing is un-initialised; the kernel writes, and `advance` is told how much.
+            let spare = unsafe { cursor.as_mut() };
+            let read = rustix::io::read(this.device.get_ref(), spare);
+            match read.map(|(bytes, _)| (bytes.len(), this.line.is_data(bytes))) {
+                Ok((0, _)) => {
+                    this.line.hang_up();
+                    this.ended.set(true);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok((length, true)) => {
                     // SAFETY: the kernel has written that many bytes.
-                    |length| unsafe { cursor.advance(length) },
-                )
-            };
-            match result {
-                Ok(()) => return Poll::Ready(Ok(())),
+                    unsafe { cursor.advance(length) };
+                    return Poll::Ready(Ok(()));
+                }
+                Ok((_, false)) => {
+                    this.ended.set(true);
+                    return Poll::Ready(Ok(()));
+                }
                 // The hang-up is remembered although the next host is there already.
                 Err(Errno::AGAIN) if guard.ready().is_read_closed() => {
+                    this.line.hang_up();
                     this.ended.set(true);
                     return Poll::Ready(Ok(()));
                 }
@@ -237,22 +292,6 @@ impl Read for Connection {
 }
 
 impl Connection {
-    /// Takes note of what was read in one go, and says whether the connection ends with it.
-    fn ends_with(&self, bytes: &[u8]) -> bool {
-        if let Some(request) = resync::parse(bytes) {
-            self.resync.set(Some(request));
-            self.ahead.borrow_mut().extend_from_slice(&bytes[resync::REQUEST_LEN..]);
-            self.ended.set(true);
-        } else if self.begun.get() && begins_connection(bytes) {
-            self.ahead.borrow_mut().extend_from_slice(bytes);
-            self.ended.set(true);
-        } else {
-            self.begun.set(true);
-            self.ended.set(bytes.is_empty());
-        }
-        self.ended.get()
-    }
-
     fn poll_with(
         &self,
         cx: &mut Context<'_>,
@@ -307,15 +346,105 @@ impl Write for Connection {
 mod tests {
     use super::*;
 
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    const WISH: resync::Request = resync::Request { nonce: [7; 16], unix_nanos: 0 };
+
+    /// A port whose device is a socket, and the host's end of it.
+    fn port() -> (Port, UnixStream) {
+        let (device, host) = UnixStream::pair().unwrap();
+        device.set_nonblocking(true).unwrap();
+        (Port::new(device.into(), vec![resync::Secret::new(b"token")]), host)
+    }
+
+    fn local(test: impl std::future::Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(20), test).await })
+            .unwrap();
+    }
+
+    /// Reads up to `length` bytes, or to the connection's end.
+    async fn take(connection: &mut Connection, length: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < length {
+            let mut memory = [0; 100];
+            let mut buffer = hyper::rt::ReadBuf::new(&mut memory);
+            let read =
+                |cx: &mut Context<'_>| Pin::new(&mut *connection).poll_read(cx, buffer.unfilled());
+            std::future::poll_fn(read).await.unwrap();
+            if buffer.filled().is_empty() {
+                break;
+            }
+            taken.extend_from_slice(buffer.filled());
+        }
+        taken
+    }
+
     #[test]
-    fn only_a_preface_with_settings_begins_a_connection() {
-        let with = |rest: &[u8]| [PREFACE, rest].concat();
-        assert!(begins_connection(&with(b"")));
-        assert!(begins_connection(&with(&[0, 0, 18, 4, 0, 0, 0, 0, 0])));
-        assert!(!begins_connection(&with(&[0, 0, 18, 0, 0, 0, 0, 0, 0])));
-        assert!(!begins_connection(&with(b"a")));
-        assert!(!begins_connection(&PREFACE[1..]));
-        assert!(!begins_connection(b""));
+    fn data_with_the_words_of_the_wire_passes_unharmed() {
+        local(async {
+            let (port, mut host) = port();
+            let mut connection = port.connection().await.unwrap();
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0";
+            for word in [&resync::unkeyed_request(&WISH)[..], preface] {
+                for shift in 0..word.len() {
+                    let data = [&vec![0; shift][..], &word.repeat(5)].concat();
+                    host.write_all(&data).unwrap();
+                    assert_eq!(take(&mut connection, data.len()).await, data);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_request_ends_a_connection_anywhere_and_what_follows_is_the_next_one() {
+        local(async {
+            let (port, mut host) = port();
+            let request = resync::Secret::new(b"token").request(&WISH);
+            let mut next = b"first".to_vec();
+            for n_before in [0, 1, 50, 99, 100, 101, 4000] {
+                let mut connection = port.connection().await.unwrap();
+                host.write_all(&[&next[..], &vec![1; n_before], &request, b"next"].concat())
+                    .unwrap();
+                let taken = take(&mut connection, usize::MAX).await;
+                // What lies in one read with the request is lost with the connection.
+                let sent = [&next[..], &vec![1; n_before], &request].concat();
+                assert!(sent.starts_with(&taken) && taken.len() < next.len() + n_before + 16);
+                drop(connection);
+                let mut connection = port.connection().await.unwrap();
+                let mut answer = [0; resync::ANSWER_LEN];
+                host.read_exact(&mut answer).unwrap();
+                assert_eq!(answer, resync::answer(&WISH.nonce));
+                assert_eq!(take(&mut connection, 4).await, b"next");
+                // This one ends by itself: what still comes for it is thrown away.
+                drop(connection);
+                host.write_all(b"of the past").unwrap();
+                host.write_all(&request).unwrap();
+                drop(port.connection().await.unwrap());
+                host.read_exact(&mut answer).unwrap();
+                host.write_all(&request).unwrap();
+                next.clear();
+                let waiting = port.connection().await.unwrap();
+                host.read_exact(&mut answer).unwrap();
+                drop(waiting);
+                host.write_all(&request).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_host_that_comes_after_a_hang_up_needs_no_request() {
+        let (port, host) = port();
+        drop(host);
+        let line = Rc::clone(&port.line);
+        line.is_fresh.set(false);
+        local(async {
+            let device = watch(port.device.try_clone().unwrap(), Interest::READABLE).unwrap();
+            assert!(!port.request(&device).await.unwrap());
+        });
+        assert!(line.is_fresh.get());
     }
 
     #[test]

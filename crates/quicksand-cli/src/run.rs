@@ -1,7 +1,12 @@
 //! `quicksand run`: a sandbox for one command, or for a person at a terminal.
 //!
-//! Streams pass byte for byte, and so does the exit code. Invariant: the sandbox is stopped before
-//! this returns, whatever ended the run.
+//! Streams pass byte for byte, and so does the exit code. Invariant: the machine has ended before
+//! the process does, whatever ended the run.
+//!
+//! Signals are heard in every phase. The first one asks: a start or the opening of a session is given
+//! up, a command gets it (SIGINT) or is ended (SIGTERM) and the machine is stopped as after any
+//! command, a save that is being written is given up. The second one ends the machine at once, and
+//! nothing is saved.
 
 use crate::{
     args::RunArgs,
@@ -22,14 +27,18 @@ use std::{
     time::Duration,
 };
 
-/// How long a command may take to end after Ctrl-C was passed on to it.
+/// How long a command may take to end after a signal was passed on to it.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// No limit: ten years, the longest that the guest's agent takes.
 const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
 
-/// The number of SIGINT, in the guest as everywhere.
+/// How long what still runs may take to end with the process.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// The numbers of SIGINT and SIGTERM, in the guest as everywhere.
 const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
 
 /// The exit code of a program that wrote to a closed pipe (128 plus SIGPIPE).
 const BROKEN_PIPE: i32 = 141;
@@ -53,8 +62,8 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
         .map_err(|error| {
             Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None)
         })?;
-    runtime.block_on(async {
-        let signals = Signals::listen().map_err(|error| {
+    let outcome = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| {
             Failure::new(SANDBOX, format!("Failed to take signals: {error}"), None)
         })?;
         let status = Arc::new(Status::new());
@@ -62,13 +71,41 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
         let sandbox = Sandbox::new(config)
             .with_locator(places::search())
             .on_progress(move |stage, _, _| shown.show(&format!("quicksand: {stage}")));
-        let outcome = drive(&sandbox, request, &status, signals, password_file).await;
+        let outcome = drive(&sandbox, request, &status, &mut signals, password_file).await;
         status.clear();
-        let stopped = sandbox.stop().await;
-        let code = outcome?;
+        if let Ok(Ended::AtOnce(code)) = outcome {
+            // Dropping the sandbox ends the machine.
+            return Ok(code);
+        }
+        let stopping = sandbox.stop();
+        tokio::pin!(stopping);
+        let stopped = loop {
+            tokio::select! {
+                stopped = &mut stopping => break stopped,
+                signal = signals.next() => if let Some(code) = signal.exit_code() {
+                    if args.output.is_some() {
+                        eprintln!("quicksand: interrupted: nothing was saved");
+                    }
+                    return Ok(code);
+                },
+            }
+        };
+        let (Ended::ByItself(code) | Ended::AtOnce(code)) = outcome?;
         stopped.map_err(|error| Failure::sandbox(&error))?;
         Ok(code)
-    })
+    });
+    // What still runs is ended, and removes what it has written. A thread that waits for a file of
+    // the host that never answers is left behind: the end of the process is its own.
+    runtime.shutdown_timeout(LEAVE);
+    outcome
+}
+
+/// How the run of the command ended.
+enum Ended {
+    /// The sandbox is stopped as its options say.
+    ByItself(i32),
+    /// The machine ends now, and nothing is saved.
+    AtOnce(i32),
 }
 
 /// What to run, and in which terminal.
@@ -137,20 +174,12 @@ async fn drive(
     sandbox: &Sandbox,
     job: Job,
     status: &Status,
-    mut signals: Signals,
+    signals: &mut Signals,
     password_file: Option<PasswordFile>,
-) -> Result<i32, Failure> {
-    let start = sandbox.start();
-    tokio::pin!(start);
-    loop {
-        tokio::select! {
-            outcome = &mut start => break outcome.map_err(|error| Failure::sandbox(&error))?,
-            signal = signals.next() => match signal {
-                Signal::Interrupt => return Ok(INTERRUPTED),
-                Signal::End(code) => return Ok(code),
-                Signal::Resize => {}
-            },
-        }
+) -> Result<Ended, Failure> {
+    match unless_interrupted(sandbox.start(), signals).await {
+        Ok(started) => started.map_err(|error| Failure::sandbox(&error))?,
+        Err(code) => return Ok(Ended::AtOnce(code)),
     }
     status.clear();
     if let (Some(port), Some(password)) = (sandbox.vnc_port(), sandbox.vnc_password()) {
@@ -176,8 +205,11 @@ async fn drive(
     }
     let (rows, cols) = terminal::size();
     let pty = job.has_pty.then(|| Pty { rows, cols, term: terminal::kind() });
-    let (input, output) =
-        sandbox.session(job.request, pty).await.map_err(|error| Failure::sandbox(&error))?;
+    let opening = sandbox.session(job.request, pty);
+    let (input, output) = match unless_interrupted(opening, signals).await {
+        Ok(opened) => opened.map_err(|error| Failure::sandbox(&error))?,
+        Err(code) => return Ok(Ended::AtOnce(code)),
+    };
     let _raw = match job.has_pty && terminal::is_interactive() {
         true => Some(RawMode::enter().map_err(|error| {
             Failure::new(SANDBOX, format!("Failed to set the terminal up: {error}"), None)
@@ -187,17 +219,33 @@ async fn drive(
     attend(input, output, signals).await
 }
 
+/// Waits for a phase of the run, or gives the exit code of the signal that ends it.
+async fn unless_interrupted<T>(
+    phase: impl Future<Output = T>,
+    signals: &mut Signals,
+) -> Result<T, i32> {
+    tokio::pin!(phase);
+    loop {
+        tokio::select! {
+            done = &mut phase => return Ok(done),
+            signal = signals.next() => if let Some(code) = signal.exit_code() {
+                return Err(code);
+            },
+        }
+    }
+}
+
 /// Passes everything on in both directions until the command ends or a signal ends it.
 async fn attend(
     input: SessionInput,
     output: SessionOutput,
-    mut signals: Signals,
-) -> Result<i32, Failure> {
+    signals: &mut Signals,
+) -> Result<Ended, Failure> {
     // Tasks of their own, because a command that does not read its input, or a reader that does not
     // read ours, may hold them up for ever while signals must still be heard.
     let pump = tokio::spawn(feed(input.clone()));
     let mut relay = tokio::spawn(relay(output));
-    let mut was_interrupted = false;
+    let mut asked = None;
     let grace = tokio::time::sleep(NO_LIMIT);
     tokio::pin!(grace);
     let outcome = loop {
@@ -206,27 +254,33 @@ async fn attend(
                 Err(Failure::new(SANDBOX, format!("The relay of output failed: {error}"), None))
             }),
             signal = signals.next() => match signal {
-                Signal::Interrupt if was_interrupted => break Ok(INTERRUPTED),
-                Signal::Interrupt => {
-                    was_interrupted = true;
+                Signal::Interrupt | Signal::End(_) if asked.is_some() => {
+                    return Ok(Ended::AtOnce(signal.exit_code().unwrap_or(INTERRUPTED)));
+                }
+                Signal::Interrupt | Signal::End(_) => {
+                    asked = signal.exit_code();
+                    let number = if signal == Signal::Interrupt { SIGINT } else { SIGTERM };
                     grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
                     let input = input.clone();
-                    tokio::spawn(async move { input.signal(SIGINT).await });
+                    tokio::spawn(async move { input.signal(number).await });
                 }
-                Signal::End(code) => break Ok(code),
                 Signal::Resize => {
                     let (rows, cols) = terminal::size();
                     let input = input.clone();
                     tokio::spawn(async move { input.resize(rows, cols).await });
                 }
             },
-            () = &mut grace, if was_interrupted => break Ok(INTERRUPTED),
+            () = &mut grace, if asked.is_some() => break Ok(INTERRUPTED),
         }
     };
     // With both ends of the session gone, the guest kills what still runs.
     pump.abort();
     relay.abort();
-    outcome.map(|code| if was_interrupted { INTERRUPTED } else { code })
+    match asked {
+        // Whatever the command made of it, its end was asked for.
+        Some(code) => Ok(Ended::ByItself(code)),
+        None => outcome.map(Ended::ByItself),
+    }
 }
 
 /// The command's output to our own, until it ends; gives the exit code.

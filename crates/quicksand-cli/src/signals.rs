@@ -1,5 +1,6 @@
 //! The signals that end a run or change the terminal's size, as one stream of events.
 
+use crate::report::INTERRUPTED;
 use std::io;
 
 /// What a signal asks for.
@@ -11,6 +12,17 @@ pub enum Signal {
     End(i32),
     /// The terminal has a new size.
     Resize,
+}
+
+impl Signal {
+    /// The exit code of a process that this signal ended.
+    pub fn exit_code(self) -> Option<i32> {
+        match self {
+            Signal::Interrupt => Some(INTERRUPTED),
+            Signal::End(code) => Some(code),
+            Signal::Resize => None,
+        }
+    }
 }
 
 /// The signals of this process.

@@ -5,9 +5,10 @@
 //! interpreter's lock, so a busy Python program cannot stall the connection to a guest.
 
 use pyo3::prelude::*;
+use sandbox::fork::PerProcess;
 use std::{
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
 };
 
@@ -18,9 +19,6 @@ pub trait Wake: Send + Sync {
 }
 
 struct Background {
-    /// A fork copies memory but no threads: the child sees its parent's number here and makes
-    /// threads of its own.
-    process: u32,
     runtime: tokio::runtime::Runtime,
     /// None when the interpreter is about to end.
     waker: Option<Waker>,
@@ -31,7 +29,8 @@ struct Waker {
     thread: JoinHandle<()>,
 }
 
-static BACKGROUND: Mutex<Option<Background>> = Mutex::new(None);
+/// A fork copies memory but no threads: the child makes threads of its own.
+static BACKGROUND: PerProcess<Option<Background>> = PerProcess::new();
 
 /// Starts work on tokio's threads.
 pub fn spawn(work: impl Future<Output = ()> + Send + 'static) -> PyResult<()> {
@@ -68,10 +67,7 @@ pub fn wake(target: Arc<dyn Wake>) {
 /// An interpreter that is being torn down ends every thread that comes back for its lock, in the
 /// middle of whatever the thread does; so none of ours may be inside by then.
 pub fn end_waker() {
-    let waker = match lock().as_mut() {
-        Some(background) if background.process == std::process::id() => background.waker.take(),
-        _ => None,
-    };
+    let waker = lock().as_mut().and_then(|background| background.waker.take());
     if let Some(Waker { targets, thread }) = waker {
         drop(targets);
         let _ = thread.join();
@@ -79,18 +75,13 @@ pub fn end_waker() {
 }
 
 fn lock() -> MutexGuard<'static, Option<Background>> {
-    BACKGROUND.lock().unwrap_or_else(PoisonError::into_inner)
+    BACKGROUND.get().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn with<T>(action: impl FnOnce(&Background) -> T) -> PyResult<T> {
     let mut place = lock();
-    let process = std::process::id();
-    if place.as_ref().is_none_or(|background| background.process != process) {
-        let fresh = Background::new(process)?;
-        // Threads of a parent process cannot be joined from here: forget their handles.
-        if let Some(parents) = place.replace(fresh) {
-            std::mem::forget(parents);
-        }
+    if place.is_none() {
+        *place = Some(Background::new()?);
     }
     match place.as_ref() {
         Some(background) => Ok(action(background)),
@@ -99,7 +90,7 @@ fn with<T>(action: impl FnOnce(&Background) -> T) -> PyResult<T> {
 }
 
 impl Background {
-    fn new(process: u32) -> PyResult<Self> {
+    fn new() -> PyResult<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("quicksand")
@@ -113,6 +104,6 @@ impl Background {
                     Python::try_attach(|py| target.wake(py));
                 }
             })?;
-        Ok(Self { process, runtime, waker: Some(Waker { targets, thread }) })
+        Ok(Self { runtime, waker: Some(Waker { targets, thread }) })
     }
 }

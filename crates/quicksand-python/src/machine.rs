@@ -16,6 +16,7 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
+use sandbox::fork::PerProcess;
 use sandbox::{
     DownloadOptions, Error, ExecuteRequest, Forward, Mount, Pty, Sandbox, SandboxConfig,
     save::SaveOptions,
@@ -26,12 +27,12 @@ use std::{
     mem::ManuallyDrop,
     ops::ControlFlow,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
-/// Machines that may run, each with the process that made it, for the end of the interpreter.
-static LIVE: Mutex<Vec<(u32, Weak<Sandbox>)>> = Mutex::new(Vec::new());
+/// Machines of this process that may run, for the end of the interpreter.
+static LIVE: PerProcess<Vec<Weak<Sandbox>>> = PerProcess::new();
 
 /// No limit: ten years, the longest that the guest's agent takes.
 const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
@@ -77,10 +78,10 @@ impl Machine {
             },
         );
         let sandbox = ManuallyDrop::new(Arc::new(sandbox));
-        let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|(_, known)| known.strong_count() > 0);
+        let mut live = LIVE.get().lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|known| known.strong_count() > 0);
         let process = std::process::id();
-        live.push((process, Arc::downgrade(&sandbox)));
+        live.push(Arc::downgrade(&sandbox));
         Ok(Self { sandbox, process, listener })
     }
 
@@ -452,11 +453,11 @@ fn limit(seconds: Option<f64>) -> Duration {
 #[pyfunction]
 pub fn shutdown(py: Python<'_>) -> PyResult<()> {
     let live: Vec<Arc<Sandbox>> = LIVE
+        .get()
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .drain(..)
-        .filter(|(process, _)| *process == std::process::id())
-        .filter_map(|(_, sandbox)| sandbox.upgrade())
+        .filter_map(|sandbox| sandbox.upgrade())
         .collect();
     py.detach(|| {
         let is_needed = live.iter().any(|sandbox| sandbox.is_running());

@@ -13,6 +13,8 @@ mod session;
 
 use crate::error::{Error, Result};
 use agent_protocol::{ErrorResponse, limits, paths};
+#[cfg(unix)]
+use agent_protocol::{PingResponse, resync::VERSION};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming};
@@ -43,6 +45,12 @@ const MAX_ERROR: usize = 64 << 10;
 const NUDGE: Duration = Duration::from_secs(1);
 /// A ping without an answer means nothing: the guest may be paused, or busy.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long the text of a refusal may take to arrive after its status.
+const ERROR_TIME: Duration = Duration::from_secs(10);
+/// How long the agent may take to be found again.
+const FOUND_TIME: Duration = Duration::from_secs(30);
+/// How often a request is sent again that the connection has not taken.
+const N_ATTEMPTS: usize = 3;
 /// Portions of a request body that wait for the wire.
 const QUEUE: usize = 4;
 
@@ -67,7 +75,7 @@ impl AgentClient {
     /// agent has opened its end.
     #[cfg(unix)]
     pub(crate) async fn on_stream(stream: tokio::net::UnixStream, token: &str) -> Result<Self> {
-        let stream = resync::Stream::open(stream).await?;
+        let stream = resync::Stream::open(stream, token).await?;
         Ok(Self::new(Wire::Stream(Arc::new(stream)), token))
     }
 
@@ -88,8 +96,35 @@ impl AgentClient {
     pub(crate) async fn ping(&self) -> Result<()> {
         let response = self.send(Method::GET, paths::PING, RequestBody::empty()).await?;
         let response = accept(response).await?;
-        read_bounded(response.into_body(), MAX_ERROR).await?;
+        let _answer = read_bounded(response.into_body(), MAX_ERROR).await?;
+        #[cfg(unix)]
+        if let Wire::Stream(stream) = &self.wire {
+            let answer = serde_json::from_slice(&_answer);
+            let version = answer.ok().and_then(|answer: PingResponse| answer.resync);
+            stream.note_agent(version.is_some_and(|version| version >= VERSION));
+        }
         Ok(())
+    }
+
+    /// Waits for the agent's answer to a ping, for a time.
+    pub(crate) async fn ping_within(&self, limit: Duration) -> Result<()> {
+        let silent = Err(Error::GuestSilent { timeout: limit });
+        tokio::time::timeout(limit, self.ping()).await.unwrap_or(silent)
+    }
+
+    /// Waits for an answer for as long as the agent answers others.
+    pub(crate) async fn while_alive<T>(
+        &self,
+        limit: Duration,
+        wait: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            match tokio::time::timeout(limit, &mut wait).await {
+                Ok(result) => return result,
+                Err(_) => self.ping_within(FOUND_TIME).await?,
+            }
+        }
     }
 
     async fn send(
@@ -105,9 +140,23 @@ impl AgentClient {
         match &self.wire {
             #[cfg(unix)]
             Wire::Stream(stream) => {
-                let mut sender = stream.sender();
                 let request = request.uri(format!("http://agent{path}"));
-                let request = request.body(body).map_err(broken)?;
+                let mut request = request.body(body).map_err(broken)?;
+                // A connection that has ended is opened again, for what it has not taken yet.
+                for _ in 1..N_ATTEMPTS {
+                    let (mut sender, number) = stream.sender();
+                    if sender.ready().await.is_ok() {
+                        match sender.try_send_request(request).await {
+                            Ok(response) => return Ok(response),
+                            Err(mut error) => match error.take_message() {
+                                Some(unsent) => request = unsent,
+                                None => return Err(broken(error.into_error())),
+                            },
+                        }
+                    }
+                    stream.reopen(number).await?;
+                }
+                let (mut sender, _) = stream.sender();
                 sender.ready().await.map_err(broken)?;
                 sender.send_request(request).await.map_err(broken)
             }
@@ -129,17 +178,21 @@ impl AgentClient {
         }
     }
 
-    /// Finds the agent of a guest that went back in time. Everything that was under way is lost.
+    /// Finds the agent of a guest that went back in time, within a minute. Everything that was under
+    /// way is lost.
     pub(crate) async fn resync(&self) -> Result<()> {
         match &self.wire {
             #[cfg(unix)]
             Wire::Stream(stream) => stream.resync().await?,
             Wire::Tcp(_) => {
-                wait_on_port(self, std::future::ready(())).await?;
-                self.set_clock().await;
+                let found = wait_on_port(self, std::future::ready(()));
+                let silent = Err(Error::GuestSilent { timeout: FOUND_TIME });
+                tokio::time::timeout(FOUND_TIME, found).await.unwrap_or(silent)?;
+                // A clock that is behind is no reason to give a machine up.
+                let _ = tokio::time::timeout(ERROR_TIME, self.set_clock()).await;
             }
         }
-        self.ping().await
+        self.ping_within(FOUND_TIME).await
     }
 
     fn has_sessions(&self) -> bool {
@@ -187,6 +240,10 @@ where
         .initial_connection_window_size(limits::CONNECTION_WINDOW)
         .max_frame_size(limits::MAX_HTTP2_FRAME)
         .max_header_list_size(limits::MAX_HEADERS as u32)
+        // Calls that are cancelled while the guest stands still are answered all the same, and their
+        // number is the caller's affair: it must not end the connection.
+        .max_concurrent_reset_streams(limits::MAX_STREAMS as usize)
+        .max_local_error_reset_streams(None)
         .timer(TokioTimer::new())
         .keep_alive_interval(NUDGE)
         .keep_alive_timeout(NEVER)
@@ -207,7 +264,8 @@ async fn accept(response: Response<Incoming>) -> Result<Response<Incoming>> {
     if status == StatusCode::OK {
         return Ok(response);
     }
-    let body = read_bounded(response.into_body(), MAX_ERROR).await.unwrap_or_default();
+    let body = tokio::time::timeout(ERROR_TIME, read_bounded(response.into_body(), MAX_ERROR));
+    let body = body.await.ok().and_then(Result::ok).unwrap_or_default();
     let answer = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorResponse {
         error: String::from_utf8_lossy(&body).into_owned(),
         hint: None,
@@ -258,22 +316,28 @@ struct RequestBody {
 
 impl RequestBody {
     fn empty() -> Self {
-        Self { first: None, rest: None, content_type: "application/json" }
+        Self::new(None, None, "application/json")
     }
 
     fn json(bytes: Vec<u8>) -> Self {
-        Self { first: Some(bytes.into()), rest: None, content_type: "application/json" }
+        Self::new(Some(bytes.into()), None, "application/json")
     }
 
     fn queue(first: Bytes, rest: mpsc::Receiver<Bytes>) -> Self {
-        let content_type = "application/octet-stream";
-        Self { first: Some(first), rest: Some(rest), content_type }
+        Self::new(Some(first), Some(rest), "application/octet-stream")
     }
 
     fn frames(first: Bytes) -> (Self, mpsc::Sender<Bytes>) {
         let (sender, rest) = mpsc::channel(QUEUE);
-        let content_type = "application/octet-stream";
-        (Self { first: Some(first), rest: Some(rest), content_type }, sender)
+        (Self::queue(first, rest), sender)
+    }
+
+    fn new(
+        first: Option<Bytes>,
+        rest: Option<mpsc::Receiver<Bytes>>,
+        content_type: &'static str,
+    ) -> Self {
+        Self { first, rest, content_type }
     }
 }
 
@@ -285,15 +349,12 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        match &mut self.rest {
-            Some(rest) => {
-                rest.poll_recv(context).map(|data| data.map(|data| Ok(Frame::data(data))))
-            }
-            None => Poll::Ready(None),
-        }
+        let next = match (self.first.take(), &mut self.rest) {
+            (Some(first), _) => Poll::Ready(Some(first)),
+            (None, Some(rest)) => rest.poll_recv(context),
+            (None, None) => Poll::Ready(None),
+        };
+        next.map(|data| data.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -309,3 +370,6 @@ impl Body for RequestBody {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

@@ -52,7 +52,10 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     let mut located = {
         let (config, search) = (start.config.clone(), start.search.clone());
         let assumed = start.assumed;
-        blocking(move || locate(&config, &search, assumed)).await?
+        let locating =
+            blocking(move || locate(&config, &search, assumed).map_err(unless_exhausted));
+        // A file system that does not answer would hold the start up for ever.
+        within(boot_timeout(start.config, None), "find QEMU and the image", locating).await?
     };
     timing.locate = watch.lap();
     tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
@@ -97,13 +100,14 @@ async fn attempt(
 ) -> std::result::Result<Machine, Failure> {
     start.stage(1);
     let (config, finds) = (start.config.clone(), located.clone());
-    let prepared = blocking(move || assembly::prepare(&config, &finds)).await?;
+    let limit = boot_timeout(start.config, Some(located.accelerator));
+    let preparing = blocking(move || assembly::prepare(&config, &finds));
+    let prepared = within(limit, "prepare the machine's disks", preparing).await?;
     timing.prepare = watch.lap();
     start.stage(2);
     let (hull, wires, origin) = prepared.launch()?;
     let is_on_trial =
         located.accelerator != Accelerator::Tcg && start.config.accel() == AccelChoice::Auto;
-    let limit = boot_timeout(start.config, Some(located.accelerator));
     let answered = async {
         let (qmp, agent) = first_answer(start, &hull, wires, watch, timing).await?;
         if origin.is_grown {
@@ -142,7 +146,8 @@ async fn attempt(
             let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin);
             let mounts = start.config.mounts();
             let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
-            if let Err(error) = mounting.await {
+            let silent = Err(timed_out(&machine.hull, limit));
+            if let Err(error) = tokio::time::timeout(limit, mounting).await.unwrap_or(silent) {
                 machine.end_now().await;
                 return Err(error.into());
             }
@@ -269,6 +274,30 @@ async fn blocking<T: Send + 'static>(
             source: std::io::Error::other(error.to_string()),
         }),
     }
+}
+
+/// Believes that something was not found only where this process can open files at all: a folder
+/// that cannot be read for want of descriptors looks like one that is not there.
+fn unless_exhausted(error: Error) -> Error {
+    match std::env::current_dir().and_then(fs_err::File::open) {
+        Err(source) if Error::is_exhaustion(&source) => {
+            Error::System { action: "look for QEMU and the image", source }
+        }
+        _ => error,
+    }
+}
+
+/// Waits for a part of the start that looks at the host's files.
+async fn within<T>(
+    limit: Duration,
+    action: &'static str,
+    wait: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, wait).await.unwrap_or_else(|_| {
+        let words = format!("it took longer than {} s (boot_timeout)", limit.as_secs_f64());
+        let source = std::io::Error::new(std::io::ErrorKind::TimedOut, words);
+        Err(Error::System { action, source })
+    })
 }
 
 #[cfg(test)]

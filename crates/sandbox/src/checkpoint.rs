@@ -14,7 +14,7 @@ use crate::qmp::Qmp;
 use crate::running::Machine;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// QEMU's name of the guest's disk.
 pub(crate) const DRIVE: &str = "drive0";
@@ -93,6 +93,7 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
         let old = all.known.iter().position(|(checkpoint, _)| checkpoint.tag == tag);
         let old = old.map(|index| all.known.remove(index).1);
         all.known.push((made.clone(), internal));
+        machine.list(&all);
         if let Some(old) = old {
             delete_internal(&machine, &old, &tag).await?;
         }
@@ -134,6 +135,7 @@ pub(crate) async fn delete(machine: Arc<Machine>, tag: String) -> Result<()> {
         let internal = all.internal(&tag)?;
         delete_internal(&machine, &internal, &tag).await?;
         all.known.retain(|(checkpoint, _)| checkpoint.tag != tag);
+        machine.list(&all);
         Ok(())
     })
     .await
@@ -162,6 +164,12 @@ async fn on_task<T: Send + 'static>(
     })
 }
 
+/// How long QEMU may be busy with the memory of a machine: a minute, and what a disk that writes
+/// 32 MiB a second needs for it.
+fn busy(memory_bytes: u64) -> Duration {
+    Duration::from_secs(60 + (memory_bytes >> 25))
+}
+
 async fn delete_internal(machine: &Machine, internal: &str, tag: &str) -> Result<()> {
     let node = node(&machine.qmp).await?;
     let job = json!({"job-id": JOB, "tag": internal, "devices": [node]});
@@ -177,7 +185,7 @@ async fn run(
     tag: &str,
 ) -> Result<()> {
     let ended = tokio::select! {
-        ended = machine.qmp.job(command, job) => ended,
+        ended = machine.qmp.job(command, job, busy(machine.origin.memory.bytes())) => ended,
         error = machine.hull.death() => return Err(error),
     };
     ended.map_err(|error| match error {

@@ -496,11 +496,23 @@ impl Error {
                 "Delete checkpoints, or start a new sandbox with limits=Limits(disk=\"...\")".into(),
             ),
             Self::HostDiskFull => Some(
-                "Free space in the folder for temporary files, then start a new sandbox".into(),
+                "Free space in the folder for temporary files: the next call lets the machine go on"
+                    .into(),
             ),
-            Self::GuestSilent { .. } => {
-                Some("The guest may hang or lack memory: stop the sandbox and start it anew".into())
-            }
+            Self::GuestSilent { .. } => Some(
+                "The guest may be paused, hang or lack memory: try again, or stop the sandbox and \
+                 start it again"
+                    .into(),
+            ),
+            Self::AgentBroken { .. } => Some(
+                "Whether the call had its effect is not known; the next call opens the connection \
+                 again"
+                    .into(),
+            ),
+            Self::System { source, .. }
+            | Self::Spawn { source, .. } if Self::is_exhaustion(source) => Some(
+                "Too many files are open: close some, or raise the limit (`ulimit -n`)".into(),
+            ),
             Self::TooLarge { .. } => Some("Raise max_bytes, or take a smaller part".into()),
             Self::QemuExited { .. }
             | Self::Transfer { .. }
@@ -509,7 +521,6 @@ impl Error {
             | Self::System { .. }
             | Self::Spawn { .. }
             | Self::BootFailed { .. }
-            | Self::AgentBroken { .. }
             | Self::OutputRefused
             | Self::Screen { .. }
             | Self::BadArchive { .. }
@@ -517,6 +528,13 @@ impl Error {
             | Self::Reverted { .. }
             | Self::Qmp { .. } => None,
         }
+    }
+
+    /// Whether the system or this process has no descriptor left.
+    pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        cfg!(unix) && matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
     }
 
     /// How a caller in another language sorts this error.

@@ -54,22 +54,49 @@ pub(crate) struct Output {
 /// Starts the child. The descriptors in `inherit` are closed here once it has them.
 pub(crate) fn launch(launch: Launch) -> Result<(Process, Output)> {
     let program = launch.program.clone();
-    let mut child = platform::spawn(launch).map_err(|source| Error::Spawn { program, source })?;
-    let output = platform::output(&mut child)
+    let child = platform::spawn(launch).map_err(|source| Error::Spawn { program, source })?;
+    // From here on whatever fails ends the child: nobody else would.
+    let mut child = Unowned(Some(child));
+    let output = platform::output(child.get())
         .map_err(|source| Error::System { action: "read the output of QEMU", source })?;
-    let pid = child.id();
-    let child = Arc::new(Mutex::new(child));
+    let pid = child.get().id();
+    let (hand_over, waited) = std::sync::mpsc::channel::<Arc<Mutex<Child>>>();
     let (sender, exited) = watch::channel(None);
-    let waiter = Arc::clone(&child);
     std::thread::Builder::new()
         .name("quicksand-wait".into())
         .spawn(move || {
-            let status = platform::wait(pid, &waiter);
+            let Ok(child) = waited.recv() else { return };
+            let status = platform::wait(pid, &child);
             // Nobody listens any more when the sandbox has been dropped.
             sender.send_replace(Some(status));
         })
         .map_err(|source| Error::System { action: "start a thread", source })?;
+    let child = Arc::new(Mutex::new(child.keep()));
+    // The thread waits for exactly this.
+    let _ = hand_over.send(Arc::clone(&child));
     Ok((Process { child, pid, owner: std::process::id(), exited }, output))
+}
+
+/// A child that nobody watches yet.
+struct Unowned(Option<Child>);
+
+impl Unowned {
+    fn get(&mut self) -> &mut Child {
+        self.0.as_mut().expect("it is kept last")
+    }
+
+    fn keep(mut self) -> Child {
+        self.0.take().expect("it is kept once")
+    }
+}
+
+impl Drop for Unowned {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Process {

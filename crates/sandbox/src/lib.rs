@@ -21,6 +21,8 @@ mod desktop;
 mod error;
 mod execute;
 mod files;
+#[doc(hidden)]
+pub mod fork;
 mod forwards;
 mod kernel_cmdline;
 mod launch;

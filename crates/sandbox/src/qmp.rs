@@ -9,21 +9,37 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The longest line that is read.
 const MAX_LINE: u64 = 4 << 20;
 /// How long QEMU may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long QEMU may be busy with a job that keeps it from answering, such as keeping the memory of
-/// a large machine on a slow disk.
-const JOB_TIMEOUT: Duration = Duration::from_secs(900);
+/// How long a job may stand still before it is given up.
+const STANDSTILL: Duration = Duration::from_secs(120);
+/// Commands that wait for their turn to be written.
+const QUEUE: usize = 16;
 
 type Answer = std::result::Result<Value, String>;
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
+
+/// Removes a command that nobody waits for any more, such as one that was cancelled.
+struct Ticket<'a> {
+    waiting: &'a Waiting,
+    id: u64,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = waiting.as_mut() {
+            waiting.remove(&self.id);
+        }
+    }
+}
 
 /// What QEMU has told about the machine without being asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +52,8 @@ pub(crate) struct MachineEvents {
 
 /// A connected client.
 pub(crate) struct Qmp {
-    writer: tokio::sync::Mutex<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Whole lines, to the task that writes them: a caller that is cancelled leaves none cut off.
+    lines: mpsc::Sender<String>,
     waiting: Waiting,
     next_id: AtomicU64,
     events: watch::Receiver<MachineEvents>,
@@ -57,12 +74,9 @@ impl Qmp {
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let (sender, events) = watch::channel(MachineEvents::default());
         tokio::spawn(dispatch(reader, Arc::clone(&waiting), sender));
-        let qmp = Self {
-            writer: tokio::sync::Mutex::new(Box::new(writer)),
-            waiting,
-            next_id: AtomicU64::new(1),
-            events,
-        };
+        let (lines, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(write_lines(writer, queue));
+        let qmp = Self { lines, waiting, next_id: AtomicU64::new(1), events };
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
     }
@@ -72,22 +86,24 @@ impl Qmp {
         self.execute_within(ANSWER_TIMEOUT, command, arguments).await
     }
 
-    /// Runs a job and waits for its end. `arguments` holds its `job-id`. Dropping the future leaves
-    /// the job to itself.
+    /// Runs a job and waits for its end. `arguments` holds its `job-id`; `busy` is how long the job may
+    /// keep QEMU from answering. Dropping the future leaves the job to itself.
     ///
     /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html#background-jobs>.
-    pub(crate) async fn job(&self, command: &str, arguments: Value) -> Result<()> {
+    pub(crate) async fn job(&self, command: &str, arguments: Value, busy: Duration) -> Result<()> {
         let id = arguments["job-id"].as_str().unwrap_or_default().to_owned();
-        self.execute_within(JOB_TIMEOUT, command, arguments).await?;
-        self.finish_job(command, &id).await
+        self.execute_within(busy, command, arguments).await?;
+        self.finish_job(command, &id, busy).await
     }
 
-    /// Waits for the end of a job that a command has begun.
-    pub(crate) async fn finish_job(&self, command: &str, id: &str) -> Result<()> {
+    /// Waits for the end of a job that a command has begun. One that makes no progress for two
+    /// minutes is given up.
+    pub(crate) async fn finish_job(&self, command: &str, id: &str, busy: Duration) -> Result<()> {
         let mut pause = Duration::from_millis(2);
+        let mut last = (Value::Null, Instant::now());
         loop {
             // A job on the machine's state keeps QEMU from answering until it is done.
-            let jobs = self.execute_within(JOB_TIMEOUT, "query-jobs", json!({})).await?;
+            let jobs = self.execute_within(busy, "query-jobs", json!({})).await?;
             let own = jobs.as_array().into_iter().flatten().find(|job| job["id"] == id);
             let Some(own) = own else {
                 return Err(Error::Qmp {
@@ -102,6 +118,15 @@ impl Qmp {
                     None => Ok(()),
                     Some(reason) => Err(Error::Qmp { command: command.to_owned(), reason }),
                 };
+            }
+            let progress = json!([own["status"], own["current-progress"]]);
+            if last.0 != progress {
+                last = (progress, Instant::now());
+            } else if last.1.elapsed() > STANDSTILL {
+                return Err(Error::Qmp {
+                    command: command.to_owned(),
+                    reason: format!("its job made no progress for {} s", STANDSTILL.as_secs()),
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -122,14 +147,13 @@ impl Qmp {
         };
         let mut line = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
         line.push('\n');
-        let written = {
-            let mut writer = self.writer.lock().await;
-            writer.write_all(line.as_bytes()).await
+        let _ticket = Ticket { waiting: &self.waiting, id };
+        let answered = async {
+            // A task that has ended could not write, and then no answer comes either.
+            let _ = self.lines.send(line).await;
+            receiver.await
         };
-        if written.is_err() {
-            return Err(broken(command));
-        }
-        match tokio::time::timeout(limit, receiver).await {
+        match tokio::time::timeout(limit, answered).await {
             Ok(Ok(answer)) => {
                 answer.map_err(|reason| Error::Qmp { command: command.to_owned(), reason })
             }
@@ -166,6 +190,18 @@ async fn read_line<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> Option<Va
         return None;
     }
     serde_json::from_slice(&line).ok()
+}
+
+/// Writes the commands until nobody sends any more, or QEMU takes none.
+async fn write_lines(
+    mut writer: impl AsyncWrite + Send + Unpin,
+    mut lines: mpsc::Receiver<String>,
+) {
+    while let Some(line) = lines.recv().await {
+        if writer.write_all(line.as_bytes()).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Hands answers to those who wait for them until the connection ends, and then tells them so.
@@ -259,6 +295,36 @@ mod tests {
         assert!(!qmp.events().no_space);
         let error = qmp.execute("x", json!({})).await.unwrap_err().to_string();
         assert!(error.contains("`x`") && error.contains("has not been found"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_command_is_written_whole_and_forgotten() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let client = tokio::spawn(Qmp::connect(ours));
+        theirs.write_all(GREETING.as_bytes()).await.unwrap();
+        let mut theirs = BufReader::new(theirs);
+        let id = read_line(&mut theirs).await.unwrap()["id"].as_u64().unwrap();
+        theirs
+            .write_all(format!("{{\"return\": {{}}, \"id\": {id}}}\r\n").as_bytes())
+            .await
+            .unwrap();
+        let qmp = client.await.unwrap().unwrap();
+        // QEMU does not read: the pipe takes a part of the line, and the caller gives up.
+        let long = json!({ "text": "x".repeat(1000) });
+        let call = qmp.execute("first", long);
+        assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+        assert!(qmp.waiting.lock().unwrap().as_ref().unwrap().is_empty());
+        let reading = async {
+            let first = read_line(&mut theirs).await.unwrap();
+            let second = read_line(&mut theirs).await.unwrap();
+            assert_eq!(
+                (&first["execute"], &second["execute"]),
+                (&json!("first"), &json!("second"))
+            );
+        };
+        let second = qmp.execute("second", json!({}));
+        let second = tokio::time::timeout(Duration::from_millis(200), second);
+        assert!(tokio::join!(second, reading).0.is_err());
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! machine's end, its host's full disk and a stop at the same time.
 
 use crate::agent_client::AgentClient;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::Process;
@@ -18,12 +18,14 @@ use crate::timing::BootTiming;
 use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long the last words of an ended QEMU may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a call without a time of its own waits for a machine that goes back in time.
+const WAIT: Duration = Duration::from_secs(120);
 
 /// The process of a machine with its two sources of text.
 pub(crate) struct Hull {
@@ -95,6 +97,9 @@ pub(crate) struct Machine {
     pub quota: Quota,
     /// Held by whoever copies or replaces the machine's state.
     pub state: tokio::sync::Mutex<Checkpoints>,
+    /// The checkpoints that there were when `state` last changed: whoever only looks at them does
+    /// not wait for whoever holds it.
+    listed: std::sync::Mutex<Vec<Checkpoint>>,
     stopping: watch::Sender<bool>,
     /// Counts how often the machine went back in time, and whether it does so now.
     past: watch::Sender<Past>,
@@ -104,6 +109,15 @@ pub(crate) struct Machine {
 struct Past {
     n_reverts: u64,
     is_reverting: bool,
+}
+
+/// Ends the machine's way back in time when it is dropped.
+struct Present<'a>(&'a watch::Sender<Past>);
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|past| past.is_reverting = false);
+    }
 }
 
 impl Machine {
@@ -135,6 +149,7 @@ impl Machine {
             origin,
             quota,
             state: Default::default(),
+            listed: Default::default(),
             stopping,
             past,
         }
@@ -146,9 +161,19 @@ impl Machine {
             past.n_reverts += 1;
             past.is_reverting = true;
         });
-        let result = work.await;
-        self.past.send_modify(|past| past.is_reverting = false);
-        result
+        // Also when the work panics: otherwise every later call would wait for it.
+        let _present = Present(&self.past);
+        work.await
+    }
+
+    /// The checkpoints, the oldest first.
+    pub(crate) fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of the checkpoints that there are now.
+    pub(crate) fn list(&self, all: &Checkpoints) {
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = all.list();
     }
 
     /// Waits until the machine is not going back in time, and gives how often it has.
@@ -180,11 +205,29 @@ impl Machine {
         action: &'static str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let present = tokio::select! {
-            present = self.present() => present,
-            () = self.stopped() => return Err(Error::Stopped { action }),
+        self.during_within(action, WAIT, call).await
+    }
+
+    /// The same for a call with a time of its own: while the machine goes back in time it waits no
+    /// longer than that for its beginning.
+    pub(crate) async fn during_within<T>(
+        &self,
+        action: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let ready = async {
+            let present = self.present().await;
+            self.resume_if_space().await?;
+            Ok::<_, Error>(present)
         };
-        self.resume_if_space().await?;
+        let present = tokio::select! {
+            present = tokio::time::timeout(limit, ready) => {
+                present.map_err(|_| Error::GuestSilent { timeout: limit })??
+            }
+            () = self.stopped() => return Err(Error::Stopped { action }),
+            _ = self.hull.process.exited() => return Err(self.end(action).await),
+        };
         let result = tokio::select! {
             biased;
             () = self.reverted(present) => return Err(Error::Reverted { action }),

@@ -27,6 +27,8 @@ use tokio::sync::mpsc;
 /// How long after its timeout a command's end may take to be told. The guest keeps the time; this
 /// is for a guest that cannot.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the start of a session may take before the agent is asked whether it is there.
+const SESSION_START: Duration = Duration::from_secs(30);
 
 type Progress = dyn Fn(&str, usize, usize) + Send + Sync;
 
@@ -129,7 +131,10 @@ impl Sandbox {
     }
 
     /// Ends the machine. Does nothing when it does not run; calls that are under way fail with
-    /// [`Error::Stopped`]. With the option `save` its disk is saved first, otherwise it is gone.
+    /// [`Error::Stopped`]. With the option `save` its disk is saved first, otherwise it is gone. A
+    /// save that cannot be made ends with an error in bounded time: a guest that does not answer is
+    /// waited for 30 s, one that writes to its disk two minutes, and a copy that makes no progress
+    /// two minutes.
     ///
     /// # Errors
     /// When the save fails. The machine is ended all the same, and a save that was there before is
@@ -218,11 +223,11 @@ impl Sandbox {
         checkpoint::revert(machine, tag.to_owned()).await
     }
 
-    /// The checkpoints of the running machine, the oldest first.
+    /// The checkpoints of the running machine, the oldest first. Waits for nobody: one that is being
+    /// made is not among them yet.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
         let machine = self.machine("list checkpoints")?;
-        let all = machine.state.lock().await;
-        Ok(all.list())
+        Ok(machine.checkpoints())
     }
 
     /// Removes a checkpoint.
@@ -250,7 +255,9 @@ impl Sandbox {
         mut sink: impl OutputSink,
     ) -> Result<ExecuteResult> {
         let machine = self.machine("execute")?;
-        machine.during("execute", run_to_end(&machine.agent, &request, &mut sink)).await
+        let limit = request.timeout.saturating_add(GRACE);
+        let run = run_to_end(&machine.agent, &request, &mut sink);
+        machine.during_within("execute", limit, run).await
     }
 
     /// [`Self::stream`] with input that arrives while the command runs: first the request's own
@@ -263,19 +270,30 @@ impl Sandbox {
         mut sink: impl OutputSink,
     ) -> Result<ExecuteResult> {
         let machine = self.machine("execute")?;
+        let limit = request.timeout.saturating_add(GRACE);
         let run = run_with_input(&machine.agent, &request, Some(input), &mut sink);
-        machine.during("execute", run).await
+        machine.during_within("execute", limit, run).await
     }
 
     /// Runs a command whose input and output pass both ways while it runs. With a terminal the
     /// command may be empty: the shell is then interactive.
+    ///
+    /// # Errors
+    /// [`Error::GuestSilent`] when the guest's agent answers neither this nor a ping for a minute.
     pub async fn session(
         &self,
         request: ExecuteRequest,
         pty: Option<Pty>,
     ) -> Result<(SessionInput, Session)> {
         let machine = self.machine("open a session")?;
-        let call = machine.agent.session(&request, pty.as_ref(), true);
+        // It may wait for a command that runs alone, but not for a guest that does not answer.
+        let opening = machine.agent.session(&request, pty.as_ref(), true);
+        let limit = request.timeout.saturating_add(GRACE);
+        let call = async {
+            let opening = machine.agent.while_alive(SESSION_START, opening);
+            let silent = Err(Error::GuestSilent { timeout: limit });
+            tokio::time::timeout(limit, opening).await.unwrap_or(silent)
+        };
         let (input, output) = machine.during("a session's start", call).await?;
         Ok((input, Session { machine, output }))
     }

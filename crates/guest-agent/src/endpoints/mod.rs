@@ -36,16 +36,29 @@ async fn start(agent: &Rc<Agent>, request: &ExecuteRequest, stdin: Stdin) -> Res
     let plan = Plan::new(request, account, |path| {
         rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
     })?;
-    let permit = agent.permit(request.exclusive, request.pty.is_some());
-    let permit = match plan.timeout {
-        Some(timeout) => tokio::time::timeout_at(since + timeout, permit)
-            .await
-            .map_err(|_| Error::WaitTimeout { seconds: timeout.as_secs_f64() })?,
-        None => permit.await,
+    let begin = async {
+        let permit = agent.permit(request.exclusive, request.pty.is_some()).await;
+        let mut running = agent.launcher.start(&plan, stdin, since).await?;
+        running.hold(permit);
+        Ok(running)
     };
-    let mut running = agent.launcher.start(&plan, stdin, since)?;
-    running.hold(permit);
-    Ok(running)
+    match plan.timeout {
+        Some(timeout) => tokio::time::timeout_at(since + timeout, begin)
+            .await
+            .unwrap_or(Err(Error::WaitTimeout { seconds: timeout.as_secs_f64() })),
+        None => begin.await,
+    }
+}
+
+/// Runs what may wait for a disk, a server or a frozen file system where that holds up nobody else:
+/// the agent's own thread answers all requests.
+async fn in_thread<T: Send + 'static>(
+    stage: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::Spawn { stage, source: std::io::Error::other(error.to_string()) })
+    })
 }
 
 /// Refuses a terminal outside of a session.

@@ -12,6 +12,7 @@ use hyper::Response;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, unmount as unmount_at};
 
+use super::in_thread;
 use crate::body::Body;
 use crate::router::answer;
 use crate::{Error, Result};
@@ -27,7 +28,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// What the kernel refuses; [`Error::NoFileSystem`] when it does not know the type.
 pub async fn mount(body: &[u8]) -> Result<Response<Body>> {
     let request = MountRequest::from_json(body)?;
-    in_thread(move || mount_here(&request)).await?;
+    in_thread("mount", move || mount_here(&request)).await?;
     Ok(answer(&OkResponse { ok: true }))
 }
 
@@ -37,7 +38,7 @@ pub async fn mount(body: &[u8]) -> Result<Response<Body>> {
 /// What the kernel refuses, such as a folder that is in use.
 pub async fn unmount(body: &[u8]) -> Result<Response<Body>> {
     let request = UnmountRequest::from_json(body)?;
-    in_thread(move || {
+    in_thread("unmount", move || {
         let flags = if request.force { UnmountFlags::DETACH } else { UnmountFlags::empty() };
         let deadline = Instant::now() + BUSY_TIME;
         let result = loop {
@@ -70,15 +71,5 @@ fn mount_here(request: &MountRequest) -> Result<()> {
     match mount_at(&*request.source, target, &*request.kind, flags, options) {
         Err(Errno::NODEV) => Err(Error::NoFileSystem { kind: request.kind.clone() }),
         result => result.map_err(|error| failed(error.into())),
-    }
-}
-
-async fn in_thread(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Spawn {
-            stage: "a thread for a mount",
-            source: std::io::Error::other(error.to_string()),
-        }),
     }
 }

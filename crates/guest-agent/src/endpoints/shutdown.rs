@@ -40,7 +40,7 @@ pub async fn request(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
             if request.force || std::process::id() == 1 {
                 end(RebootCommand::PowerOff).await;
             } else {
-                ask_init(&agent);
+                ask_init(&agent).await;
             }
         });
     }
@@ -59,7 +59,7 @@ pub async fn power(agent: Rc<Agent>, signal: i32) {
     }
 }
 
-fn ask_init(agent: &Agent) {
+async fn ask_init(agent: &Agent) {
     if rustix::fs::access("/run/systemd/system", rustix::fs::Access::EXISTS).is_ok() {
         group::signal(1, libc::SIGRTMIN() + SYSTEMD_POWEROFF);
         return;
@@ -72,7 +72,10 @@ fn ask_init(agent: &Agent) {
                 if tool.ends_with("busybox") { vec![tool, "poweroff"] } else { vec![tool] };
             Plan::tool(&arguments).ok()
         });
-    let started = plan.map(|plan| agent.launcher.start(&plan, Stdin::Null, Instant::now()));
+    let started = match plan {
+        Some(plan) => Some(agent.launcher.start(&plan, Stdin::Null, Instant::now()).await),
+        None => None,
+    };
     match started {
         Some(Ok(running)) => {
             tokio::task::spawn_local(async move {

@@ -9,6 +9,7 @@ use agent_protocol::{
 use hyper::Response;
 use tokio::time::Instant;
 
+use super::in_thread;
 use crate::agent::Agent;
 use crate::body::Body;
 use crate::process::Event;
@@ -35,7 +36,7 @@ pub async fn create(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
             run(&agent, &[&tool, "--create-home", "--user-group", "--shell", shell, &name]).await?;
             accounts::find(Path::new(ROOT), &name)?
         }
-        None => accounts::add(Path::new(ROOT), &name)?,
+        None => in_thread("add a user", move || accounts::add(Path::new(ROOT), &name)).await?,
     };
     Ok(answer(&UserResponse::from(account)))
 }
@@ -57,15 +58,19 @@ pub async fn delete(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     kill_processes_of(account.uid);
     match find_tool("userdel") {
         Some(tool) => run(&agent, &[&tool, "--force", &name]).await?,
-        None => accounts::remove(Path::new(ROOT), &name)?,
+        None => {
+            in_thread("remove a user", move || accounts::remove(Path::new(ROOT), &name)).await?;
+        }
     }
     if remove_home && account.home.strip_prefix("/home/").is_some_and(|rest| !rest.is_empty()) {
-        match fs_err::remove_dir_all(&account.home) {
+        let home = account.home;
+        in_thread("remove a home", move || match fs_err::remove_dir_all(&home) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::File { action: "remove", path: account.home.into(), source });
+                Err(Error::File { action: "remove", path: home.into(), source })
             }
-            _ => {}
-        }
+            _ => Ok(()),
+        })
+        .await?;
     }
     Ok(answer(&OkResponse { ok: true }))
 }
@@ -102,7 +107,7 @@ fn kill_processes_of(uid: u32) {
 
 async fn run(agent: &Agent, arguments: &[&str]) -> Result<()> {
     let plan = Plan::tool(arguments)?;
-    let mut running = agent.launcher.start(&plan, Stdin::Null, Instant::now())?;
+    let mut running = agent.launcher.start(&plan, Stdin::Null, Instant::now()).await?;
     let mut output = Vec::new();
     loop {
         match running.next().await {

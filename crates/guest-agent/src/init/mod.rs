@@ -126,6 +126,10 @@ pub fn prepare() {
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _ = rustix::process::chdir("/");
+    // When memory runs out, the kernel is to end what uses it up, and not what the host talks to:
+    // nothing would start the agent again. Commands begin with 0, see `spawn`.
+    // See <https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html>.
+    let _ = fs_err::write("/proc/self/oom_score_adj", "-1000");
     // The kernel's own limit is 4096, too few for a hundred commands with their pipes and sockets.
     const OPEN_FILES: u64 = 524_288;
     let limit = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };

@@ -34,6 +34,9 @@ pub struct Plan {
     pub pty: Option<PtyRequest>,
     /// How long it may run.
     pub timeout: Option<Duration>,
+    /// Whether others may hold it up before its program runs: a user can stop a process of its own,
+    /// and a folder or shell that the host named may be on a file system that does not answer.
+    pub may_stall: bool,
 }
 
 impl Plan {
@@ -66,6 +69,9 @@ impl Plan {
             account: request.user.is_some().then_some(account),
             pty: request.pty.clone(),
             timeout: request.timeout()?.filter(|timeout| *timeout < FOR_EVER),
+            may_stall: request.user.is_some()
+                || request.cwd.is_some()
+                || request.shell.as_deref().is_some_and(|shell| shell != DEFAULT_SHELL),
         })
     }
 
@@ -82,6 +88,7 @@ impl Plan {
             account: None,
             pty: None,
             timeout: Some(Duration::from_secs(30)),
+            may_stall: false,
         })
     }
 }

@@ -3,6 +3,8 @@
 //! The agent adopts orphans (as PID 1, or as child subreaper), so that it must wait for any child;
 //! and it must not take the status of its own commands away from those who wait for it. Both hold
 //! because everything runs on one thread: a command is entered here before the loop can see its end.
+//! While a command is being started in another thread ([`Reaper::starting`]) only known children are
+//! waited for; the others stay until its number is known.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -61,6 +63,19 @@ impl Ended {
 pub struct Reaper {
     signals: AsyncFd<OwnedFd>,
     waiting: RefCell<HashMap<i32, Rc<Ended>>>,
+    /// How many commands are being started in other threads.
+    n_starting: Cell<usize>,
+}
+
+/// A command that is being started in another thread.
+pub struct Starting<'a>(&'a Reaper);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.n_starting.set(self.0.n_starting.get() - 1);
+        // The news of what has ended meanwhile was taken already.
+        self.0.reap();
+    }
 }
 
 /// Signals that PID 1 gets from `poweroff`, `halt`, `reboot` and Ctrl-Alt-Del of busybox.
@@ -96,7 +111,15 @@ impl Reaper {
         Ok(Rc::new(Reaper {
             signals: watch(signals, tokio::io::Interest::READABLE)?,
             waiting: RefCell::default(),
+            n_starting: Cell::new(0),
         }))
+    }
+
+    /// Announces that a child is being started in another thread; its number is to be given to
+    /// [`Reaper::expect`] before the result is dropped.
+    pub fn starting(&self) -> Starting<'_> {
+        self.n_starting.set(self.n_starting.get() + 1);
+        Starting(self)
     }
 
     /// Announces a child of ours, before anything else can run.
@@ -132,23 +155,34 @@ impl Reaper {
     }
 
     fn reap(&self) {
-        loop {
-            let mut status = 0;
-            // SAFETY: the status is written by the kernel.
-            let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
-            if pid <= 0 {
-                return;
-            }
-            let ending = if libc::WIFSIGNALED(status) {
-                Ending::Signal(libc::WTERMSIG(status))
-            } else {
-                Ending::Exit(libc::WEXITSTATUS(status))
-            };
-            // A child that is not ours was an orphan: there is nobody to tell.
-            if let Some(ended) = self.waiting.borrow_mut().remove(&pid) {
-                ended.ending.set(Some(ending));
-                ended.wake();
-            }
+        if self.n_starting.get() == 0 {
+            while self.wait_for(-1) {}
+            return;
         }
+        let known: Vec<i32> = self.waiting.borrow().keys().copied().collect();
+        for pid in known {
+            self.wait_for(pid);
+        }
+    }
+
+    /// Takes the ending of one child, when it has ended.
+    fn wait_for(&self, which: i32) -> bool {
+        let mut status = 0;
+        // SAFETY: the status is written by the kernel.
+        let pid = unsafe { libc::waitpid(which, &mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return false;
+        }
+        let ending = if libc::WIFSIGNALED(status) {
+            Ending::Signal(libc::WTERMSIG(status))
+        } else {
+            Ending::Exit(libc::WEXITSTATUS(status))
+        };
+        // A child that is not ours was an orphan: there is nobody to tell.
+        if let Some(ended) = self.waiting.borrow_mut().remove(&pid) {
+            ended.ending.set(Some(ending));
+            ended.wake();
+        }
+        true
     }
 }

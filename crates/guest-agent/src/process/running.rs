@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use super::pty;
 use super::reaper::{Ended, Ending, Reaper};
 use super::sink::Input;
 use super::source::{Chunk, Source};
-use super::spawn::{self, Identity, Spawn, Stage};
+use super::spawn::{self, Identity, Progress, Spawn, Stage};
 use crate::{Error, Result};
 
 /// How long a killed command may take to die before the result is given without it: a process
@@ -157,6 +158,8 @@ impl Drop for Process {
 pub struct Running {
     process: Rc<Process>,
     sources: [Option<Source>; 2],
+    /// Sources that have given all that belongs to the command.
+    spent: Vec<Source>,
     turn: usize,
     /// What works for the command beside this: timeout, input.
     tasks: Vec<AbortHandle>,
@@ -173,9 +176,9 @@ impl Launcher {
     ///
     /// # Errors
     /// What is wrong with directory or shell, or which resource is used up.
-    pub fn start(&self, plan: &Plan, stdin: Stdin, since: Instant) -> Result<Running> {
+    pub async fn start(&self, plan: &Plan, stdin: Stdin, since: Instant) -> Result<Running> {
         let failed = |stage| move |source| Error::Spawn { stage, source };
-        let group = self.groups.acquire();
+        let mut group = Lent { group: self.groups.acquire(), groups: &self.groups };
         let uid = plan.account.as_ref().map(|account| account.uid);
         let terminal = match &plan.pty {
             Some(request) => Some(pty::open(request, uid).map_err(failed("terminal"))?),
@@ -184,12 +187,13 @@ impl Launcher {
         let mut sources = [None, None];
         let mut feed = None;
         let mut end = None;
-        let pid = if let Some((master, slave)) = &terminal {
+        let ended = if let Some((master, slave)) = &terminal {
             feed = Some(master.try_clone().map_err(failed("terminal"))?);
             end = Some(CTRL_D);
             let reader = master.try_clone().map_err(failed("terminal"))?;
             sources[0] = Some(Source::terminal(reader).map_err(failed("terminal"))?);
-            self.spawn(plan, [slave, slave, slave].map(|slave| slave.as_fd()), &group)?
+            let streams = [slave, slave, slave].map(|slave| slave.as_fd());
+            self.spawn(plan, streams, &mut group).await?
         } else {
             let stdout = Source::pipe().map_err(failed("pipe"))?;
             let stderr = Source::pipe().map_err(failed("pipe"))?;
@@ -205,14 +209,15 @@ impl Launcher {
             }
             let input = reader.as_ref().map_or(null, |reader| reader.as_fd());
             let streams = [input, stdout.writer().unwrap_or(null), stderr.writer().unwrap_or(null)];
-            let pid = self.spawn(plan, streams, &group)?;
+            let ended = self.spawn(plan, streams, &mut group).await?;
             sources = [Some(stdout), Some(stderr)];
-            pid
+            ended
         };
+        let (pid, ended) = ended;
         let process = Rc::new(Process {
             pid,
-            ended: self.reaper.expect(pid),
-            group: RefCell::new(group),
+            ended,
+            group: RefCell::new(group.group.take()),
             groups: Rc::clone(&self.groups),
             master: terminal.map(|(master, _)| master),
             input: Rc::default(),
@@ -236,6 +241,7 @@ impl Launcher {
         Ok(Running {
             process,
             sources,
+            spent: Vec::new(),
             turn: 0,
             tasks,
             timer: None,
@@ -246,28 +252,103 @@ impl Launcher {
         })
     }
 
-    fn spawn(
+    /// Starts the process and announces it. What may wait for others in the child before the program
+    /// runs (a user who stops it, a folder of a stalled server) is waited for in another thread.
+    async fn spawn(
         &self,
         plan: &Plan,
         streams: [BorrowedFd<'_>; 3],
-        group: &Option<Group>,
-    ) -> Result<i32> {
-        let spawn = Spawn {
-            program: &plan.program,
-            arguments: &plan.arguments,
-            environment: &plan.environment,
-            directory: &plan.directory,
-            identity: plan.account.as_ref().map(|account| Identity {
-                uid: account.uid,
-                gid: account.gid,
-                groups: &account.groups,
-            }),
-            streams,
-            terminal: plan.pty.is_some(),
-            group: group.as_ref().map(|group| group.folder()),
+        group: &mut Lent<'_>,
+    ) -> Result<(i32, Rc<Ended>)> {
+        if !plan.may_stall {
+            let folder = group.group.as_ref().map(Group::folder);
+            let pid = spawn_plan(plan, streams, folder, None);
+            let pid = pid.map_err(|failure| explain(failure, plan))?;
+            return Ok((pid, self.reaper.expect(pid)));
+        }
+        let failed = |source| Error::Spawn { stage: "thread", source };
+        let owned = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(failed);
+        let [stdin, stdout, stderr] = streams;
+        let streams = [owned(stdin)?, owned(stdout)?, owned(stderr)?];
+        let folder = group.group.as_ref().map(|group| owned(group.folder())).transpose()?;
+        let starting = self.reaper.starting();
+        let pending = Pending { progress: Arc::default(), group };
+        let (progress, copy) = (Arc::clone(&pending.progress), plan.clone());
+        let started = tokio::task::spawn_blocking(move || {
+            let streams = std::array::from_fn(|index| streams[index].as_fd());
+            spawn_plan(
+                &copy,
+                streams,
+                folder.as_ref().map(|folder| folder.as_fd()),
+                Some(&progress),
+            )
+        });
+        let result = match started.await {
+            Ok(result) => result.map_err(|failure| explain(failure, plan)),
+            Err(error) => Err(failed(io::Error::other(error.to_string()))),
         };
-        spawn::spawn(&spawn).map_err(|failure| explain(failure, plan))
+        // It has started, or it is gone: either way nobody needs to be killed for it.
+        pending.progress.end();
+        let pid = result?;
+        let ended = self.reaper.expect(pid);
+        drop(starting);
+        Ok((pid, ended))
     }
+}
+
+/// A group until its process owns it.
+struct Lent<'a> {
+    group: Option<Group>,
+    groups: &'a Rc<Groups>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.groups.release(group);
+        }
+    }
+}
+
+/// A process that is being started in another thread. Given up, it is killed, which ends the thread's
+/// wait.
+struct Pending<'a, 'b> {
+    progress: Arc<Progress>,
+    group: &'a mut Lent<'b>,
+}
+
+impl Drop for Pending<'_, '_> {
+    fn drop(&mut self) {
+        let Some(pid) = self.progress.give_up() else { return };
+        // Its number is its own still: nobody has waited for it.
+        group::signal(pid, libc::SIGKILL);
+        if let Some(group) = &self.group.group {
+            let _ = group.kill();
+        }
+    }
+}
+
+fn spawn_plan(
+    plan: &Plan,
+    streams: [BorrowedFd<'_>; 3],
+    group: Option<BorrowedFd<'_>>,
+    progress: Option<&Progress>,
+) -> Result<i32, spawn::Failure> {
+    spawn::spawn(&Spawn {
+        program: &plan.program,
+        arguments: &plan.arguments,
+        environment: &plan.environment,
+        directory: &plan.directory,
+        identity: plan.account.as_ref().map(|account| Identity {
+            uid: account.uid,
+            gid: account.gid,
+            groups: &account.groups,
+        }),
+        streams,
+        terminal: plan.pty.is_some(),
+        group,
+        progress,
+    })
 }
 
 /// Kills the command at its time, whether or not its output is being read just then.
@@ -379,7 +460,7 @@ impl Running {
                     let stream = if turn == 0 { Stream::Stdout } else { Stream::Stderr };
                     return Poll::Ready(Event::Output(stream, chunk));
                 }
-                Poll::Ready(Ok(None)) => self.sources[turn] = None,
+                Poll::Ready(Ok(None)) => self.spent.extend(self.sources[turn].take()),
                 Poll::Ready(Err(error)) => {
                     self.sources[turn] = None;
                     self.process.fail(read_failure(&error));
@@ -397,12 +478,20 @@ impl Running {
     }
 
     /// Closes what the ended command needed, once the answer is on its way: closing costs more
-    /// system calls than answering.
+    /// system calls than answering. What processes of the background hold open is read on.
     pub fn retire(&mut self) {
-        let sources = std::mem::take(&mut self.sources);
+        let mut sources = std::mem::take(&mut self.spent);
+        sources.extend(std::mem::take(&mut self.sources).into_iter().flatten());
+        if sources.is_empty() {
+            return;
+        }
         tokio::task::spawn_local(async move {
             tokio::task::yield_now().await;
-            drop(sources);
+            for mut source in sources {
+                if source.outlives() {
+                    tokio::task::spawn_local(source.drain());
+                }
+            }
         });
     }
 
@@ -418,6 +507,7 @@ impl Drop for Running {
         if !self.done {
             self.process.kill();
         }
+        self.retire();
     }
 }
 

@@ -3,19 +3,21 @@
 //! The agent keeps the writing end of each pipe open. It needs no end of file, because a result is
 //! complete when the command itself has ended and what is in the pipe then is read; so a background
 //! process that inherited the pipe delays nothing, and the agent is not woken for each descriptor
-//! that an ending command closes.
+//! that an ending command closes. What such a process writes afterwards is read and thrown away.
 //!
 //! Nothing is read before somebody asks for a chunk: when the host does not take what was given,
 //! the pipe fills and the command waits in `write`.
 
 use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -196,6 +198,42 @@ impl Source {
             self.last = None;
         }
         Ok(Some(chunk))
+    }
+
+    /// Gives up the agent's own writing end, and says whether other processes can still write.
+    pub fn outlives(&mut self) -> bool {
+        // From here on the pipe says its end when nobody can write to it.
+        self._writer = None;
+        self.given = Vec::new();
+        let mut state = [PollFd::new(self.descriptor.get_ref(), PollFlags::IN)];
+        rustix::event::poll(&mut state, Some(&Timespec::default())).is_ok()
+            && !state[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
+
+    /// Throws away what processes that outlive the command still write, until the last of them has
+    /// closed its end: a server in the background must neither be ended by its next line of log nor
+    /// wait for somebody to read it.
+    pub async fn drain(self) {
+        let mut memory = [MaybeUninit::uninit(); 16 << 10];
+        let mut n_read = 0;
+        loop {
+            match rustix::io::read(self.descriptor.get_ref(), &mut memory[..]) {
+                Ok(([], _)) => return,
+                Ok((bytes, _)) => n_read += bytes.len(),
+                Err(rustix::io::Errno::AGAIN) => {
+                    n_read = 0;
+                    let Ok(mut guard) = self.descriptor.readable().await else { return };
+                    guard.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            if n_read >= SMALL {
+                // One that writes without end must not take the agent's time from the others.
+                n_read = 0;
+                tokio::time::sleep(GATHER).await;
+            }
+        }
     }
 
     /// Remembers a frame that was made of a chunk, so that its memory is used again when the

@@ -13,6 +13,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Everything about a process that is to be started.
 pub struct Spawn<'a> {
@@ -32,6 +33,30 @@ pub struct Spawn<'a> {
     pub terminal: bool,
     /// Folder of the control group that the process starts in.
     pub group: Option<BorrowedFd<'a>>,
+    /// How far the start is, for those who may give it up from another thread.
+    pub progress: Option<&'a Progress>,
+}
+
+/// How far a start is that another thread waits for.
+#[derive(Default)]
+pub struct Progress {
+    /// The child's number, from its birth until the start is over. The kernel writes it.
+    pid: AtomicI32,
+    given_up: AtomicBool,
+}
+
+impl Progress {
+    /// Says that the start is over.
+    pub fn end(&self) {
+        self.pid.store(0, Ordering::SeqCst);
+    }
+
+    /// Gives the start up: a child that is not born yet will end by itself, one that is has to be
+    /// killed.
+    pub fn give_up(&self) -> Option<i32> {
+        self.given_up.store(true, Ordering::SeqCst);
+        Some(self.pid.load(Ordering::SeqCst)).filter(|pid| *pid > 0)
+    }
 }
 
 /// Who the process runs as.
@@ -83,6 +108,7 @@ struct Context {
     streams: [RawFd; 3],
     terminal: bool,
     limits: libc::rlimit,
+    progress: Option<*const Progress>,
     failure: Cell<Option<(Stage, i32)>>,
 }
 
@@ -105,11 +131,13 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<i32, Failure> {
         streams: spawn.streams.map(|stream| stream.as_raw_fd()),
         terminal: spawn.terminal,
         limits: open_file_limits(),
+        progress: spawn.progress.map(ptr::from_ref),
         failure: Cell::new(None),
     };
     let pid = with_stack(|stack| clone(&mut context, stack, spawn.group))
         .map_err(|source| Failure { stage: Stage::Clone, source })?;
     if let Some((stage, error)) = context.failure.get() {
+        spawn.progress.inspect(|progress| progress.end());
         // SAFETY: waits for our own child, which has exited or is about to; no status is wanted.
         unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
         return Err(Failure { stage, source: io::Error::from_raw_os_error(error) });
@@ -178,6 +206,11 @@ fn clone_into(
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = group.as_raw_fd() as u64;
     }
+    if let Some(progress) = context.progress {
+        arguments.flags |= libc::CLONE_PARENT_SETTID as u64;
+        // SAFETY: the caller of `spawn` keeps it alive; only its address is taken here.
+        arguments.parent_tid = unsafe { &(*progress).pid }.as_ptr() as u64;
+    }
     let context: *mut Context = context;
     let result: isize;
     // SAFETY: the child runs `child` on `stack`, which outlives it because CLONE_VFORK holds the
@@ -238,14 +271,20 @@ fn clone_into(_: &mut Context, _: &mut [u8], _: Option<BorrowedFd>) -> io::Resul
 /// The same without clone3, for kernels and filters that lack it; no control group then.
 fn clone_plain(context: &mut Context, stack: &mut [u8]) -> io::Result<i32> {
     let (base, length) = aligned(stack);
+    let (flag, number) = match context.progress {
+        // SAFETY: the caller of `spawn` keeps it alive; only its address is taken here.
+        Some(progress) => (libc::CLONE_PARENT_SETTID, unsafe { &(*progress).pid }.as_ptr()),
+        None => (0, ptr::null_mut()),
+    };
     let context: *mut Context = context;
     // SAFETY: as in `clone_into`; the C library's wrapper calls `child` on the given stack.
     let pid = unsafe {
         libc::clone(
             child,
             base.add(length).cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD | flag,
             context.cast(),
+            number,
         )
     };
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
@@ -278,6 +317,17 @@ unsafe fn prepare(context: &Context) -> (Stage, i32) {
     let error = || unsafe { *libc::__errno_location() };
     // SAFETY: plain system calls; raw ones where the C library would also act on other threads.
     unsafe {
+        // SAFETY: the caller of `spawn` keeps it alive until the start is over.
+        if context.progress.is_some_and(|progress| (*progress).given_up.load(Ordering::SeqCst)) {
+            libc::_exit(127);
+        }
+        // The agent is the last that the kernel ends when memory runs out; its commands are as any.
+        let adjustment =
+            libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if adjustment >= 0 {
+            libc::write(adjustment, c"0".as_ptr().cast(), 1);
+            libc::close(adjustment);
+        }
         // Ignored signals stay ignored over execve, and the mask stays too: a command starts with
         // the defaults, as under any shell.
         let mut empty: libc::sigset_t = std::mem::zeroed();

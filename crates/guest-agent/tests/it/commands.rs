@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_protocol::event::EventDecoder;
-use agent_protocol::{ExitReport, StreamEvent};
+use agent_protocol::{ExecuteRequest, ExitReport, StreamEvent};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt as _;
@@ -106,6 +106,64 @@ async fn a_background_process_does_not_delay_the_result() {
     assert_eq!(answer["exit_code"], 4);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     client.sh("pkill -x yes; pkill -f 30.25").await;
+}
+
+#[tokio::test]
+async fn a_background_process_goes_on_writing_after_the_result() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("count");
+    // More than a pipe holds, on both streams, each time round.
+    let command = format!(
+        "(n=0; while :; do n=$((n + 1)); head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2; \
+         echo $n > {0}.new; mv {0}.new {0}; sleep 0.01; done) & echo $! > {0}.pid; echo done",
+        count.display()
+    );
+    let mut session = client.session(&ExecuteRequest::new(&*command)).await;
+    while session.next().await.is_some() {}
+    let read = || fs_err::read_to_string(&count).unwrap_or_default().trim().parse().unwrap_or(0u32);
+    let before = read();
+    let start = Instant::now();
+    while read() < before + 50 {
+        assert!(start.elapsed() < Duration::from_secs(60), "it stands still at {}", read());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Others are served meanwhile, and its descriptors go with it.
+    assert_eq!(client.sh("echo ok").await["stdout"], "ok\n");
+    let descriptors = || fs_err::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let with = descriptors();
+    client.sh(&format!("kill $(cat {}.pid)", count.display())).await;
+    let start = Instant::now();
+    while descriptors() + 2 > with {
+        assert!(start.elapsed() < Duration::from_secs(20), "{} of {with}", descriptors());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn calls_that_are_cancelled_while_the_agent_stands_still_do_not_end_the_connection() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let signal = |number| {
+        // SAFETY: the process is our own child.
+        unsafe { libc::kill(agent.pid() as i32, number) };
+    };
+    signal(libc::SIGSTOP);
+    let calls: Vec<_> = (0..300)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.sh("sleep 73.5").await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for call in calls {
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    signal(libc::SIGCONT);
+    assert_eq!(client.sh("echo alive").await["stdout"], "alive\n");
+    crate::harness::gone("73.5").await;
 }
 
 #[tokio::test]

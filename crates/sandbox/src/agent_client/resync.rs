@@ -1,4 +1,5 @@
-//! The byte stream to the agent, and how it begins anew when the guest went back in time.
+//! The byte stream to the agent, and how it begins anew: when the guest went back in time, and when
+//! the connection on it has broken.
 //!
 //! The socket outlives every HTTP/2 connection on it. What the restored guest still sends on the
 //! connection of its past is thrown away up to an answer that nobody can foresee; see
@@ -6,13 +7,14 @@
 
 use super::{RequestBody, begin, broken};
 use crate::error::{Error, Result};
-use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, answer, request};
+use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, Secret, answer, unkeyed_request};
 use bytes::{Buf, Bytes};
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,8 +22,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-/// How long the first request waits for its answer. It may be lost: when bytes of the past lie before it in
-/// one buffer of the guest, the agent does not see it.
+/// How long the first request waits for its answer. It may be lost: an agent of an earlier release
+/// does not see it behind bytes of the past in one buffer of the guest.
 const ATTEMPT: Duration = Duration::from_millis(400);
 /// How long all of them may take.
 const GIVE_UP: Duration = Duration::from_secs(30);
@@ -29,12 +31,19 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// The socket with the connection that is on it now.
 pub(super) struct Stream {
     socket: Socket,
+    secret: Secret,
+    /// Whether the agent knows the secret; one of an earlier release does not.
+    is_keyed: AtomicBool,
     now: Mutex<Connection>,
+    /// Held by whoever opens the next connection.
+    opening: tokio::sync::Mutex<()>,
 }
 
 struct Connection {
     sender: http2::SendRequest<RequestBody>,
     tasks: Tasks,
+    /// How many there were before.
+    number: u64,
 }
 
 /// The tasks of one connection. They end together and at once: a connection that says good-bye
@@ -65,35 +74,68 @@ where
 }
 
 impl Stream {
-    pub(super) async fn open(stream: UnixStream) -> Result<Self> {
+    pub(super) async fn open(stream: UnixStream, token: &str) -> Result<Self> {
         let socket = stream.into_std().map_err(broken)?;
         let tasks = Tasks::default();
-        let sender = begin(of_socket(&socket)?, &tasks).await?;
-        Ok(Self { socket, now: Mutex::new(Connection { sender, tasks }) })
+        let sender = begin(Ahead::new(Bytes::new(), of_socket(&socket)?), &tasks).await?;
+        Ok(Self {
+            socket,
+            secret: Secret::new(token.as_bytes()),
+            is_keyed: AtomicBool::new(false),
+            now: Mutex::new(Connection { sender, tasks, number: 0 }),
+            opening: Default::default(),
+        })
     }
 
-    pub(super) fn sender(&self) -> http2::SendRequest<RequestBody> {
-        self.now().sender.clone()
+    /// The connection that is there now, and its number.
+    pub(super) fn sender(&self) -> (http2::SendRequest<RequestBody>, u64) {
+        let now = self.now();
+        (now.sender.clone(), now.number)
+    }
+
+    /// Takes note of what the agent says that it understands.
+    pub(super) fn note_agent(&self, is_keyed: bool) {
+        self.is_keyed.store(is_keyed, Ordering::Relaxed);
     }
 
     fn now(&self) -> MutexGuard<'_, Connection> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Opens the next connection in the place of this one, which has broken. Of many that ask, the
+    /// first one does it.
+    pub(super) async fn reopen(&self, number: u64) -> Result<()> {
+        let _opening = self.opening.lock().await;
+        if self.now().number != number {
+            return Ok(());
+        }
+        tracing::warn!("the agent's connection broke and is opened again");
+        self.next().await
+    }
+
     /// Ends the connection, finds the agent, and begins a new one.
     pub(super) async fn resync(&self) -> Result<()> {
-        let tasks = self.now().tasks.clone();
+        let _opening = self.opening.lock().await;
+        self.next().await
+    }
+
+    async fn next(&self) -> Result<()> {
+        let (tasks, number) = {
+            let now = self.now();
+            (now.tasks.clone(), now.number)
+        };
         // Their end is waited for, so that they write nothing in between.
         tasks.end().await;
         let deadline = Instant::now() + GIVE_UP;
         let mut patience = ATTEMPT;
         let mut stream = of_socket(&self.socket)?;
         loop {
-            match tokio::time::timeout(patience, call(&mut stream)).await {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(patience.min(rest), self.call(&mut stream)).await {
                 Ok(Ok(ahead)) => {
                     let tasks = Tasks::default();
-                    let sender = begin(Ahead { ahead, stream }, &tasks).await?;
-                    *self.now() = Connection { sender, tasks };
+                    let sender = begin(Ahead::new(ahead, stream), &tasks).await?;
+                    *self.now() = Connection { sender, tasks, number: number + 1 };
                     return Ok(());
                 }
                 Ok(Err(error)) => return Err(broken(error)),
@@ -105,6 +147,10 @@ impl Stream {
             }
         }
     }
+
+    async fn call(&self, stream: &mut UnixStream) -> io::Result<Bytes> {
+        call(stream, self.is_keyed.load(Ordering::Relaxed).then_some(&self.secret)).await
+    }
 }
 
 fn of_socket(socket: &Socket) -> Result<UnixStream> {
@@ -113,12 +159,16 @@ fn of_socket(socket: &Socket) -> Result<UnixStream> {
 }
 
 /// Asks once and reads to the answer; gives what came after it.
-async fn call(stream: &mut UnixStream) -> io::Result<Bytes> {
+async fn call(stream: &mut UnixStream, secret: Option<&Secret>) -> io::Result<Bytes> {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let unix_nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
-    stream.write_all(&request(&Request { nonce, unix_nanos })).await?;
+    let request = Request { nonce, unix_nanos };
+    match secret {
+        Some(secret) => stream.write_all(&secret.request(&request)).await?,
+        None => stream.write_all(&unkeyed_request(&request)).await?,
+    }
     let answer = answer(&nonce);
     let mut kept: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -136,10 +186,16 @@ async fn call(stream: &mut UnixStream) -> io::Result<Bytes> {
     }
 }
 
-/// A stream with bytes that were read too early.
+/// The stream of one connection, with bytes that were read too early.
 struct Ahead {
     ahead: Bytes,
     stream: UnixStream,
+}
+
+impl Ahead {
+    fn new(ahead: Bytes, stream: UnixStream) -> Self {
+        Self { ahead, stream }
+    }
 }
 
 impl AsyncRead for Ahead {
@@ -182,36 +238,41 @@ impl AsyncWrite for Ahead {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    /// Does nothing: HTTP/2 shuts a connection down that has failed, and the socket is the only way to
+    /// the agent, which the next connection needs.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent_protocol::resync::{REQUEST_LEN, parse};
+    use agent_protocol::resync::{REQUEST_LEN, Scan, Scanner};
 
     #[tokio::test]
     async fn what_the_past_still_sends_is_thrown_away() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let secret = Secret::new(b"token");
         let agent = tokio::spawn(async move {
             let mut message = [0; REQUEST_LEN];
             // The first request is lost, as behind bytes of the past.
             theirs.read_exact(&mut message).await.unwrap();
             theirs.write_all(&vec![7; 200_000]).await.unwrap();
             theirs.read_exact(&mut message).await.unwrap();
-            let wish = parse(&message).unwrap();
-            let answer = answer(&wish.nonce);
+            let found = Scanner::new(vec![Secret::new(b"token")]).scan(&message);
+            let Scan::Request(request, _) = found else { panic!("{found:?}") };
+            let answer = answer(&request.nonce);
             theirs.write_all(&answer[..5]).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
             theirs.write_all(&[&answer[5..], b"new"].concat()).await.unwrap();
             theirs
         });
-        let first = tokio::time::timeout(Duration::from_millis(50), call(&mut ours)).await;
+        let patience = Duration::from_millis(50);
+        let first = tokio::time::timeout(patience, call(&mut ours, Some(&secret))).await;
         assert!(first.is_err());
-        assert_eq!(call(&mut ours).await.unwrap(), "new");
+        assert_eq!(call(&mut ours, Some(&secret)).await.unwrap(), "new");
         drop(agent.await.unwrap());
-        assert!(call(&mut ours).await.is_err());
+        assert!(call(&mut ours, Some(&secret)).await.is_err());
     }
 }

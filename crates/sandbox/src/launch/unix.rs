@@ -1,6 +1,7 @@
 //! Spawning on Linux and macOS: inherited descriptors and death with the parent.
 
 use super::{Launch, Output, describe};
+use crate::fork::PerProcess;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -26,9 +27,8 @@ impl Inherited {
 
 type Job = (Launch, mpsc::Sender<io::Result<Child>>);
 
-/// The thread that forks, with the process that it belongs to: a forked copy of this process has
-/// the variable but not the thread.
-static LAUNCHER: Mutex<Option<(u32, mpsc::Sender<Job>)>> = Mutex::new(None);
+/// The thread that forks.
+static LAUNCHER: PerProcess<Option<mpsc::Sender<Job>>> = PerProcess::new();
 
 pub(super) fn spawn(launch: Launch) -> io::Result<Child> {
     let (reply, answer) = mpsc::channel();
@@ -39,11 +39,8 @@ pub(super) fn spawn(launch: Launch) -> io::Result<Child> {
 }
 
 fn launcher() -> io::Result<mpsc::Sender<Job>> {
-    let mut launcher = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = std::process::id();
-    if let Some((owner, sender)) = &*launcher
-        && *owner == process
-    {
+    let mut launcher = LAUNCHER.get().lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(sender) = &*launcher {
         return Ok(sender.clone());
     }
     let (sender, jobs) = mpsc::channel::<Job>();
@@ -58,7 +55,7 @@ fn launcher() -> io::Result<mpsc::Sender<Job>> {
             }
         }
     })?;
-    *launcher = Some((process, sender.clone()));
+    *launcher = Some(sender.clone());
     Ok(sender)
 }
 

@@ -18,10 +18,15 @@ use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// QEMU's names of the copy and of the job that makes it. There is one at a time.
 const COPY: &str = "save-copy";
+/// How long the guest may take to show that it is there.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long QEMU may take to say how far the copy is.
+const BUSY: Duration = Duration::from_secs(60);
 
 /// What is wanted.
 pub(crate) struct Wish {
@@ -66,6 +71,10 @@ async fn on_task(
     let _state = machine.state.lock().await;
     if machine.is_stopping() && wish.is_last {
         return Ok(None);
+    }
+    if machine.hull.process.exit_status().is_none() {
+        // Asked before anything is written: a guest that does not answer cannot stand still.
+        machine.during("save", machine.agent.ping_within(ANSWER_TIME)).await?;
     }
     let origin = &machine.origin;
     let (target, layers) = (wish.target.clone(), origin.save_layers.clone());
@@ -205,20 +214,19 @@ async fn backup(
     });
     let is_frozen = machine.agent.freeze().await?;
     let begun = qmp.execute(COMMAND, job).await;
-    if is_frozen {
-        // A guest that does not hear it thaws by itself.
-        let thawed = machine.agent.thaw().await;
-        if let Err(error) = thawed {
-            tracing::warn!(%error, "the guest was not told to go on");
-        }
-    }
+    // A guest that does not hear it thaws by itself, but then nobody knows what it did meanwhile.
+    let thawed = if is_frozen { machine.agent.thaw().await } else { Ok(()) };
     begun?;
-    let given_up = tokio::select! {
-        ended = qmp.finish_job(COMMAND, COPY) => return ended,
-        given_up = dropped => given_up,
+    let ended = match thawed {
+        Ok(()) => tokio::select! {
+            ended = qmp.finish_job(COMMAND, COPY, BUSY) => return ended,
+            given_up = dropped => {
+                debug_assert!(given_up.is_err(), "nothing is ever sent");
+                Error::Stopped { action: "save" }
+            }
+        },
+        Err(error) => error,
     };
-    debug_assert!(given_up.is_err(), "nothing is ever sent");
     qmp.execute("job-cancel", json!({"id": COPY})).await?;
-    let ended = qmp.finish_job(COMMAND, COPY).await;
-    ended.and(Err(Error::Stopped { action: "save" }))
+    qmp.finish_job(COMMAND, COPY, BUSY).await.and(Err(ended))
 }

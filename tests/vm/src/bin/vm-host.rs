@@ -1,7 +1,8 @@
 //! A host program for the tests: starts a sandbox, says so, and waits to be ended in whatever way.
 //!
-//! `vm-host IMAGE [COMMAND]` prints QEMU's process number and, with a command, what it puts out and
-//! where the time went; then it sleeps until its standard input ends.
+//! `vm-host IMAGE [COMMAND…]` prints QEMU's process number and, for each command, what it puts out
+//! and where the time went, or its error; `rm:PATH` removes a file of the host instead. Then it
+//! sleeps until its standard input ends.
 
 use sandbox::{ExecuteRequest, SandboxConfig};
 use tokio::io::AsyncReadExt;
@@ -13,7 +14,11 @@ async fn main() {
     let builder = SandboxConfig::builder(image).memory("256M");
     let sandbox = vm_tests::started(builder).await;
     println!("{}", sandbox.pid().unwrap_or_default());
-    if let Some(command) = args.next() {
+    for command in args {
+        if let Some(path) = command.strip_prefix("rm:") {
+            fs_err::remove_file(path).expect("the file is there");
+            continue;
+        }
         match sandbox.execute(ExecuteRequest::new(command)).await {
             Ok(result) => println!("{}{:?}", result.stdout_lossy(), sandbox.boot_timing()),
             Err(error) => println!("{error}"),

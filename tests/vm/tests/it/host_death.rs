@@ -61,3 +61,23 @@ fn a_full_disk_of_the_host_is_told_and_does_not_hang() {
     assert!(output.contains("no space left on the host's disk"), "{output}");
     assert!(start.elapsed() < Duration::from_secs(60));
 }
+
+#[test]
+fn a_machine_goes_on_once_the_host_has_space_again() {
+    check_environment();
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=40m tmpfs \"$1\" && \
+                  dd if=/dev/zero of=\"$1/filler\" bs=1M count=36 2>/dev/null && \
+                  TMPDIR=$1 exec \"$2\" minimal \
+                  'dd if=/dev/urandom of=/fill bs=64k count=160 2>/dev/null; sync; echo one' \
+                  'echo two > /small; sync; echo two' \
+                  \"rm:$1/filler\" \
+                  'sync; echo three' 'cat /small /fill | wc -c; echo four'";
+    let output = cmd!("unshare", "-rm", "sh", "-c", script, "sh", folder.path(), HOST)
+        .stdin_null()
+        .stderr_to_stdout()
+        .read()
+        .unwrap();
+    assert_eq!(output.matches("no space left on the host's disk").count(), 2, "{output}");
+    assert!(output.contains("three") && output.contains("four"), "{output}");
+}

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bills;
 mod budgets;
+mod channel;
 mod checkpoints;
 mod desktop;
 mod execute;
