@@ -71,7 +71,7 @@ impl Plan {
             timeout: request.timeout()?.filter(|timeout| *timeout < FOR_EVER),
             may_stall: request.user.is_some()
                 || request.cwd.is_some()
-                || request.shell.as_deref().is_some_and(|shell| shell != DEFAULT_SHELL),
+                || request.shell.as_ref().is_some_and(|shell| *shell != DEFAULT_SHELL),
         })
     }
 
