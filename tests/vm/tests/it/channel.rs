@@ -95,8 +95,6 @@ async fn every_call_on_a_machine_that_stands_still_ends_and_later_ones_work() {
     let s = &sandbox;
     let home = folder.path();
     let saving = sandbox::save::SaveOptions { workspace: Some(home.into()), ..Default::default() };
-    let options =
-        || sandbox::save::SaveOptions { workspace: Some(home.into()), ..Default::default() };
     let short = || ExecuteRequest::new("true").timeout(Duration::from_secs(1));
     tokio::join!(
         fails("execute", 15, s.execute(short())),
