@@ -3,6 +3,7 @@
 //! filled beside its place and renamed, so that it is whole or absent. Of each kind the entries that
 //! were used last are kept: a cache that only grew would fill the disk.
 
+use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use image_builder::beside;
@@ -45,7 +46,10 @@ impl Cache {
 
     /// Opens (and makes) a cache in this folder.
     pub fn at(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root.join("logs"))?;
+        fs::create_dir_all(root.join("logs")).map_err(|error| {
+            let hint = "name a folder that this user may write to: QUICKSAND_CACHE=DIR";
+            hinted(format!("The build cache cannot be made: {error}"), hint)
+        })?;
         Ok(Self { root: root.to_owned(), makes: true })
     }
 

@@ -13,23 +13,32 @@ use image_builder::{
     apt::{self, APT_HELPER, Private},
     recipe::DistributionName,
 };
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 /// How long a connection may stand still, in seconds: shorter than the limit of the probe.
 const STILL: &str = "5";
 
 /// Asks a registry; else what was said.
-pub fn ask(context: &Context, registry: &Registry, needs: &Needs) -> Result<(), String> {
+pub fn ask(
+    context: &Context,
+    registry: &Registry,
+    needs: &Needs,
+    until: Instant,
+) -> Result<(), String> {
     let outcome = match registry {
-        Registry::Host => host_archive().map_or(Ok(()), |uri| apt_gets(context, "host", &uri)),
+        Registry::Host => {
+            host_archive().map_or(Ok(()), |uri| apt_gets(context, "host", &uri, until))
+        }
         Registry::Images(distribution, suite) => {
             images_archive(distribution).and_then(|uri| match uri {
-                Some(uri) => apt_gets(context, suite, &format!("{uri}/dists/{suite}/InRelease")),
+                Some(uri) => {
+                    apt_gets(context, suite, &format!("{uri}/dists/{suite}/InRelease"), until)
+                }
                 None => Ok(()),
             })
         }
-        Registry::Python => python_index(needs),
-        Registry::Crates => crates(context),
+        Registry::Python => python_index(needs, until),
+        Registry::Crates => crates(context, until),
     };
     outcome.map_err(|error| format!("{error:#}"))
 }
@@ -64,7 +73,7 @@ fn images_archive(distribution: &str) -> Result<Option<String>> {
 }
 
 /// Fetches a file as apt does. `name` keeps two of them apart.
-fn apt_gets(context: &Context, name: &str, uri: &str) -> Result<()> {
+fn apt_gets(context: &Context, name: &str, uri: &str, until: Instant) -> Result<()> {
     let folder = context.cache.folder(&format!("apt/preflight-{name}"))?;
     let apt = Private::new(&folder, Arch::OF_PROCESS, "")?;
     let part = tempfile::Builder::new().prefix(".probe-").tempdir_in(&folder)?;
@@ -74,8 +83,11 @@ fn apt_gets(context: &Context, name: &str, uri: &str) -> Result<()> {
         args.extend(["-o".to_owned(), format!("Acquire::{setting}={STILL}")]);
     }
     args.extend(["-o".to_owned(), "Acquire::Retries=0".to_owned()]);
-    let answer = facts::read(&apt.command(APT_HELPER, args));
-    let answer = answer.context("it did not answer in time")?;
+    let answer = facts::read(&apt.command(APT_HELPER, args), until);
+    let Some(answer) = answer else {
+        context.ui.line(&format!("warning: {uri} did not answer in time"));
+        return Ok(());
+    };
     let last = |said: String| said.lines().last().unwrap_or_default().to_owned();
     answer.map_err(|said| anyhow::anyhow!(last(said).trim_start_matches("E: ").to_owned()))?;
     Ok(())
@@ -83,7 +95,7 @@ fn apt_gets(context: &Context, name: &str, uri: &str) -> Result<()> {
 
 /// Fetches a package as pip does: by the pip that comes with Python for new virtual environments. A
 /// Python without it is asked again when that is installed.
-fn python_index(needs: &Needs) -> Result<()> {
+fn python_index(needs: &Needs, until: Instant) -> Result<()> {
     const SCRIPT: &str = r#"
 import glob, os, subprocess, sys, tempfile
 try:
@@ -100,7 +112,8 @@ with tempfile.TemporaryDirectory() as folder:
     sys.exit(subprocess.run(pip).returncode)
 "#;
     let Some(requirement) = needs.python_tools.first() else { return Ok(()) };
-    let Some(answer) = facts::read(&cmd!("python3", "-c", SCRIPT, requirement, STILL)) else {
+    let Some(answer) = facts::read(&cmd!("python3", "-c", SCRIPT, requirement, STILL), until)
+    else {
         // pip gives up before on a connection that stands still.
         return Ok(());
     };
@@ -115,7 +128,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 /// Fetches the crates that the lock names, which asks nobody when all are there. cargo gives up on a
 /// connection that stands still before the limit, so one that reaches the limit is at work.
-fn crates(context: &Context) -> Result<()> {
+fn crates(context: &Context, until: Instant) -> Result<()> {
     let mut args = vec!["fetch", "--locked", "--quiet"];
     if context.offline {
         args.push("--offline");
@@ -124,7 +137,7 @@ fn crates(context: &Context) -> Result<()> {
         .dir(&context.root)
         .env("CARGO_HTTP_TIMEOUT", STILL)
         .env("CARGO_NET_RETRY", "0");
-    let Some(answer) = facts::read(&command) else { return Ok(()) };
+    let Some(answer) = facts::read(&command, until) else { return Ok(()) };
     let said = |text: String| {
         let lines: Vec<&str> =
             text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -38,6 +38,7 @@ pub fn places(context: &Context, room: Room) -> Vec<Place> {
         ("temporary files", std::env::temp_dir(), "TMPDIR=DIR", room.temporary),
     ]
     .into_iter()
+    .filter(|(_, _, _, needed)| *needed > 0)
     .filter_map(|(what, path, elsewhere, needed)| place(what, path, elsewhere, needed))
     .collect()
 }

@@ -11,11 +11,11 @@ use duct::{Expression, cmd};
 use image_builder::rootfs::{self, Way};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// No probe takes longer.
-pub const LIMIT: Duration = Duration::from_secs(7);
+/// All probes together take no longer.
+const LIMIT: Duration = Duration::from_secs(8);
 
 /// What the host has. What was not asked for has the value of a host that lacks nothing.
 #[derive(Clone, Debug)]
@@ -77,8 +77,9 @@ pub struct Python {
 
 /// Asks the host.
 pub fn gather(context: &Context, needs: &Needs) -> Facts {
+    let until = Instant::now() + LIMIT;
     let (installed, python) = std::thread::scope(|scope| {
-        let python = scope.spawn(|| needs.python.then(python));
+        let python = scope.spawn(|| needs.python.then(|| python(until)));
         let installed = setup::installed().ok();
         (installed, joined(python))
     });
@@ -105,12 +106,12 @@ pub fn gather(context: &Context, needs: &Needs) -> Facts {
             .into_iter()
             .map(|registry| {
                 let asked = registry.clone();
-                (registry, scope.spawn(move || archives::ask(context, &asked, needs)))
+                (registry, scope.spawn(move || archives::ask(context, &asked, needs, until)))
             })
             .collect();
         let way = scope.spawn(|| needs.root_file_system.map(|asked| rootfs::way(asked.ownership)));
-        let linker = scope.spawn(|| if needs.builds.is_empty() { Ok(()) } else { linker() });
-        let privilege = if lacks_packages { privilege() } else { Privilege::Root };
+        let linker = scope.spawn(|| if needs.builds.is_empty() { Ok(()) } else { linker(until) });
+        let privilege = if lacks_packages { privilege(until) } else { Privilege::Root };
         Facts {
             offline: context.offline,
             installed,
@@ -136,11 +137,12 @@ fn joined<T>(handle: std::thread::ScopedJoinHandle<T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs a probe, at most as long as [`LIMIT`]: what it printed, else why it failed. `None` when it had
-/// no end within that time.
-pub fn read(command: &Expression) -> Option<Result<String, String>> {
+/// Runs a probe: what it printed, else why it failed. `None` when it had no end at that time.
+pub fn read(command: &Expression, until: Instant) -> Option<Result<String, String>> {
     let handle = match command
         .env("LC_ALL", "C.UTF-8")
+        // Names are asked for once and not for long (resolv.conf(5)).
+        .env("RES_OPTIONS", "timeout:2 attempts:1")
         .stdin_null()
         .stdout_capture()
         .stderr_capture()
@@ -150,7 +152,7 @@ pub fn read(command: &Expression) -> Option<Result<String, String>> {
         Ok(handle) => handle,
         Err(error) => return Some(Err(error.to_string())),
     };
-    match handle.wait_timeout(LIMIT) {
+    match handle.wait_deadline(until) {
         Ok(Some(output)) if output.status.success() => {
             Some(Ok(String::from_utf8_lossy(&output.stdout).into_owned()))
         }
@@ -164,13 +166,13 @@ pub fn read(command: &Expression) -> Option<Result<String, String>> {
 }
 
 /// What python3 is, by what it can do: packages' names differ, and not every python3 is a package's.
-pub fn python() -> Result<Python, String> {
+fn python(until: Instant) -> Result<Python, String> {
     const SCRIPT: &str = "import sys\n\
         try:\n import ensurepip, venv; v = 1\n\
         except ImportError: v = 0\n\
         print(sys.version_info[0], sys.version_info[1], v, int(sys.base_prefix == '/usr'))";
-    let text =
-        read(&cmd!("python3", "-c", SCRIPT)).unwrap_or(Err("it did not answer".to_owned()))?;
+    // A host that is too busy to answer is not one that lacks something.
+    let text = read(&cmd!("python3", "-c", SCRIPT), until).unwrap_or(Ok("3 11 1 1".to_owned()))?;
     let words: Vec<u32> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     let [major, minor, has_venv, is_of_distribution] = words[..] else {
         return Err(format!("it answered `{}`", text.trim()));
@@ -183,7 +185,7 @@ pub fn python() -> Result<Python, String> {
 }
 
 /// Links a program, as a normal one and as a static one, which the guest agent is.
-fn linker() -> Result<(), String> {
+fn linker(until: Instant) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let source = folder.path().join("probe.c");
     fs_err::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n")
@@ -191,20 +193,19 @@ fn linker() -> Result<(), String> {
     let program = folder.path().join("probe");
     for option in ["-pie", "-static"] {
         let command = cmd!("cc", option, "-o", &program, &source);
-        let answer = read(&command).unwrap_or(Err("it did not end".to_owned()));
-        answer
+        read(&command, until)
+            .unwrap_or(Ok(String::new()))
             .map_err(|said| format!("cc {option}: {}", said.lines().last().unwrap_or_default()))?;
     }
     Ok(())
 }
 
-fn privilege() -> Privilege {
+fn privilege(until: Instant) -> Privilege {
     if cmd!("id", "-u").read().is_ok_and(|id| id.trim() == "0") {
         return Privilege::Root;
     }
-    match read(&cmd!("sudo", "-n", "true")) {
-        Some(Ok(_)) => Privilege::Sudo,
-        None => Privilege::None("sudo did not answer".to_owned()),
+    match read(&cmd!("sudo", "-n", "true"), until) {
+        Some(Ok(_)) | None => Privilege::Sudo,
         Some(Err(said)) if !said.starts_with("sudo:") => {
             Privilege::None("this user is not root, and there is no sudo".to_owned())
         }

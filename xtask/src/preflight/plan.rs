@@ -8,6 +8,7 @@ use super::{
 };
 use crate::ui::hinted;
 use image_builder::rootfs::Way;
+use std::collections::BTreeMap;
 
 /// The oldest python3 that the tools and wheels take.
 const PYTHON: (u32, u32) = (3, 10);
@@ -155,10 +156,16 @@ fn fetches(plan: &mut Plan, needs: &Needs, facts: &Facts) {
         }
         return;
     }
+    // One cause is one problem, however many registries it keeps away.
+    let mut silent: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (registry, answer) in &facts.registries {
-        let Err(said) = answer else { continue };
+        if let Err(said) = answer {
+            silent.entry(said).or_default().push(registry.describe());
+        }
+    }
+    for (said, registries) in silent {
         plan.problem(
-            format!("Nothing comes from {}: {said}", registry.describe()),
+            format!("Nothing comes from {}: {said}", registries.join(", ")),
             "is there a network, or a proxy that is not named (http_proxy, https_proxy, apt's Acquire::http::Proxy)? \
              What is in the caches already works with --offline",
         );
