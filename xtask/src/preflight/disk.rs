@@ -4,6 +4,9 @@ use super::needs::Room;
 use crate::context::Context;
 use std::path::{Path, PathBuf};
 
+/// What the build cache is called.
+pub const CACHE: &str = "the build cache";
+
 /// A folder that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -33,7 +36,7 @@ pub fn places(context: &Context, room: Room) -> Vec<Place> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| context.root.join("target"), PathBuf::from);
     [
-        ("the build cache", context.cache.root().to_owned(), "QUICKSAND_CACHE=DIR", room.cache),
+        (CACHE, context.cache.root().to_owned(), "QUICKSAND_CACHE=DIR", room.cache),
         ("target/", target, "CARGO_TARGET_DIR=DIR", room.target),
         ("temporary files", std::env::temp_dir(), "TMPDIR=DIR", room.temporary),
     ]

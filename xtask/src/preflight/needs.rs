@@ -15,6 +15,8 @@ pub struct Needs {
     pub python_tools: BTreeSet<String>,
     /// Crates, and a C compiler that links with what Rust makes.
     pub compiles: bool,
+    /// `configure` and `make` run in the cache, and they take no path with spaces.
+    pub makes_in_cache: bool,
     /// A root file system is made, with owners kept in this way if one was asked for.
     pub root_file_system: Option<RootFileSystem>,
     /// What is fetched besides, because the cache does not hold it.
@@ -102,6 +104,7 @@ impl Needs {
         self.python |= other.python;
         self.python_tools.extend(other.python_tools);
         self.compiles |= other.compiles;
+        self.makes_in_cache |= other.makes_in_cache;
         self.root_file_system = self.root_file_system.or(other.root_file_system);
         for fetch in other.fetches {
             if !self.fetches.contains(&fetch) {

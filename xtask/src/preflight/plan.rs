@@ -2,7 +2,7 @@
 //! long that takes, and all that stands in the way. Pure: it asks nothing.
 
 use super::{
-    disk::Place,
+    disk::{CACHE, Place},
     facts::{Facts, Privilege, Problem},
     needs::{Needs, Registry},
 };
@@ -62,6 +62,7 @@ pub fn plan(needs: &Needs, facts: &Facts) -> Plan {
     fetches(&mut plan, needs, facts);
     root_file_systems(&mut plan, facts);
     disks(&mut plan, &facts.places);
+    names(&mut plan, needs, &facts.places);
     builds(&mut plan, needs, facts);
     plan
 }
@@ -222,6 +223,21 @@ fn disks(plan: &mut Plan, places: &[Place]) {
         } else if needed > 0 {
             plan.lines
                 .push(format!("writes up to {wants} at {path} ({names}), where {free} are free"));
+        }
+    }
+}
+
+/// Whether make and configure can work in the cache. Letters of any language are no obstacle.
+fn names(plan: &mut Plan, needs: &Needs, places: &[Place]) {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@~,=%".contains(c);
+    let caches = places.iter().filter(|place| place.what == CACHE && needs.makes_in_cache);
+    for cache in caches {
+        let path = cache.path.display().to_string();
+        if let Some(odd) = path.chars().find(|c| !is_plain(*c)) {
+            plan.problem(
+                format!("`{path}` ({CACHE}) has `{odd}` in its name, and QEMU's build takes no such folder"),
+                format!("name another folder: {}", cache.elsewhere),
+            );
         }
     }
 }

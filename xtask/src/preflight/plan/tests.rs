@@ -58,7 +58,13 @@ fn each_lack_is_one_problem_with_its_hint() {
     let strict = Place { runs_programs: false, ..place("temporary files", "/tmp", 3) };
     let private =
         Place { writable: Err("Permission denied".to_owned()), ..place("target/", "/t", 3) };
+    let odd = || Needs { makes_in_cache: true, ..needs() };
     for (needs, facts, words) in [
+        (
+            odd(),
+            Facts { places: vec![place("the build cache", "/home/jö x/c", 1)], ..host() },
+            ["has ` `", "SOMEWHERE"],
+        ),
         (
             more(),
             Facts { privilege: none(), ..host() },
