@@ -6,7 +6,7 @@ use super::{
     needs::{Needs, Registry},
 };
 use crate::context::Context;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use duct::cmd;
 use host_platform::Arch;
 use image_builder::{
