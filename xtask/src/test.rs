@@ -194,7 +194,8 @@ fn it(context: &Context, runner_args: &[String]) -> Result<()> {
 
 fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
     let environment = installed(context)?;
-    let mut tests = cargo_test(context, VM_TESTS, runner_args);
+    // The futures of a development build are several times as large as those that ship.
+    let mut tests = cargo_test(context, VM_TESTS, runner_args).env("RUST_MIN_STACK", "8388608");
     for (name, value) in environment.variables() {
         tests = tests.env(name, value);
     }

@@ -147,7 +147,14 @@ mod descriptors {
             }
             drop(kept);
             drop(listener);
-            let again = TcpListener::bind(address);
+            // The child lets go at its own pace, and a program that another test starts holds every
+            // descriptor for a moment.
+            let patience = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            let mut again = TcpListener::bind(address);
+            while again.is_err() && std::time::Instant::now() < patience {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                again = TcpListener::bind(address);
+            }
             // SAFETY: it is our own child, which nobody else waits for.
             unsafe {
                 libc::kill(child, libc::SIGKILL);

@@ -22,24 +22,58 @@ fn main() -> ExitCode {
     run()
 }
 
-/// Runs the real one in place of this process where that is possible, with the same cargo.
+/// Builds the real one with the same cargo and runs it, in place of this process where that is possible.
+/// It is not started by cargo: what cargo sets for a program that it runs is an input of some build
+/// scripts (ring's), which the tasks' own calls of cargo would then run again, and all that needs them.
 #[allow(clippy::disallowed_methods, clippy::disallowed_types)] // It may have no dependencies.
 fn run() -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = std::process::Command::new(cargo);
     // Not quietly: the first time it compiles for minutes, and says how far it is.
-    command.args(["run", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
-    #[cfg(unix)]
-    let error = std::os::unix::process::CommandExt::exec(&mut command);
-    #[cfg(not(unix))]
-    let error = match command.status() {
-        Ok(status) => {
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
-            return code.map_or(ExitCode::FAILURE, ExitCode::from);
-        }
-        Err(error) => error,
+    let mut build = without_cargos_variables(cargo);
+    match build.args(["build", "--package", "xtask"]).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => return exit_code(status),
+        Err(error) => return failed("cargo", &error),
+    }
+    let name = format!("xtask{}", std::env::consts::EXE_SUFFIX);
+    let program = match std::env::current_exe() {
+        Ok(front) => front.with_file_name(name),
+        Err(error) => return failed("xtask", &error),
     };
-    eprintln!("error: Failed to start cargo: {error}");
+    let mut command = without_cargos_variables(program.into());
+    command.args(std::env::args_os().skip(1));
+    #[cfg(unix)]
+    return failed("xtask", &std::os::unix::process::CommandExt::exec(&mut command));
+    #[cfg(not(unix))]
+    match command.status() {
+        Ok(status) => exit_code(status),
+        Err(error) => failed("xtask", &error),
+    }
+}
+
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)] // It may have no dependencies.
+fn without_cargos_variables(program: std::ffi::OsString) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if is_cargos(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Whether cargo sets this variable for what it runs, and no user does.
+fn is_cargos(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn failed(what: &str, error: &std::io::Error) -> ExitCode {
+    eprintln!("error: Failed to start {what}: {error}");
     ExitCode::FAILURE
 }
 
