@@ -432,12 +432,16 @@ def read_forward(value: Mapping[str, Any]) -> PortForward | Forward:
 
 
 def _read_limits(value: object) -> Limits:
-    if isinstance(value, Limits):
-        return value
     names = [field.name for field in dataclasses.fields(Limits)]
-    if not isinstance(value, Mapping) or not set(value) <= set(names):
-        raise _invalid("limits", value, f"Limits(...), or a mapping of {', '.join(names)}")
-    return Limits(**value)
+    if not isinstance(value, Limits):
+        if not isinstance(value, Mapping) or not set(value) <= set(names):
+            raise _invalid("limits", value, f"Limits(...), or a mapping of {', '.join(names)}")
+        value = Limits(**value)
+    for name in names:
+        limit = getattr(value, name)
+        if limit is not None and not isinstance(limit, (int, str)):
+            raise _invalid("limits", value, f"a number or a size for {name}")
+    return value
 
 
 def _read_mount(value: Mapping[str, Any]) -> Mount:

@@ -145,7 +145,7 @@ def test_a_cancelled_download_leaves_nothing(sb: Sandbox, tmp_path: Path) -> Non
 def test_names_that_the_guest_gives_are_taken_back(sb: Sandbox, tmp_path: Path) -> None:
     async def main() -> None:
         await sb.execute("mkdir -p /root/e; cd /root/e; echo hi > $(printf 'a\\377'); mkfifo p")
-        name = (await sb.execute("cd /root/e; ls a*")).stdout.rstrip("\n")
+        name = (await sb.execute("cd /root/e; echo a*")).stdout.rstrip("\n")
         assert name == "a\udcff"
         path = "/root/e/" + name
         assert await sb.read_file(path) == b"hi\n"
