@@ -176,7 +176,7 @@ fn plan<'a>(spec: &'a WheelSpec, name: &WheelFileName) -> Result<Vec<Entry<'a>>,
     licenses.sort_unstable();
     let metadata = metadata_text(spec.name.trim(), &name.version, &spec.metadata, &licenses)?;
     add_info("METADATA".to_owned(), EntrySource::Text(metadata));
-    let wheel = wheel_text(&spec.tag, None, spec.root_is_purelib);
+    let wheel = wheel_text(&spec.tag, spec.build.as_deref(), spec.root_is_purelib);
     add_info("WHEEL".to_owned(), EntrySource::Text(wheel));
     if let Some(text) = entry_points_text(&spec.metadata.entry_points)? {
         add_info("entry_points.txt".to_owned(), EntrySource::Text(text));
