@@ -37,7 +37,7 @@ pub struct Wanted<'a> {
 }
 
 /// What a first run does, for the line that says what remains: the processor time in seconds of each
-/// step, measured on two processors of 2026. A host's own figures take their place after its first run.
+/// step, estimated for two processors. A host's own figures take their place after its first run.
 pub const PLAN: &[Lane] = &[QEMU, IMAGE, PROOF, RUNTIME];
 const QEMU: Lane = &[
     ("Fetch the sources of QEMU", 1.0),

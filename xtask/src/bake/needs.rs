@@ -21,13 +21,13 @@ use std::path::Path;
 /// Seconds of one processor for a base image with its boot: the steps of `dist`'s plan for `debian`.
 const BASE_SECONDS: f64 = 80.0;
 
-/// The same for an overlay, measured with `debian-desktop`.
+/// The same for an overlay, estimated for `debian-desktop`.
 const OVERLAY_SECONDS: f64 = 240.0;
 
-/// The most that a base image writes, measured with `debian`.
+/// The most that a base image writes, estimated for `debian`.
 const BASE_ROOM: Room = Room { cache: 1100, target: 0, temporary: 1000 };
 
-/// The same for an overlay, measured with `debian-desktop`.
+/// The same for an overlay, estimated for `debian-desktop`.
 const OVERLAY_ROOM: Room = Room { cache: 2500, target: 0, temporary: 2500 };
 
 /// Unpacks the kernel's modules.

@@ -176,7 +176,7 @@ fn many_problems_are_one_error() {
 }
 
 #[test]
-fn the_time_is_what_was_measured_on_two_processors() {
+fn the_time_is_what_is_estimated_for_two_processors() {
     let demo = needs().build("all", 1610.0, Room::default());
     let line = |n_processors| {
         let plan = plan(&demo, &Facts { n_processors, ..host() });
