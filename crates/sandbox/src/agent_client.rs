@@ -46,7 +46,7 @@ const NUDGE: Duration = Duration::from_secs(1);
 /// A ping without an answer means nothing: the guest may be paused, or busy.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long the text of a refusal may take to arrive after its status.
-const ERROR_TIME: Duration = Duration::from_secs(10);
+const ERROR_TIME: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
 /// How long the agent may take to be found again.
 const FOUND_TIME: Duration = Duration::from_secs(30);
 /// How often a request is sent again that the connection has not taken.

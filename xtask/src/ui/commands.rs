@@ -125,7 +125,8 @@ enum Signal {
     Kill,
 }
 
-/// Sends a signal to the programs of a command and to all that they started.
+/// Sends a signal to the programs of a command and to all that they started. They are stopped first:
+/// what one of them starts meanwhile would be missed, and hold the output of the command open.
 #[cfg(target_os = "linux")]
 fn signal(handle: &Handle, signal: Signal) {
     use rustix::process::{Pid, Signal as Number, kill_process};
@@ -133,11 +134,32 @@ fn signal(handle: &Handle, signal: Signal) {
         Signal::Terminate => Number::TERM,
         Signal::Kill => Number::KILL,
     };
-    for pid in descendants(&handle.pids()) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            // It may have ended by now, or belong to root.
-            let _ = kill_process(pid, number);
+    // One may have ended by now, or belong to root.
+    let send = |pid: u32, number| {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let _ = pid.map(|pid| kill_process(pid, number));
+    };
+    let is_running = |pid: u32| {
+        let state = stat(pid).and_then(|fields| fields.into_iter().next());
+        state.is_some_and(|state| !matches!(state.as_str(), "T" | "t" | "Z" | "X"))
+    };
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut found = descendants(&handle.pids());
+    loop {
+        for pid in &found {
+            send(*pid, Number::STOP);
         }
+        let are_stopped = !found.iter().any(|pid| is_running(*pid));
+        let again = descendants(&handle.pids());
+        if (are_stopped && again == found) || Instant::now() > end {
+            break;
+        }
+        found = again;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for pid in found {
+        send(pid, number);
+        send(pid, Number::CONT);
     }
 }
 

@@ -54,7 +54,8 @@ cd "$root"
 pivot_root . host
 umount -l /host
 rmdir /host
-exec "$@"
+# This shell stays, so that everything ends with it when the task is killed.
+"$@" || exit $?
 "#;
 
 /// The command line of a round.
