@@ -64,14 +64,16 @@ async fn forwards_lead_in() {
         vm_tests::minimal().network_mode(NetworkMode::Full).port_forward(Forward::new(port, 7777));
     let sandbox = vm_tests::started(builder).await;
 
-    run(&sandbox, "(echo from the guest | nc -l -p 7777) >/dev/null 2>&1 &").await;
+    let serve = "(while :; do echo from the guest | nc -l -p 7777; done) >/dev/null 2>&1 &";
+    run(&sandbox, serve).await;
     let mut received = String::new();
     let start = Instant::now();
-    // The guest's listener may be a moment late.
-    while received.is_empty() && start.elapsed() < Duration::from_secs(10) {
+    // The guest's listener may be late, and is between two connections for a moment.
+    while received.is_empty() && start.elapsed() < Duration::from_secs(60) {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let read = stream.read_to_string(&mut received);
-        let _ = tokio::time::timeout(Duration::from_secs(3), read).await;
+        let _ = tokio::time::timeout(Duration::from_secs(20), read).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(received, "from the guest\n");
 }
