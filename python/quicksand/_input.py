@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Protocol, Union, cast
@@ -44,6 +45,9 @@ def encoded(data: Piece) -> bytes:
 
 def pieces(source: object) -> Iterator[bytes]:
     """The pieces of a file or an iterable."""
+    # At its end the interpreter closes standard input when nothing holds it any more, and aborts when
+    # a thread is still waiting in it. A thread that is never resumed keeps what its frames hold.
+    _held = (sys.stdin, sys.__stdin__)
     read = getattr(source, "read", None)
     if read is not None:
         while data := read(_CHUNK):

@@ -398,7 +398,6 @@ def test_a_forked_child_does_not_hold_a_forwarded_port() -> None:
         os.waitpid(pid, 0)
 
 
-@pytest.mark.xfail(reason="the runtime's threads begin with a panic when there is no descriptor left")
 def test_a_start_without_descriptors_says_so() -> None:
     script = """
         import asyncio, os, resource

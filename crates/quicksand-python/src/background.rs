@@ -91,6 +91,8 @@ fn with<T>(action: impl FnOnce(&Background) -> T) -> PyResult<T> {
 
 impl Background {
     fn new() -> PyResult<Self> {
+        #[cfg(unix)]
+        has_descriptors()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("quicksand")
@@ -106,4 +108,13 @@ impl Background {
             })?;
         Ok(Self { runtime, waker: Some(Waker { targets, thread }) })
     }
+}
+
+/// Fails where no descriptors are left. The runtime takes some, and panics when it gets none for its
+/// signals.
+#[cfg(unix)]
+fn has_descriptors() -> std::io::Result<()> {
+    let pairs: std::io::Result<Vec<_>> =
+        (0..5).map(|_| std::os::unix::net::UnixStream::pair()).collect();
+    pairs.map(drop)
 }

@@ -20,6 +20,7 @@ use crate::{cache::Key, context::Context, ui::Step};
 use anyhow::{Context as _, Result, anyhow};
 use execute::Bench;
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -184,7 +185,11 @@ impl<'a> Libraries<'a> {
             for _ in 0..n_jobs {
                 scope.spawn(|| {
                     while let Some(index) = next(&board, &changed, fetched) {
-                        let outcome = self.build_one(fetched, index, &bench);
+                        // A thread that is gone would leave the others waiting for its library.
+                        let work = AssertUnwindSafe(|| self.build_one(fetched, index, &bench));
+                        let outcome = catch_unwind(work).unwrap_or_else(|_| {
+                            Err(anyhow!("The build of {} panicked", fetched[index].0.name()))
+                        });
                         let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
                         board.building.retain(|&other| other != index);
                         if let Err(error) = outcome {
