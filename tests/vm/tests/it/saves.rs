@@ -50,6 +50,22 @@ fn open_files(pid: u32) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Where the files that a process has open, and that have no name any more, can be read.
+fn overlays(pid: u32) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let is_unnamed = |path: &PathBuf| {
+        let target = fs_err::read_link(path).unwrap_or_default();
+        let is_file = fs_err::metadata(path).is_ok_and(|found| found.is_file());
+        is_file && target.to_string_lossy().ends_with("(deleted)")
+    };
+    entries.map(|entry| entry.path()).filter(is_unnamed).collect()
+}
+
+fn holds(path: &Path, words: &[u8]) -> bool {
+    let bytes = fs_err::read(path).unwrap();
+    memchr::memmem::find(&bytes, words).is_some()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_holds_the_disk_of_its_moment_and_loads_from_anywhere() {
     let home = tempfile::tempdir().unwrap();
@@ -180,11 +196,21 @@ async fn a_guest_that_powers_itself_off_is_saved_all_the_same() {
     let builder = vm_tests::minimal().save("x").workspace(home.path());
     let sandbox = vm_tests::started(builder).await;
     run(&sandbox, "echo kept > /kept").await;
+    // A checkpoint keeps the guest's memory in the overlay; nobody asked for it in the save.
+    let make = "mkdir /ram && mount -t tmpfs ram /ram && cd /ram && for i in $(seq 99); do echo of-memory-$i-; done > a";
+    run(&sandbox, make).await;
+    let secret = b"of-memory-42-";
+    sandbox.checkpoint("one").await.unwrap();
     let pid = sandbox.pid().unwrap();
+    assert!(
+        overlays(pid).iter().any(|overlay| holds(overlay, secret)),
+        "the test looks for nothing"
+    );
     let _ = sandbox.execute(sandbox::ExecuteRequest::new("poweroff -f; sleep 20")).await;
     super::eventually("QEMU's end", Duration::from_secs(20), async || !sandbox.is_running()).await;
     sandbox.stop().await.unwrap();
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!holds(&home.path().join("x/overlays/0.qcow2"), secret));
     let sandbox = started_from(&home.path().join("x")).await;
     assert_eq!(run(&sandbox, "cat /kept").await, "kept");
     // One that was killed has nothing that could be trusted.
