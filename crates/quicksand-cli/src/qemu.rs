@@ -3,7 +3,7 @@
 use crate::{
     args::QemuArgs,
     places,
-    report::{Failure, USAGE},
+    report::{FAILURE, Failure, USAGE},
 };
 use host_platform::Arch;
 use runtime_locator::{AcceleratorRequest, Choice, QemuFind};
@@ -23,10 +23,16 @@ pub fn run(args: &QemuArgs) -> Result<(), Failure> {
         runtime_locator::find_qemu(&search, arch).map_err(|error| Failure::locate(&error))?;
     let choice = runtime_locator::choose_accelerator(&search, AcceleratorRequest::Auto, arch);
     let version = version(&found);
+    let walls = sandbox::standing_walls().map_err(|error| {
+        Failure::new(FAILURE, format!("No process can be started: {error}"), None)
+    })?;
     if args.json {
-        println!("{:#}", as_json(&found, version.as_deref(), &choice, arch));
+        let mut value = as_json(&found, version.as_deref(), &choice, arch);
+        value["walls"] = json!(walls.walls);
+        value["missing_walls"] = json!(walls.missing);
+        println!("{value:#}");
     } else {
-        print!("{}", as_text(&found, version.as_deref(), &choice));
+        print!("{}{}", as_text(&found, version.as_deref(), &choice), walls_text(&walls));
     }
     Ok(())
 }
@@ -68,6 +74,14 @@ fn as_text(found: &QemuFind, version: Option<&str>, choice: &Choice) -> String {
     lines.push(format!("accelerator: {} ({})", choice.accelerator.name(), choice.reason));
     lines.extend(found.tried.iter().map(|attempt| format!("tried:       {attempt}")));
     lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// What stands between a QEMU that a guest has taken over and this host.
+fn walls_text(walls: &sandbox::Walls) -> String {
+    let names: Vec<&str> = walls.walls.iter().map(|wall| wall.name()).collect();
+    let missing = walls.missing.iter();
+    let missing = missing.map(|(wall, why)| format!("no wall:     {}: {why}\n", wall.name()));
+    std::iter::once(format!("walls:       {}\n", names.join(", "))).chain(missing).collect()
 }
 
 #[cfg(test)]

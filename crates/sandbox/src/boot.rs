@@ -182,7 +182,7 @@ async fn first_answer(
             // comes the moment the agent is there.
             let agent = AgentClient::on_stream(agent, &token).await?;
             let greeting = async {
-                let qmp = Qmp::connect(qmp).await?;
+                let qmp = Qmp::connect_socket(qmp).await?;
                 timing.launch = watch.lap();
                 start.stage(3);
                 Ok(qmp)

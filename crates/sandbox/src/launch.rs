@@ -17,8 +17,9 @@ mod platform;
 mod platform;
 
 use crate::error::{Error, Result};
+use platform::Child;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncRead;
@@ -34,6 +35,8 @@ pub(crate) struct Launch {
     pub args: Vec<String>,
     /// Descriptors that it keeps under their own numbers.
     pub inherit: Vec<Inherited>,
+    /// What it needs of the host besides them.
+    pub needs: jail::Needs,
 }
 
 /// A running or ended QEMU.

@@ -67,6 +67,7 @@ pub use files::{
     DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, DEFAULT_MAX_FILE, DownloadOptions, Transfer,
 };
 pub use host_platform::Arch;
+pub use jail::{Plan as Walls, Wall, standing as standing_walls};
 pub use limits::Limits;
 pub use machine::{
     MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,

@@ -15,7 +15,7 @@ use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
 const MAX_AGENT: u64 = 16 << 20;
@@ -196,7 +196,7 @@ impl Located {
             machine: MachineType::of(arch),
             memory: self.memory.qemu(),
             cpus: self.cpus,
-            firmware: self.qemu.firmware_dir.clone(),
+            firmware: self.qemu.firmware_dir.as_deref().map(plain),
             accelerator: self.accelerator,
             nested_hyperv: runtime_locator::is_hyperv_guest(),
             kernel: ends.kernel,
@@ -222,6 +222,16 @@ impl Located {
     }
 }
 
+/// The same folder by a path that leads there from any root: absolute and without `..`.
+fn plain(folder: &Path) -> PathBuf {
+    let climbs = folder.components().any(|part| part == std::path::Component::ParentDir);
+    let absolute = match climbs {
+        true => folder.canonicalize(),
+        false => std::path::absolute(folder),
+    };
+    absolute.unwrap_or_else(|_| folder.to_owned())
+}
+
 /// The 9p devices; each has its tag from the share's place in the configuration.
 fn plan9_shares(config: &SandboxConfig) -> Vec<Plan9Share> {
     let mounts = config.mounts().iter().enumerate();
@@ -229,7 +239,7 @@ fn plan9_shares(config: &SandboxConfig) -> Vec<Plan9Share> {
         .filter(|(_, mount)| mount.kind == MountType::Plan9)
         .map(|(index, mount)| Plan9Share {
             // QEMU has the same working folder, but an error should name the whole path.
-            path: std::path::absolute(&mount.host).unwrap_or_else(|_| mount.host.clone()),
+            path: plain(&mount.host),
             tag: plan9_tag(index),
             readonly: mount.readonly,
             mapped: has_attributes(&mount.host),

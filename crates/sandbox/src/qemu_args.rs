@@ -21,7 +21,7 @@ const TOKEN_ITEM: &str = "opt/quicksand/token";
 const SMB_ADDRESS: &str = "10.0.2.100:445";
 
 /// VNC's ports end at 5999.
-const LAST_DISPLAY: u16 = 99;
+pub(crate) const LAST_DISPLAY: u16 = 99;
 
 /// All arguments, without the program's name.
 pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {

@@ -4,13 +4,16 @@
 //! bounded lines; knows nothing of what the commands are for. QEMU runs the guest and may be taken
 //! over by it, so that its answers are bounded like the guest's.
 
+mod outgoing;
+
 use crate::error::{Error, Result};
+use outgoing::{Outgoing, Writer};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The longest line that is read.
@@ -53,7 +56,7 @@ pub(crate) struct MachineEvents {
 /// A connected client.
 pub(crate) struct Qmp {
     /// Whole lines, to the task that writes them: a caller that is cancelled leaves none cut off.
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Outgoing>,
     waiting: Waiting,
     next_id: AtomicU64,
     events: watch::Receiver<MachineEvents>,
@@ -66,6 +69,20 @@ impl Qmp {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (reader, writer) = tokio::io::split(stream);
+        Self::negotiate(reader, Writer::Stream(Box::new(writer))).await
+    }
+
+    /// As [`Qmp::connect`], on a socket that can carry open files ([`Qmp::pass_file`]).
+    #[cfg(unix)]
+    pub(crate) async fn connect_socket(stream: tokio::net::UnixStream) -> Result<Self> {
+        let (reader, writer) = stream.into_split();
+        Self::negotiate(reader, Writer::Socket(writer)).await
+    }
+
+    async fn negotiate<R>(reader: R, writer: Writer) -> Result<Self>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+    {
         let mut reader = BufReader::new(reader);
         let greeting = read_line(&mut reader).await.ok_or_else(|| broken("greeting"))?;
         if greeting.get("QMP").is_none() {
@@ -75,7 +92,7 @@ impl Qmp {
         let (sender, events) = watch::channel(MachineEvents::default());
         tokio::spawn(dispatch(reader, Arc::clone(&waiting), sender));
         let (lines, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write_lines(writer, queue));
+        tokio::spawn(writer.write_all(queue));
         let qmp = Self { lines, waiting, next_id: AtomicU64::new(1), events };
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
@@ -84,6 +101,14 @@ impl Qmp {
     /// Runs a command and gives what it returns.
     pub(crate) async fn execute(&self, command: &str, arguments: Value) -> Result<Value> {
         self.execute_within(ANSWER_TIMEOUT, command, arguments).await
+    }
+
+    /// Gives QEMU an open file, as `/dev/fdset/SET`: it can open next to nothing by a path of the host.
+    /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`add-fd`).
+    #[cfg(unix)]
+    pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<()> {
+        let arguments = json!({ "fdset-id": set });
+        self.send(ANSWER_TIMEOUT, "add-fd", arguments, Some(file)).await.map(drop)
     }
 
     /// Runs a job and waits for its end. `arguments` holds its `job-id`; `busy` is how long the job may
@@ -139,6 +164,16 @@ impl Qmp {
         command: &str,
         arguments: Value,
     ) -> Result<Value> {
+        self.send(limit, command, arguments, None).await
+    }
+
+    async fn send(
+        &self,
+        limit: Duration,
+        command: &str,
+        arguments: Value,
+        file: Option<std::fs::File>,
+    ) -> Result<Value> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         match self.waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -150,7 +185,7 @@ impl Qmp {
         let _ticket = Ticket { waiting: &self.waiting, id };
         let answered = async {
             // A task that has ended could not write, and then no answer comes either.
-            let _ = self.lines.send(line).await;
+            let _ = self.lines.send(Outgoing { line, file }).await;
             receiver.await
         };
         match tokio::time::timeout(limit, answered).await {
@@ -190,18 +225,6 @@ async fn read_line<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> Option<Va
         return None;
     }
     serde_json::from_slice(&line).ok()
-}
-
-/// Writes the commands until nobody sends any more, or QEMU takes none.
-async fn write_lines(
-    mut writer: impl AsyncWrite + Send + Unpin,
-    mut lines: mpsc::Receiver<String>,
-) {
-    while let Some(line) = lines.recv().await {
-        if writer.write_all(line.as_bytes()).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Hands answers to those who wait for them until the connection ends, and then tells them so.
@@ -247,7 +270,7 @@ fn note_event(message: &Value, events: &mut MachineEvents) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
 
     const GREETING: &str = "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 2, \"minor\": 2, \"major\": 10}, \"package\": \"\"}, \"capabilities\": [\"oob\"]}}\r\n";
 

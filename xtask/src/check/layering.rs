@@ -11,8 +11,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("binary-bundler", &["host-platform", "package-layout"]),
     ("wheel-retag", &["host-platform", "package-layout"]),
     ("runtime-locator", &["host-platform", "package-layout"]),
+    ("jail", &[]),
     ("image-builder", &["host-platform", "package-layout", "wheel-retag", "binary-bundler"]),
-    ("sandbox", &["host-platform", "package-layout", "agent-protocol", "runtime-locator"]),
+    ("sandbox", &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "jail"]),
     ("guest-agent", &["agent-protocol"]),
     (
         "quicksand-cli",
@@ -65,6 +66,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Libraries that only one place may know, so that replacing them is a change in one place.
 const OWNED: &[(&str, &[&str])] = &[
     ("goblin", &["binary-bundler"]),
+    ("landlock", &["jail"]),
+    ("seccompiler", &["jail"]),
     ("zip", &["wheel-retag"]),
     ("pyo3", &["quicksand-python"]),
     ("clap", &["xtask", "quicksand-cli", "quicksand-bench"]),

@@ -13,14 +13,17 @@ use crate::launch::{Inherited, Launch, launch};
 use crate::limits::Limits;
 use crate::located::{Ends, Located};
 use crate::machine::MachineType;
-use crate::network::{Direction, Forward};
+use crate::network::{Direction, Forward, NetworkMode};
 use crate::overlay::{Origin, Overlay};
-use crate::plan::{AppendPlan, ControlPlan, DiskCache, DiskPlan, MachinePlan, QmpPlan};
-use crate::qemu_args::{qemu_args, shown_args};
+use crate::plan::{
+    AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan,
+};
+use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
 use crate::qmp::Qmp;
 use crate::running::Hull;
 #[cfg(unix)]
 use crate::usernet::{self, AllowList, Policy, UserNet};
+use runtime_locator::Accelerator;
 use serde_json::json;
 use std::net::TcpListener;
 #[cfg(unix)]
@@ -110,7 +113,7 @@ impl QmpWire {
     pub(crate) async fn connect(self) -> Result<Qmp> {
         match self {
             #[cfg(unix)]
-            Self::Socket(stream) => Qmp::connect(stream).await,
+            Self::Socket(stream) => Qmp::connect_socket(stream).await,
             #[cfg(not(unix))]
             Self::Port(port) => loop {
                 // QEMU listens a moment after its start; its end ends this loop from outside.
@@ -216,7 +219,8 @@ fn prepare_platform(
         inherit.push(theirs);
         screen
     });
-    let (shown, launch) = (shown(located, &plan), to_launch(located, &plan, inherit));
+    let launch = to_launch(located, &plan, inherit, origin.size);
+    let shown = shown(located, &plan);
     let forwards = match &cable {
         Some(cable) => cable.forwards.clone(),
         None => config.port_forwards().to_vec(),
@@ -324,7 +328,7 @@ fn prepare_platform(
     let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
-    let launch = to_launch(located, &plan, Vec::new());
+    let launch = to_launch(located, &plan, Vec::new(), overlay.origin.size);
     let screen = located.display(config);
     let screen =
         screen.map(|display| Screen::new(display, config.limits().picture())).transpose()?;
@@ -347,8 +351,41 @@ fn tcp_control(append: AppendPlan) -> ControlPlan {
     ControlPlan::Tcp { host_port: 0, guest_port: GUEST_PORT, append }
 }
 
-fn to_launch(located: &Located, plan: &MachinePlan, inherit: Vec<Inherited>) -> Launch {
-    Launch { program: located.qemu.system.clone(), args: qemu_args(plan), inherit }
+fn to_launch(located: &Located, plan: &MachinePlan, inherit: Vec<Inherited>, disk: u64) -> Launch {
+    let needs = needs(plan, located.memory.bytes(), disk);
+    Launch { program: located.qemu.system.clone(), args: qemu_args(plan), inherit, needs }
+}
+
+/// What QEMU opens by itself with these arguments.
+fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
+    let mut listen = Vec::new();
+    if let Some(DisplayPlan::Vnc { first }) = plan.display {
+        listen.extend((first..=LAST_DISPLAY).map(|display| 5900 + display));
+    }
+    let is_tcp = matches!(plan.control, ControlPlan::Tcp { .. });
+    if plan.cable_fd.is_none() && (is_tcp || plan.network_mode != NetworkMode::None) {
+        // QEMU's own network: the agent's port is one of the system's choice.
+        listen.push(0);
+        listen.extend(plan.forwards.iter().map(|forward| forward.host_port));
+    }
+    // QEMU asks it whether the kernel has locks of open files.
+    let mut devices = vec!["/dev/null".into()];
+    if plan.accelerator == Accelerator::Kvm {
+        devices.push("/dev/kvm".into());
+    }
+    jail::Needs {
+        read: plan.firmware.iter().cloned().collect(),
+        shares: plan
+            .plan9
+            .iter()
+            .map(|share| jail::Share { path: share.path.clone(), readonly: share.readonly })
+            .collect(),
+        devices,
+        listen,
+        memory,
+        disk,
+        has_own_arguments: !plan.extra_args.is_empty(),
+    }
 }
 
 fn shown(located: &Located, plan: &MachinePlan) -> Vec<String> {

@@ -5,10 +5,17 @@ use crate::fork::PerProcess;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+#[cfg(not(target_os = "linux"))]
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+#[cfg(not(target_os = "linux"))]
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
 use tokio::net::unix::pipe;
+
+#[cfg(target_os = "linux")]
+pub(super) use jail::Child;
+#[cfg(not(target_os = "linux"))]
+pub(super) use std::process::Child;
 
 /// A descriptor that the child gets under the number that it has here.
 pub(crate) struct Inherited(OwnedFd);
@@ -59,6 +66,17 @@ fn launcher() -> io::Result<mpsc::Sender<Job>> {
     Ok(sender)
 }
 
+/// Behind the walls of `jail`, which also has the child die with this thread's process.
+#[cfg(target_os = "linux")]
+fn spawn_here(launch: Launch) -> io::Result<Child> {
+    let inherit: Vec<RawFd> = launch.inherit.iter().map(Inherited::number).collect();
+    let program = jail::Program { path: &launch.program, args: &launch.args, inherit: &inherit };
+    let child = jail::spawn(&program, &launch.needs)?;
+    tracing::debug!(missing = ?child.plan.missing, "walls that QEMU is not behind");
+    Ok(child)
+}
+
+#[cfg(not(target_os = "linux"))]
 fn spawn_here(launch: Launch) -> io::Result<Child> {
     let numbers: Vec<RawFd> = launch.inherit.iter().map(Inherited::number).collect();
     let parent = rustix::process::getpid();
@@ -86,20 +104,11 @@ fn spawn_here(launch: Launch) -> io::Result<Child> {
     command.spawn()
 }
 
+#[cfg(not(target_os = "linux"))]
 fn keep_across_exec(number: RawFd) -> io::Result<()> {
     // SAFETY: the parent keeps the descriptor open until `spawn` has returned.
     let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn die_with(parent: Pid) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // The parent may have ended before the call above, which then waits for another's end.
-    if rustix::process::getppid() != Some(parent) {
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
-    }
     Ok(())
 }
 
@@ -159,10 +168,12 @@ pub(super) fn wait(pid: u32, child: &Mutex<Child>) -> String {
 
 pub(super) fn output(child: &mut Child) -> io::Result<Output> {
     let missing = || io::Error::other("QEMU has no output pipe");
-    let stdout = OwnedFd::from(child.stdout.take().ok_or_else(missing)?);
-    let stderr = OwnedFd::from(child.stderr.take().ok_or_else(missing)?);
     Ok(Output {
-        stdout: Box::new(pipe::Receiver::from_owned_fd(stdout)?),
-        stderr: Box::new(pipe::Receiver::from_owned_fd(stderr)?),
+        stdout: Box::new(receiver(child.stdout.take().ok_or_else(missing)?)?),
+        stderr: Box::new(receiver(child.stderr.take().ok_or_else(missing)?)?),
     })
+}
+
+fn receiver(end: impl Into<OwnedFd>) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(end.into())
 }

@@ -6,7 +6,8 @@
 use super::{Launch, Output, describe};
 use std::io;
 use std::os::windows::io::AsRawHandle;
-use std::process::{Child, Command, Stdio};
+pub(super) use std::process::Child;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use windows_sys::Win32::Foundation::HANDLE;

@@ -27,6 +27,9 @@ const COPY: &str = "save-copy";
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say how far the copy is.
 const BUSY: Duration = Duration::from_secs(60);
+/// The descriptor set of the copy; those of the machine's own disks are others.
+#[cfg(unix)]
+const COPY_SET: u32 = 90;
 
 /// What is wanted.
 pub(crate) struct Wish {
@@ -182,19 +185,40 @@ async fn copy(
     dropped: &mut oneshot::Receiver<()>,
 ) -> Result<()> {
     let qmp = &machine.qmp;
+    let file = pass(machine, overlay).await?;
     let node = json!({
         "driver": "qcow2",
         "node-name": COPY,
-        "file": {"driver": "file", "filename": overlay},
+        "file": {"driver": "file", "filename": file},
         "backing": null,
     });
     qmp.execute("blockdev-add", node).await?;
     let copied = backup(machine, compress, dropped).await;
     // Closing the copy writes its tables out.
     let closed = qmp.execute("blockdev-del", json!({"node-name": COPY})).await;
+    // A set that is empty already is gone, which is no error of the save's.
+    #[cfg(unix)]
+    let _ = qmp.execute("remove-fd", json!({"fdset-id": COPY_SET})).await;
     copied?;
     closed?;
     Ok(())
+}
+
+/// What QEMU reaches the copy by: it opens nothing by its path.
+#[cfg(unix)]
+async fn pass(machine: &Machine, overlay: &Path) -> Result<String> {
+    let failed = |source| Error::File { action: "write", path: overlay.into(), source };
+    let writing =
+        fs_err::OpenOptions::new().read(true).write(true).open(overlay).map_err(failed)?;
+    let reading = fs_err::File::open(overlay).map_err(failed)?;
+    machine.qmp.pass_file(writing.into_file(), COPY_SET).await?;
+    machine.qmp.pass_file(reading.into_file(), COPY_SET).await?;
+    Ok(format!("/dev/fdset/{COPY_SET}"))
+}
+
+#[cfg(not(unix))]
+async fn pass(_: &Machine, overlay: &Path) -> Result<String> {
+    Ok(overlay.to_string_lossy().into_owned())
 }
 
 async fn backup(

@@ -1,0 +1,35 @@
+//! The second wall: what QEMU may still do once a guest has taken it over.
+//!
+//! QEMU's own policy promises no isolation under TCG
+//! (<https://www.qemu.org/docs/master/system/security.html>), so that the design assumes that QEMU is
+//! already the attacker's. This crate starts it with as little of the host as it needs.
+//!
+//! `plan` decides which walls a machine gets (pure), `spawn` puts them up in the child and runs the
+//! program; `landlock`, `filter`, `mounts` and `limits` are single walls. Must not know what QEMU's
+//! arguments mean, nor what a sandbox is.
+//!
+//! Invariant: a wall that this host refuses is left out and named, and the others stand.
+
+#[cfg(target_os = "linux")]
+mod child;
+#[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
+mod limits;
+#[cfg(target_os = "linux")]
+mod mounts;
+mod plan;
+#[cfg(target_os = "linux")]
+mod rules;
+#[cfg(target_os = "linux")]
+mod spawn;
+
+pub use plan::{Host, Needs, Plan, Share, Wall, plan};
+#[cfg(target_os = "linux")]
+pub use spawn::{Child, Program, spawn, standing};
+
+/// Which walls stand on this host: none of them elsewhere than on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn standing() -> std::io::Result<Plan> {
+    Ok(plan(&Needs::default(), &Host::default()))
+}

@@ -1,0 +1,259 @@
+//! Which walls a machine gets: a pure function of what it needs and what the host has.
+
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// One wall around QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wall {
+    /// An environment of a few fixed variables, a session of its own, no descriptors but those that
+    /// are needed, no new privileges, no capabilities, no core dumps.
+    Process,
+    /// Limits of memory, file size, descriptors and threads.
+    Limits,
+    /// A user namespace: no right over anything of the host but by its files' modes.
+    UserNamespace,
+    /// A mount namespace with a root of its own, in which there is next to nothing.
+    MountNamespace,
+    /// A process namespace: no other process can be named.
+    PidNamespace,
+    /// A network namespace without any network, abstract sockets included.
+    NetworkNamespace,
+    /// Namespaces of System V IPC and of the host's name.
+    IpcNamespace,
+    /// Landlock's rules for files (ABI 1).
+    LandlockFiles,
+    /// Landlock's rules for TCP ports (ABI 4).
+    LandlockTcp,
+    /// Landlock's scopes: no abstract socket and no signal leaves (ABI 6).
+    LandlockScopes,
+    /// A list of the system calls that QEMU needs; all others fail.
+    SystemCalls,
+}
+
+impl Wall {
+    /// All of them.
+    pub const ALL: [Wall; 11] = [
+        Wall::Process,
+        Wall::Limits,
+        Wall::UserNamespace,
+        Wall::MountNamespace,
+        Wall::PidNamespace,
+        Wall::NetworkNamespace,
+        Wall::IpcNamespace,
+        Wall::LandlockFiles,
+        Wall::LandlockTcp,
+        Wall::LandlockScopes,
+        Wall::SystemCalls,
+    ];
+
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Wall::Process => "process",
+            Wall::Limits => "limits",
+            Wall::UserNamespace => "user-namespace",
+            Wall::MountNamespace => "mount-namespace",
+            Wall::PidNamespace => "pid-namespace",
+            Wall::NetworkNamespace => "network-namespace",
+            Wall::IpcNamespace => "ipc-namespace",
+            Wall::LandlockFiles => "landlock-files",
+            Wall::LandlockTcp => "landlock-tcp",
+            Wall::LandlockScopes => "landlock-scopes",
+            Wall::SystemCalls => "system-calls",
+        }
+    }
+}
+
+/// A folder that QEMU serves to the guest by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether nothing is ever written to it.
+    pub readonly: bool,
+}
+
+/// What a machine needs of the host besides the descriptors that it inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Folders that are read, QEMU's firmware.
+    pub read: Vec<PathBuf>,
+    /// Folders that QEMU serves.
+    pub shares: Vec<Share>,
+    /// Devices that are opened, `/dev/kvm`.
+    pub devices: Vec<PathBuf>,
+    /// TCP ports that QEMU itself listens on; 0 is one of the system's choice.
+    pub listen: Vec<u16>,
+    /// The bytes of the guest's memory.
+    pub memory: u64,
+    /// The bytes of the guest's disk.
+    pub disk: u64,
+    /// Arguments of the user's own, which may name any file, device or address of the host.
+    pub has_own_arguments: bool,
+}
+
+/// What a host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Whether it is Linux.
+    pub is_linux: bool,
+    /// Whether the user is root.
+    pub is_root: bool,
+    /// Landlock's version; 0 without it.
+    pub landlock: i32,
+    /// Walls that the host has refused, with its reason.
+    pub refused: BTreeMap<Wall, String>,
+}
+
+/// The walls of one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Those that it gets.
+    pub walls: BTreeSet<Wall>,
+    /// Those that it does not get, and why.
+    pub missing: BTreeMap<Wall, String>,
+}
+
+impl Plan {
+    /// Whether that wall is put up.
+    pub fn has(&self, wall: Wall) -> bool {
+        self.walls.contains(&wall)
+    }
+}
+
+/// Decides for each wall.
+pub fn plan(needs: &Needs, host: &Host) -> Plan {
+    let mut plan = Plan { walls: BTreeSet::new(), missing: BTreeMap::new() };
+    for wall in Wall::ALL {
+        match why_not(wall, needs, host, &plan) {
+            None => drop(plan.walls.insert(wall)),
+            Some(reason) => drop(plan.missing.insert(wall, reason)),
+        }
+    }
+    plan
+}
+
+/// Why a wall is left out; `above` has the decisions for those before it.
+fn why_not(wall: Wall, needs: &Needs, host: &Host, above: &Plan) -> Option<String> {
+    let text = |reason: &str| Some(reason.to_owned());
+    if !host.is_linux {
+        return text("it is there on Linux alone");
+    }
+    if let Some(reason) = host.refused.get(&wall) {
+        return Some(reason.clone());
+    }
+    let own = || text("`extra_qemu_args` may name anything of the host");
+    let without =
+        |abi| Some(format!("the kernel has Landlock {}, and this needs {abi}", host.landlock));
+    match wall {
+        Wall::Process => None,
+        _ if needs.has_own_arguments => own(),
+        Wall::Limits | Wall::SystemCalls => None,
+        // As root, files of other users below a share are reached by root's rights alone.
+        Wall::UserNamespace if host.is_root && !needs.shares.is_empty() => {
+            text("root serves a 9p share")
+        }
+        Wall::UserNamespace => None,
+        // Other namespaces are made by whoever has rights over a user namespace, or by root.
+        Wall::MountNamespace | Wall::PidNamespace | Wall::NetworkNamespace | Wall::IpcNamespace
+            if !above.has(Wall::UserNamespace) && !host.is_root =>
+        {
+            text("it needs the user namespace")
+        }
+        Wall::NetworkNamespace if !needs.listen.is_empty() => text("QEMU listens on a port"),
+        // The new root shows its own processes alone.
+        Wall::MountNamespace if host.refused.contains_key(&Wall::PidNamespace) => {
+            text("it needs the process namespace")
+        }
+        Wall::MountNamespace | Wall::PidNamespace | Wall::NetworkNamespace | Wall::IpcNamespace => {
+            None
+        }
+        Wall::LandlockFiles if host.landlock < 1 => without(1),
+        Wall::LandlockTcp if host.landlock < 4 => without(4),
+        Wall::LandlockScopes if host.landlock < 6 => without(6),
+        Wall::LandlockFiles | Wall::LandlockTcp | Wall::LandlockScopes => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_machine_gets_the_walls_that_it_leaves_room_for() {
+        let user = Host { is_linux: true, landlock: 7, ..Host::default() };
+        let root = Host { is_root: true, ..user.clone() };
+        let refused = |host: &Host, walls: &[Wall]| Host {
+            refused: walls.iter().map(|wall| (*wall, "refused".to_owned())).collect(),
+            ..host.clone()
+        };
+        let without_user = refused(&user, &[Wall::UserNamespace]);
+        let root_without_user = refused(&root, &[Wall::UserNamespace]);
+        let share = Share { path: "/a".into(), readonly: false };
+        let plain = Needs::default();
+        let shares = Needs { shares: vec![share], ..plain.clone() };
+        let listens = Needs { listen: vec![5900], ..plain.clone() };
+        let own = Needs { has_own_arguments: true, ..plain.clone() };
+        use Wall::*;
+        let table: [(&str, &Needs, &Host, &[Wall]); 11] = [
+            ("plain", &plain, &user, &[]),
+            ("plain, root", &plain, &root, &[]),
+            ("share", &shares, &user, &[]),
+            ("share, root", &shares, &root, &[UserNamespace]),
+            ("listens", &listens, &user, &[NetworkNamespace]),
+            (
+                "own arguments",
+                &own,
+                &root,
+                &[
+                    Limits,
+                    UserNamespace,
+                    MountNamespace,
+                    PidNamespace,
+                    NetworkNamespace,
+                    IpcNamespace,
+                    LandlockFiles,
+                    LandlockTcp,
+                    LandlockScopes,
+                    SystemCalls,
+                ],
+            ),
+            (
+                "a container that refuses user namespaces",
+                &plain,
+                &without_user,
+                &[UserNamespace, MountNamespace, PidNamespace, NetworkNamespace, IpcNamespace],
+            ),
+            ("the same as root", &plain, &root_without_user, &[UserNamespace]),
+            (
+                "no process namespace",
+                &plain,
+                &refused(&user, &[PidNamespace]),
+                &[MountNamespace, PidNamespace],
+            ),
+            (
+                "Landlock of Linux 5.13",
+                &plain,
+                &Host { landlock: 1, ..user.clone() },
+                &[LandlockTcp, LandlockScopes],
+            ),
+            (
+                "no Landlock",
+                &plain,
+                &Host { landlock: 0, ..user.clone() },
+                &[LandlockFiles, LandlockTcp, LandlockScopes],
+            ),
+        ];
+        for (case, needs, host, missing) in table {
+            let plan = plan(needs, host);
+            let found: Vec<Wall> = plan.missing.keys().copied().collect();
+            assert_eq!(found, missing, "{case}: {:?}", plan.missing);
+            assert_eq!(plan.walls.len() + missing.len(), Wall::ALL.len(), "{case}");
+        }
+        let elsewhere = plan(&plain, &Host::default());
+        assert!(elsewhere.walls.is_empty());
+    }
+}

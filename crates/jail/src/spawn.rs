@@ -1,0 +1,406 @@
+//! Starts a program behind its walls, and leaves out those that the host refuses.
+//!
+//! The child is a direct one, also in a process namespace, so that it is waited for and killed like
+//! any other. A forked process is used, and not a thread of the host's: what the caller's thread has
+//! to be for the child to die with it is the caller's business (`PR_SET_PDEATHSIG`).
+
+use crate::child::{Fault, Stage, Steps, run};
+use crate::filter::filters;
+use crate::limits::limits;
+use crate::mounts::Mounts;
+use crate::rules::{rules, version};
+use crate::{Host, Needs, Plan, Wall, plan};
+use fs_err as fs;
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// All that a program of QEMU's kind reads of its environment.
+const VARIABLES: [&std::ffi::CStr; 4] =
+    [c"HOME=/", c"PATH=/usr/bin:/bin", c"LC_ALL=C.UTF-8", c"TMPDIR=/tmp"];
+/// Where loaders and libraries are, for programs that need them.
+const LIBRARIES: [&str; 8] =
+    ["/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store", "/gnu/store"];
+/// Over the files of others (CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID): what root
+/// serves a share with.
+const FILE_CAPABILITIES: u64 = 0b1_1111;
+
+/// The walls that this host has refused so far, with the process that found out: they are tried once.
+static REFUSED: Mutex<BTreeMap<Wall, String>> = Mutex::new(BTreeMap::new());
+
+/// What to run.
+pub struct Program<'a> {
+    /// The program's path.
+    pub path: &'a Path,
+    /// Its arguments, without its name.
+    pub args: &'a [String],
+    /// Descriptors that it keeps under their own numbers, of 10 and more.
+    pub inherit: &'a [RawFd],
+}
+
+/// A running or ended program.
+pub struct Child {
+    pid: libc::pid_t,
+    status: Option<ExitStatus>,
+    /// What it writes to its standard output.
+    pub stdout: Option<OwnedFd>,
+    /// And to its standard error.
+    pub stderr: Option<OwnedFd>,
+    /// The walls around it.
+    pub plan: Plan,
+}
+
+impl Child {
+    /// The process number.
+    pub fn id(&self) -> u32 {
+        self.pid as u32
+    }
+
+    /// Ends it at once.
+    ///
+    /// # Errors
+    /// What the system says; never for one that has been waited for.
+    pub fn kill(&mut self) -> io::Result<()> {
+        if self.status.is_some() {
+            return Ok(());
+        }
+        // SAFETY: the number is this child's until it is waited for.
+        system(unsafe { libc::kill(self.pid, libc::SIGKILL) }).map(drop)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What the system says, when somebody else has waited for it.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` is a number of this frame.
+            match system(unsafe { libc::waitpid(self.pid, &mut status, 0) }) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                waited => {
+                    waited?;
+                    let status = ExitStatus::from_raw(status);
+                    self.status = Some(status);
+                    return Ok(status);
+                }
+            }
+        }
+    }
+}
+
+/// Starts a program behind the walls that it leaves room for and that the host allows.
+///
+/// # Errors
+/// What the system says of the program itself, or of what no wall can be left out for.
+pub fn spawn(program: &Program, needs: &Needs) -> io::Result<Child> {
+    // A program that does not run behind a wall says nothing of the next one.
+    let mut of_program = BTreeMap::new();
+    loop {
+        let mut known = refused().clone();
+        known.extend(of_program.clone());
+        let plan = plan(needs, &host(known));
+        let (_, outcome) = start(program, needs, &plan, true)?;
+        let Fault { stage, errno } = match outcome {
+            Ok(child) => return Ok(child),
+            Err(fault) => fault,
+        };
+        let error = io::Error::from_raw_os_error(errno);
+        let Some(wall) = blamed(stage, &plan) else { return Err(error) };
+        let reason = format!("refused here: {error}");
+        match stage {
+            Stage::Exec => drop(of_program.insert(wall, reason)),
+            _ => drop(refused().insert(wall, reason)),
+        }
+    }
+}
+
+fn refused() -> MutexGuard<'static, BTreeMap<Wall, String>> {
+    REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which walls stand on this host, found out by putting them up.
+///
+/// # Errors
+/// What the system says when no process can be started at all.
+pub fn standing() -> io::Result<Plan> {
+    let (path, needs) = (Path::new("/proc/self/exe"), Needs::default());
+    let program = Program { path, args: &[], inherit: &[] };
+    loop {
+        let plan = plan(&needs, &host(refused().clone()));
+        // Every wall is put up, and then there is nothing to run.
+        let fault = match start(&program, &needs, &plan, false)? {
+            (_, Err(Fault { stage: Stage::Exec, .. })) | (_, Ok(_)) => return Ok(plan),
+            (_, Err(fault)) => fault,
+        };
+        let error = io::Error::from_raw_os_error(fault.errno);
+        let Some(wall) = blamed(fault.stage, &plan) else { return Err(error) };
+        refused().insert(wall, format!("refused here: {error}"));
+    }
+}
+
+fn host(refused: BTreeMap<Wall, String>) -> Host {
+    // SAFETY: the call has no conditions.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    Host { is_linux: true, is_root, landlock: version(), refused }
+}
+
+/// The wall to leave out after a fault.
+fn blamed(stage: Stage, plan: &Plan) -> Option<Wall> {
+    let first = |walls: &[Wall]| walls.iter().copied().find(|wall| plan.has(*wall));
+    match stage {
+        Stage::Process => None,
+        // The process could not be made: the outermost namespace is the one that is refused.
+        Stage::Identity => first(&[
+            Wall::UserNamespace,
+            Wall::MountNamespace,
+            Wall::PidNamespace,
+            Wall::NetworkNamespace,
+            Wall::IpcNamespace,
+        ]),
+        Stage::Mounts => first(&[Wall::MountNamespace]),
+        Stage::Limits => first(&[Wall::Limits]),
+        Stage::Landlock => first(&[Wall::LandlockFiles, Wall::LandlockTcp, Wall::LandlockScopes]),
+        Stage::Filter => first(&[Wall::SystemCalls]),
+        // A loader or library that lies elsewhere is not in the new root.
+        Stage::Exec => first(&[Wall::MountNamespace, Wall::LandlockFiles]),
+    }
+}
+
+type Outcome = (Option<ExitStatus>, Result<Child, Fault>);
+
+fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Result<Outcome> {
+    let opened = open_path(program.path)?;
+    let needs_loader = !runs || has_interpreter(program.path)?;
+    let libraries = if runs && needs_loader { libraries(program.path) } else { Vec::new() };
+    let inherited = program.inherit.iter().map(|number| {
+        // SAFETY: the caller keeps these open.
+        unsafe { BorrowedFd::borrow_raw(*number) }
+    });
+    let files: Vec<BorrowedFd> = inherited.filter(is_file).collect();
+    let Ok(landlock) = rules(plan, needs, &libraries, opened.as_fd(), &files) else {
+        return Ok((None, Err(Fault { stage: Stage::Landlock, errno: libc::EPERM })));
+    };
+    let (report, their_report) = pipe()?;
+    let (stdout, their_stdout) = pipe()?;
+    let (stderr, their_stderr) = pipe()?;
+    let null = above(fs::File::open("/dev/null")?.into_file().into())?;
+    let parent = own_process();
+    // SAFETY: the calls have no conditions.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    let has_user = plan.has(Wall::UserNamespace);
+    let path = if runs { c_string(program.path.as_os_str().as_bytes())? } else { c"".to_owned() };
+    let mut strings = vec![c_string(program.path.as_os_str().as_bytes())?];
+    for arg in program.args {
+        strings.push(c_string(arg.as_bytes())?);
+    }
+    let ended = |strings: Vec<*const libc::c_char>| {
+        strings.into_iter().chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let keeps = !needs.shares.is_empty() && !has_user;
+    let steps = Steps {
+        parent: parent.as_ref().map_or(-1, AsRawFd::as_raw_fd),
+        streams: [null.as_raw_fd(), their_stdout.as_raw_fd(), their_stderr.as_raw_fd()],
+        inherit: program.inherit.to_vec(),
+        report: their_report.as_raw_fd(),
+        maps: if has_user { Some((map(uid)?, map(gid)?)) } else { None },
+        mounts: if plan.has(Wall::MountNamespace) {
+            Some(Mounts::prepare(needs, &libraries)?)
+        } else {
+            None
+        },
+        limits: if plan.has(Wall::Limits) {
+            limits(needs, has_user)
+        } else {
+            vec![(libc::RLIMIT_CORE, 0)]
+        },
+        capabilities: if needs.has_own_arguments {
+            u64::MAX
+        } else if keeps {
+            FILE_CAPABILITIES
+        } else {
+            0
+        },
+        landlock: landlock.as_ref().map(AsRawFd::as_raw_fd),
+        filters: if plan.has(Wall::SystemCalls) {
+            filters(!needs.listen.is_empty())?.into()
+        } else {
+            Vec::new()
+        },
+        program: opened.as_raw_fd(),
+        path,
+        needs_loader,
+        args: ended(strings.iter().map(|string| string.as_ptr()).collect()),
+        variables: ended(VARIABLES.iter().map(|variable| variable.as_ptr()).collect()),
+        _strings: strings,
+    };
+    let pid = match fork(&steps, flags(plan)) {
+        Ok(pid) => pid,
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EPERM);
+            let is_refusal =
+                matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSPC | libc::EUSERS);
+            if is_refusal && flags(plan) != 0 {
+                return Ok((None, Err(Fault { stage: Stage::Identity, errno })));
+            }
+            return Err(error);
+        }
+    };
+    drop((their_report, their_stdout, their_stderr));
+    let (stdout, stderr) = (Some(stdout), Some(stderr));
+    let mut child = Child { pid, status: None, stdout, stderr, plan: plan.clone() };
+    let mut told = Vec::new();
+    // The end of the pipe is the exec, or the child's end.
+    File::from(report).take(2).read_to_end(&mut told)?;
+    let [stage, errno] = told[..] else { return Ok((None, Ok(child))) };
+    let status = child.wait()?;
+    let stages = [
+        Stage::Identity,
+        Stage::Mounts,
+        Stage::Limits,
+        Stage::Landlock,
+        Stage::Filter,
+        Stage::Exec,
+    ];
+    let known = stages.into_iter().find(|known| *known as u8 == stage);
+    let fault = Fault { stage: known.unwrap_or(Stage::Process), errno: i32::from(errno) };
+    Ok((Some(status), Err(fault)))
+}
+
+/// Forks, in new namespaces. No signal reaches the child before it is another program: the host's
+/// handlers would run in it.
+fn fork(steps: &Steps, flags: u64) -> io::Result<libc::pid_t> {
+    // SAFETY: the child has a copy of all memory, as with `fork`, and does nothing but system calls;
+    // the masks are of this frame.
+    unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) =
+            (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let flags = flags | libc::SIGCHLD as u64;
+        let pid = libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize);
+        if pid == 0 {
+            run(steps);
+        }
+        let forked = system(pid as i32);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        forked
+    }
+}
+
+/// The namespaces of a plan, for clone(2).
+fn flags(plan: &Plan) -> u64 {
+    let of = [
+        (Wall::UserNamespace, libc::CLONE_NEWUSER),
+        (Wall::MountNamespace, libc::CLONE_NEWNS),
+        (Wall::PidNamespace, libc::CLONE_NEWPID),
+        (Wall::NetworkNamespace, libc::CLONE_NEWNET),
+        (Wall::IpcNamespace, libc::CLONE_NEWIPC | libc::CLONE_NEWUTS),
+    ];
+    of.iter().filter(|(wall, _)| plan.has(*wall)).fold(0, |all, (_, flag)| all | *flag as u64)
+}
+
+/// One id of the host, under another number than root's, which would get rights back at the exec.
+fn map(id: u32) -> io::Result<CString> {
+    let inner = if id == 0 { 1 } else { id };
+    c_string(format!("{inner} {id} 1").as_bytes())
+}
+
+/// This process, as a descriptor (Linux 5.3).
+fn own_process() -> Option<OwnedFd> {
+    // SAFETY: the call has no conditions; the descriptor is new.
+    unsafe {
+        let number = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) as RawFd;
+        let own = (number >= 0).then(|| OwnedFd::from_raw_fd(number))?;
+        above(own).ok()
+    }
+}
+
+/// Whether a program asks for a loader: the kind of a segment in its ELF header.
+/// See <https://refspecs.linuxfoundation.org/elf/elf.pdf>.
+fn has_interpreter(path: &Path) -> io::Result<bool> {
+    const INTERPRETER: [u8; 4] = 3u32.to_le_bytes();
+    let mut start = Vec::new();
+    fs::File::open(path)?.take(4096).read_to_end(&mut start)?;
+    let half =
+        |at: usize| start.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    let is_elf = start.starts_with(b"\x7fELF\x02\x01");
+    let (Some(true), Some(at), Some(size), Some(n_segments)) =
+        (Some(is_elf), half(32), half(54), half(56))
+    else {
+        return Ok(true);
+    };
+    let mut kinds =
+        (0..n_segments).map(|index| start.get(at + index * size..at + index * size + 4));
+    Ok(kinds.any(|kind| kind.is_none_or(|kind| kind == INTERPRETER)))
+}
+
+/// The folders that a program with a loader needs: the system's, and its own with what lies beside.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).collect();
+    let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+    for program in [program, &real] {
+        let own = program.parent().filter(|bin| bin.file_name().is_some_and(|name| name == "bin"));
+        folders.extend(own.and_then(Path::parent).or(program.parent()).map(Path::to_owned));
+    }
+    folders.retain(|folder| folder.exists() && folder.parent().is_some() && folder.is_absolute());
+    folders.dedup();
+    folders
+}
+
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_string(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is a string with its end, and the descriptor is new.
+    unsafe {
+        let flags = libc::O_PATH | libc::O_CLOEXEC;
+        above(OwnedFd::from_raw_fd(system(libc::open(path.as_ptr(), flags))?))
+    }
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: the array has two places, and both descriptors are new.
+    unsafe {
+        system(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC))?;
+        let [read, write] = ends.map(|end| OwnedFd::from_raw_fd(end));
+        Ok((above(read)?, above(write)?))
+    }
+}
+
+/// The same descriptor out of the range of the standard streams, which the child replaces.
+fn above(fd: OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open, and the new one is nobody else's.
+    unsafe {
+        let number = system(libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10))?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Whether it is a file with a name. One without cannot be ruled, and needs no rule.
+fn is_file(fd: &BorrowedFd) -> bool {
+    // SAFETY: the descriptor is open, and the structure is of this frame.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::fstat(fd.as_raw_fd(), &mut stat) == 0
+            && stat.st_mode & libc::S_IFMT == libc::S_IFREG
+            && stat.st_nlink > 0
+    }
+}
+
+fn c_string(bytes: &[u8]) -> io::Result<CString> {
+    Ok(CString::new(bytes)?)
+}
+
+fn system(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

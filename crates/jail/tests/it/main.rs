@@ -1,0 +1,91 @@
+//! A hostile program in QEMU's place: it tries what a taken-over QEMU would try, and reaches nothing.
+#![cfg(target_os = "linux")]
+
+mod hostile;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+/// The descriptor that the targets are read from, and the one of a base image.
+const TARGETS: RawFd = 77;
+const BASE: RawFd = 78;
+
+fn at(file: impl Into<OwnedFd>, number: RawFd) -> OwnedFd {
+    let file = file.into();
+    // SAFETY: nothing else in this test uses these numbers.
+    unsafe {
+        assert_eq!(libc::dup2(file.as_raw_fd(), number), number);
+        OwnedFd::from_raw_fd(number)
+    }
+}
+
+#[test]
+fn a_program_in_qemus_place_reaches_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let secret = home.path().join("id_rsa");
+    fs_err::write(&secret, "secret").unwrap();
+    let base = home.path().join("base.qcow2");
+    fs_err::write(&base, "base").unwrap();
+    let socket = UnixListener::bind(home.path().join("agent.sock")).unwrap();
+    let name = format!("quicksand-test-{}", std::process::id());
+    let _abstract =
+        UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.set_nonblocking(true).unwrap();
+    let leaked = fs_err::File::open(&secret).unwrap().into_file();
+    // A descriptor that some library has left open across an exec.
+    // SAFETY: the descriptor is this test's.
+    unsafe { libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0) };
+    let lines = [
+        home.path().display().to_string(),
+        name,
+        tcp.local_addr().unwrap().port().to_string(),
+        udp.local_addr().unwrap().port().to_string(),
+        std::process::id().to_string(),
+    ];
+    let mut targets = tempfile::tempfile().unwrap();
+    targets.write_all(lines.join("\n").as_bytes()).unwrap();
+    let targets = at(targets, TARGETS);
+    let base_file = at(fs_err::File::open(&base).unwrap().into_file(), BASE);
+    let args = ["hostile::program", "--exact", "--ignored", "--nocapture"].map(str::to_owned);
+    let path = std::env::current_exe().unwrap();
+    let inherit = [targets.as_raw_fd(), base_file.as_raw_fd()];
+    let program = jail::Program { path: &path, args: &args, inherit: &inherit };
+    let needs = jail::Needs { memory: 1 << 30, disk: 1 << 30, ..jail::Needs::default() };
+    let mut child = jail::spawn(&program, &needs).unwrap();
+    println!("missing: {:?}", child.plan.missing);
+    let (mut told, mut errors) = (String::new(), String::new());
+    std::fs::File::from(child.stdout.take().unwrap()).read_to_string(&mut told).unwrap();
+    std::fs::File::from(child.stderr.take().unwrap()).read_to_string(&mut errors).unwrap();
+    println!("{told}\n{errors}");
+    child.wait().unwrap();
+    assert!(told.contains("tried everything"), "the program did not come to its end");
+    let reached: Vec<&str> = told.lines().filter(|line| line.ends_with("REACHED")).collect();
+    assert!(reached.is_empty(), "{reached:?}");
+    assert!(told.lines().filter(|line| line.ends_with(": refused")).count() >= 30);
+    assert_eq!(fs_err::read_to_string(&base).unwrap(), "base");
+    let mut buffer = [0; 8];
+    assert!(udp.recv(&mut buffer).is_err(), "a datagram has arrived");
+    drop((socket, leaked));
+}
+
+#[test]
+fn a_jailed_program_dies_and_is_waited_for_like_any_other() {
+    let path = std::path::Path::new("/bin/sleep");
+    let args = ["1000".to_owned()];
+    let program = jail::Program { path, args: &args, inherit: &[] };
+    let mut child = jail::spawn(&program, &jail::Needs::default()).unwrap();
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(!std::path::Path::new(&format!("/proc/{}", child.id())).exists());
+    let program =
+        jail::Program { path: std::path::Path::new("/no/such/qemu"), args: &[], inherit: &[] };
+    assert!(jail::spawn(&program, &jail::Needs::default()).is_err());
+    let standing = jail::standing().unwrap();
+    println!("{standing:?}");
+    assert!(standing.has(jail::Wall::Process) && standing.has(jail::Wall::SystemCalls));
+}
