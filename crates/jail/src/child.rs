@@ -17,6 +17,8 @@ pub(crate) enum Stage {
     Process = 1,
     Identity = 2,
     Mounts = 3,
+    /// Something that is to appear in the new root cannot be opened.
+    Sources = 8,
     Limits = 4,
     Landlock = 5,
     Filter = 6,
@@ -63,6 +65,7 @@ pub(crate) struct Steps {
     pub(crate) needs_loader: bool,
     /// Its arguments and variables, and pointers to them with a null at the end.
     pub(crate) _strings: Vec<CString>,
+    pub(crate) _variables: Vec<CString>,
     pub(crate) args: Vec<*const libc::c_char>,
     pub(crate) variables: Vec<*const libc::c_char>,
 }

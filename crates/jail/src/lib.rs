@@ -5,7 +5,7 @@
 //! already the attacker's. This crate starts it with as little of the host as it needs.
 //!
 //! `plan` decides which walls a machine gets (pure), `spawn` puts them up in the child and runs the
-//! program; `landlock`, `filter`, `mounts` and `limits` are single walls. Must not know what QEMU's
+//! program, of which `program` says what it needs by itself; `rules`, `filter`, `mounts` and `limits` are single walls. Must not know what QEMU's
 //! arguments mean, nor what a sandbox is.
 //!
 //! Invariant: a wall that this host refuses is left out and named, and the others stand.
@@ -19,6 +19,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod mounts;
 mod plan;
+#[cfg(target_os = "linux")]
+mod program;
 #[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]

@@ -16,6 +16,20 @@ const THREADS: u64 = 2048;
 /// Layers, sockets, and what a 9p share opens.
 const FILES: u64 = 8192;
 
+/// Whether a user namespace counts threads by itself: Linux 5.14 and later. Before, all of the user's
+/// count, and a limit would end QEMU on a busy host.
+pub(crate) fn counts_threads_apart() -> bool {
+    fs_err::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|text| is_since(&text, (5, 14)))
+}
+
+/// Whether a kernel's version is that or a later one.
+fn is_since(version: &str, wanted: (u32, u32)) -> bool {
+    let digits = |part: &str| part.split(|it: char| !it.is_ascii_digit()).next()?.parse().ok();
+    let mut parts = version.split('.').map(digits);
+    let found = (parts.next().flatten(), parts.next().flatten());
+    matches!(found, (Some(major), Some(minor)) if (major, minor) >= wanted)
+}
+
 /// All limits of that machine. `counts_own` says whether threads are counted in a namespace of its
 /// own: those of a user who runs much else are no measure.
 pub(crate) fn limits(needs: &Needs, counts_own: bool) -> Vec<(Resource, u64)> {
@@ -45,6 +59,22 @@ fn file_size(needs: &Needs) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_of_kernels_are_compared_as_numbers() {
+        for (version, expect) in [
+            ("6.18.44-fc-v782\n", true),
+            ("5.14.0-427.el9.x86_64", true),
+            ("5.14-rc1", true),
+            ("5.4.0-150-generic", false),
+            ("5.10.0-28-amd64", false),
+            ("4.19", false),
+            ("nonsense", false),
+            ("", false),
+        ] {
+            assert_eq!(is_since(version, (5, 14)), expect, "{version}");
+        }
+    }
 
     #[test]
     fn a_large_machine_fits_into_its_limits() {

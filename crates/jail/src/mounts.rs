@@ -96,11 +96,11 @@ impl Mounts {
             // What is to appear is opened before the new root hides the folder that it lies on.
             let mut sources = [-1; 64];
             if self.binds.len() > sources.len() {
-                return Err(Fault { stage: Stage::Mounts, errno: libc::E2BIG });
+                return Err(Fault { stage: Stage::Sources, errno: libc::E2BIG });
             }
             for (bind, source) in self.binds.iter().zip(&mut sources) {
                 *source = libc::open(bind.source.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
-                fault(*source)?;
+                checked(Stage::Sources, *source)?;
             }
             let options = c"size=1m,nr_inodes=1k,mode=0755";
             let mut mounted = -1;

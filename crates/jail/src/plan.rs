@@ -93,6 +93,11 @@ pub struct Needs {
     pub disk: u64,
     /// Arguments of the user's own, which may name any file, device or address of the host.
     pub has_own_arguments: bool,
+    /// Whether the program is a script, which runs others; found out by `spawn`.
+    pub is_script: bool,
+    /// Whether something that is read is closed to all but another user, and this one is root; found
+    /// out by `spawn`.
+    pub reads_private: bool,
 }
 
 /// What a host has.
@@ -151,10 +156,16 @@ fn why_not(wall: Wall, needs: &Needs, host: &Host, above: &Plan) -> Option<Strin
     match wall {
         Wall::Process => None,
         _ if needs.has_own_arguments => own(),
+        Wall::MountNamespace | Wall::LandlockFiles | Wall::SystemCalls if needs.is_script => {
+            text("QEMU is a script, which may run anything")
+        }
         Wall::Limits | Wall::SystemCalls => None,
         // As root, files of other users below a share are reached by root's rights alone.
         Wall::UserNamespace if host.is_root && !needs.shares.is_empty() => {
             text("root serves a 9p share")
+        }
+        Wall::UserNamespace if host.is_root && needs.reads_private => {
+            text("a file of the machine can be read by its owner alone, who is not root")
         }
         Wall::UserNamespace => None,
         // Other namespaces are made by whoever has rights over a user namespace, or by root.
@@ -197,12 +208,16 @@ mod tests {
         let shares = Needs { shares: vec![share], ..plain.clone() };
         let listens = Needs { listen: vec![5900], ..plain.clone() };
         let own = Needs { has_own_arguments: true, ..plain.clone() };
+        let script = Needs { is_script: true, ..plain.clone() };
+        let private = Needs { reads_private: true, ..plain.clone() };
         use Wall::*;
-        let table: [(&str, &Needs, &Host, &[Wall]); 11] = [
+        let table: [(&str, &Needs, &Host, &[Wall]); 13] = [
             ("plain", &plain, &user, &[]),
             ("plain, root", &plain, &root, &[]),
             ("share", &shares, &user, &[]),
             ("share, root", &shares, &root, &[UserNamespace]),
+            ("script", &script, &user, &[MountNamespace, LandlockFiles, SystemCalls]),
+            ("closed files, root", &private, &root, &[UserNamespace]),
             ("listens", &listens, &user, &[NetworkNamespace]),
             (
                 "own arguments",

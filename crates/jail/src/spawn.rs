@@ -6,8 +6,9 @@
 
 use crate::child::{Fault, Stage, Steps, run};
 use crate::filter::filters;
-use crate::limits::limits;
+use crate::limits::{counts_threads_apart, limits};
 use crate::mounts::Mounts;
+use crate::program::{Kind, LIBRARY_PATH, is_private, kind, libraries};
 use crate::rules::{rules, version};
 use crate::{Host, Needs, Plan, Wall, plan};
 use fs_err as fs;
@@ -18,16 +19,13 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// All that a program of QEMU's kind reads of its environment.
 const VARIABLES: [&std::ffi::CStr; 4] =
     [c"HOME=/", c"PATH=/usr/bin:/bin", c"LC_ALL=C.UTF-8", c"TMPDIR=/tmp"];
-/// Where loaders and libraries are, for programs that need them.
-const LIBRARIES: [&str; 8] =
-    ["/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store", "/gnu/store"];
 /// Over the files of others (CAP_CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID): what root
 /// serves a share with.
 const FILE_CAPABILITIES: u64 = 0b1_1111;
@@ -104,25 +102,47 @@ impl Child {
 /// # Errors
 /// What the system says of the program itself, or of what no wall can be left out for.
 pub fn spawn(program: &Program, needs: &Needs) -> io::Result<Child> {
-    // A program that does not run behind a wall says nothing of the next one.
-    let mut of_program = BTreeMap::new();
+    let mut needs = needs.clone();
+    needs.is_script = kind(program.path)? == Kind::Script;
+    // SAFETY: the call has no conditions.
+    needs.reads_private = unsafe { libc::geteuid() } == 0 && is_private(program, &needs);
+    let needs = &needs;
+    with_allowed_walls(needs, |needs, plan| start(program, needs, plan, true))
+}
+
+/// Leaves out one wall after the other until the host refuses none any more.
+fn with_allowed_walls<T>(
+    needs: &Needs,
+    mut start: impl FnMut(&Needs, &Plan) -> io::Result<Result<T, Fault>>,
+) -> io::Result<T> {
+    // What went wrong with this machine says nothing of the next one.
+    let mut here = BTreeMap::new();
     loop {
         let mut known = refused().clone();
-        known.extend(of_program.clone());
+        known.extend(here.clone());
         let plan = plan(needs, &host(known));
-        let (_, outcome) = start(program, needs, &plan, true)?;
-        let Fault { stage, errno } = match outcome {
+        let fault = match start(needs, &plan)? {
             Ok(child) => return Ok(child),
             Err(fault) => fault,
         };
-        let error = io::Error::from_raw_os_error(errno);
-        let Some(wall) = blamed(stage, &plan) else { return Err(error) };
+        let error = io::Error::from_raw_os_error(fault.errno);
+        let Some(wall) = blamed(fault.stage, &plan) else { return Err(error) };
         let reason = format!("refused here: {error}");
-        match stage {
-            Stage::Exec => drop(of_program.insert(wall, reason)),
-            _ => drop(refused().insert(wall, reason)),
+        if is_lasting(fault) {
+            refused().insert(wall, reason);
+        } else {
+            here.insert(wall, reason);
         }
     }
+}
+
+/// Whether a refusal is the host's own, and not that of a program, a folder or a moment.
+fn is_lasting(fault: Fault) -> bool {
+    let is_of_moment = matches!(
+        fault.errno,
+        libc::ENOSPC | libc::EUSERS | libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE
+    );
+    !is_of_moment && !matches!(fault.stage, Stage::Sources | Stage::Exec)
 }
 
 fn refused() -> MutexGuard<'static, BTreeMap<Wall, String>> {
@@ -136,17 +156,13 @@ fn refused() -> MutexGuard<'static, BTreeMap<Wall, String>> {
 pub fn standing() -> io::Result<Plan> {
     let (path, needs) = (Path::new("/proc/self/exe"), Needs::default());
     let program = Program { path, args: &[], inherit: &[] };
-    loop {
-        let plan = plan(&needs, &host(refused().clone()));
+    with_allowed_walls(&needs, |needs, plan| {
         // Every wall is put up, and then there is nothing to run.
-        let fault = match start(&program, &needs, &plan, false)? {
-            (_, Err(Fault { stage: Stage::Exec, .. })) | (_, Ok(_)) => return Ok(plan),
-            (_, Err(fault)) => fault,
-        };
-        let error = io::Error::from_raw_os_error(fault.errno);
-        let Some(wall) = blamed(fault.stage, &plan) else { return Err(error) };
-        refused().insert(wall, format!("refused here: {error}"));
-    }
+        Ok(match start(&program, needs, plan, false)? {
+            Err(Fault { stage: Stage::Exec, .. }) | Ok(_) => Ok(plan.clone()),
+            Err(fault) => Err(fault),
+        })
+    })
 }
 
 fn host(refused: BTreeMap<Wall, String>) -> Host {
@@ -168,7 +184,7 @@ fn blamed(stage: Stage, plan: &Plan) -> Option<Wall> {
             Wall::NetworkNamespace,
             Wall::IpcNamespace,
         ]),
-        Stage::Mounts => first(&[Wall::MountNamespace]),
+        Stage::Mounts | Stage::Sources => first(&[Wall::MountNamespace]),
         Stage::Limits => first(&[Wall::Limits]),
         Stage::Landlock => first(&[Wall::LandlockFiles, Wall::LandlockTcp, Wall::LandlockScopes]),
         Stage::Filter => first(&[Wall::SystemCalls]),
@@ -177,11 +193,15 @@ fn blamed(stage: Stage, plan: &Plan) -> Option<Wall> {
     }
 }
 
-type Outcome = (Option<ExitStatus>, Result<Child, Fault>);
-
-fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Result<Outcome> {
+/// Without `runs` everything is done but the last step.
+fn start(
+    program: &Program,
+    needs: &Needs,
+    plan: &Plan,
+    runs: bool,
+) -> io::Result<Result<Child, Fault>> {
     let opened = open_path(program.path)?;
-    let needs_loader = !runs || has_interpreter(program.path)?;
+    let needs_loader = !runs || kind(program.path)? != Kind::Static;
     let libraries = if runs && needs_loader { libraries(program.path) } else { Vec::new() };
     let inherited = program.inherit.iter().map(|number| {
         // SAFETY: the caller keeps these open.
@@ -189,7 +209,7 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
     });
     let files: Vec<BorrowedFd> = inherited.filter(is_file).collect();
     let Ok(landlock) = rules(plan, needs, &libraries, opened.as_fd(), &files) else {
-        return Ok((None, Err(Fault { stage: Stage::Landlock, errno: libc::EPERM })));
+        return Ok(Err(Fault { stage: Stage::Landlock, errno: libc::EPERM }));
     };
     let (report, their_report) = pipe()?;
     let (stdout, their_stdout) = pipe()?;
@@ -207,7 +227,8 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
     let ended = |strings: Vec<*const libc::c_char>| {
         strings.into_iter().chain([std::ptr::null()]).collect::<Vec<_>>()
     };
-    let keeps = !needs.shares.is_empty() && !has_user;
+    let keeps = (!needs.shares.is_empty() || needs.reads_private) && !has_user;
+    let variables = variables(needs, needs_loader)?;
     let steps = Steps {
         parent: parent.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         streams: [null.as_raw_fd(), their_stdout.as_raw_fd(), their_stderr.as_raw_fd()],
@@ -220,7 +241,7 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
             None
         },
         limits: if plan.has(Wall::Limits) {
-            limits(needs, has_user)
+            limits(needs, has_user && counts_threads_apart())
         } else {
             vec![(libc::RLIMIT_CORE, 0)]
         },
@@ -241,7 +262,8 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
         path,
         needs_loader,
         args: ended(strings.iter().map(|string| string.as_ptr()).collect()),
-        variables: ended(VARIABLES.iter().map(|variable| variable.as_ptr()).collect()),
+        variables: ended(variables.iter().map(|variable| variable.as_ptr()).collect()),
+        _variables: variables,
         _strings: strings,
     };
     let pid = match fork(&steps, flags(plan)) {
@@ -251,7 +273,7 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
             let is_refusal =
                 matches!(errno, libc::EPERM | libc::EINVAL | libc::ENOSPC | libc::EUSERS);
             if is_refusal && flags(plan) != 0 {
-                return Ok((None, Err(Fault { stage: Stage::Identity, errno })));
+                return Ok(Err(Fault { stage: Stage::Identity, errno }));
             }
             return Err(error);
         }
@@ -262,19 +284,35 @@ fn start(program: &Program, needs: &Needs, plan: &Plan, runs: bool) -> io::Resul
     let mut told = Vec::new();
     // The end of the pipe is the exec, or the child's end.
     File::from(report).take(2).read_to_end(&mut told)?;
-    let [stage, errno] = told[..] else { return Ok((None, Ok(child))) };
-    let status = child.wait()?;
+    let [stage, errno] = told[..] else { return Ok(Ok(child)) };
+    child.wait()?;
     let stages = [
         Stage::Identity,
         Stage::Mounts,
+        Stage::Sources,
         Stage::Limits,
         Stage::Landlock,
         Stage::Filter,
         Stage::Exec,
     ];
     let known = stages.into_iter().find(|known| *known as u8 == stage);
-    let fault = Fault { stage: known.unwrap_or(Stage::Process), errno: i32::from(errno) };
-    Ok((Some(status), Err(fault)))
+    Ok(Err(Fault { stage: known.unwrap_or(Stage::Process), errno: i32::from(errno) }))
+}
+
+/// The environment. Arguments of the user's own may mean a window or a sound server, which are found
+/// by variables; a loader needs to know where the libraries are.
+fn variables(needs: &Needs, needs_loader: bool) -> io::Result<Vec<CString>> {
+    let pair = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
+        c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat())
+    };
+    if needs.has_own_arguments {
+        return std::env::vars_os().map(|(name, value)| pair(&name, &value)).collect();
+    }
+    let mut variables: Vec<CString> = VARIABLES.iter().map(|it| (*it).to_owned()).collect();
+    if let Some(value) = std::env::var_os(LIBRARY_PATH).filter(|_| needs_loader) {
+        variables.push(pair(LIBRARY_PATH.as_ref(), &value)?);
+    }
+    Ok(variables)
 }
 
 /// Forks, in new namespaces. No signal reaches the child before it is another program: the host's
@@ -324,38 +362,6 @@ fn own_process() -> Option<OwnedFd> {
         let own = (number >= 0).then(|| OwnedFd::from_raw_fd(number))?;
         above(own).ok()
     }
-}
-
-/// Whether a program asks for a loader: the kind of a segment in its ELF header.
-/// See <https://refspecs.linuxfoundation.org/elf/elf.pdf>.
-fn has_interpreter(path: &Path) -> io::Result<bool> {
-    const INTERPRETER: [u8; 4] = 3u32.to_le_bytes();
-    let mut start = Vec::new();
-    fs::File::open(path)?.take(4096).read_to_end(&mut start)?;
-    let half =
-        |at: usize| start.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
-    let is_elf = start.starts_with(b"\x7fELF\x02\x01");
-    let (Some(true), Some(at), Some(size), Some(n_segments)) =
-        (Some(is_elf), half(32), half(54), half(56))
-    else {
-        return Ok(true);
-    };
-    let mut kinds =
-        (0..n_segments).map(|index| start.get(at + index * size..at + index * size + 4));
-    Ok(kinds.any(|kind| kind.is_none_or(|kind| kind == INTERPRETER)))
-}
-
-/// The folders that a program with a loader needs: the system's, and its own with what lies beside.
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).collect();
-    let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-    for program in [program, &real] {
-        let own = program.parent().filter(|bin| bin.file_name().is_some_and(|name| name == "bin"));
-        folders.extend(own.and_then(Path::parent).or(program.parent()).map(Path::to_owned));
-    }
-    folders.retain(|folder| folder.exists() && folder.parent().is_some() && folder.is_absolute());
-    folders.dedup();
-    folders
 }
 
 fn open_path(path: &Path) -> io::Result<OwnedFd> {
