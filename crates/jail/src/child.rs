@@ -59,10 +59,8 @@ pub(crate) struct Steps {
     pub(crate) capabilities: u64,
     pub(crate) landlock: Option<RawFd>,
     pub(crate) filters: Vec<BpfProgram>,
-    /// The program, open, and its path for those that need a loader.
-    pub(crate) program: RawFd,
+    /// The program.
     pub(crate) path: CString,
-    pub(crate) needs_loader: bool,
     /// Its arguments and variables, and pointers to them with a null at the end.
     pub(crate) _strings: Vec<CString>,
     pub(crate) _variables: Vec<CString>,
@@ -122,13 +120,7 @@ unsafe fn walls(steps: &Steps) -> Result<(), Fault> {
         libc::sigemptyset(&mut mask);
         libc::sigprocmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut());
         let (args, variables) = (steps.args.as_ptr(), steps.variables.as_ptr());
-        let ran = if steps.needs_loader {
-            libc::execve(steps.path.as_ptr(), args, variables)
-        } else {
-            // The program is no file of the new root.
-            let (none, flags) = (c"".as_ptr(), libc::AT_EMPTY_PATH);
-            libc::syscall(libc::SYS_execveat, steps.program, none, args, variables, flags) as i32
-        };
+        let ran = libc::execve(steps.path.as_ptr(), args, variables);
         checked(Stage::Exec, ran)
     }
 }

@@ -179,7 +179,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_exit_group,
     // The program itself. In a root of its own there is no other.
     libc::SYS_execve,
-    libc::SYS_execveat,
     // Fails in the second filter, with the error that C libraries know.
     libc::SYS_clone3,
 ];

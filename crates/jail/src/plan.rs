@@ -175,6 +175,9 @@ fn why_not(wall: Wall, needs: &Needs, host: &Host, above: &Plan) -> Option<Strin
             text("it needs the user namespace")
         }
         Wall::NetworkNamespace if !needs.listen.is_empty() => text("QEMU listens on a port"),
+        Wall::MountNamespace if needs.shares.iter().any(|it| it.path.parent().is_none()) => {
+            text("the host's whole tree is shared")
+        }
         // The new root shows its own processes alone.
         Wall::MountNamespace if host.refused.contains_key(&Wall::PidNamespace) => {
             text("it needs the process namespace")
@@ -206,16 +209,19 @@ mod tests {
         let share = Share { path: "/a".into(), readonly: false };
         let plain = Needs::default();
         let shares = Needs { shares: vec![share], ..plain.clone() };
+        let tree = Share { path: "/".into(), readonly: true };
+        let tree = Needs { shares: vec![tree], ..plain.clone() };
         let listens = Needs { listen: vec![5900], ..plain.clone() };
         let own = Needs { has_own_arguments: true, ..plain.clone() };
         let script = Needs { is_script: true, ..plain.clone() };
         let private = Needs { reads_private: true, ..plain.clone() };
         use Wall::*;
-        let table: [(&str, &Needs, &Host, &[Wall]); 13] = [
+        let table: [(&str, &Needs, &Host, &[Wall]); 14] = [
             ("plain", &plain, &user, &[]),
             ("plain, root", &plain, &root, &[]),
             ("share", &shares, &user, &[]),
             ("share, root", &shares, &root, &[UserNamespace]),
+            ("the whole tree", &tree, &user, &[MountNamespace]),
             ("script", &script, &user, &[MountNamespace, LandlockFiles, SystemCalls]),
             ("closed files, root", &private, &root, &[UserNamespace]),
             ("listens", &listens, &user, &[NetworkNamespace]),

@@ -8,7 +8,7 @@ use crate::child::{Fault, Stage, Steps, run};
 use crate::filter::filters;
 use crate::limits::{counts_threads_apart, limits};
 use crate::mounts::Mounts;
-use crate::program::{Kind, LIBRARY_PATH, is_private, kind, libraries};
+use crate::program::{Kind, LIBRARY_PATH, is_private, kind, libraries, plain};
 use crate::rules::{rules, version};
 use crate::{Host, Needs, Plan, Wall, plan};
 use fs_err as fs;
@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// All that a program of QEMU's kind reads of its environment.
 const VARIABLES: [&std::ffi::CStr; 4] =
@@ -30,7 +30,7 @@ const VARIABLES: [&std::ffi::CStr; 4] =
 /// serves a share with.
 const FILE_CAPABILITIES: u64 = 0b1_1111;
 
-/// The walls that this host has refused so far, with the process that found out: they are tried once.
+/// The walls that this host has refused so far: they are tried once.
 static REFUSED: Mutex<BTreeMap<Wall, String>> = Mutex::new(BTreeMap::new());
 
 /// What to run.
@@ -118,8 +118,10 @@ fn with_allowed_walls<T>(
     // What went wrong with this machine says nothing of the next one.
     let mut here = BTreeMap::new();
     loop {
-        let mut known = refused().clone();
-        known.extend(here.clone());
+        let mut known = here.clone();
+        if let Some(refused) = refused() {
+            known.extend(refused.clone());
+        }
         let plan = plan(needs, &host(known));
         let fault = match start(needs, &plan)? {
             Ok(child) => return Ok(child),
@@ -128,11 +130,10 @@ fn with_allowed_walls<T>(
         let error = io::Error::from_raw_os_error(fault.errno);
         let Some(wall) = blamed(fault.stage, &plan) else { return Err(error) };
         let reason = format!("refused here: {error}");
-        if is_lasting(fault) {
-            refused().insert(wall, reason);
-        } else {
-            here.insert(wall, reason);
+        if let Some(mut refused) = refused().filter(|_| is_lasting(fault)) {
+            refused.insert(wall, reason.clone());
         }
+        here.insert(wall, reason);
     }
 }
 
@@ -142,11 +143,21 @@ fn is_lasting(fault: Fault) -> bool {
         fault.errno,
         libc::ENOSPC | libc::EUSERS | libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE
     );
-    !is_of_moment && !matches!(fault.stage, Stage::Sources | Stage::Exec)
+    let is_of_machine = match fault.stage {
+        Stage::Sources | Stage::Exec => true,
+        Stage::Mounts => !matches!(fault.errno, libc::EPERM | libc::EACCES),
+        _ => false,
+    };
+    !is_of_moment && !is_of_machine
 }
 
-fn refused() -> MutexGuard<'static, BTreeMap<Wall, String>> {
-    REFUSED.lock().unwrap_or_else(PoisonError::into_inner)
+/// The lock is never waited for: in a forked copy of this process a thread that is not there may hold it.
+fn refused() -> Option<MutexGuard<'static, BTreeMap<Wall, String>>> {
+    match REFUSED.try_lock() {
+        Ok(refused) => Some(refused),
+        Err(TryLockError::Poisoned(refused)) => Some(refused.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Which walls stand on this host, found out by putting them up.
@@ -201,14 +212,20 @@ fn start(
     runs: bool,
 ) -> io::Result<Result<Child, Fault>> {
     let opened = open_path(program.path)?;
-    let needs_loader = !runs || kind(program.path)? != Kind::Static;
-    let libraries = if runs && needs_loader { libraries(program.path) } else { Vec::new() };
+    // A root of its own has the program under its own path, whose name is then the process'.
+    let path = plain(program.path)?;
+    let is_static = runs && kind(&path)? == Kind::Static;
+    let visible = match (runs, is_static) {
+        (false, _) => Vec::new(),
+        (true, true) => vec![path.clone()],
+        (true, false) => libraries(&path),
+    };
     let inherited = program.inherit.iter().map(|number| {
         // SAFETY: the caller keeps these open.
         unsafe { BorrowedFd::borrow_raw(*number) }
     });
     let files: Vec<BorrowedFd> = inherited.filter(is_file).collect();
-    let Ok(landlock) = rules(plan, needs, &libraries, opened.as_fd(), &files) else {
+    let Ok(landlock) = rules(plan, needs, &visible, opened.as_fd(), &files) else {
         return Ok(Err(Fault { stage: Stage::Landlock, errno: libc::EPERM }));
     };
     let (report, their_report) = pipe()?;
@@ -219,7 +236,7 @@ fn start(
     // SAFETY: the calls have no conditions.
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
     let has_user = plan.has(Wall::UserNamespace);
-    let path = if runs { c_string(program.path.as_os_str().as_bytes())? } else { c"".to_owned() };
+    let path = if runs { c_string(path.as_os_str().as_bytes())? } else { c"".to_owned() };
     let mut strings = vec![c_string(program.path.as_os_str().as_bytes())?];
     for arg in program.args {
         strings.push(c_string(arg.as_bytes())?);
@@ -228,7 +245,7 @@ fn start(
         strings.into_iter().chain([std::ptr::null()]).collect::<Vec<_>>()
     };
     let keeps = (!needs.shares.is_empty() || needs.reads_private) && !has_user;
-    let variables = variables(needs, needs_loader)?;
+    let variables = variables(needs, !is_static)?;
     let steps = Steps {
         parent: parent.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         streams: [null.as_raw_fd(), their_stdout.as_raw_fd(), their_stderr.as_raw_fd()],
@@ -236,7 +253,7 @@ fn start(
         report: their_report.as_raw_fd(),
         maps: if has_user { Some((map(uid)?, map(gid)?)) } else { None },
         mounts: if plan.has(Wall::MountNamespace) {
-            Some(Mounts::prepare(needs, &libraries)?)
+            Some(Mounts::prepare(needs, &visible)?)
         } else {
             None
         },
@@ -258,9 +275,7 @@ fn start(
         } else {
             Vec::new()
         },
-        program: opened.as_raw_fd(),
         path,
-        needs_loader,
         args: ended(strings.iter().map(|string| string.as_ptr()).collect()),
         variables: ended(variables.iter().map(|variable| variable.as_ptr()).collect()),
         _variables: variables,

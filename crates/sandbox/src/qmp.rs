@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// The longest line that is read.
@@ -64,9 +64,10 @@ pub(crate) struct Qmp {
 
 impl Qmp {
     /// Waits for the greeting and negotiates. Gives up when the stream ends.
+    #[cfg(any(test, not(unix)))]
     pub(crate) async fn connect<S>(stream: S) -> Result<Self>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         let (reader, writer) = tokio::io::split(stream);
         Self::negotiate(reader, Writer::Stream(Box::new(writer))).await

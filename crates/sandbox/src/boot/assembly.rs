@@ -385,6 +385,7 @@ fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
         memory,
         disk,
         has_own_arguments: !plan.extra_args.is_empty(),
+        ..jail::Needs::default()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 #[cfg(unix)]
@@ -18,7 +18,8 @@ pub(super) struct Outgoing {
 
 /// The writing end. Files can go through a socket alone.
 pub(super) enum Writer {
-    Stream(Box<dyn AsyncWrite + Send + Unpin>),
+    #[cfg(any(test, not(unix)))]
+    Stream(Box<dyn tokio::io::AsyncWrite + Send + Unpin>),
     #[cfg(unix)]
     Socket(OwnedWriteHalf),
 }
@@ -36,7 +37,9 @@ impl Writer {
     async fn write(&mut self, Outgoing { line, file }: Outgoing) -> io::Result<()> {
         let line = line.as_bytes();
         match (self, file) {
+            #[cfg(any(test, not(unix)))]
             (Self::Stream(stream), None) => stream.write_all(line).await,
+            #[cfg(any(test, not(unix)))]
             (Self::Stream(_), Some(_)) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(unix)]
             (Self::Socket(socket), None) => socket.write_all(line).await,

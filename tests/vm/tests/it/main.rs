@@ -11,6 +11,8 @@ mod desktop;
 mod execute;
 mod files;
 mod host_death;
+#[cfg(target_os = "linux")]
+mod hostile_qemu;
 mod lifecycle;
 mod many;
 mod mounts;
