@@ -61,6 +61,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_unlinkat,
     libc::SYS_linkat,
     libc::SYS_symlinkat,
+    libc::SYS_renameat,
     libc::SYS_renameat2,
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -76,6 +77,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_llistxattr,
     libc::SYS_flistxattr,
     libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
     libc::SYS_fchdir,
     // Sockets that are open already, and a listener's.
     libc::SYS_recvmsg,

@@ -26,7 +26,7 @@ mod rules;
 #[cfg(target_os = "linux")]
 mod spawn;
 
-pub use plan::{Host, Needs, Plan, Share, Wall, plan};
+pub use plan::{Host, Needs, Plan, Ports, Share, Wall, plan};
 #[cfg(target_os = "linux")]
 pub use spawn::{Child, Program, spawn, standing};
 

@@ -76,6 +76,18 @@ pub struct Share {
     pub readonly: bool,
 }
 
+/// The TCP ports that a program may listen on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ports {
+    /// None.
+    #[default]
+    None,
+    /// These; 0 is one of the system's choice.
+    Some(Vec<u16>),
+    /// Any, as they are not known yet.
+    Any,
+}
+
 /// What a machine needs of the host besides the descriptors that it inherits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -85,8 +97,8 @@ pub struct Needs {
     pub shares: Vec<Share>,
     /// Devices that are opened, `/dev/kvm`.
     pub devices: Vec<PathBuf>,
-    /// TCP ports that QEMU itself listens on; 0 is one of the system's choice.
-    pub listen: Vec<u16>,
+    /// The TCP ports that QEMU itself listens on.
+    pub listens: Ports,
     /// The bytes of the guest's memory.
     pub memory: u64,
     /// The bytes of the guest's disk.
@@ -174,7 +186,7 @@ fn why_not(wall: Wall, needs: &Needs, host: &Host, above: &Plan) -> Option<Strin
         {
             text("it needs the user namespace")
         }
-        Wall::NetworkNamespace if !needs.listen.is_empty() => text("QEMU listens on a port"),
+        Wall::NetworkNamespace if needs.listens != Ports::None => text("QEMU listens on a port"),
         Wall::MountNamespace if needs.shares.iter().any(|it| it.path.parent().is_none()) => {
             text("the host's whole tree is shared")
         }
@@ -211,7 +223,7 @@ mod tests {
         let shares = Needs { shares: vec![share], ..plain.clone() };
         let tree = Share { path: "/".into(), readonly: true };
         let tree = Needs { shares: vec![tree], ..plain.clone() };
-        let listens = Needs { listen: vec![5900], ..plain.clone() };
+        let listens = Needs { listens: Ports::Some(vec![5900]), ..plain.clone() };
         let own = Needs { has_own_arguments: true, ..plain.clone() };
         let script = Needs { is_script: true, ..plain.clone() };
         let private = Needs { reads_private: true, ..plain.clone() };

@@ -4,7 +4,7 @@
 //! Descriptors that QEMU inherits need no rule, but to be opened anew through `/proc/self/fd` a file
 //! needs one of its own.
 
-use crate::{Needs, Plan, Wall};
+use crate::{Needs, Plan, Ports, Wall};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, Scope,
@@ -44,7 +44,10 @@ pub(crate) fn rules(
             ruleset = ruleset.handle_access(AccessFs::from_all(NEWEST))?;
         }
         if plan.has(Wall::LandlockTcp) {
-            ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST))?;
+            ruleset = ruleset.handle_access(AccessNet::ConnectTcp)?;
+            if needs.listens != Ports::Any {
+                ruleset = ruleset.handle_access(AccessNet::BindTcp)?;
+            }
         }
         if plan.has(Wall::LandlockScopes) {
             ruleset = ruleset.scope(Scope::from_all(NEWEST))?;
@@ -53,8 +56,10 @@ pub(crate) fn rules(
         if plan.has(Wall::LandlockFiles) {
             created = with_files(created, needs, libraries, program, files)?;
         }
-        if plan.has(Wall::LandlockTcp) {
-            for port in &needs.listen {
+        if plan.has(Wall::LandlockTcp)
+            && let Ports::Some(ports) = &needs.listens
+        {
+            for port in ports {
                 created = created.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
             }
         }

@@ -10,7 +10,7 @@ use crate::limits::{counts_threads_apart, limits};
 use crate::mounts::Mounts;
 use crate::program::{Kind, LIBRARY_PATH, is_private, kind, libraries, plain};
 use crate::rules::{rules, version};
-use crate::{Host, Needs, Plan, Wall, plan};
+use crate::{Host, Needs, Plan, Ports, Wall, plan};
 use fs_err as fs;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -271,7 +271,7 @@ fn start(
         },
         landlock: landlock.as_ref().map(AsRawFd::as_raw_fd),
         filters: if plan.has(Wall::SystemCalls) {
-            filters(!needs.listen.is_empty())?.into()
+            filters(needs.listens != Ports::None)?.into()
         } else {
             Vec::new()
         },

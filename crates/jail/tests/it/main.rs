@@ -4,10 +4,10 @@
 mod hostile;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 
 /// The descriptor that the targets are read from, and the one of a base image.
 const TARGETS: RawFd = 77;
@@ -26,6 +26,30 @@ fn at(file: impl Into<OwnedFd>, number: RawFd) -> OwnedFd {
 #[test]
 #[ignore = "another test runs it behind the walls"]
 fn program() {
+    report(&hostile::attempts(&targets()));
+}
+
+/// The same without walls, to see that the attempts can succeed.
+#[test]
+#[ignore = "another test runs it without walls"]
+fn onlooker() {
+    let hostile::Targets { home, name, tcp, others, .. } = targets();
+    let parent = others[0].1;
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    // None of these changes anything where it succeeds.
+    let tried = [
+        ("read a file of the user", fs_err::read(format!("{home}/id_rsa")).is_ok()),
+        ("read /etc/passwd", fs_err::read("/etc/passwd").is_ok()),
+        ("a TCP service of the host", TcpStream::connect(("127.0.0.1", tcp)).is_ok()),
+        ("an abstract socket", UnixStream::connect_addr(&address).is_ok()),
+        ("cmdline of the parent", fs_err::read(format!("/proc/{parent}/cmdline")).is_ok()),
+        // SAFETY: a call that takes numbers, and sends nothing.
+        ("a signal to the parent", unsafe { libc::kill(parent, 0) } == 0),
+    ];
+    report(&tried.map(|(what, is_reached)| (what.to_owned(), is_reached)));
+}
+
+fn targets() -> hostile::Targets {
     let mut text = String::new();
     // SAFETY: the one who runs this has put the targets there.
     let mut targets = unsafe { std::fs::File::from_raw_fd(TARGETS) };
@@ -33,7 +57,7 @@ fn program() {
     targets.read_to_string(&mut text).unwrap();
     let words: Vec<&str> = text.lines().collect();
     let [home, name, tcp, udp, parent] = words[..] else { panic!("{words:?}") };
-    let targets = hostile::Targets {
+    hostile::Targets {
         home: home.into(),
         name: name.into(),
         tcp: tcp.parse().unwrap(),
@@ -42,11 +66,29 @@ fn program() {
         handed: vec![TARGETS, BASE],
         base: BASE,
         listens: false,
-    };
-    for (what, is_reached) in hostile::attempts(&targets) {
-        println!("{what}: {}", if is_reached { "REACHED" } else { "refused" });
+    }
+}
+
+fn report(tried: &[(String, bool)]) {
+    for (what, is_reached) in tried {
+        println!("{what}: {}", if *is_reached { "REACHED" } else { "refused" });
     }
     println!("tried everything");
+}
+
+/// Runs one of the programs above and gives what it printed.
+fn run(name: &str, inherit: &[RawFd], needs: &jail::Needs) -> String {
+    let args = [name, "--exact", "--ignored", "--nocapture"].map(str::to_owned);
+    let path = std::env::current_exe().unwrap();
+    let program = jail::Program { path: &path, args: &args, inherit };
+    let mut child = jail::spawn(&program, needs).unwrap();
+    println!("missing: {:?}", child.plan.missing);
+    let (mut told, mut errors) = (String::new(), String::new());
+    std::fs::File::from(child.stdout.take().unwrap()).read_to_string(&mut told).unwrap();
+    std::fs::File::from(child.stderr.take().unwrap()).read_to_string(&mut errors).unwrap();
+    println!("{told}\n{errors}");
+    child.wait().unwrap();
+    told
 }
 
 #[test]
@@ -80,18 +122,12 @@ fn a_program_in_qemus_place_reaches_nothing() {
     targets.write_all(lines.join("\n").as_bytes()).unwrap();
     let targets = at(targets, TARGETS);
     let base_file = at(fs_err::File::open(&base).unwrap().into_file(), BASE);
-    let args = ["program", "--exact", "--ignored", "--nocapture"].map(str::to_owned);
-    let path = std::env::current_exe().unwrap();
     let inherit = [targets.as_raw_fd(), base_file.as_raw_fd()];
-    let program = jail::Program { path: &path, args: &args, inherit: &inherit };
     let needs = jail::Needs { memory: 1 << 30, disk: 1 << 30, ..jail::Needs::default() };
-    let mut child = jail::spawn(&program, &needs).unwrap();
-    println!("missing: {:?}", child.plan.missing);
-    let (mut told, mut errors) = (String::new(), String::new());
-    std::fs::File::from(child.stdout.take().unwrap()).read_to_string(&mut told).unwrap();
-    std::fs::File::from(child.stderr.take().unwrap()).read_to_string(&mut errors).unwrap();
-    println!("{told}\n{errors}");
-    child.wait().unwrap();
+    let without = jail::Needs { has_own_arguments: true, ..needs.clone() };
+    let seen = run("onlooker", &inherit, &without);
+    assert_eq!(seen.lines().filter(|line| line.ends_with("REACHED")).count(), 6, "{seen}");
+    let told = run("program", &inherit, &needs);
     assert!(told.contains("tried everything"), "the program did not come to its end");
     let reached: Vec<&str> = told.lines().filter(|line| line.ends_with("REACHED")).collect();
     assert!(reached.is_empty(), "{reached:?}");

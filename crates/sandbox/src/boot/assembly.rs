@@ -358,16 +358,16 @@ fn to_launch(located: &Located, plan: &MachinePlan, inherit: Vec<Inherited>, dis
 
 /// What QEMU opens by itself with these arguments.
 fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
-    let mut listen = Vec::new();
-    if let Some(DisplayPlan::Vnc { first }) = plan.display {
-        listen.extend((first..=LAST_DISPLAY).map(|display| 5900 + display));
-    }
     let is_tcp = matches!(plan.control, ControlPlan::Tcp { .. });
-    if plan.cable_fd.is_none() && (is_tcp || plan.network_mode != NetworkMode::None) {
-        // QEMU's own network: the agent's port is one of the system's choice.
-        listen.push(0);
-        listen.extend(plan.forwards.iter().map(|forward| forward.host_port));
-    }
+    // QEMU's own network: the agent's port is one of the system's choice, and forwards come and go.
+    let has_network = is_tcp || plan.network_mode != NetworkMode::None;
+    let listens = match plan.display {
+        _ if plan.cable_fd.is_none() && has_network => jail::Ports::Any,
+        Some(DisplayPlan::Vnc { first }) => {
+            jail::Ports::Some((first..=LAST_DISPLAY).map(|display| 5900 + display).collect())
+        }
+        _ => jail::Ports::None,
+    };
     // QEMU asks it whether the kernel has locks of open files.
     let mut devices = vec!["/dev/null".into()];
     if plan.accelerator == Accelerator::Kvm {
@@ -381,7 +381,7 @@ fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
             .map(|share| jail::Share { path: share.path.clone(), readonly: share.readonly })
             .collect(),
         devices,
-        listen,
+        listens,
         memory,
         disk,
         has_own_arguments: !plan.extra_args.is_empty(),
