@@ -16,6 +16,7 @@ mod cross_compiler;
 mod demo;
 mod dist;
 mod environment;
+mod fuzz;
 mod image;
 mod merge_fat;
 mod preflight;
@@ -24,6 +25,7 @@ mod retag;
 mod runtime_wheel;
 mod setup;
 mod side_by_side;
+mod soak;
 mod test;
 mod ui;
 mod unpacked;
@@ -71,6 +73,10 @@ enum Task {
     MergeFat(merge_fat::Args),
     /// Plan a release and run its steps.
     Release(release::Args),
+    /// Give parsers of foreign bytes hostile input.
+    Fuzz(fuzz::Args),
+    /// Work in eight sandboxes at once for a time, and look for growth and wrong results.
+    Soak(soak::Args),
     /// Measure, and print figures beside their references.
     Bench(bench::Args),
 }
@@ -88,6 +94,7 @@ impl Task {
             Self::Dist(_) => {
                 ("dist", dist::needs(context, dist::IMAGES, runtime_wheel::Profile::Release))
             }
+            Self::Soak(_) => ("soak", soak::needs(context)),
             Self::Bench(_) => ("bench", bench::needs(context)),
             _ => return None,
         })
@@ -127,6 +134,8 @@ fn main() -> std::process::ExitCode {
         Task::Retag(args) => retag::run(&args),
         Task::MergeFat(args) => merge_fat::run(&args),
         Task::Release(args) => release::run(&context, &args),
+        Task::Fuzz(args) => fuzz::run(&context, &args),
+        Task::Soak(args) => soak::run(&context, &args),
         Task::Bench(args) => bench::run(&context, &args),
     };
     match outcome {

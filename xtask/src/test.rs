@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use duct::cmd;
 
 /// Test tools of PyPI, pinned.
-const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0"];
+pub const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0"];
 
 /// What shows `quicksand view`; the first that is there is used.
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
@@ -50,6 +50,10 @@ pub struct Args {
     #[command(subcommand)]
     apart: Option<Apart>,
 
+    /// Moments of a sandbox's life at which the attacks kill its process
+    #[arg(long, value_name = "N")]
+    kill_points: Option<u32>,
+
     /// Kinds of tests to run; all without an argument.
     #[arg(value_enum)]
     kinds: Vec<Kind>,
@@ -74,6 +78,9 @@ enum Kind {
     It,
     /// Real QEMU, real images, real agent.
     Vm,
+    /// What a hostile guest, name or end of the process may try; each attempt prints a line. Only when it
+    /// is named, until it has been run as a whole.
+    Attacks,
     /// pytest against the wheels in an environment of their own.
     Python,
     /// The real desktop, minutes long; only when it is named. Pictures go to target/desktop-pictures.
@@ -106,7 +113,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             .and(tools(ZIG))
             .and(tools(UV))
             .and(audit::corpus::needs(context)),
-        Kind::Vm => tests
+        Kind::Vm | Kind::Attacks => tests
             .and(dist::needs(context, dist::IMAGES, Profile::Dev))
             .and(environment::needs(context, PYTHON_TOOLS)),
         Kind::Python | Kind::Desktop => {
@@ -145,6 +152,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Unit => "unit",
             Kind::It => "it",
             Kind::Vm => "vm",
+            Kind::Attacks => "attacks",
             Kind::Python => "python",
             Kind::Desktop => "desktop",
             Kind::OtherArch => "other-arch",
@@ -154,6 +162,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Unit => unit(context, &args.runner_args),
             Kind::It => it(context, &args.runner_args),
             Kind::Vm => vm(context, &args.runner_args),
+            Kind::Attacks => attacks(context, args),
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
             Kind::OtherArch => other_arch(context, &args.runner_args),
@@ -193,9 +202,25 @@ fn it(context: &Context, runner_args: &[String]) -> Result<()> {
 }
 
 fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
+    with_machines(context, cargo_test(context, VM_TESTS, runner_args))
+}
+
+/// The attacks one after another, so that each has the host for itself and their lines stay apart.
+fn attacks(context: &Context, args: &Args) -> Result<()> {
+    let mut runner_args = vec!["--nocapture".to_owned(), "--test-threads=1".to_owned()];
+    runner_args.extend_from_slice(&args.runner_args);
+    let mut tests = cargo_test(context, &["--test", "attacks"], &runner_args);
+    if let Some(points) = args.kill_points {
+        tests = tests.env("QUICKSAND_KILL_POINTS", points.to_string());
+    }
+    with_machines(context, tests)
+}
+
+/// Runs tests beside the wheels.
+fn with_machines(context: &Context, tests: duct::Expression) -> Result<()> {
     let environment = installed(context)?;
     // The futures of a development build are several times as large as those that ship.
-    let mut tests = cargo_test(context, VM_TESTS, runner_args).env("RUST_MIN_STACK", "8388608");
+    let mut tests = tests.env("RUST_MIN_STACK", "8388608");
     for (name, value) in environment.variables() {
         tests = tests.env(name, value);
     }
@@ -204,7 +229,7 @@ fn vm(context: &Context, runner_args: &[String]) -> Result<()> {
 }
 
 /// The wheels in an environment with the test tools.
-fn installed(context: &Context) -> Result<Environment> {
+pub fn installed(context: &Context) -> Result<Environment> {
     let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
     let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     environment::cached(context, &dist::make(context, &wanted)?, PYTHON_TOOLS)

@@ -9,6 +9,8 @@ mod error;
 pub mod event;
 mod files;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod limits;
 mod mount;
 pub mod openapi;

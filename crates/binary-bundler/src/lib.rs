@@ -8,6 +8,8 @@ mod audit;
 mod component;
 mod elf;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod link_map;
 mod sbom;
 

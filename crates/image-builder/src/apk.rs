@@ -4,12 +4,12 @@
 //! apt's downloader fetches here too: the way to a mirror is the host's matter. What came is trusted
 //! for its signature and digests alone.
 
-mod index;
+pub(crate) mod index;
 mod install;
 pub mod package;
 mod signature;
 mod solve;
-mod version;
+pub(crate) mod version;
 
 use crate::{
     Error,

@@ -5,9 +5,9 @@
 //! Signatures are checked by apt against the distribution's keyring alone, whatever other keys the
 //! host trusts.
 
-mod answer;
+pub(crate) mod answer;
 mod private;
-mod repositories;
+pub(crate) mod repositories;
 mod sources;
 
 use crate::{

@@ -23,6 +23,8 @@ pub mod disk;
 mod error;
 pub mod ext4;
 pub mod foreign;
+#[cfg(test)]
+mod fuzz;
 pub mod initrd;
 pub mod kernel;
 pub mod kernel_package;

@@ -26,7 +26,7 @@ struct Module {
 
 /// What a module says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Info {
+pub(crate) struct Info {
     depends: Vec<String>,
     /// Modules or aliases to load before it, though no symbol of them is needed.
     before: Vec<String>,
@@ -136,7 +136,7 @@ impl Modules {
 /// The distribution's key proves nothing here: initrd and disk are made by us, the kernel takes
 /// modules without a signature too, and under emulation it spends tens of milliseconds on each that
 /// has one. See <https://docs.kernel.org/admin-guide/module-signing.html>.
-fn unsigned_length(module: &[u8]) -> usize {
+pub(crate) fn unsigned_length(module: &[u8]) -> usize {
     const MARK: &[u8] = b"~Module signature appended~\n";
     /// `struct module_signature`; its last four bytes are the signature's length.
     const TRAILER: usize = 12;
@@ -211,7 +211,7 @@ impl Walk<'_> {
 }
 
 /// Reads the `.modinfo` section: `key=value` strings, each ended by a zero byte.
-fn info(elf: &[u8]) -> Option<Info> {
+pub(crate) fn info(elf: &[u8]) -> Option<Info> {
     let text = section(elf, b".modinfo")?;
     let mut info = Info::default();
     for line in text.split(|byte| *byte == 0) {

@@ -12,5 +12,7 @@ pub mod save;
 pub mod user_data;
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 
 pub use error::Error;

@@ -5,6 +5,8 @@
 
 pub mod environment;
 mod fetch;
+#[cfg(test)]
+mod fuzz;
 mod http;
 pub mod names;
 mod page;

@@ -4,6 +4,8 @@
 //! (<https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html>), so that it works while the guest
 //! boots and needs nothing inside it. VNC is for people who want to watch.
 
+#[cfg(test)]
+mod fuzz;
 mod key_names;
 mod keys;
 mod picture;

@@ -24,6 +24,8 @@ mod files;
 #[doc(hidden)]
 pub mod fork;
 mod forwards;
+#[cfg(test)]
+mod fuzz;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;

@@ -20,6 +20,8 @@ mod dhcp;
 mod dns;
 mod flow;
 mod frame;
+#[cfg(all(test, unix))]
+mod fuzz;
 mod policy;
 mod stack;
 mod udp;

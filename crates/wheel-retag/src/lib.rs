@@ -24,6 +24,8 @@
 mod archive;
 mod entry_path;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod matrix;
 mod merge;
 mod metadata;

@@ -45,6 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("xtask-front", &[]),
+    ("fuzz-driver", &[]),
     (
         "vm-tests",
         &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "sandbox"],

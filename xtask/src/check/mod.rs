@@ -7,6 +7,7 @@ mod features;
 mod layering;
 mod licences;
 mod links;
+mod promises;
 mod tidy;
 
 use crate::{context::Context, preflight::Needs, setup, ui::hinted};
@@ -34,7 +35,8 @@ pub enum Check {
     Clippy,
     /// Licences and sources of dependencies are on the list of deny.toml; advisories where reachable.
     Licences,
-    /// Rules of the house: module docs, file sizes, the map, names that must not occur, links.
+    /// Rules of the house: module docs, file sizes, the map, names that must not occur, links; and that
+    /// SECURITY.md promises nothing without a test.
     Tidy,
     /// Who may depend on whom, and that the tasks share what they are compiled from with the rest.
     Layering,

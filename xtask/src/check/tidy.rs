@@ -45,6 +45,10 @@ pub fn findings(root: &Path) -> Result<Vec<String>> {
         }
     }
     findings.extend(super::links::findings(&pages, |path| root.join(path).exists()));
+    let promises = fs::read_to_string(root.join("SECURITY.md"))?;
+    findings.extend(super::promises::findings(&promises, |file| {
+        fs::read_to_string(root.join(file)).ok()
+    }));
     let map = fs::read_to_string(root.join("ARCHITECTURE.md"))?;
     let crates: Vec<String> = fs::read_dir(root.join("crates"))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

@@ -45,7 +45,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// `deb [signed-by=KEYRING arch=...] URI SUITE COMPONENT...`
-fn parse_one_line(text: &str) -> Vec<Repository> {
+pub(crate) fn parse_one_line(text: &str) -> Vec<Repository> {
     text.lines().filter_map(|line| one_line(line.split('#').next()?.trim())).collect()
 }
 
@@ -67,7 +67,7 @@ fn one_line(line: &str) -> Option<Repository> {
 }
 
 /// Stanzas of `Field: value`, values continued on indented lines, `#` lines as comments.
-fn parse_deb822(text: &str) -> Vec<Repository> {
+pub(crate) fn parse_deb822(text: &str) -> Vec<Repository> {
     let mut found = Vec::new();
     for stanza in text.split("\n\n") {
         let mut fields: Vec<(String, String)> = Vec::new();

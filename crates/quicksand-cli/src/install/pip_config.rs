@@ -172,7 +172,7 @@ fn files(os: Os, prefix: Option<&Path>, variable: impl Fn(&str) -> Option<String
 }
 
 /// The settings of a file that concern `pip install`: its own section wins over `[global]`.
-fn read(text: &str, path: &Path) -> Result<Settings, Failure> {
+pub(super) fn read(text: &str, path: &Path) -> Result<Settings, Failure> {
     let mut rules = IniDefault::default();
     rules.multiline = true;
     rules.comment_symbols = vec!['#', ';'];

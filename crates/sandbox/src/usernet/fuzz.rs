@@ -1,0 +1,126 @@
+//! Hostile frames and datagrams of the guest.
+
+use super::policy::Policy;
+use super::stack::{Shared, run};
+use super::{GUEST, NAME_SERVER, dhcp, dns, frame};
+use crate::network::NetworkMode;
+use fuzz_driver::Target;
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{EthernetAddress, EthernetFrame, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+#[test]
+fn fuzz_dhcp() {
+    let words: &[&[u8]] =
+        &[b"\x63\x82\x53\x63", b"\x35\x01\x01", b"\x35\x01\x03", b"\xff", b"\x37"];
+    Target::new("dhcp").words(words).run(|input| {
+        if let Some(answer) = dhcp::answer(input) {
+            assert!(answer.len() < 1024);
+        }
+    });
+}
+
+#[test]
+fn fuzz_dns() {
+    let words: &[&[u8]] =
+        &[b"\x07example\x03com\0", b"\0\x01\0\x01", b"\xc0\x0c", b"\x3f", b"\x40"];
+    Target::new("dns").words(words).run(|input| {
+        let Some(question) = dns::parse(input) else { return };
+        assert!(question.name.len() < 256, "{}", question.name.len());
+        let addresses = vec![Ipv4Addr::LOCALHOST; 100];
+        for answer in [
+            dns::Answer::Addresses(addresses),
+            dns::Answer::NoSuchName,
+            dns::Answer::Failed,
+            dns::Answer::Refused,
+        ] {
+            let message = dns::message(&question, &answer);
+            assert!(message.len() <= 1472, "an answer of {} bytes is no datagram", message.len());
+            assert_eq!(message[..2], input[..2]);
+        }
+    });
+}
+
+/// Gives a frame the checksums that it should have, so that what lies behind them is reached.
+fn with_checksums(bytes: &mut [u8]) {
+    let Ok(mut ethernet) = EthernetFrame::new_checked(bytes) else { return };
+    let Ok(mut packet) = Ipv4Packet::new_checked(ethernet.payload_mut()) else { return };
+    packet.fill_checksum();
+    let (from, to, protocol) = (packet.src_addr(), packet.dst_addr(), packet.next_header());
+    let (from, to) = (from.into(), to.into());
+    match protocol {
+        IpProtocol::Tcp => {
+            if let Ok(mut segment) = TcpPacket::new_checked(packet.payload_mut()) {
+                segment.fill_checksum(&from, &to);
+            }
+        }
+        IpProtocol::Udp => {
+            if let Ok(mut datagram) = UdpPacket::new_checked(packet.payload_mut()) {
+                datagram.fill_checksum(&from, &to);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn fuzz_frame() {
+    lengths_of_datagrams_at_their_limits();
+    Target::new("frame").max_input(2048).run(|input| {
+        let mut bytes = input.to_vec();
+        with_checksums(&mut bytes);
+        if let frame::Meaning::Datagram { from, to, payload } = frame::read(&bytes) {
+            assert!(*from.ip() == GUEST || from.ip().is_unspecified());
+            let back = frame::datagram(EthernetAddress::BROADCAST, to, from, &payload);
+            assert!(back.is_none_or(|back| back.len() <= super::stack::MTU + 14));
+        }
+        let _ = frame::sender(&bytes);
+    });
+}
+
+/// Whole conversations on the cable: frames as QEMU hands them over, one after the other, in a mode
+/// that lets nothing out.
+#[test]
+fn fuzz_cable() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Target::new("cable").max_input(8192).run(|input| {
+        runtime.block_on(async {
+            let (ours, mut qemus) = tokio::io::duplex(1 << 20);
+            let shared = Shared::new(Policy::new(NetworkMode::MountsOnly, None));
+            let stack = tokio::spawn(run(ours, shared));
+            // Two bytes of length each, for the input; four, as QEMU writes them.
+            let mut rest = input;
+            while let [high, low, after @ ..] = rest {
+                let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
+                let mut bytes = after[..length].to_vec();
+                with_checksums(&mut bytes);
+                qemus.write_all(&(bytes.len() as u32).to_be_bytes()).await.unwrap();
+                qemus.write_all(&bytes).await.unwrap();
+                rest = &after[length..];
+            }
+            qemus.shutdown().await.unwrap();
+            let mut answers = Vec::new();
+            let _ = qemus.read_to_end(&mut answers).await;
+            let ended = stack.await;
+            assert!(ended.is_ok(), "{ended:?}");
+        });
+    });
+}
+
+/// Payloads at the limits of a datagram and beyond.
+fn lengths_of_datagrams_at_their_limits() {
+    let (from, to) = (SocketAddrV4::new(NAME_SERVER, 53), SocketAddrV4::new(GUEST, 1024));
+    for (length, fits) in
+        [(0, true), (1, true), (1471, true), (1472, true), (1473, false), (65_535, false)]
+    {
+        let made = frame::datagram(EthernetAddress::BROADCAST, from, to, &vec![1; length]);
+        assert_eq!(made.is_some(), fits, "{length}");
+        if let Some(mut bytes) = made {
+            assert!(bytes.len() <= super::stack::MTU + 14);
+            let mut ethernet = EthernetFrame::new_checked(&mut bytes[..]).unwrap();
+            let packet = Ipv4Packet::new_checked(ethernet.payload_mut()).unwrap();
+            assert!(packet.verify_checksum() && ChecksumCapabilities::default().udp.rx());
+        }
+    }
+}
