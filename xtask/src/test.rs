@@ -78,8 +78,8 @@ enum Kind {
     It,
     /// Real QEMU, real images, real agent.
     Vm,
-    /// What a hostile guest, name or end of the process may try; each attempt prints a line. Only when it
-    /// is named, until it has been run as a whole.
+    /// What a hostile guest, name or end of the process may try; each attempt prints a line. Only
+    /// when it is named.
     Attacks,
     /// pytest against the wheels in an environment of their own.
     Python,

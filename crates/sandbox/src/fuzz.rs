@@ -8,6 +8,9 @@ use std::io::Cursor;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// How long an answer of QEMU may take.
+const SOON: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -43,7 +46,7 @@ fn fuzz_qmp() {
                 },
                 async {
                     let _ = qmp.execute("query-status", serde_json::json!({})).await;
-                    let _ = qmp.finish_job("snapshot-save", "job").await;
+                    let _ = qmp.finish_job("snapshot-save", "job", SOON).await;
                     drop(qmp);
                 }
             );
@@ -171,7 +174,7 @@ fn fuzz_save_archive() {
     fs_err::create_dir(folder.path().join("saves")).unwrap();
     Target::new("save_archive").max_input(1 << 16).words(words).run(|input| {
         fs_err::write(&file, with_checksums(input)).unwrap();
-        if let Ok(manifest) = crate::save::import(&file, &target, true) {
+        if let Ok(manifest) = crate::save::import(&file, &target, true, None) {
             assert!(manifest.base_image().is_some_and(|base| !base.contains('/')));
             fs_err::remove_dir_all(&target).unwrap();
         }

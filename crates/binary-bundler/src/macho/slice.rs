@@ -83,6 +83,10 @@ pub(super) fn change(bytes: &[u8], change: &Change) -> Result<Vec<u8>, &'static 
     let mut edited = bytes.get(..code_limit.min(bytes.len())).unwrap_or(bytes).to_vec();
     edited.resize(code_limit, 0);
     let old_end = HEADER_LEN + le_u32(bytes, 20).ok_or(CUT_OFF)? as usize;
+    // A signature that begins within the load commands would leave nothing of them.
+    if end.max(old_end) > code_limit {
+        return Err(CUT_OFF);
+    }
     edited[HEADER_LEN..end].copy_from_slice(&written);
     if old_end > end {
         edited[end..old_end].fill(0);

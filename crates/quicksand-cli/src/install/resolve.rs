@@ -290,11 +290,32 @@ pub fn requirements(metadata: &str, by: &str) -> Result<Vec<Requirement<Verbatim
         .filter_map(|line| line.split_once(':'))
         .filter(|(field, _)| field.eq_ignore_ascii_case("Requires-Dist"))
         .map(|(_, value)| {
-            value.trim().parse().map_err(|error| {
-                Failure::new(FAILURE, format!("{by} needs `{}`: {error}", value.trim()), None)
-            })
+            let value = value.trim();
+            let failed = |error| {
+                let message = format!("{by} needs `{}`: {error}", value.escape_debug());
+                Failure::new(FAILURE, message, None)
+            };
+            // The parser ends the program at some of what PEP 508 does not allow.
+            if !value.is_ascii() {
+                return Err(failed("only ASCII characters are allowed".to_owned()));
+            }
+            if let Some(name) = names_of(value).find(|name| !is_name(name)) {
+                return Err(failed(format!("`{name}` must begin and end with a letter or digit")));
+            }
+            value.parse().map_err(|error: pep508_rs::Pep508Error<_>| failed(error.to_string()))
         })
         .collect()
+}
+
+/// The names that a requirement begins with: the distribution's and those of extras.
+fn names_of(requirement: &str) -> impl Iterator<Item = &str> {
+    let end = requirement.find(|c: char| "<>=!~(;@".contains(c)).unwrap_or(requirement.len());
+    requirement[..end].split(|c: char| !c.is_ascii_alphanumeric() && !".-_".contains(c))
+}
+
+fn is_name(name: &str) -> bool {
+    let is_end = |c: char| c.is_ascii_alphanumeric();
+    name.is_empty() || name.starts_with(is_end) && name.ends_with(is_end)
 }
 
 #[cfg(test)]

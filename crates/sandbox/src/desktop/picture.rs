@@ -52,7 +52,11 @@ pub(super) fn png(dump: Vec<u8>, options: ScreenshotOptions) -> Result<Vec<u8>> 
 
 /// Width and height of a dump.
 pub(super) fn size(dump: &[u8]) -> Result<(u32, u32)> {
-    reader(dump)?.into_dimensions().map_err(broken)
+    let (width, height) = reader(dump)?.into_dimensions().map_err(broken)?;
+    if width == 0 || height == 0 {
+        return Err(broken(format!("it has {width}x{height} pixels")));
+    }
+    Ok((width, height))
 }
 
 fn reader(dump: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
@@ -71,6 +75,7 @@ fn reader(dump: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>> {
 }
 
 fn decode(dump: &[u8]) -> Result<DynamicImage> {
+    size(dump)?;
     reader(dump)?.decode().map_err(broken)
 }
 

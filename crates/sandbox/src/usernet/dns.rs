@@ -4,6 +4,8 @@
 //! Every question gets an answer, if only that it is refused: a program in the guest must not wait
 //! for nothing. Addresses of IPv6 are answered with "none", because this network does not carry it.
 
+#[cfg(test)]
+mod fuzz;
 mod message;
 mod upstream;
 

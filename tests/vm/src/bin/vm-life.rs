@@ -55,6 +55,6 @@ async fn export(saved: &Path, file: &Path) {
 
 async fn import(file: &Path, target: &Path) {
     let (file, target) = (file.to_owned(), target.to_owned());
-    let imported = tokio::task::spawn_blocking(move || save::import(&file, &target, true));
+    let imported = tokio::task::spawn_blocking(move || save::import(&file, &target, true, None));
     imported.await.expect("no panic").expect("an import");
 }
