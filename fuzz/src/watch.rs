@@ -13,8 +13,10 @@ use std::{
 /// No input takes so long on any host.
 const HUNG: Duration = Duration::from_secs(120);
 
-/// What each target does now: the input, and since when.
-static NOW: Mutex<BTreeMap<String, (Vec<u8>, Option<Instant>)>> = Mutex::new(BTreeMap::new());
+/// An input, and since when it is tried.
+type Under = (Vec<u8>, Option<Instant>);
+/// What each target does now.
+static NOW: Mutex<BTreeMap<String, Under>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     static CURRENT: std::cell::RefCell<(String, Vec<u8>)> = const { std::cell::RefCell::new((String::new(), Vec::new())) };

@@ -71,6 +71,9 @@ async fn main() {
     std::process::exit(i32::from(report["findings"].as_array().is_none_or(|all| !all.is_empty())));
 }
 
+/// The name of a figure, the figure, and how much it may move without having grown.
+type Kind = (&'static str, fn(&Held) -> u64, u64);
+
 fn report(minutes: f64, tally: &Tally, samples: &[Held], last: Held) -> serde_json::Value {
     let third = samples.len() / 3;
     let mean = |part: &[Held], get: fn(&Held) -> u64| {
@@ -78,7 +81,7 @@ fn report(minutes: f64, tally: &Tally, samples: &[Held], last: Held) -> serde_js
     };
     let mut findings = tally.wrong.clone();
     let mut figures = serde_json::Map::new();
-    let kinds: [(&str, fn(&Held) -> u64, u64); 4] = [
+    let kinds: [Kind; 4] = [
         ("rss_bytes", |it| it.rss, 32 << 20),
         ("descriptors", |it| it.descriptors, 24),
         ("processes", |it| it.processes, 2),
