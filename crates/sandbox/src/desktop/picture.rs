@@ -148,6 +148,15 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_without_a_pixel_is_refused() {
+        for dump in ["P6 0 3\n2", "P6\n3 0\n255\n", "P6\n0 0\n255\n"] {
+            let error = size(dump.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("pixels"), "{dump:?}: {error}");
+            assert!(png(dump.into(), ScreenshotOptions::default()).is_err(), "{dump:?}");
+        }
+    }
+
+    #[test]
     fn a_part_and_a_smaller_picture() {
         let region = Some(Region { x: 1, y: 1, width: 2, height: 1 });
         let part = png(ppm(), ScreenshotOptions { region, scale: None }).unwrap();
