@@ -164,14 +164,15 @@ pub(super) fn make_folder(folder: &Dir, name: &OsStr) -> io::Result<()> {
     folder.create_dir_with(name, &builder)
 }
 
-/// A name that nothing else has.
+/// A name that nothing else has. It is not that of a save that is being written, which the next save
+/// removes when nobody is at work there.
 pub(super) fn name_beside() -> Result<OsString> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| Error::System {
         action: "get random bytes",
         source: io::Error::other(error.to_string()),
     })?;
-    Ok(format!(".quicksand-part-{:016x}", u64::from_le_bytes(random)).into())
+    Ok(format!(".quicksand-download-{:016x}", u64::from_le_bytes(random)).into())
 }
 
 /// An error that says what is in the way.
@@ -342,6 +343,12 @@ pub(super) fn host_name(name: &[u8]) -> Option<OsString> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_not_taken_for_a_save_that_was_left_behind() {
+        let name = name_beside().unwrap().into_string().unwrap();
+        assert!(name.starts_with('.') && !name.starts_with(package_layout::save::PART_PREFIX));
+    }
 
     /// On file systems whose kernel code cannot rename without replacing.
     #[test]

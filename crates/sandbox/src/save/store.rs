@@ -223,7 +223,9 @@ pub(super) fn recover_all(parent: &Path) {
 /// Removes what killed writers left behind.
 fn sweep(parent: &Path) {
     for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PART_PREFIX) {
+        // What is no folder is not ours: to open a pipe would wait, and a link leads elsewhere.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || !entry.file_name().to_string_lossy().starts_with(PART_PREFIX) {
             continue;
         }
         if let Ok(Some(_lock)) = lock(&entry.path()) {

@@ -122,6 +122,26 @@ fn where_folders_cannot_be_exchanged_the_old_save_returns() {
     assert_eq!(names(folder.path()), ["x"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_folder_of_a_save_is_neither_opened_nor_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs_err::write(elsewhere.path().join("kept"), "kept").unwrap();
+    let below = |name: &str| folder.path().join(name);
+    std::os::unix::fs::symlink(elsewhere.path(), below(".quicksand-part-link")).unwrap();
+    let pipe = below(".quicksand-part-pipe");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    // A download of a tree that is under way.
+    fs_err::create_dir(below(".quicksand-download-0")).unwrap();
+    fs_err::create_dir(below(".quicksand-part-left")).unwrap();
+    Staging::create(&below("one")).unwrap().commit("{}", &mut |_| {}).unwrap();
+    assert_eq!(fs_err::read_to_string(elsewhere.path().join("kept")).unwrap(), "kept");
+    let left = [".quicksand-download-0", ".quicksand-part-link", ".quicksand-part-pipe", "one"];
+    assert_eq!(names(folder.path()), left);
+}
+
 #[test]
 fn a_writer_at_work_is_not_swept_and_shared_layers_are_read_only() {
     let folder = tempfile::tempdir().unwrap();
