@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 
 /// What there is to reach.
 pub struct Targets {
-    /// A folder of the user's, with a file `id_rsa`, a save `work/manifest.json` and a socket `agent.sock`.
+    /// A folder of the user's, with a file `id_rsa`, a save `save/manifest.json` and a socket `agent.sock`.
     pub home: String,
     /// The name of an abstract socket.
     pub name: String,
@@ -53,7 +53,7 @@ fn files(targets: &Targets) {
     tell("read a file of the user", read(&format!("{home}/id_rsa")));
     tell("list the user's folder", fs_err::read_dir(home).is_ok_and(|mut it| it.next().is_some()));
     tell("write into the user's folder", fs_err::write(format!("{home}/new"), "x").is_ok());
-    tell("read a save of the user", read(&format!("{home}/work/manifest.json")));
+    tell("read a save of the user", read(&format!("{home}/save/manifest.json")));
     for path in ["/etc/passwd", "/etc/shadow", "/etc/hostname", "/root/.bashrc", "/run/utmp"] {
         tell(&format!("read {path}"), read(path));
     }

@@ -96,8 +96,8 @@ fn a_program_in_qemus_place_reaches_nothing() {
     let home = tempfile::tempdir().unwrap();
     let secret = home.path().join("id_rsa");
     fs_err::write(&secret, "secret").unwrap();
-    fs_err::create_dir(home.path().join("work")).unwrap();
-    fs_err::write(home.path().join("work/manifest.json"), "{}").unwrap();
+    fs_err::create_dir(home.path().join("save")).unwrap();
+    fs_err::write(home.path().join("save/manifest.json"), "{}").unwrap();
     let base = home.path().join("base.qcow2");
     fs_err::write(&base, "base").unwrap();
     let socket = UnixListener::bind(home.path().join("agent.sock")).unwrap();

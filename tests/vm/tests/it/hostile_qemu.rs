@@ -25,9 +25,9 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
-        fs::create_dir_all(home.join("work")).unwrap();
+        fs::create_dir_all(home.join("save")).unwrap();
         fs::write(home.join("id_rsa"), "secret").unwrap();
-        fs::write(home.join("work/manifest.json"), "{}").unwrap();
+        fs::write(home.join("save/manifest.json"), "{}").unwrap();
         let name = format!("quicksand-hostile-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let sockets = [
