@@ -80,7 +80,12 @@ pub fn images_dir(name: &str) -> String {
 
 /// The file of overlay number `n`, counted from the bottom, relative to the manifest's folder.
 pub fn overlay_file(n: usize) -> String {
-    format!("{OVERLAYS_DIR}/{n}{DISK_SUFFIX}")
+    format!("{OVERLAYS_DIR}/{}", overlay_name(n))
+}
+
+/// The same file, by its name alone.
+pub fn overlay_name(n: usize) -> String {
+    format!("{n}{DISK_SUFFIX}")
 }
 
 /// The number of an overlay by its file name without folders; `None` for any other file, so that

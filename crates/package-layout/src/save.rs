@@ -6,7 +6,7 @@ use crate::{Error, portable::is_windows_device};
 /// The folder of all saves, below the working folder or the home folder.
 pub const SANDBOXES_DIR: &str = ".quicksand/sandboxes";
 
-/// What the name of a folder starts with in which a save is being written.
+/// What hidden names start with, of what is being written for a save.
 pub const PART_PREFIX: &str = ".quicksand-part-";
 /// What the name of a folder ends with, after a dot and the save's name, that is being replaced.
 pub const OLD_SUFFIX: &str = ".quicksand-old";
@@ -14,7 +14,7 @@ pub const OLD_SUFFIX: &str = ".quicksand-old";
 /// The most overlays of one save or image. Each is an open file of the machine that runs from it.
 pub const MAX_OVERLAYS: usize = 500;
 
-pub use crate::image::{MANIFEST_FILE, OVERLAYS_DIR, overlay_file, overlay_number};
+pub use crate::image::{MANIFEST_FILE, OVERLAYS_DIR, overlay_file, overlay_name, overlay_number};
 
 /// Whether a folder among saves is one that is being written or replaced, and no save.
 pub fn is_unfinished(name: &str) -> bool {

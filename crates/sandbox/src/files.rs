@@ -197,11 +197,11 @@ async fn read_file(agent: &AgentClient, path: GuestText, max_bytes: u64) -> Resu
             Part::Entry(entry) => {
                 n_files += 1;
                 if n_files > 1 || entry.kind != EntryKind::File {
-                    let reason = "the guest sent something else than the file".into();
-                    return Err(Error::AgentBroken { reason });
+                    return Err(no_file());
                 }
                 0
             }
+            _ if n_files == 0 => return Err(no_file()),
             Part::Data(data) => data.len() as u64,
             Part::Hole(length) => *length,
         };
@@ -216,7 +216,11 @@ async fn read_file(agent: &AgentClient, path: GuestText, max_bytes: u64) -> Resu
             Part::Hole(_) => bytes.resize(end as usize, 0),
         }
     }
-    Ok(bytes)
+    if n_files == 0 { Err(no_file()) } else { Ok(bytes) }
+}
+
+fn no_file() -> Error {
+    Error::AgentBroken { reason: "the guest sent something else than the file".into() }
 }
 
 async fn write_file(

@@ -7,6 +7,7 @@ use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
 use crate::boot::{self, Start, boot};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
+use crate::deadline::{Deadline, GRACE};
 use crate::error::{Error, Result};
 use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
 use crate::files::Leftovers;
@@ -21,12 +22,9 @@ use bytes::Bytes;
 use runtime_locator::{Accelerator, Search};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long after its timeout a command's end may take to be told. The guest keeps the time; this
-/// is for a guest that cannot.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long the start of a session may take before the agent is asked whether it is there.
 const SESSION_START: Duration = Duration::from_secs(30);
 
@@ -418,9 +416,9 @@ async fn run_with_input(
     more: Option<mpsc::Receiver<Bytes>>,
     sink: &mut impl OutputSink,
 ) -> Result<ExecuteResult> {
-    let deadline = Instant::now().checked_add(request.timeout);
+    let mut deadline = Deadline::after(request.timeout);
     let opening = agent.session(request, None, more.is_some());
-    let (input, mut output) = in_time(deadline, request.timeout, opening).await?;
+    let (input, mut output) = deadline.wait(opening).await?;
     let feeding = async {
         if !request.stdin.is_empty() {
             input.write(request.stdin.clone()).await?;
@@ -442,7 +440,7 @@ async fn run_with_input(
     let mut result = ExecuteResult::default();
     loop {
         let event = tokio::select! {
-            event = in_time(deadline, request.timeout, output.next()) => event?,
+            event = deadline.wait(output.next()) => event?,
             // A command that closes its input early has not failed.
             _ = &mut feeding, if !fed => {
                 fed = true;
@@ -459,6 +457,10 @@ async fn run_with_input(
             }
             None => return Err(Error::AgentBroken { reason: "no exit was told".into() }),
         };
+        deadline.note(&data)?;
+        if data.is_empty() {
+            continue;
+        }
         let (kept, dropped) = match stream {
             OutputStream::Stdout => (&mut result.stdout, &mut result.stdout_dropped),
             OutputStream::Stderr => (&mut result.stderr, &mut result.stderr_dropped),
@@ -469,21 +471,6 @@ async fn run_with_input(
         if sink.output(stream, data).await.is_break() {
             return Err(Error::OutputRefused);
         }
-    }
-}
-
-/// Waits for the guest, but not much longer than the command's own time. The time that a slow
-/// receiver takes is not the guest's: each wait has the grace for itself.
-async fn in_time<T>(
-    deadline: Option<Instant>,
-    timeout: Duration,
-    wait: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let Some(deadline) = deadline else { return wait.await };
-    let limit = deadline.max(Instant::now()) + GRACE;
-    match tokio::time::timeout_at(limit.into(), wait).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::GuestSilent { timeout: timeout + GRACE }),
     }
 }
 

@@ -31,7 +31,6 @@ use runtime_locator::{Folder, OWN_KEY, Search};
 use serde::Serialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use store::Staging;
 
 /// The most bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 1 << 20;
@@ -163,17 +162,43 @@ pub fn validate(path: &Path) -> Result<SaveManifest> {
     store::recover(path);
     let Save { manifest, layers } = read(path)?;
     for (name, file) in &layers {
-        // Even the lowest lies on an image, so that none of them is a base.
-        check_layer(file, Path::new(name), false).map_err(|error| match error {
-            Error::BadImage { reason, .. } => {
-                let reason =
-                    format!("{OVERLAYS_DIR}/{name} is damaged or not a qcow2 file: {reason}");
-                Error::NotASave { path: path.into(), reason }
-            }
-            error => error,
-        })?;
+        let sound = check_disk(file, name)?;
+        sound.map_err(|reason| Error::NotASave { path: path.into(), reason })?;
     }
     Ok(manifest)
+}
+
+/// Says what is wrong with a layer. Even the lowest lies on an image, so that none of them is a base.
+fn check_disk(file: &File, name: &str) -> Result<std::result::Result<(), String>> {
+    match check_layer(file, Path::new(name), false) {
+        Ok(_) => Ok(Ok(())),
+        Err(Error::BadImage { reason, .. }) => {
+            Ok(Err(format!("{OVERLAYS_DIR}/{name} is damaged or not a qcow2 file: {reason}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a manifest, or says what is wrong with it.
+fn parse(text: &str) -> std::result::Result<SaveManifest, String> {
+    SaveManifest::parse(text).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
+    })
+}
+
+/// Says what is wrong with the numbers of a save's layers, which are in order.
+fn check_numbers(numbers: &[usize]) -> std::result::Result<(), String> {
+    if numbers.is_empty() {
+        return Err("No overlay files found".into());
+    }
+    if let Some((gap, _)) = numbers.iter().enumerate().find(|(index, number)| index != *number) {
+        return Err(format!("{OVERLAYS_DIR}/{gap}.qcow2 is missing"));
+    }
+    if numbers.len() > MAX_OVERLAYS {
+        return Err(format!("it has more than {MAX_OVERLAYS} layers"));
+    }
+    Ok(())
 }
 
 /// A save with its files open.
@@ -203,10 +228,7 @@ fn read(path: &Path) -> Result<Save> {
     let text = folder
         .text(MANIFEST_FILE, MAX_MANIFEST)
         .map_err(|error| damaged(format!("{MANIFEST_FILE} cannot be read: {error}")))?;
-    let manifest = SaveManifest::parse(&text).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        damaged(format!("{error}{}", cause.unwrap_or_default()))
-    })?;
+    let manifest = parse(&text).map_err(damaged)?;
     if !folder.has(OVERLAYS_DIR) {
         return Err(damaged(format!("Missing {OVERLAYS_DIR}")));
     }
@@ -215,15 +237,7 @@ fn read(path: &Path) -> Result<Save> {
         .map_err(|error| damaged(format!("{OVERLAYS_DIR} is not read, or no folder: {error}")))?;
     let mut numbers: Vec<usize> = names.iter().filter_map(|name| overlay_number(name)).collect();
     numbers.sort_unstable();
-    if numbers.is_empty() {
-        return Err(damaged("No overlay files found".into()));
-    }
-    if let Some((gap, _)) = numbers.iter().enumerate().find(|(index, number)| index != *number) {
-        return Err(damaged(format!("{OVERLAYS_DIR}/{gap}.qcow2 is missing")));
-    }
-    if numbers.len() > MAX_OVERLAYS {
-        return Err(damaged(format!("it has more than {MAX_OVERLAYS} layers")));
-    }
+    check_numbers(&numbers).map_err(damaged)?;
     let open = |number: &usize| {
         let name = format!("{number}.qcow2");
         match overlays.file(&name) {
@@ -303,8 +317,7 @@ pub fn remove(path: &Path) -> Result<()> {
         return Err(Error::SaveNotFound { path: path.into() });
     }
     store::check_target(path)?;
-    // Out of sight in one step, so that half a save is never found.
-    Staging::of_existing(path)?.discard()
+    store::remove(path)
 }
 
 /// Refuses a save that was made on another version of its image: blocks of one file system over

@@ -87,12 +87,13 @@ impl SessionOutput {
     /// The next event; `None` after [`SessionEvent::Exit`]. Safe to cancel.
     pub async fn next(&mut self) -> Result<Option<SessionEvent>> {
         loop {
+            // Whatever a guest sends after the exit is not looked at.
+            if self.ended {
+                return Ok(None);
+            }
             if let Some(event) = self.ready.pop_front() {
                 self.ended |= matches!(event, SessionEvent::Exit { .. });
                 return Ok(Some(event));
-            }
-            if self.ended {
-                return Ok(None);
             }
             match self.body.frame().await {
                 Some(frame) => {

@@ -66,21 +66,28 @@ impl Mask {
     }
 }
 
-/// Finds the mask by making a folder and looking at what became of its mode. The umask itself can
-/// only be asked for by changing it, and a folder's default access list takes its place.
+/// Finds the mask by making a file and looking at what became of its mode. The umask itself can only be
+/// asked for by changing it, and a folder's default access list takes its place.
 #[cfg(unix)]
-pub(super) fn mask(folder: &Dir, probe: &OsStr) -> Result<Mask> {
+pub(super) fn mask(folder: &Dir) -> Result<Mask> {
     use cap_std::fs::{DirBuilder, DirBuilderExt, MetadataExt};
+    #[cfg(target_os = "linux")]
+    if let Some(file) = crate::new_file::unnamed(folder, 0o777) {
+        return file
+            .metadata()
+            .map(|made| Mask(std::os::unix::fs::MetadataExt::mode(&made) & 0o777));
+    }
+    let probe = crate::new_file::hidden_name(super::staging::PREFIX)?;
     let mut builder = DirBuilder::new();
     builder.mode(0o777);
-    folder.create_dir_with(probe, &builder)?;
-    let made = folder.symlink_metadata(probe);
-    folder.remove_dir(probe)?;
+    folder.create_dir_with(&probe, &builder)?;
+    let made = folder.symlink_metadata(&probe);
+    folder.remove_dir(&probe)?;
     made.map(|made| Mask(made.mode() & 0o777))
 }
 
 #[cfg(not(unix))]
-pub(super) fn mask(_: &Dir, _: &OsStr) -> Result<Mask> {
+pub(super) fn mask(_: &Dir) -> Result<Mask> {
     Ok(Mask(0o777))
 }
 

@@ -15,6 +15,7 @@ use super::staging::{self, Place, Staging, host_name};
 use super::{DownloadOptions, Transfer, file_error};
 use crate::agent_client::Part;
 use crate::error::{Error, Result};
+use crate::new_file;
 use agent_protocol::{EntryKind, FileEntry, GuestText};
 use cap_std::fs::Dir;
 use std::ffi::{OsStr, OsString};
@@ -135,9 +136,9 @@ impl Tree {
         if is_file {
             place.check_file()?;
         }
-        let mask = attributes::mask(&place.folder, &staging::name_beside()?).map_err(failed)?;
+        let mask = attributes::mask(&place.folder).map_err(failed)?;
         let mut tree = Self {
-            staging: Staging::new(place)?,
+            staging: Staging::new(place),
             root: None,
             path: Vec::new(),
             attributes: Vec::new(),
@@ -150,7 +151,7 @@ impl Tree {
         let attributes = Attributes { mode: first.mode, mtime_ns: first.mtime_ns };
         if is_file {
             let file = tree.staging.file().map_err(failed)?;
-            tree.file = Some(OpenFile::new(Some(file.into_std()), path, attributes));
+            tree.file = Some(OpenFile::new(Some(file), path, attributes));
         } else {
             let root = tree.staging.tree().map_err(failed)?;
             tree.folder = Some(root.try_clone().map_err(failed)?);
@@ -224,7 +225,7 @@ impl Tree {
         };
         attributes.apply_to_folder(&folder, self.mask)?;
         if let (Some(_), Some(root)) = (self.path.pop(), &self.root) {
-            self.folder = Some(staging::parent(folder, root, &self.path)?);
+            self.folder = Some(new_file::parent(folder, root, &self.path)?);
         }
         Ok(())
     }
@@ -234,7 +235,7 @@ impl Tree {
     }
 
     fn begin_file(&mut self, name: &OsStr, entry: &FileEntry) -> std::io::Result<bool> {
-        let file = staging::make_file(self.folder()?, name)?.into_std();
+        let file = new_file::make_file(self.folder()?, name)?;
         let attributes = Attributes { mode: entry.mode, mtime_ns: entry.mtime_ns };
         self.file = Some(OpenFile::new(Some(file), self.shown(&entry.path), attributes));
         Ok(true)
@@ -242,7 +243,7 @@ impl Tree {
 
     fn make_folder(&mut self, name: &OsStr, entry: &FileEntry) -> std::io::Result<bool> {
         let folder = self.folder()?;
-        staging::make_folder(folder, name)?;
+        new_file::make_folder(folder, name)?;
         self.folder = Some(folder.open_dir(name)?);
         let attributes = Attributes { mode: entry.mode, mtime_ns: entry.mtime_ns };
         self.path.push(name.to_owned());

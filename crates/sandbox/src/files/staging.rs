@@ -1,54 +1,76 @@
 //! What a download has written so far, and the step that puts it into its place.
 //!
-//! Everything is written beside its place, readable by this user alone, and gets its name when the
-//! transfer is complete. Invariant: nothing of the host is replaced unless the caller asked for it.
-//! That is decided by the kernel in the step that gives the name, so that what somebody makes there
-//! meanwhile is not replaced either.
+//! A file has no name until the transfer is complete (`new_file.rs`); a tree is written beside its
+//! place, readable by this user alone. Folders above the place are made with it. Invariant: nothing of
+//! the host is replaced unless the caller asked for it. That is decided by the kernel in the step that
+//! gives the name, so that what somebody makes there meanwhile is not replaced either.
 
 use super::file_error;
 use crate::error::{Error, Result};
+use crate::new_file::{NewFile, make_hidden_folder, remove_tree, rename_new, set_mode, sweep};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, DirBuilder, File, OpenOptions};
+use cap_std::fs::Dir;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+/// What hidden names of downloads start with. It is not that of saves that are being written.
+pub(super) const PREFIX: &str = ".quicksand-download-";
+
 /// Where a transfer goes in the end.
 pub(super) struct Place {
-    /// The open folder.
+    /// The open folder, or the lowest one above it that is there.
     pub folder: Dir,
+    /// The folders below it that are made for the transfer.
+    missing: Vec<OsString>,
     /// The name in it; `None` for a tree that goes into the folder itself.
     pub name: Option<OsString>,
     /// The whole path, for messages.
     pub path: PathBuf,
     /// Whether files that are there may be replaced.
     pub overwrite: bool,
-    /// Folders above it that were made for it, the deepest first. They go with it when it fails.
-    made: Vec<PathBuf>,
 }
 
 impl Place {
-    /// A name in a folder, which is made when it is missing.
+    /// A name in a folder, which is made in the end when it is missing.
     pub fn named(folder: &Path, name: OsString, overwrite: bool) -> Result<Self> {
         let path = folder.join(&name);
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let missing = folder.ancestors().take_while(|above| !above.as_os_str().is_empty());
-        let missing = missing.take_while(|above| fs_err::symlink_metadata(above).is_err());
-        let made = missing.map(Path::to_owned).collect();
-        fs_err::create_dir_all(folder).map_err(|error| file_error("write", &path, error))?;
-        Ok(Self { folder: open(folder, &path)?, name: Some(name), path, overwrite, made })
+        let failed = |error| file_error("write", &path, error);
+        let mut missing = Vec::new();
+        let mut above = folder;
+        while let (Err(_), Some(last), Some(next)) =
+            (fs_err::symlink_metadata(above), above.file_name(), above.parent())
+        {
+            missing.push(last.to_owned());
+            above = next;
+        }
+        missing.reverse();
+        // Only the system knows where `..` leads below what is not there yet.
+        if above.ends_with("..") && fs_err::symlink_metadata(above).is_err() {
+            fs_err::create_dir_all(above).map_err(failed)?;
+        }
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        Ok(Self { folder: open(above, &path)?, missing, name: Some(name), path, overwrite })
     }
 
     /// A folder that is there.
     pub fn within(folder: &Path, overwrite: bool) -> Result<Self> {
         let path = folder.to_owned();
-        Ok(Self { folder: open(folder, folder)?, name: None, path, overwrite, made: Vec::new() })
+        let folder = open(folder, folder)?;
+        Ok(Self { folder, missing: Vec::new(), name: None, path, overwrite })
     }
 
     /// What is in the way of a file of this name.
     pub fn check_file(&self) -> Result<()> {
-        let Some(name) = &self.name else { return Ok(()) };
-        match self.folder.symlink_metadata(name) {
+        match &self.name {
+            Some(name) if self.missing.is_empty() => self.check_name(&self.folder, name),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_name(&self, folder: &Dir, name: &OsStr) -> Result<()> {
+        match folder.symlink_metadata(name) {
             Ok(there) if there.is_dir() => Err(exists(&self.path, "it is a folder", false)),
             Ok(_) if !self.overwrite => Err(exists(&self.path, "it exists already", true)),
             _ => Ok(()),
@@ -56,11 +78,32 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+/// The folders that were made above a place, each with the folder that it is in. They go with this
+/// value, unless something is in them.
+struct Made(Vec<(Dir, OsString)>);
+
+impl Made {
+    /// Makes what is missing, and opens the folder of the place.
+    fn folders(place: &Place) -> io::Result<(Dir, Self)> {
+        let mut made = Self(Vec::new());
+        let mut folder = place.folder.try_clone()?;
+        for name in &place.missing {
+            match folder.create_dir(name) {
+                Ok(()) => made.0.push((folder.try_clone()?, name.clone())),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+            folder = folder.open_dir(name)?;
+        }
+        Ok((folder, made))
+    }
+}
+
+impl Drop for Made {
     fn drop(&mut self) {
-        for folder in &self.made {
+        for (folder, name) in self.0.iter().rev() {
             // One that is not empty is somebody's.
-            let _ = fs_err::remove_dir(folder);
+            let _ = folder.remove_dir(name);
         }
     }
 }
@@ -73,14 +116,20 @@ fn open(folder: &Path, path: &Path) -> Result<Dir> {
 /// A file or folder that is not in its place yet; it goes when this value does.
 pub(super) struct Staging {
     place: Place,
-    beside: OsString,
-    is_there: bool,
+    written: Written,
+}
+
+enum Written {
+    Nothing,
+    File(NewFile),
+    /// A folder with a hidden name, and its lock.
+    Tree(OsString, #[allow(dead_code, reason = "it is held")] Option<File>),
 }
 
 impl Staging {
-    /// Finds a name beside the place. Nothing is made yet.
-    pub fn new(place: Place) -> Result<Self> {
-        Ok(Self { place, beside: name_beside()?, is_there: false })
+    /// Nothing is made yet.
+    pub fn new(place: Place) -> Self {
+        Self { place, written: Written::Nothing }
     }
 
     /// The place that it gets, for messages.
@@ -90,124 +139,78 @@ impl Staging {
 
     /// Begins a file.
     pub fn file(&mut self) -> io::Result<File> {
-        let file = make_file(&self.place.folder, &self.beside)?;
-        self.is_there = true;
+        let new = NewFile::create(&self.place.folder, PREFIX)?;
+        let file = new.file().try_clone()?;
+        self.written = Written::File(new);
         Ok(file)
     }
 
     /// Begins a tree.
     pub fn tree(&mut self) -> io::Result<Dir> {
-        make_folder(&self.place.folder, &self.beside)?;
-        self.is_there = true;
-        self.place.folder.open_dir(&self.beside)
+        let folder = &self.place.folder;
+        sweep(folder, PREFIX);
+        let (name, lock) = make_hidden_folder(folder, PREFIX)?;
+        let tree = folder.open_dir(&name);
+        self.written = Written::Tree(name, lock);
+        tree
     }
 
     /// Puts it into its place.
     pub fn commit(mut self) -> Result<()> {
-        let Place { folder, name, path, overwrite, .. } = &self.place;
+        let Self { place, written } = &mut self;
+        let path = &place.path;
         let failed = |error| file_error("write", path, error);
-        match name {
-            Some(name) if *overwrite => {
-                self.place.check_file()?;
-                folder.rename(&self.beside, folder, name).map_err(failed)?;
-            }
-            Some(name) => match rename_new((folder, &self.beside), (folder, name)) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    return Err(exists(path, "it exists already", true));
+        let (folder, mut made) = Made::folders(place).map_err(failed)?;
+        let placed = match (&mut *written, &place.name) {
+            (Written::Nothing, _) => Ok(()),
+            (Written::File(file), Some(name)) if place.overwrite => {
+                place.check_name(&folder, name)?;
+                // Only what is there needs a rename.
+                match file.place(&folder, name) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                        file.replace(&folder, name)
+                    }
+                    placed => placed,
                 }
-                result => result.map_err(failed)?,
-            },
-            None => {
-                let from = folder.open_dir(&self.beside).map_err(failed)?;
-                merge(&from, folder, path, *overwrite)?;
-                drop(from);
-                folder.remove_dir(&self.beside).map_err(failed)?;
             }
+            (Written::File(file), Some(name)) => file.place(&folder, name),
+            (Written::File(_), None) => Err(ErrorKind::IsADirectory.into()),
+            (Written::Tree(beside, _), Some(name)) => {
+                move_folder((&place.folder, beside.as_os_str()), (&folder, name))
+            }
+            (Written::Tree(beside, _), None) => {
+                let from = place.folder.open_dir(&*beside).map_err(failed)?;
+                merge(&from, &folder, path, place.overwrite)?;
+                drop(from);
+                place.folder.remove_dir(&*beside)
+            }
+        };
+        match placed {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(exists(path, "it exists already", true));
+            }
+            placed => placed.map_err(failed)?,
         }
-        self.is_there = false;
-        self.place.made.clear();
+        *written = Written::Nothing;
+        made.0.clear();
         Ok(())
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.is_there {
-            return;
-        }
-        let removed = match self.place.folder.remove_file(&self.beside) {
-            Ok(()) => Ok(()),
-            Err(_) => remove_tree(&self.place.folder, &self.beside),
-        };
-        if let Err(error) = removed {
+        if let Written::Tree(name, _) = &self.written
+            && let Err(error) = remove_tree(&self.place.folder, name)
+        {
             let folder = self.place.path.display();
             tracing::warn!(%folder, %error, "what a download had written could not be removed");
         }
     }
 }
 
-/// Makes a file for this user alone.
-pub(super) fn make_file(folder: &Dir, name: &OsStr) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    cap_std::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    folder.open_with(name, &options)
-}
-
-/// Makes a folder for this user alone.
-pub(super) fn make_folder(folder: &Dir, name: &OsStr) -> io::Result<()> {
-    #[allow(unused_mut, reason = "Windows has no modes")]
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    cap_std::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    folder.create_dir_with(name, &builder)
-}
-
-/// A name that nothing else has. It is not that of a save that is being written, which the next save
-/// removes when nobody is at work there.
-pub(super) fn name_beside() -> Result<OsString> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| Error::System {
-        action: "get random bytes",
-        source: io::Error::other(error.to_string()),
-    })?;
-    Ok(format!(".quicksand-download-{:016x}", u64::from_le_bytes(random)).into())
-}
-
 /// An error that says what is in the way.
 pub(super) fn exists(path: &Path, reason: &'static str, can_overwrite: bool) -> Error {
     Error::HostExists { path: path.to_owned(), reason, can_overwrite }
-}
-
-/// Renames, unless there is something of that name.
-fn rename_new(from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    {
-        use rustix::fs::{RenameFlags, renameat_with};
-        use rustix::io::Errno;
-        match renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
-            // A file system or kernel that cannot.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            result => return result.map_err(io::Error::from),
-        }
-    }
-    claim_and_rename(from, to)
-}
-
-/// The same in two steps: an empty file or folder takes the name first, which fails when there is
-/// one, and is then replaced.
-fn claim_and_rename(from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
-    let is_folder = from.0.symlink_metadata(from.1)?.is_dir();
-    match is_folder {
-        // Windows replaces no folder by one.
-        true if cfg!(windows) => {}
-        true => make_folder(to.0, to.1)?,
-        false => drop(make_file(to.0, to.1)?),
-    }
-    from.0.rename(from.1, to.0, to.1).inspect_err(|_| {
-        let _ = if is_folder { to.0.remove_dir(to.1) } else { to.0.remove_file(to.1) };
-    })
 }
 
 /// Moves all that is in one folder into another. A folder that both have is merged; a link of the
@@ -270,64 +273,6 @@ fn move_folder(from: (&Dir, &OsStr), to: (&Dir, &OsStr)) -> io::Result<()> {
     }
 }
 
-/// Removes a tree, however deep it is: with two open folders, and without recursion.
-pub(super) fn remove_tree(folder: &Dir, name: &OsStr) -> io::Result<()> {
-    set_mode((folder, name), 0o700)?;
-    let mut here = folder.open_dir(name)?;
-    let mut path = vec![name.to_owned()];
-    while let Some((last, above)) = path.split_last() {
-        let mut below = None;
-        for item in here.entries()? {
-            let item = item?;
-            if item.file_type()?.is_dir() {
-                below = Some(item.file_name());
-                break;
-            }
-            here.remove_file(item.file_name())?;
-        }
-        if let Some(name) = below {
-            set_mode((&here, &name), 0o700)?;
-            here = here.open_dir(&name)?;
-            path.push(name);
-        } else {
-            here = parent(here, folder, above)?;
-            here.remove_dir(last)?;
-            path.pop();
-        }
-    }
-    Ok(())
-}
-
-/// The folder above one of ours, which nobody else can have moved; `above` are the names that lead
-/// to it from `root`.
-#[cfg(unix)]
-pub(super) fn parent(folder: Dir, _root: &Dir, _above: &[OsString]) -> io::Result<Dir> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let above = openat(&folder, "..", flags, Mode::empty())?;
-    Ok(Dir::from_std_file(std::fs::File::from(above)))
-}
-
-#[cfg(not(unix))]
-pub(super) fn parent(_folder: Dir, root: &Dir, above: &[OsString]) -> io::Result<Dir> {
-    let mut folder = root.try_clone()?;
-    for name in above {
-        folder = folder.open_dir(name)?;
-    }
-    Ok(folder)
-}
-
-#[cfg(unix)]
-fn set_mode((folder, name): (&Dir, &OsStr), mode: u32) -> io::Result<()> {
-    use cap_std::fs::{Permissions, PermissionsExt};
-    folder.set_permissions(name, Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn set_mode(_: (&Dir, &OsStr), _: u32) -> io::Result<()> {
-    Ok(())
-}
-
 /// A name of the guest as one of the host, when it can be one.
 pub(super) fn host_name(name: &[u8]) -> Option<OsString> {
     #[cfg(unix)]
@@ -338,42 +283,4 @@ pub(super) fn host_name(name: &[u8]) -> Option<OsString> {
         .ok()
         .filter(|name| !name.contains(['\\', ':', '<', '>', '"', '|', '?', '*']))
         .map(OsString::from)
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_not_taken_for_a_save_that_was_left_behind() {
-        let name = name_beside().unwrap().into_string().unwrap();
-        assert!(name.starts_with('.') && !name.starts_with(package_layout::save::PART_PREFIX));
-    }
-
-    /// On file systems whose kernel code cannot rename without replacing.
-    #[test]
-    fn a_name_is_claimed_before_it_is_taken() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = open(folder.path(), folder.path()).unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let name = OsStr::new;
-        for kind in ["file", "folder", "link"] {
-            let make = |name: &str| match kind {
-                "file" => fs_err::write(at(name), name).unwrap(),
-                "folder" => fs_err::create_dir(at(name)).unwrap(),
-                _ => fs_err::os::unix::fs::symlink("nowhere", at(name)).unwrap(),
-            };
-            make("new");
-            claim_and_rename((&dir, name("new")), (&dir, name(kind))).unwrap();
-            assert!(fs_err::symlink_metadata(at("new")).is_err());
-            make("second");
-            let error = claim_and_rename((&dir, name("second")), (&dir, name(kind))).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{kind}");
-            assert!(fs_err::symlink_metadata(at("second")).is_ok());
-            remove_tree(&dir, name("second")).or_else(|_| dir.remove_file("second")).unwrap();
-        }
-        assert_eq!(fs_err::read(at("file")).unwrap(), b"new");
-        assert!(at("folder").is_dir());
-        assert_eq!(fs_err::read_link(at("link")).unwrap(), Path::new("nowhere"));
-    }
 }

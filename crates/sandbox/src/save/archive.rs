@@ -5,10 +5,16 @@
 //! itself.
 
 use super::store::Staging;
-use super::{MAX_MANIFEST, Save, SaveManifest, portable, read, validate};
+use super::{
+    MAX_MANIFEST, Save, SaveManifest, check_disk, check_numbers, parse, portable, read, validate,
+};
 use crate::error::{Error, Result};
+use crate::new_file::NewFile;
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
 use package_layout::save::{
-    MANIFEST_FILE, MAX_OVERLAYS, OVERLAYS_DIR, PART_PREFIX, overlay_file, overlay_number,
+    MANIFEST_FILE, MAX_OVERLAYS, OVERLAYS_DIR, PART_PREFIX, overlay_file, overlay_name,
+    overlay_number,
 };
 use std::io::{self, Read};
 use std::path::Path;
@@ -37,9 +43,9 @@ pub fn export(save: &Path, file: &Path) -> Result<SaveManifest> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut beside =
-        tempfile::Builder::new().prefix(PART_PREFIX).tempfile_in(parent).map_err(failed)?;
-    let mut archive = tar::Builder::new(beside.as_file_mut());
+    let opened = Dir::open_ambient_dir(parent, ambient_authority()).map_err(failed)?;
+    let mut new = NewFile::create(&opened, PART_PREFIX).map_err(failed)?;
+    let mut archive = tar::Builder::new(new.file());
     let text = manifest.to_json();
     append(&mut archive, MANIFEST_FILE, text.len() as u64, text.as_bytes()).map_err(failed)?;
     for (number, (_, mut file)) in layers.into_iter().enumerate() {
@@ -49,14 +55,21 @@ pub fn export(save: &Path, file: &Path) -> Result<SaveManifest> {
     }
     archive.finish().map_err(failed)?;
     drop(archive);
-    beside.as_file().sync_all().map_err(failed)?;
-    beside.persist(file).map_err(|error| failed(error.error))?;
+    new.file().sync_all().map_err(failed)?;
+    let Some(name) = file.file_name() else {
+        return Err(failed(io::ErrorKind::InvalidFilename.into()));
+    };
+    match new.place(&opened, name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => new.replace(&opened, name),
+        placed => placed,
+    }
+    .map_err(failed)?;
     Ok(manifest)
 }
 
 /// One entry, the same for the same content everywhere.
 fn append(
-    archive: &mut tar::Builder<&mut std::fs::File>,
+    archive: &mut tar::Builder<&std::fs::File>,
     name: &str,
     length: u64,
     content: impl Read,
@@ -93,19 +106,22 @@ pub fn import(
         return Err(bad("it is no regular file".into()));
     }
     let mut archive = fs_err::File::open(file).map_err(failed)?;
-    let staging = Staging::create(target)?;
-    match unpack(&mut archive, &staging) {
-        Ok(()) => {}
+    let mut staging = Staging::create(target)?;
+    let text = match unpack(&mut archive, &mut staging) {
+        Ok(text) => text,
         Err(Fault::Bad(reason)) => return Err(bad(reason)),
         Err(Fault::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Err(bad("it ends too early".into()));
         }
         Err(Fault::Io(source)) => return Err(failed(source)),
+    };
+    let text = text.ok_or_else(|| bad(format!("Missing {MANIFEST_FILE}")))?;
+    let manifest = parse(&text).map_err(bad)?;
+    let numbers: Vec<usize> = staging.layers().map(|(number, _)| number).collect();
+    check_numbers(&numbers).map_err(bad)?;
+    for (number, layer) in staging.layers() {
+        check_disk(layer, &overlay_name(number))?.map_err(bad)?;
     }
-    let manifest = validate(staging.folder()).map_err(|error| match error {
-        Error::NotASave { reason, .. } => bad(reason),
-        error => error,
-    })?;
     // A path would choose which files of this host the guest sees.
     let base = manifest.base_image().unwrap_or_default();
     if base.is_empty() || base.contains(['/', '\\', '\0']) || matches!(base, "." | "..") {
@@ -128,12 +144,17 @@ impl From<io::Error> for Fault {
     }
 }
 
-fn unpack(archive: &mut impl Read, staging: &Staging) -> std::result::Result<(), Fault> {
+/// Takes the layers into the save, and gives the manifest's text.
+fn unpack(
+    archive: &mut impl Read,
+    staging: &mut Staging,
+) -> std::result::Result<Option<String>, Fault> {
+    let mut manifest = None;
     let mut block = [0; BLOCK];
     loop {
         archive.read_exact(&mut block)?;
         if block.iter().all(|byte| *byte == 0) {
-            return Ok(());
+            return Ok(manifest);
         }
         let header = Header::from_byte_slice(&block);
         check_sum(&block, header)?;
@@ -151,25 +172,26 @@ fn unpack(archive: &mut impl Read, staging: &Staging) -> std::result::Result<(),
         }
         let number = name.strip_prefix(OVERLAYS_DIR).and_then(|it| it.strip_prefix('/'));
         let number = number.and_then(overlay_number).filter(|number| *number < MAX_OVERLAYS);
-        let path = match number {
-            Some(number) => staging.overlay(number),
+        let twice = || Fault::Bad(format!("`{name}` is there twice"));
+        let mut content = archive.by_ref().take(length);
+        let n_bytes = match number {
+            Some(number) => match staging.layer(number) {
+                Ok(layer) => io::copy(&mut content, &mut layer.file())?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(twice()),
+                Err(error) => return Err(error.into()),
+            },
             None if name == MANIFEST_FILE && length <= MAX_MANIFEST => {
-                staging.folder().join(MANIFEST_FILE)
+                let mut text = String::new();
+                let n_bytes = content.read_to_string(&mut text)?;
+                if manifest.replace(text).is_some() {
+                    return Err(twice());
+                }
+                n_bytes as u64
             }
             None => return Err(Fault::Bad(format!("`{name}` does not belong into a save"))),
         };
-        let mut out = match fs_err::File::create_new(&path) {
-            Ok(out) => out,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Fault::Bad(format!("`{name}` is there twice")));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if io::copy(&mut archive.by_ref().take(length), &mut out)? != length {
+        if n_bytes != length {
             return Err(Fault::Bad("it ends too early".into()));
-        }
-        if number.is_some() {
-            super::store::make_read_only(&path)?;
         }
         let padding = (BLOCK - (length % BLOCK as u64) as usize) % BLOCK;
         archive.read_exact(&mut block[..padding])?;

@@ -1,8 +1,10 @@
 //! How saves come and go in the file system: written beside, then exchanged in one step.
 //!
 //! ```text
-//!   .quicksand-part-XXXX/    a save that is being written, locked by its writer; what a killed
-//!                            writer left behind is removed by the next one
+//!   (no name)                the layers of a save that is being written (`new_file.rs`)
+//!   .quicksand-part-XXXX/    a save that is whole and about to get its place, or that was replaced or
+//!                            removed, locked by its writer; what a killed writer left behind is
+//!                            removed by the next one
 //!   NAME/                    the save
 //!   .NAME.quicksand-old/     only where a file system cannot exchange: the save that is being
 //!                            replaced; it returns when its successor never came
@@ -10,86 +12,100 @@
 
 use super::SaveManifest;
 use crate::error::{Error, Result};
-use package_layout::save::{MANIFEST_FILE, OLD_SUFFIX, OVERLAYS_DIR, PART_PREFIX, overlay_file};
-use runtime_locator::{Folder, SealKey};
+#[cfg(unix)]
+use crate::new_file::lock;
+use crate::new_file::{NewFile, hidden_name, link, make_folder, make_hidden_folder};
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use package_layout::save::{MANIFEST_FILE, OLD_SUFFIX, OVERLAYS_DIR, PART_PREFIX, overlay_name};
+use runtime_locator::SealKey;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// A save that is being written. Dropping it removes what was written.
 pub(super) struct Staging {
-    folder: PathBuf,
     target: PathBuf,
-    /// Tells other writers that somebody is at work here.
-    _lock: Option<File>,
+    parent: Dir,
+    layers: BTreeMap<usize, Layer>,
+}
+
+/// A layer of a save that is being written.
+enum Layer {
+    New(NewFile),
+    /// The file of another save, which nobody can write to.
+    Shared(File),
+}
+
+impl Layer {
+    fn file(&self) -> &File {
+        match self {
+            Self::New(new) => new.file(),
+            Self::Shared(file) => file,
+        }
+    }
 }
 
 impl Staging {
-    /// Makes an empty folder beside the target, and refuses a target that must not be replaced.
+    /// Refuses a target that must not be replaced. Nothing with a name is made yet but the folder that
+    /// the save goes into.
     pub(super) fn create(target: &Path) -> Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         fs_err::create_dir_all(parent).map_err(in_parent(parent))?;
         recover(target);
         check_target(target)?;
         sweep(parent);
-        let (folder, lock) = locked_folder(parent)?;
-        let staging = Self { folder, target: target.into(), _lock: lock };
-        let overlays = staging.folder.join(OVERLAYS_DIR);
-        make_private(&overlays).map_err(in_parent(parent))?;
-        Ok(staging)
+        let opened = Dir::open_ambient_dir(parent, ambient_authority());
+        let parent = opened.map_err(in_parent(parent))?;
+        Ok(Self { target: target.into(), parent, layers: BTreeMap::new() })
     }
 
-    /// Moves an existing save out of sight.
-    pub(super) fn of_existing(path: &Path) -> Result<Self> {
-        let folder = fresh_name(path.parent().unwrap_or(Path::new("/")))?;
-        let failed = |source| Error::File { action: "remove the save", path: path.into(), source };
-        // The lock goes with the folder: another writer takes what has the new name for a save that
-        // is being written, and leaves it alone.
-        let lock = lock(path).map_err(failed)?;
-        fs_err::rename(path, &folder).map_err(failed)?;
-        Ok(Self { folder, target: path.into(), _lock: lock })
-    }
-
-    /// Removes it, and says when that fails.
-    pub(super) fn discard(self) -> Result<()> {
-        let failed = |source| {
-            let path = self.folder.clone();
-            Error::File { action: "remove the save", path, source }
+    /// Makes an empty layer; [`io::ErrorKind::AlreadyExists`] when there is one of that number.
+    pub(super) fn layer(&mut self, number: usize) -> io::Result<&NewFile> {
+        let std::collections::btree_map::Entry::Vacant(entry) = self.layers.entry(number) else {
+            return Err(io::ErrorKind::AlreadyExists.into());
         };
-        match fs_err::remove_dir_all(&self.folder) {
-            // Another writer has swept it up.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(failed),
+        let new = Layer::New(NewFile::create(&self.parent, PART_PREFIX)?);
+        match entry.insert(new) {
+            Layer::New(new) => Ok(new),
+            Layer::Shared(_) => Err(io::ErrorKind::AlreadyExists.into()),
         }
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    /// The layers, from bottom to top, with their numbers.
+    pub(super) fn layers(&self) -> impl Iterator<Item = (usize, &File)> {
+        self.layers.iter().map(|(number, layer)| (*number, layer.file()))
     }
 
-    /// The path of a layer.
-    pub(super) fn overlay(&self, number: usize) -> PathBuf {
-        self.folder.join(overlay_file(number))
+    /// Where a layer comes to be, for messages.
+    pub(super) fn path(&self, number: usize) -> PathBuf {
+        self.target.join(OVERLAYS_DIR).join(overlay_name(number))
     }
 
-    /// Puts a layer of another save in: the same file where nobody can write to it, else a copy.
-    pub(super) fn adopt(&self, layer: &File, number: usize) -> Result<()> {
-        let path = self.overlay(number);
-        link_or_copy(layer, &path).map_err(|source| Error::File {
-            action: "copy a layer to",
-            path,
-            source,
-        })
+    /// Puts a layer of another save in: the same file where nobody can write to it, else a copy that
+    /// shares the blocks where the file system can, else a plain one.
+    pub(super) fn adopt(&mut self, layer: &File, number: usize) -> Result<()> {
+        let path = self.path(number);
+        let failed = |source| Error::File { action: "copy a layer to", path, source };
+        self.take_over(layer, number).map_err(failed)
     }
 
-    /// Seals a manifest for the layers that lie here, so that the save is known as the user's own. A
-    /// save without a seal is as good, but for what is said of those that came from elsewhere.
+    fn take_over(&mut self, layer: &File, number: usize) -> io::Result<()> {
+        if layer.metadata()?.permissions().readonly() && can_link(layer, &self.parent)? {
+            self.layers.insert(number, Layer::Shared(layer.try_clone()?));
+            return Ok(());
+        }
+        self.layers.insert(number, Layer::New(copied(layer, &self.parent)?));
+        Ok(())
+    }
+
+    /// Seals a manifest for the layers, so that the save is known as the user's own. A save without a
+    /// seal is as good, but for what is said of those that came from elsewhere.
     pub(super) fn seal(&self, manifest: &mut SaveManifest, data_dir: Option<&Path>) {
         let Some(data_dir) = data_dir else { return };
         let sealed = SealKey::read_or_make(data_dir).and_then(|key| {
-            let folder = Folder::open(&self.folder)?.below(OVERLAYS_DIR)?;
-            let n_layers = folder.names()?.len();
-            let layers = (0..n_layers).map(|number| folder.file(&format!("{number}.qcow2")));
+            let layers = self.layers.values().map(|layer| layer.file().try_clone());
             key.seal(manifest, &layers.collect::<io::Result<Vec<_>>>()?)
         });
         if let Err(error) = sealed {
@@ -97,74 +113,94 @@ impl Staging {
         }
     }
 
-    /// Writes the manifest, has everything on the disk, and puts the save into its place. `step` is
-    /// told each step before it is taken.
-    pub(super) fn commit(self, manifest: &str, step: &mut dyn FnMut(&str)) -> Result<()> {
+    /// Has everything on the disk, and puts the save into its place. `step` is told each step before it
+    /// is taken.
+    pub(super) fn commit(mut self, manifest: &str, step: &mut dyn FnMut(&str)) -> Result<()> {
+        let target = self.target.clone();
         let failed = |source| {
-            let path = self.target.clone();
+            let path = target.clone();
             Error::File { action: "put the save into its place at", path, source }
         };
-        step("manifest");
-        fs_err::write(self.folder.join(MANIFEST_FILE), manifest).map_err(failed)?;
         step("flush");
-        flush(&self.folder).map_err(failed)?;
+        for layer in self.layers.values() {
+            if let Layer::New(new) = layer {
+                make_read_only(new.file()).and_then(|()| new.file().sync_all()).map_err(failed)?;
+            }
+        }
+        step("gather");
+        let parent = target.parent().unwrap_or(Path::new("/"));
+        let made = make_hidden_folder(&self.parent, PART_PREFIX).map_err(failed)?;
+        let folder = Part { path: parent.join(made.0), _lock: made.1 };
+        self.gather(&folder.path, manifest).map_err(failed)?;
         step("replace");
-        replace(&self.folder, &self.target, step).map_err(failed)?;
+        replace(&folder.path, &target, step).map_err(failed)?;
         step("clean");
         // From here on the folder is the replaced save, or nothing.
+        drop(folder);
         Ok(())
     }
+
+    /// Gives all of a save its names.
+    fn gather(&mut self, folder: &Path, manifest: &str) -> io::Result<()> {
+        let overlays = folder.join(OVERLAYS_DIR);
+        let opened = Dir::open_ambient_dir(folder, ambient_authority())?;
+        make_folder(&opened, OVERLAYS_DIR.as_ref())?;
+        let below = opened.open_dir(OVERLAYS_DIR)?;
+        for (number, layer) in &mut self.layers {
+            let name = overlay_name(*number);
+            match layer {
+                Layer::New(new) => new.place(&below, name.as_ref())?,
+                Layer::Shared(file) => {
+                    if link(file, &below, name.as_ref()).is_err() {
+                        // The save that it is from is gone meanwhile.
+                        let mut copy = copied(file, &self.parent)?;
+                        make_read_only(copy.file())?;
+                        copy.file().sync_all()?;
+                        copy.place(&below, name.as_ref())?;
+                    }
+                }
+            }
+        }
+        let mut file = fs_err::File::create_new(folder.join(MANIFEST_FILE))?;
+        io::Write::write_all(&mut file, manifest.as_bytes())?;
+        file.file().sync_all()?;
+        flush_names(&overlays)?;
+        flush_names(folder)
+    }
 }
 
-impl Drop for Staging {
+/// Moves an existing save out of sight in one step and removes it, and says when that fails.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    let removed = hidden_name(PART_PREFIX).and_then(|name| {
+        let folder = path.with_file_name(name);
+        // The lock goes with the folder: another writer takes what has the new name for a save that
+        // is being written, and leaves it alone.
+        #[cfg(unix)]
+        let folder_lock = fs_err::File::open(path)?.into_file();
+        #[cfg(unix)]
+        lock(&folder_lock);
+        fs_err::rename(path, &folder)?;
+        match fs_err::remove_dir_all(&folder) {
+            // Another writer has swept it up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    });
+    removed.map_err(|source| Error::File { action: "remove the save", path: path.into(), source })
+}
+
+/// A folder with a hidden name, locked by this process. It goes with this value.
+struct Part {
+    path: PathBuf,
+    /// Tells other writers that somebody is at work here.
+    _lock: Option<File>,
+}
+
+impl Drop for Part {
     fn drop(&mut self) {
         // What cannot be removed now is swept by the next writer.
-        let _ = fs_err::remove_dir_all(&self.folder);
+        let _ = fs_err::remove_dir_all(&self.path);
     }
-}
-
-/// An empty folder that this process has locked. Between its making and its locking another writer
-/// may take it for one that was left behind, and remove it: then there is one more try.
-fn locked_folder(parent: &Path) -> Result<(PathBuf, Option<File>)> {
-    const TRIES: usize = 100;
-    for _ in 0..TRIES {
-        let folder = fresh_name(parent)?;
-        make_private(&folder).map_err(in_parent(parent))?;
-        match lock(&folder) {
-            Ok(Some(lock)) if is_at(&lock, &folder) => return Ok((folder, Some(lock))),
-            // Another holds the lock, or the folder is gone already.
-            Ok(Some(_) | None) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(in_parent(parent)(error)),
-        }
-        let _ = fs_err::remove_dir(&folder);
-    }
-    Err(in_parent(parent)(io::Error::other("others remove what is written there")))
-}
-
-/// Whether a locked folder is still the one of that name.
-#[cfg(unix)]
-fn is_at(lock: &File, folder: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (Ok(own), Ok(named)) = (lock.metadata(), fs_err::symlink_metadata(folder)) else {
-        return false;
-    };
-    (own.dev(), own.ino()) == (named.dev(), named.ino())
-}
-
-#[cfg(not(unix))]
-fn is_at(_lock: &File, _folder: &Path) -> bool {
-    true
-}
-
-/// A name for an unfinished save that nobody else has.
-fn fresh_name(parent: &Path) -> Result<PathBuf> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|error| Error::System {
-        action: "draw a random name",
-        source: io::Error::other(error.to_string()),
-    })?;
-    Ok(parent.join(format!("{PART_PREFIX}{:016x}", u64::from_ne_bytes(bytes))))
 }
 
 fn in_parent(parent: &Path) -> impl Fn(io::Error) -> Error + '_ {
@@ -221,60 +257,23 @@ pub(super) fn recover_all(parent: &Path) {
 }
 
 /// Removes what killed writers left behind.
+#[cfg(unix)]
+fn sweep(parent: &Path) {
+    if let Ok(parent) = Dir::open_ambient_dir(parent, ambient_authority()) {
+        crate::new_file::sweep(&parent, PART_PREFIX);
+    }
+}
+
+#[cfg(not(unix))]
 fn sweep(parent: &Path) {
     for entry in fs_err::read_dir(parent).into_iter().flatten().flatten() {
-        // What is no folder is not ours: to open a pipe would wait, and a link leads elsewhere.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if !is_folder || !entry.file_name().to_string_lossy().starts_with(PART_PREFIX) {
             continue;
         }
-        if let Ok(Some(_lock)) = lock(&entry.path()) {
-            let _ = fs_err::remove_dir_all(entry.path());
-        }
+        // Files that somebody has open stay, and their folder with them.
+        let _ = fs_err::remove_dir_all(entry.path());
     }
-}
-
-#[cfg(unix)]
-fn make_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().mode(0o700).create(folder)
-}
-
-#[cfg(not(unix))]
-fn make_private(folder: &Path) -> io::Result<()> {
-    fs_err::create_dir(folder)
-}
-
-/// Takes a folder's lock; `None` when another has it, or where folders cannot be locked.
-#[cfg(unix)]
-fn lock(folder: &Path) -> io::Result<Option<File>> {
-    use rustix::fs::{FlockOperation, flock};
-    let file = fs_err::File::open(folder)?.into_file();
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// Windows keeps folders in use from being removed, which does the same.
-#[cfg(not(unix))]
-fn lock(folder: &Path) -> io::Result<Option<File>> {
-    let marker = folder.join("lock");
-    if marker.exists() && fs_err::remove_file(&marker).is_err() {
-        return Ok(None);
-    }
-    Ok(Some(fs_err::File::create(marker)?.into_file()))
-}
-
-/// Has all files and names of a save on the disk.
-fn flush(folder: &Path) -> io::Result<()> {
-    let overlays = folder.join(OVERLAYS_DIR);
-    for entry in fs_err::read_dir(&overlays)? {
-        fs_err::File::open(entry?.path())?.file().sync_all()?;
-    }
-    fs_err::File::open(folder.join(MANIFEST_FILE))?.file().sync_all()?;
-    flush_names(&overlays)?;
-    flush_names(folder)
 }
 
 #[cfg(unix)]
@@ -329,43 +328,40 @@ fn step_aside(new: &Path, target: &Path, step: &mut dyn FnMut(&str)) -> io::Resu
     fs_err::remove_dir_all(old)
 }
 
-/// The same file under a second name where nobody can write to it, else a copy that shares the
-/// blocks where the file system can, else a plain one.
-fn link_or_copy(layer: &File, path: &Path) -> io::Result<()> {
-    if layer.metadata()?.permissions().readonly() && link(layer, path).is_ok() {
-        return Ok(());
-    }
-    let mut copy = fs_err::File::create_new(path)?;
-    if !reflink(layer, copy.file()) {
-        let mut source = layer.try_clone()?;
-        io::Seek::rewind(&mut source)?;
-        io::copy(&mut source, &mut copy)?;
-    }
-    make_read_only(path)
-}
-
 /// Takes a file's write permission away: a layer is never written again, and what cannot be written
 /// can be shared between saves.
-pub(super) fn make_read_only(path: &Path) -> io::Result<()> {
-    let mut permissions = fs_err::metadata(path)?.permissions();
+fn make_read_only(file: &File) -> io::Result<()> {
+    let mut permissions = file.metadata()?.permissions();
     #[cfg(unix)]
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o400);
     #[cfg(not(unix))]
     permissions.set_readonly(true);
-    fs_err::set_permissions(path, permissions)
+    file.set_permissions(permissions)
 }
 
+/// Whether a file can get a second name in a folder: it is on its file system, and this user's own.
 #[cfg(target_os = "linux")]
-fn link(layer: &File, path: &Path) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
-    use std::os::fd::AsRawFd;
-    let own = format!("/proc/self/fd/{}", layer.as_raw_fd());
-    Ok(linkat(CWD, own, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+fn can_link(layer: &File, folder: &Dir) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let layer = layer.metadata()?;
+    let folder = cap_std::fs::MetadataExt::dev(&folder.dir_metadata()?);
+    let is_own = layer.uid() == rustix::process::geteuid().as_raw();
+    Ok(is_own && layer.dev() == folder && layer.nlink() > 0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn link(_layer: &File, _path: &Path) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+fn can_link(_layer: &File, _folder: &Dir) -> io::Result<bool> {
+    Ok(false)
+}
+
+fn copied(layer: &File, folder: &Dir) -> io::Result<NewFile> {
+    let copy = NewFile::create(folder, PART_PREFIX)?;
+    if !reflink(layer, copy.file()) {
+        let (mut source, mut copy) = (layer.try_clone()?, copy.file());
+        io::Seek::rewind(&mut source)?;
+        io::copy(&mut source, &mut copy)?;
+    }
+    Ok(copy)
 }
 
 #[cfg(target_os = "linux")]

@@ -5,14 +5,15 @@
 //! copied yet (<https://www.qemu.org/docs/master/interop/live-block-operations.html>). The layers of
 //! the save that the machine started from are taken over as they are.
 
-use super::store::{Staging, make_read_only};
+use super::store::Staging;
 use super::{SaveManifest, portable};
 use crate::checkpoint::DRIVE;
 use crate::error::{Error, Result};
+use crate::new_file::NewFile;
 use crate::overlay::Origin;
 use crate::qcow2::{self, Fault};
 use crate::running::Machine;
-use package_layout::save::overlay_file;
+use package_layout::save::overlay_name;
 use runtime_locator::OWN_KEY;
 use serde_json::{Map, Value, json};
 use std::fs::File;
@@ -81,8 +82,8 @@ async fn on_task(
     }
     let origin = &machine.origin;
     let (target, layers) = (wish.target.clone(), origin.save_layers.clone());
-    let staging = blocking(move || {
-        let staging = Staging::create(&target)?;
+    let mut staging = blocking(move || {
+        let mut staging = Staging::create(&target)?;
         for (number, layer) in layers.iter().enumerate() {
             staging.adopt(layer, number)?;
         }
@@ -90,34 +91,32 @@ async fn on_task(
     })
     .await?;
     let number = origin.save_layers.len();
-    let overlay = staging.overlay(number);
+    let path = staging.path(number);
+    let failed = |source| Error::File { action: "write", path: path.clone(), source };
+    let overlay = staging.layer(number).map_err(failed)?;
     let below = match number.checked_sub(1) {
-        Some(below) => overlay_file(below).rsplit('/').next().unwrap_or_default().to_owned(),
+        Some(below) => overlay_name(below),
         None => origin.base.clone(),
     };
     match machine.hull.process.exit_status() {
         None => {
-            write_empty(&overlay, origin.size, &below)?;
-            machine.during("save", copy(machine, &overlay, wish.compress, dropped)).await?;
+            write_empty(overlay.file(), origin.size, &below).map_err(failed)?;
+            machine
+                .during("save", copy(machine, (overlay, &wish.target), wish.compress, dropped))
+                .await?;
         }
         // The guest has powered itself off: QEMU has put everything in order, and nothing changes
         // any more.
         Some(status) if status == "exit code 0" => {
-            let failed =
-                |source| Error::File { action: "copy the disk", path: overlay.clone(), source };
             let source = origin.overlay.try_clone().map_err(failed)?;
-            let path = overlay.clone();
-            blocking(move || copy_disk(source, &path, &below)).await?;
+            let copy = overlay.file().try_clone().map_err(failed)?;
+            let path = path.clone();
+            blocking(move || copy_disk(source, copy, &path, &below)).await?;
         }
         Some(_) => return Err(machine.hull.death().await),
     }
     let mut manifest = manifest(origin, &wish.config);
     blocking(move || {
-        make_read_only(&overlay).map_err(|source| Error::File {
-            action: "write",
-            path: overlay,
-            source,
-        })?;
         staging.seal(&mut manifest, wish.data_dir.as_deref());
         staging.commit(&manifest.to_json(), &mut |_| {})?;
         Ok(Some(manifest))
@@ -154,38 +153,36 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn write_empty(path: &Path, size: u64, below: &str) -> Result<()> {
-    let failed = |source| Error::File { action: "write", path: path.into(), source };
+fn write_empty(mut file: &File, size: u64, below: &str) -> std::io::Result<()> {
     // A name that is too long is left out: it is there for people alone.
     let (head, length) = qcow2::empty_overlay(size, below)
         .or_else(|| qcow2::empty_overlay(size, ""))
-        .ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?;
-    let mut file = fs_err::File::create_new(path).map_err(failed)?;
-    std::io::Write::write_all(&mut file, &head).map_err(failed)?;
-    file.set_len(length).map_err(failed)
+        .ok_or(std::io::ErrorKind::InvalidInput)?;
+    std::io::Write::write_all(&mut file, &head)?;
+    file.set_len(length)
 }
 
 /// Copies the disk as it is now out of an overlay that nobody writes to any more. Checkpoints, which
 /// hold the guest's memory, are not part of it.
-fn copy_disk(mut overlay: File, path: &Path, below: &str) -> Result<()> {
-    let failed = |source| Error::File { action: "copy the disk to", path: path.into(), source };
-    let mut copy = fs_err::File::create_new(path).map_err(failed)?;
-    match qcow2::copy_active(&mut overlay, copy.file_mut(), below) {
+fn copy_disk(mut overlay: File, mut copy: File, path: &Path, below: &str) -> Result<()> {
+    match qcow2::copy_active(&mut overlay, &mut copy, below) {
         Ok(()) => Ok(()),
         Err(Fault::Bad(reason)) => Err(Error::BadImage { path: path.into(), reason }),
-        Err(Fault::Io(source)) => Err(failed(source)),
+        Err(Fault::Io(source)) => {
+            Err(Error::File { action: "copy the disk to", path: path.into(), source })
+        }
     }
 }
 
 /// Copies the overlay of the running machine to an empty one.
 async fn copy(
     machine: &Machine,
-    overlay: &Path,
+    (overlay, target): (&NewFile, &Path),
     compress: bool,
     dropped: &mut oneshot::Receiver<()>,
 ) -> Result<()> {
     let qmp = &machine.qmp;
-    let file = pass(machine, overlay).await?;
+    let file = pass(machine, overlay, target).await?;
     let node = json!({
         "driver": "qcow2",
         "node-name": COPY,
@@ -206,19 +203,18 @@ async fn copy(
 
 /// What QEMU reaches the copy by: it opens nothing by its path.
 #[cfg(unix)]
-async fn pass(machine: &Machine, overlay: &Path) -> Result<String> {
-    let failed = |source| Error::File { action: "write", path: overlay.into(), source };
-    let writing =
-        fs_err::OpenOptions::new().read(true).write(true).open(overlay).map_err(failed)?;
-    let reading = fs_err::File::open(overlay).map_err(failed)?;
-    machine.qmp.pass_file(writing.into_file(), COPY_SET).await?;
-    machine.qmp.pass_file(reading.into_file(), COPY_SET).await?;
+async fn pass(machine: &Machine, overlay: &NewFile, _: &Path) -> Result<String> {
+    let failed = |source| Error::System { action: "open the copy of the disk", source };
+    let writing = overlay.file().try_clone().map_err(failed)?;
+    machine.qmp.pass_file(writing, COPY_SET).await?;
+    machine.qmp.pass_file(overlay.reopened().map_err(failed)?, COPY_SET).await?;
     Ok(format!("/dev/fdset/{COPY_SET}"))
 }
 
 #[cfg(not(unix))]
-async fn pass(_: &Machine, overlay: &Path) -> Result<String> {
-    Ok(overlay.to_string_lossy().into_owned())
+async fn pass(_: &Machine, overlay: &NewFile, target: &Path) -> Result<String> {
+    let path = target.with_file_name(overlay.name().unwrap_or_default());
+    Ok(path.to_string_lossy().into_owned())
 }
 
 async fn backup(

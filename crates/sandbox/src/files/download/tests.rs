@@ -442,7 +442,7 @@ fn a_tree_of_any_depth_arrives_and_goes() {
     run(parts.iter().map(|part| part.as_ref().map(copied)).chain([None]).collect(), &host).unwrap();
     assert!(host.join(vec!["a"; depth].join("/")).is_dir());
     let root = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority());
-    staging::remove_tree(&root.unwrap(), OsStr::new("copy")).unwrap();
+    new_file::remove_tree(&root.unwrap(), OsStr::new("copy")).unwrap();
     // One that breaks off is removed.
     assert!(run(parts, &host).is_err());
     assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
@@ -454,4 +454,63 @@ fn copied(part: &Part) -> Part {
         Part::Data(data) => Part::Data(data.clone()),
         Part::Hole(length) => Part::Hole(*length),
     }
+}
+
+const CHILD: &str = "QUICKSAND_TEST_KILLED_DOWNLOAD";
+
+/// Not a test by itself: the download that the next test has killed in its middle.
+#[test]
+fn killed_download() {
+    let Some(orders) = std::env::var_os(CHILD) else { return };
+    let orders = orders.into_string().unwrap();
+    let (kind, host) = orders.split_once(':').unwrap();
+    let options = match kind {
+        "tree" => tree(),
+        "replaced" => DownloadOptions { overwrite: true, ..DownloadOptions::default() },
+        _ => DownloadOptions::default(),
+    };
+    let parts = match kind {
+        "tree" => vec![entry("", D, ""), entry("sub", D, ""), entry("sub/a", F, "")],
+        _ => vec![entry("", F, "")],
+    };
+    let (sender, queue) = mpsc::channel(1);
+    let request = Request { guest: "/root/name".into(), host: PathBuf::from(host), options };
+    let receiving = std::thread::spawn(move || receive(queue, &request));
+    // Each place in the queue is free again when what was in it has been taken: the last one follows
+    // data that are written.
+    for part in parts.into_iter().chain([data(b"half"), data(b"more"), data(b"")]) {
+        sender.blocking_send(part).unwrap();
+    }
+    assert!(!receiving.is_finished());
+    let own = rustix::process::getpid();
+    rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_killed_download_leaves_nothing_and_the_next_tree_sweeps() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("old"), "old").unwrap();
+    let kill = |kind: &str, host: &str| {
+        // Runs this very test program again, which no wrapper of ours is for.
+        #[allow(clippy::disallowed_methods)]
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "files::download::tests::killed_download", "--test-threads=1"])
+            .env(CHILD, format!("{kind}:{}", folder.path().join(host).display()))
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "{kind}: {ended:?}");
+    };
+    for (kind, host) in [("file", "new"), ("file", "made/for/it"), ("replaced", "old")] {
+        kill(kind, host);
+        assert_eq!(names(folder.path()), ["old"], "{kind}");
+    }
+    assert_eq!(fs_err::read(folder.path().join("old")).unwrap(), b"old");
+    // A folder cannot be without a name.
+    kill("tree", "made/copy");
+    let left = names(folder.path());
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert!(left[0].starts_with(staging::PREFIX), "{left:?}");
+    run(vec![entry("", D, ""), entry("a", F, ""), None], &folder.path().join("copy")).unwrap();
+    assert_eq!(names(folder.path()), ["copy", "copy/a", "old"]);
 }

@@ -2,12 +2,17 @@
 
 use super::*;
 
-const STEPS: [&str; 5] = ["manifest", "flush", "replace", "replaced", "clean"];
+const STEPS: [&str; 5] = ["flush", "gather", "replace", "replaced", "clean"];
 
 fn write(target: &Path, content: &str, step: &mut dyn FnMut(&str)) -> Result<()> {
-    let staging = Staging::create(target)?;
-    fs_err::write(staging.overlay(0), content).unwrap();
+    let mut staging = Staging::create(target)?;
+    fill(&mut staging, 0, content);
     staging.commit(&format!("{{\"content\": \"{content}\"}}"), step)
+}
+
+fn fill(staging: &mut Staging, number: usize, content: &str) {
+    let mut layer = staging.layer(number).unwrap().file();
+    std::io::Write::write_all(&mut layer, content.as_bytes()).unwrap();
 }
 
 /// What a save holds, when both of its parts are of one save.
@@ -85,6 +90,10 @@ fn a_writer_that_is_killed_at_any_step_leaves_the_old_save_or_the_new_one() {
             let is_new = matches!(step, "replaced" | "clean");
             let expect = if is_new { Some("new") } else { had_one.then_some("old") };
             assert_eq!(content(&target).as_deref(), expect, "{step}");
+            // Only when all is written does anything have a name.
+            if matches!(step, "flush" | "gather") {
+                assert_eq!(names(folder.path()).len(), usize::from(had_one), "{step}");
+            }
             // The next one finds the way free and leaves nothing behind.
             write(&target, "next", &mut |_| {}).unwrap();
             assert_eq!(content(&target).as_deref(), Some("next"));
@@ -99,11 +108,13 @@ fn where_folders_cannot_be_exchanged_the_old_save_returns() {
     let target = folder.path().join("x");
     let aside = folder.path().join(".x.quicksand-old");
     write(&target, "old", &mut |_| {}).unwrap();
-    let staging = Staging::create(&target).unwrap();
-    fs_err::write(staging.overlay(0), "new").unwrap();
-    fs_err::write(staging.folder.join("manifest.json"), "{\"content\": \"new\"}").unwrap();
+    let mut staging = Staging::create(&target).unwrap();
+    fill(&mut staging, 0, "new");
+    let made = make_hidden_folder(&staging.parent, PART_PREFIX).unwrap();
+    let part = Part { path: folder.path().join(made.0), _lock: made.1 };
+    staging.gather(&part.path, "{\"content\": \"new\"}").unwrap();
     let mut seen = Vec::new();
-    step_aside(&staging.folder, &target, &mut |at| {
+    step_aside(&part.path, &target, &mut |at| {
         // What a crash here leaves, and what the next look makes of it.
         seen.push(at.to_owned());
         if at == "aside" {
@@ -118,49 +129,53 @@ fn where_folders_cannot_be_exchanged_the_old_save_returns() {
     .unwrap();
     assert_eq!(seen, ["aside", "in place"]);
     assert_eq!(content(&target).as_deref(), Some("new"));
-    drop(staging);
+    drop(part);
     assert_eq!(names(folder.path()), ["x"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn what_is_no_folder_of_a_save_is_neither_opened_nor_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
-    fs_err::write(elsewhere.path().join("kept"), "kept").unwrap();
-    let below = |name: &str| folder.path().join(name);
-    std::os::unix::fs::symlink(elsewhere.path(), below(".quicksand-part-link")).unwrap();
-    let pipe = below(".quicksand-part-pipe");
-    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
-    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
-    // A download of a tree that is under way.
-    fs_err::create_dir(below(".quicksand-download-0")).unwrap();
-    fs_err::create_dir(below(".quicksand-part-left")).unwrap();
-    Staging::create(&below("one")).unwrap().commit("{}", &mut |_| {}).unwrap();
-    assert_eq!(fs_err::read_to_string(elsewhere.path().join("kept")).unwrap(), "kept");
-    let left = [".quicksand-download-0", ".quicksand-part-link", ".quicksand-part-pipe", "one"];
-    assert_eq!(names(folder.path()), left);
 }
 
 #[test]
 fn a_writer_at_work_is_not_swept_and_shared_layers_are_read_only() {
     let folder = tempfile::tempdir().unwrap();
-    let one = Staging::create(&folder.path().join("one")).unwrap();
-    fs_err::write(one.overlay(0), "layer").unwrap();
-    make_read_only(&one.overlay(0)).unwrap();
-    let two = Staging::create(&folder.path().join("two")).unwrap();
-    let layer = fs_err::File::open(one.overlay(0)).unwrap();
-    two.adopt(layer.file(), 0).unwrap();
+    let one = folder.path().join("one");
+    let mut first = Staging::create(&one).unwrap();
+    fill(&mut first, 0, "layer");
+    fill(&mut first, 1, "second");
+    assert!(first.layer(1).is_err(), "there is one of that number");
+    // Both write at once.
+    let mut second = Staging::create(&folder.path().join("two")).unwrap();
+    first.commit("{}", &mut |_| {}).unwrap();
+    let layer = |number| fs_err::File::open(one.join(format!("overlays/{number}.qcow2"))).unwrap();
+    second.adopt(layer(0).file(), 0).unwrap();
     // A layer that somebody could write to is copied.
-    fs_err::write(one.overlay(1), "open").unwrap();
-    let open = fs_err::File::open(one.overlay(1)).unwrap();
-    two.adopt(open.file(), 1).unwrap();
-    fs_err::write(one.overlay(1), "changed").unwrap();
-    assert_eq!(fs_err::read_to_string(two.overlay(1)).unwrap(), "open");
-    for number in 0..2 {
-        assert!(fs_err::metadata(two.overlay(number)).unwrap().permissions().readonly());
+    let open = folder.path().join("open");
+    fs_err::write(&open, "open").unwrap();
+    second.adopt(fs_err::File::open(&open).unwrap().file(), 1).unwrap();
+    fs_err::write(&open, "changed").unwrap();
+    // A save that is removed meanwhile takes none of what was adopted with it.
+    second.adopt(layer(1).file(), 2).unwrap();
+    remove(&one).unwrap();
+    second.commit("{}", &mut |_| {}).unwrap();
+    for (number, expect) in ["layer", "open", "second"].into_iter().enumerate() {
+        let path = folder.path().join(format!("two/overlays/{number}.qcow2"));
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), expect);
+        assert!(fs_err::metadata(&path).unwrap().permissions().readonly());
     }
-    two.commit("{}", &mut |_| {}).unwrap();
-    one.commit("{}", &mut |_| {}).unwrap();
-    assert_eq!(names(folder.path()), ["one", "two"]);
+    assert_eq!(names(folder.path()), ["open", "two"]);
+}
+
+/// The same file, where the file system and the owner allow it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_layer_that_nobody_can_write_to_is_shared() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("one"), "layer", &mut |_| {}).unwrap();
+    let layer = fs_err::File::open(folder.path().join("one/overlays/0.qcow2")).unwrap();
+    let mut staging = Staging::create(&folder.path().join("two")).unwrap();
+    staging.adopt(layer.file(), 0).unwrap();
+    staging.commit("{}", &mut |_| {}).unwrap();
+    let number = |name: &str| {
+        fs_err::metadata(folder.path().join(name).join("overlays/0.qcow2")).unwrap().ino()
+    };
+    assert_eq!(number("one"), number("two"));
 }
