@@ -7,6 +7,8 @@
 
 mod disk;
 mod files;
+#[cfg(all(test, unix))]
+mod lies;
 #[cfg(unix)]
 mod resync;
 mod session;
@@ -40,6 +42,8 @@ pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.
 const MAX_ERROR: usize = 64 << 10;
+/// The longest reason why a connection is broken, in characters.
+const MAX_REASON: usize = 1000;
 /// How often the guest is pinged while a request is open. The agent of an older image, seldom, is
 /// not woken for a message; the next one makes up for it, so that such a request is late, not lost.
 const NUDGE: Duration = Duration::from_secs(1);
@@ -275,8 +279,10 @@ async fn accept(response: Response<Incoming>) -> Result<Response<Incoming>> {
 
 /// The agent's words as an error, without what could steer a terminal.
 fn refused(status: u16, answer: ErrorResponse) -> Error {
-    let clean =
-        |text: String| -> String { text.chars().filter(|c| !c.is_control()).take(2000).collect() };
+    let clean = |text: String| -> String {
+        let plain: String = text.chars().filter(|c| !c.is_control()).take(2000).collect();
+        crate::printable(&plain).into_owned()
+    };
     Error::AgentRefused { status, message: clean(answer.error), hint: answer.hint.map(clean) }
 }
 
@@ -304,6 +310,8 @@ fn broken(error: impl std::error::Error) -> Error {
         reason.push_str(&cause.to_string());
         source = cause.source();
     }
+    // What was sent may be quoted in it.
+    let reason = crate::printable(&reason).chars().take(MAX_REASON).collect();
     Error::AgentBroken { reason }
 }
 

@@ -187,7 +187,11 @@ impl Sandbox {
     }
 }
 
-async fn read_file(agent: &AgentClient, path: GuestText, max_bytes: u64) -> Result<Vec<u8>> {
+pub(crate) async fn read_file(
+    agent: &AgentClient,
+    path: GuestText,
+    max_bytes: u64,
+) -> Result<Vec<u8>> {
     let request = ReadFilesRequest { path, tree: false };
     let mut parts = agent.read_files(&request).await?;
     let mut bytes = Vec::new();
