@@ -50,7 +50,7 @@ pub struct Args {
     #[command(subcommand)]
     apart: Option<Apart>,
 
-    /// Moments of a sandbox's life at which the attacks kill its process
+    /// Moments of a sandbox's life at which the attacks kill its process (12; 200 for a full run)
     #[arg(long, value_name = "N")]
     kill_points: Option<u32>,
 
@@ -78,8 +78,7 @@ enum Kind {
     It,
     /// Real QEMU, real images, real agent.
     Vm,
-    /// What a hostile guest, name or end of the process may try; each attempt prints a line. Only
-    /// when it is named.
+    /// What a hostile guest, name or end of the process may try; each attempt prints a line.
     Attacks,
     /// pytest against the wheels in an environment of their own.
     Python,
@@ -136,7 +135,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
 /// The kinds that are asked for.
 fn kinds(args: &Args) -> &[Kind] {
     if args.kinds.is_empty() {
-        return &[Kind::Unit, Kind::It, Kind::Vm, Kind::Python];
+        return &[Kind::Unit, Kind::It, Kind::Vm, Kind::Attacks, Kind::Python];
     }
     &args.kinds
 }

@@ -1,6 +1,6 @@
 //! SIGKILL of the host process at many points of a sandbox's life: what is there two seconds later.
 //!
-//! `QUICKSAND_KILL_POINTS` says how many (20). They are spread evenly over a whole life: the first
+//! `QUICKSAND_KILL_POINTS` says how many (12). They are spread evenly over a whole life: the first
 //! half over time, so that long steps get many, the other half over the steps, so that none is left
 //! out. The installer has kill points of its own (`crates/quicksand-cli/tests/it/kill.rs`).
 
@@ -33,7 +33,7 @@ struct Leftovers {
 fn a_killed_host_leaves_nothing_and_every_save_is_whole() {
     vm_tests::search();
     let points = std::env::var("QUICKSAND_KILL_POINTS").ok().and_then(|text| text.parse().ok());
-    let points: u32 = points.unwrap_or(20);
+    let points: u32 = points.unwrap_or(12);
     let home = tempfile::tempdir().unwrap();
     let (workspace, temporary) = (home.path().join("work"), home.path().join("tmp"));
     fs_err::create_dir(&workspace).unwrap();
