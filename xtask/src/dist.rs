@@ -72,6 +72,11 @@ pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {
     make(context, &Wanted { profile: Profile::Release, images: &images, cross: true })
 }
 
+/// How far the other parts step back behind QEMU, which takes the longest and often has a single program
+/// at work: the images, which are booted with it, and the runtime, which nothing waits for.
+const BEHIND: i32 = 5;
+const LAST: i32 = 10;
+
 /// Makes the wheels that are wanted. QEMU, the images and the runtime need nothing of each other, until
 /// an image is booted to prove it.
 pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
@@ -86,13 +91,14 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
         Ok(wheels)
     };
     let images = || {
+        side_by_side::step_back(BEHIND);
         let made = wanted.images.iter().map(|image| bake::make(context, image));
         let made = made.collect::<Result<Vec<_>>>()?;
         lane(1);
         Ok(made)
     };
     let proved = || {
-        let (mut wheels, made) = side_by_side::both(&context.ui, qemu, images)?;
+        let (made, mut wheels) = side_by_side::both(&context.ui, images, qemu)?;
         for (image, made) in wanted.images.iter().zip(&made) {
             wheels.push(bake::publish_proved(context, image, made)?);
         }
@@ -100,11 +106,12 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
         Ok(wheels)
     };
     let runtime = || {
+        side_by_side::step_back(LAST);
         let wheel = runtime_wheel::build(context, wanted.profile)?;
         lane(3);
         Ok(wheel)
     };
-    let (mut wheels, runtime) = side_by_side::both(&context.ui, proved, runtime)?;
+    let (runtime, mut wheels) = side_by_side::both(&context.ui, runtime, proved)?;
     wheels.push(runtime);
     Ok(wheels)
 }

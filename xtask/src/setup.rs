@@ -83,12 +83,24 @@ pub fn installed() -> Result<BTreeSet<String>> {
     Ok(installed)
 }
 
+/// The variables that name a proxy: apt, cargo and pip read them.
+pub const PROXIES: &[&str] =
+    &["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
 /// A command that runs as root: directly, or through sudo.
 pub fn as_root(program: &str, args: &[&str]) -> Result<duct::Expression> {
-    let mut line: Vec<&str> = if is_root()? { vec![] } else { vec!["sudo"] };
-    line.extend(["env", "DEBIAN_FRONTEND=noninteractive", program]);
-    line.extend(args);
-    Ok(cmd(line[0], &line[1..]))
+    let mut line = if is_root()? { vec![] } else { sudo(|name| std::env::var_os(name).is_some()) };
+    line.extend(["env", "DEBIAN_FRONTEND=noninteractive", program].map(str::to_owned));
+    line.extend(args.iter().map(|arg| (*arg).to_owned()));
+    Ok(cmd(&line[0], &line[1..]))
+}
+
+/// sudo, told to keep the proxies that are set: it clears the environment otherwise. They are named, because
+/// a value may hold a password, and a command line is for all to read.
+fn sudo(is_set: impl Fn(&str) -> bool) -> Vec<String> {
+    let set: Vec<&str> = PROXIES.iter().copied().filter(|name| is_set(name)).collect();
+    let keep = (!set.is_empty()).then(|| format!("--preserve-env={}", set.join(",")));
+    std::iter::once("sudo".to_owned()).chain(keep).collect()
 }
 
 fn is_root() -> Result<bool> {
@@ -143,4 +155,16 @@ fn tools_place(context: &Context, requirements: &[&str]) -> Result<PathBuf> {
         key.add("requirement", requirement.as_bytes());
     }
     Ok(context.cache.folder("python-tools")?.join(key.digest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_keeps_the_proxies_that_are_set_and_names_no_value() {
+        assert_eq!(sudo(|_| false), ["sudo"]);
+        let set = |name: &str| name == "http_proxy" || name == "NO_PROXY";
+        assert_eq!(sudo(set), ["sudo", "--preserve-env=http_proxy,NO_PROXY"]);
+    }
 }

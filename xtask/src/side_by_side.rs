@@ -36,6 +36,19 @@ pub fn three<A: Send, B: Send, C>(
     Ok((first, second, third))
 }
 
+/// Leaves the processors to the others: what this thread runs from now on gets what they do not need. It is
+/// for a part that the others do not wait for, and the thread stays so.
+#[cfg(target_os = "linux")]
+pub fn step_back(by: i32) {
+    // Linux has a value for each thread, which its children begin with: setpriority(2). One that is
+    // refused changes nothing but the order.
+    let _ = rustix::process::nice(by);
+}
+
+/// Elsewhere the value is the whole process's.
+#[cfg(not(target_os = "linux"))]
+pub fn step_back(_by: i32) {}
+
 fn end_others(ui: &Ui, error: &anyhow::Error) {
     if !error.is::<Ended>() {
         ui.end_others();

@@ -10,6 +10,7 @@ mod key_names;
 mod keys;
 mod picture;
 mod pointer;
+mod raster;
 mod resize;
 mod screen;
 

@@ -3,7 +3,9 @@
 
 use super::{
     libraries::PREFIX,
-    source_tree::{self, text},
+    precompiled,
+    source_tree::{self, Places, text},
+    toolchain::NO_OTHER_HEADERS,
 };
 use crate::ui::Step;
 use anyhow::Result;
@@ -44,6 +46,8 @@ const FEATURES: &[&str] = &[
     // The virt machine's device tree.
     "--enable-fdt=system",
     "--enable-malloc-trim",
+    // Nobody reads trace events of a released QEMU, and each is code.
+    "--enable-trace-backends=nop",
     "--disable-docs",
     "--disable-user",
     "--disable-guest-agent",
@@ -65,6 +69,8 @@ pub struct Workshop {
     pub root: PathBuf,
     /// The Python tools' `bin` folder.
     pub tools: PathBuf,
+    /// The host's headers.
+    pub headers: PathBuf,
     /// How many compilers run side by side.
     pub n_jobs: usize,
 }
@@ -100,7 +106,14 @@ impl Workshop {
         program: impl duct::IntoExecutablePath,
         args: &[String],
     ) -> Result<duct::Expression> {
-        source_tree::command(folder, program, args, &self.tools, &self.libraries())
+        let libraries = self.libraries();
+        let (tools, headers) = (self.tools.as_path(), self.headers.as_path());
+        source_tree::command(
+            folder,
+            program,
+            args,
+            Places { tools, libraries: &libraries, headers },
+        )
     }
 
     fn ninja(&self, folder: &Path, targets: &[&str]) -> Result<duct::Expression> {
@@ -150,9 +163,11 @@ pub fn configure_args(python: &str, prefix_map: &str, maps: &str) -> Vec<String>
         format!("--bindir={PREFIX}/bin"),
         format!("--datadir={PREFIX}/bin/share"),
         format!("--target-list={}", targets.join(",")),
-        // Unused sections are dropped: with few devices a third of the code goes.
+        // Unused sections are dropped: with few devices a third of the code goes. Some compilers set
+        // the level of _FORTIFY_SOURCE themselves. Of the precompiled headers most do not fit a file.
         format!(
-            "--extra-cflags=-ffunction-sections -fdata-sections -D_FORTIFY_SOURCE=2 {prefix_map}"
+            "--extra-cflags=-ffunction-sections -fdata-sections -U_FORTIFY_SOURCE \
+             -D_FORTIFY_SOURCE=2 -Wno-invalid-pch {NO_OTHER_HEADERS} {prefix_map}"
         ),
         format!("--extra-ldflags=-Wl,--gc-sections -Wl,--build-id=none -Wl,-Map={maps}"),
     ];
@@ -164,7 +179,21 @@ pub fn configure_args(python: &str, prefix_map: &str, maps: &str) -> Vec<String>
 /// Compiles some of the programs.
 pub fn programs(shop: &Workshop, step: &Step, names: &[String]) -> Result<()> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    precompile(shop, step, &names)?;
     step.run(shop.ninja(&shop.build(), &names)?)
+}
+
+/// Precompiles QEMU's first header for the programs that are compiled next.
+fn precompile(shop: &Workshop, step: &Step, names: &[&str]) -> Result<()> {
+    // The header includes this one, which is generated.
+    step.run(shop.ninja(&shop.build(), &["config-poison.h"])?)?;
+    let commands = shop.ninja(&shop.build(), &[&["-t", "commands"], names].concat())?.read()?;
+    fs::create_dir_all(shop.qemu().join(format!("{}.gch", precompiled::HEADER)))?;
+    for line in precompiled::plan(&commands, &format!("../qemu/{}", precompiled::HEADER)) {
+        let Some((compiler, args)) = line.split_first() else { continue };
+        step.run(shop.command(&shop.build(), compiler, args)?)?;
+    }
+    Ok(())
 }
 
 /// Writes a stripped executable to `place`.

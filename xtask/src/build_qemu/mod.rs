@@ -10,11 +10,13 @@ mod choice;
 mod compile;
 mod emulator;
 mod fetch;
+mod headers;
 mod installed;
 mod libraries;
 mod linked;
 mod pack;
 mod pins;
+mod precompiled;
 mod source;
 mod source_tree;
 mod toolchain;
@@ -254,10 +256,12 @@ impl Order<'_> {
         if emulators.iter().any(|emulator| is_absent(&emulator)) {
             let work = beside(&context.cache.folder(Emulator::Own.kind())?)?;
             let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
-            let shop = Workshop { root: work.path().to_owned(), tools: self.tools.clone(), n_jobs };
+            let headers = headers::of_host(context, &Toolchain::of_host().cc)?;
+            let (root, tools) = (work.path().to_owned(), self.tools.clone());
+            let shop = Workshop { root, tools, headers, n_jobs };
             std::thread::scope(|scope| {
                 let unpacked = scope.spawn(|| self.unpack(&shop, &apt, &tarball, &sources));
-                libraries.build(&fetched, &shop.tools, n_jobs)?;
+                libraries.build(&fetched, (&shop.tools, &shop.headers), n_jobs)?;
                 unpacked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?;
             for library in &sources.libraries {

@@ -9,15 +9,26 @@ use std::{collections::BTreeMap, ffi::OsString, path::Path};
 /// Settings of the caller that a build needs: where programs and temporary files are.
 const INHERITED: &[&str] = &["HOME", "TMPDIR", "SYSTEMROOT"];
 
-/// A command that finds the Python tools first and the packages of `libraries` alone. Any other
-/// setting of the caller's, such as `CC` or `CFLAGS`, would make another program of the same inputs.
+/// The folders that a command finds things in.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    /// The Python tools' programs, found before the host's.
+    pub tools: &'a Path,
+    /// The libraries' headers, archives and descriptions.
+    pub libraries: &'a Path,
+    /// The headers of the host (see `headers`).
+    pub headers: &'a Path,
+}
+
+/// A command that finds these places alone. Any other setting of the caller's, such as `CC` or `CFLAGS`,
+/// would make another program of the same inputs.
 pub fn command(
     folder: &Path,
     program: impl duct::IntoExecutablePath,
     args: &[String],
-    tools: &Path,
-    libraries: &Path,
+    places: Places<'_>,
 ) -> Result<duct::Expression> {
+    let Places { tools, libraries, headers } = places;
     let mut paths = vec![tools.to_owned()];
     paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut settings: BTreeMap<OsString, OsString> = INHERITED
@@ -26,8 +37,9 @@ pub fn command(
         .collect();
     settings.insert("PATH".into(), std::env::join_paths(paths)?);
     settings.insert("PKG_CONFIG_LIBDIR".into(), libraries.join("lib/pkgconfig").into());
-    // For what is looked for without pkg-config: before the host's own folders.
-    settings.insert("C_INCLUDE_PATH".into(), libraries.join("include").into());
+    // The compiler looks here whether or not it looks in the host's own folders.
+    let include = [libraries.join("include"), headers.join("compiler"), headers.join("system")];
+    settings.insert("C_INCLUDE_PATH".into(), std::env::join_paths(include)?);
     settings.insert("LIBRARY_PATH".into(), libraries.join("lib").into());
     settings.insert("LC_ALL".into(), "C.UTF-8".into());
     Ok(cmd(program, args).dir(folder).full_env(settings))

@@ -54,17 +54,28 @@ const LINKED: &[&str] = &[
 ];
 
 /// What Debian compiles its own packages with: the libraries read what the guest sends.
-const HARDENED: &[&str] = &["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2"];
+const HARDENED: &[&str] = &["-fstack-protector-strong", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"];
 
-/// Packages whose headers are compiled in; the rest of the C library is of the same version.
-const HEADERS: &[&str] = &["libc6-dev", "linux-libc-dev"];
+/// Packages whose headers are compiled in, and no others' (see `headers`); the rest of the C library is of
+/// the same version.
+pub const HEADERS: &[&str] = &["libc6-dev", "linux-libc-dev"];
+
+/// The compiler is to look for headers where it is told to, and nowhere else.
+pub const NO_OTHER_HEADERS: &str = "-nostdinc";
+
+/// The versions of these packages, a line each.
+pub fn header_versions() -> Result<String> {
+    let args = [&["--show", "--showformat", "${Package} ${Version}\n"], HEADERS].concat();
+    cmd("dpkg-query", args).read().context("Failed to ask dpkg")
+}
 
 impl Toolchain {
     /// The compiler of the machine that compiles, for itself.
     pub fn of_host() -> Self {
         let [cc, ar, ranlib, strip] = ["cc", "ar", "ranlib", "strip"].map(str::to_owned);
         let system = std::env::consts::OS.to_owned();
-        let cflags = HARDENED.iter().map(|flag| (*flag).to_owned()).collect();
+        let cflags = HARDENED.iter().chain([&NO_OTHER_HEADERS]).map(|flag| (*flag).to_owned());
+        let cflags = cflags.collect();
         Self { system, cc, ar, ranlib, strip, cflags, cross: None }
     }
 
@@ -86,10 +97,7 @@ impl Toolchain {
                 key.add_file(path)?;
             }
         }
-        let format = "${Package} ${Version}\n";
-        let args = [&["--show", "--showformat", format], HEADERS].concat();
-        let versions = cmd("dpkg-query", args).read().context("Failed to ask dpkg")?;
-        key.add("headers", versions.as_bytes());
+        key.add("headers", header_versions()?.as_bytes());
         Ok(())
     }
 }

@@ -10,7 +10,10 @@
 
 use super::plan::{Action, PREFIX};
 use crate::{
-    build_qemu::{fetch::Fetched, source_tree},
+    build_qemu::{
+        fetch::Fetched,
+        source_tree::{self, Places},
+    },
     ui::Step,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +24,8 @@ use std::path::{Path, PathBuf};
 pub struct Bench<'a> {
     /// The Python tools' `bin` folder.
     pub tools: &'a Path,
+    /// The host's headers.
+    pub headers: &'a Path,
     /// How many compilers run side by side.
     pub n_jobs: usize,
     /// Our patches.
@@ -75,8 +80,9 @@ pub fn build(
                 let (program, args) = line.split_first().context("A step without a program")?;
                 let place = PathBuf::from(fill(place));
                 let libraries = folder("libraries");
-                let run = source_tree::command(&place, program, args, bench.tools, &libraries)?;
-                step.run(run)?;
+                let (tools, headers) = (bench.tools, bench.headers);
+                let places = Places { tools, libraries: &libraries, headers };
+                step.run(source_tree::command(&place, program, args, places)?)?;
             }
             Action::Write { path, text } => {
                 let path = PathBuf::from(fill(path));

@@ -173,10 +173,10 @@ impl<'a> Libraries<'a> {
     pub fn build(
         &self,
         fetched: &[(Chosen, Option<Fetched>)],
-        tools: &Path,
+        (tools, headers): (&Path, &Path),
         n_jobs: usize,
     ) -> Result<()> {
-        let bench = Bench { tools, n_jobs, patches: &self.patches };
+        let bench = Bench { tools, headers, n_jobs, patches: &self.patches };
         let waiting: Vec<usize> =
             (0..fetched.len()).filter(|&it| fetched[it].1.is_some()).collect();
         let board = Mutex::new(Board { waiting, ..Board::default() });

@@ -82,9 +82,7 @@ pub fn command(place: &Place, user: User, command: Command, round: Round) -> Res
         "PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
             .to_owned(),
     ];
-    for variable in
-        ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
-    {
+    for variable in setup::PROXIES {
         if let Ok(value) = std::env::var(variable) {
             environment.push(format!("{variable}={value}"));
         }
