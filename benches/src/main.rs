@@ -19,7 +19,6 @@ mod stream;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use figure::Figure;
-use sandbox::MountType;
 use std::path::PathBuf;
 
 /// Measures quicksand beside its references.
@@ -76,11 +75,9 @@ enum Name {
     Ssh,
     /// 50 MB through `execute` with a callback.
     Stream,
-    /// 50 MB and 500 small files through a share by SMB, beside the guest's disk.
-    Smb,
-    /// The same by 9p.
-    #[value(name = "9p")]
-    Plan9,
+    /// 50 MB, 500 small files and a tree of 2,000 through a share by FUSE, beside SMB, 9p and the guest's
+    /// disk.
+    Shares,
     /// A save beside a plain copy, and a start from it beside one from the image.
     Save,
     /// Checkpoints and reverts.
@@ -114,8 +111,7 @@ fn main() -> Result<()> {
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Ssh => runtime.block_on(ssh::measure(args.samples))?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
-            Name::Smb => runtime.block_on(shares::measure(MountType::Cifs, args.samples))?,
-            Name::Plan9 => runtime.block_on(shares::measure(MountType::Plan9, args.samples))?,
+            Name::Shares => runtime.block_on(shares::measure(args.samples))?,
             Name::Save => runtime.block_on(save::measure_saves(args.samples))?,
             Name::Checkpoint => runtime.block_on(save::measure_checkpoints(args.samples))?,
             Name::Idle => runtime.block_on(save::measure_idle(args.samples))?,

@@ -1,17 +1,29 @@
-//! Shares of the host: 50 MB and 500 small files by SMB and by 9p, beside the guest's own disk.
+//! Shares of the host by FUSE, beside the same by SMB and by 9p and beside the guest's own disk.
 //!
-//! The guest measures itself. Reads begin with empty caches of the guest; the host keeps its own,
-//! for the disk as for the shares.
+//! The guest measures itself, in all four places one after another, so that what else the host does
+//! falls on all of them. Reads begin with empty caches of the guest; the host keeps its own, for the
+//! disk as for the shares.
 
 use crate::figure::Figure;
 use anyhow::{Context as _, Result};
 use sandbox::{ExecuteRequest, Mount, MountType, NetworkMode, Sandbox, SandboxConfig};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const N_FILES: u32 = 500;
-const N_MEGABYTES: u32 = 50;
+/// What is measured: title, unit, and how much of it there is.
+const ROWS: [(&str, &str, f64); 7] = [
+    ("50 MB written", "MB/s", 50.0),
+    ("50 MB read", "MB/s", 50.0),
+    ("500 small files made", "files/s", 500.0),
+    ("500 small files read", "files/s", 500.0),
+    ("500 small files looked at", "files/s", 500.0),
+    ("500 small files removed", "files/s", 500.0),
+    ("a tree of 2,000 files looked through", "files/s", 2000.0),
+];
+/// The places in the guest; the first is ours.
+const PLACES: [(&str, &str); 4] =
+    [("FUSE", "/mnt/fuse"), ("SMB", "/mnt/smb"), ("9p", "/mnt/9p"), ("virtio disk", "/root/bench")];
 
-/// Seconds of the four jobs, one a line, in the folder that takes the place of `@`.
+/// Seconds of the jobs, one a line, in the folder that takes the place of `@`.
 const JOBS: &str = r#"set -e; d=@; mkdir -p $d; cd $d; n=500
 now() { read up rest < /proc/uptime; echo $up; }
 spent() { awk "BEGIN { print $2 - $1 }"; }
@@ -21,54 +33,70 @@ forget; a=$(now); dd if=large of=/dev/null bs=1M 2>/dev/null; spent $a $(now)
 mkdir small; cd small
 forget; a=$(now); i=0; while [ $i -lt $n ]; do echo $i > f$i; i=$((i+1)); done; sync; spent $a $(now)
 forget; a=$(now); cat f* | wc -l > ../lines; spent $a $(now)
+forget; a=$(now); [ $(ls -l | wc -l) = 501 ]; spent $a $(now)
+a=$(now); rm f*; sync; spent $a $(now)
 [ "$(cat ../lines)" = $n ]; [ "$(wc -c < ../large)" = 52428800 ]
-cd ..; rm -r small large lines"#;
+cd ..; mkdir tree; cd tree
+for i in $(seq 40); do mkdir $i; (cd $i; touch $(seq 50)); done
+forget; a=$(now); [ $(find . -type f -size 0 | wc -l) = 2000 ]; spent $a $(now)
+cd ..; rm -r small large lines tree"#;
 
-/// The rates of one kind of share beside the disk's.
-pub async fn measure(kind: MountType, n_samples: u32) -> Result<Vec<Figure>> {
-    let folder = tempfile::tempdir()?;
-    let config = SandboxConfig::builder("debian")
+/// The rates by FUSE beside those of each other way.
+pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
+    let folders = [tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?];
+    let kinds = [MountType::Fuse, MountType::Cifs, MountType::Plan9];
+    let mut builder = SandboxConfig::builder("debian")
         .memory("512M")
         .option("accel", "tcg")
-        .network_mode(NetworkMode::MountsOnly)
-        .mount(Mount::new(folder.path(), "/mnt/share").kind(kind))
-        .build()?;
-    let sandbox = Sandbox::new(config);
+        .network_mode(NetworkMode::MountsOnly);
+    for ((folder, kind), (_, place)) in folders.iter().zip(kinds).zip(PLACES) {
+        builder = builder.mount(Mount::new(folder.path(), place).kind(kind));
+    }
+    let sandbox = Sandbox::new(builder.build()?);
     sandbox.start().await?;
-    let mut share: [Vec<f64>; 4] = Default::default();
-    let mut disk: [Vec<f64>; 4] = Default::default();
+    let mut rates = vec![[const { Vec::new() }; ROWS.len()]; PLACES.len()];
     for _ in 0..n_samples {
-        for (place, samples) in [("/mnt/share", &mut share), ("/root/bench", &mut disk)] {
-            let seconds = seconds(&sandbox, place).await?;
-            for (job, seconds) in seconds.into_iter().enumerate() {
-                let amount = if job < 2 { N_MEGABYTES } else { N_FILES };
+        for (place, rates) in PLACES.iter().zip(&mut rates) {
+            let seconds = seconds(&sandbox, place.1).await?;
+            for ((rates, seconds), row) in rates.iter_mut().zip(seconds).zip(ROWS) {
                 // The clock of /proc/uptime has hundredths of a second.
-                samples[job].push(f64::from(amount) / seconds.max(0.01));
+                rates.push(row.2 / seconds.max(0.01));
             }
         }
     }
+    let mut figures = Vec::new();
+    for (index, (title, unit, _)) in ROWS.into_iter().enumerate() {
+        for (place, other) in PLACES.iter().zip(&rates).skip(1) {
+            let name = format!("{title} by FUSE");
+            let figure = Figure::new(name, unit, rates[0][index].clone());
+            figures.push(figure.beside(place.0, other[index].clone()));
+        }
+    }
+    figures.push(hot_mounts(&sandbox, n_samples).await?);
     sandbox.stop().await?;
-    let name = if kind == MountType::Cifs { "SMB" } else { "9p" };
-    let titles = [
-        (format!("50 MB written by {name}"), "MB/s"),
-        (format!("50 MB read by {name}"), "MB/s"),
-        (format!("500 small files made by {name}"), "files/s"),
-        (format!("500 small files read by {name}"), "files/s"),
-    ];
-    let rows = titles.into_iter().zip(share).zip(disk);
-    Ok(rows
-        .map(|(((title, unit), share), disk)| {
-            Figure::new(title, unit, share).beside("virtio disk", disk)
-        })
-        .collect())
+    Ok(figures)
 }
 
-async fn seconds(sandbox: &Sandbox, place: &str) -> Result<[f64; 4]> {
+/// How long a mount takes while the machine runs.
+async fn hot_mounts(sandbox: &Sandbox, n_samples: u32) -> Result<Figure> {
+    let folder = tempfile::tempdir()?;
+    let mut times = Vec::new();
+    for _ in 0..n_samples {
+        let begin = Instant::now();
+        let mount = Mount::new(folder.path(), "/mnt/hot").kind(MountType::Fuse);
+        let handle = sandbox.mount(mount).await?;
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        sandbox.unmount(&handle, false).await?;
+    }
+    Ok(Figure::new("a mount while the machine runs by FUSE", "ms", times))
+}
+
+async fn seconds(sandbox: &Sandbox, place: &str) -> Result<[f64; ROWS.len()]> {
     let request = ExecuteRequest::new(JOBS.replace('@', place)).timeout(Duration::from_secs(300));
     let result = sandbox.execute(request).await?;
     anyhow::ensure!(result.exit_code == 0, "The guest failed in {place}: {result:?}");
     let text = result.stdout_lossy();
     let seconds: Vec<f64> =
         text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context(text.clone())?;
-    seconds.try_into().map_err(|_| anyhow::anyhow!("Not four times: {text}"))
+    seconds.try_into().map_err(|_| anyhow::anyhow!("Not a time for each row: {text}"))
 }

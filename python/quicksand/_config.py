@@ -138,19 +138,25 @@ class Forward:
 
 @dataclasses.dataclass(frozen=True)
 class Mount:
-    """A folder of the host that is shared with the guest.
+    """A folder or a file of the host that is shared with the guest.
 
     Args:
-        host: the folder on the host.
-        guest: where the guest sees it.
-        readonly: the guest may not change it.
-        type: ``"cifs"`` or ``"9p"``.
+        host: the folder or file on the host; ``~`` at the start is the home folder.
+        guest: where the guest sees it; made when it is missing.
+        readonly: the guest may not change it; the host enforces that.
+        type: ``"auto"``, ``"fuse"``, ``"cifs"`` or ``"9p"``. ``"auto"`` is ``"fuse"`` on Linux with
+            an image of ours, which behaves like a disk in every network mode, and ``"cifs"``
+            elsewhere. A single file needs ``"fuse"``.
+
+    Example:
+        >>> Mount("app.conf", "/etc/app.conf", readonly=True).type
+        MountType.AUTO
     """
 
     host: str
     guest: str
     readonly: bool = False
-    type: MountType = MountType.CIFS
+    type: MountType = MountType.AUTO
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host", os.fspath(self.host))
@@ -158,7 +164,8 @@ class Mount:
             object.__setattr__(self, "type", MountType(self.type))
         except ValueError:
             raise ConfigError(
-                f"Invalid value for `Mount.type`: {self.type!r}", 'allowed: "cifs", "9p"'
+                f"Invalid value for `Mount.type`: {self.type!r}",
+                'allowed: "auto", "fuse", "cifs", "9p"',
             ) from None
 
 

@@ -59,7 +59,10 @@ class OS(_Word):
 
 
 class MountType(_Word):
-    """How a folder of the host is shared."""
+    """How a folder of the host is shared. ``AUTO`` is ``FUSE`` where host and image have it, and
+    ``CIFS`` elsewhere."""
 
+    AUTO = "auto"
+    FUSE = "fuse"
     CIFS = "cifs"
     NINEP = "9p"

@@ -83,17 +83,17 @@ class MountHandle:
 
     Attributes:
         id: a number that no other share of the same start has.
-        host: the folder on the host.
+        host: the folder or file on the host.
         guest: where the guest sees it.
         readonly: whether the guest may only read.
-        type: how it is shared.
+        type: how it is shared: ``"fuse"``, ``"cifs"`` or ``"9p"``.
     """
 
     id: int
     host: str
     guest: str
     readonly: bool = False
-    type: MountType = MountType.CIFS
+    type: MountType = MountType.AUTO
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "type", MountType(self.type))

@@ -381,15 +381,15 @@ class Sandbox(Desktop, BaseSandbox):
         host: str | os.PathLike[str],
         guest: GuestPath,
         readonly: bool = False,
-        type: MountType | str = MountType.CIFS,
+        type: MountType | str = MountType.AUTO,
     ) -> MountHandle:
-        """Shares a folder of the host with the running guest, by SMB.
+        """Shares a folder or a file of the host with the running guest.
 
         Args:
-            host: the folder on the host.
+            host: the folder or file on the host; ``~`` at the start is the home folder.
             guest: where the guest sees it; made when it is missing.
             readonly: the guest may not change it; the host enforces that.
-            type: ``"cifs"``; ``"9p"`` is for the start only (``mounts=[...]``).
+            type: as of ``Mount``; ``"9p"`` is for the start only (``mounts=[...]``).
 
         Raises:
             MountError: ``Failed to mount shares: ...``.

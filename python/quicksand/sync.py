@@ -184,7 +184,7 @@ class Sandbox(BaseDesktop, BaseSandbox):
         host: str | os.PathLike[str],
         guest: GuestPath,
         readonly: bool = False,
-        type: MountType | str = MountType.CIFS,
+        type: MountType | str = MountType.AUTO,
     ) -> MountHandle:
         """See ``quicksand.Sandbox.mount``."""
         handle = run_sync(self._begin_mount(host, guest, readonly, type))

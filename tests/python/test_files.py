@@ -191,7 +191,7 @@ def test_shares_at_the_start_and_later(tmp_path: Path) -> None:
         mounts = [Mount(str(tmp_path / "a"), "/mnt/a")]
         async with Sandbox(image="minimal", memory="192M", mounts=mounts) as sb:
             assert [handle.guest for handle in sb.active_mounts] == ["/mnt/a"]
-            assert sb.active_mounts[0].type is MountType.CIFS
+            assert sb.active_mounts[0].type is MountType.FUSE
             assert (await sb.execute("cat /mnt/a/file; echo new > /mnt/a/new")).stdout == "a"
             assert (tmp_path / "a" / "new").read_text() == "new\n"
             handle = await sb.mount(tmp_path / "b", "/mnt/b", readonly=True)

@@ -17,6 +17,7 @@ pub mod openapi;
 mod request;
 mod response;
 pub mod resync;
+pub mod share_frame;
 mod text;
 
 pub use error::{Error, suggest};

@@ -4,17 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, limits, request::from_json};
 
-/// Body of `POST /mount`. The agent makes the folder when it is missing and calls mount(2).
+/// Body of `POST /mount`. The agent makes the mount point when it is missing and calls mount(2).
 ///
 /// See <https://man7.org/linux/man-pages/man2/mount.2.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MountRequest {
-    /// `//10.0.2.100/share` for cifs, the mount tag for 9p.
+    /// `//10.0.2.100/share` for cifs, the mount tag for 9p, the share's number for fuse.
     pub source: String,
     /// Absolute path of the folder.
     pub target: String,
-    /// The file system: `cifs` or `9p`.
+    /// The file system: `fuse`, `cifs` or `9p`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The file system's own options, joined by commas. May hold a password.
@@ -23,6 +23,9 @@ pub struct MountRequest {
     /// Whether the guest's kernel refuses writes. The host enforces it as well.
     #[serde(default)]
     pub readonly: bool,
+    /// Whether the share is a single file, mounted on a file; for fuse alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file: bool,
 }
 
 /// Body of `POST /unmount`.
@@ -44,11 +47,14 @@ impl MountRequest {
     pub fn from_json(body: &[u8]) -> Result<MountRequest, Error> {
         let request: MountRequest = from_json(body)?;
         check_target(&request.target)?;
-        if !matches!(&*request.kind, "cifs" | "9p") {
+        if !matches!(&*request.kind, "fuse" | "cifs" | "9p") {
             return Err(Error::value(
                 format!("`type` is `{}`", request.kind.escape_debug()),
-                Some("Allowed are `cifs` and `9p`".into()),
+                Some("Allowed are `fuse`, `cifs` and `9p`".into()),
             ));
+        }
+        if request.kind == "fuse" && request.source.parse::<u32>().is_err() {
+            return Err(Error::value("`source` is not the number of a share", None));
         }
         if [&request.source, &request.options].iter().any(|text| text.contains('\0')) {
             return Err(Error::value("`source` or `options` contains a NUL byte", None));

@@ -191,11 +191,13 @@ fn schemas() -> Value {
             "oneOf": [text(), request(json!({ "base64": base64() }), &["base64"])],
         },
         "MountRequest": request(json!({
-            "source": described(text(), "`//ADDRESS/SHARE` for cifs, the tag for 9p"),
-            "target": described(text(), "Absolute path of the folder, made when missing"),
-            "type": { "enum": ["cifs", "9p"] },
+            "source": described(
+                text(), "`//ADDRESS/SHARE` for cifs, the tag for 9p, the share's number for fuse"),
+            "target": described(text(), "Absolute path of the mount point, made when missing"),
+            "type": { "enum": ["fuse", "cifs", "9p"] },
             "options": described(text(), "The file system's own, joined by commas"),
             "readonly": flag(),
+            "file": described(flag(), "Whether the share is a single file; for fuse alone"),
         }), &["source", "target", "type"]),
         "UnmountRequest": request(json!({
             "target": text(),

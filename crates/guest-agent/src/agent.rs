@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::LocalOptions;
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 
 use crate::listen::{self, Listener};
 use crate::process::group::Groups;
@@ -42,6 +42,9 @@ pub struct Agent {
     pub ending: Cell<bool>,
     /// Freezes and thaws the disk.
     pub freezer: endpoints::disk::Freezer,
+    /// Held while a share is mounted by FUSE, or any is unmounted: a mount that its caller has given up
+    /// goes on, and the unmount that follows must find it.
+    pub mounting: Arc<Mutex<()>>,
 }
 
 impl Agent {
@@ -85,6 +88,7 @@ pub fn run(setup: Setup, on_ready: impl FnOnce()) -> Result<()> {
             lock: Arc::default(),
             ending: Cell::new(false),
             freezer: Default::default(),
+            mounting: Default::default(),
         });
         for listener in setup.listeners {
             listen::open(&agent, listener).await?;

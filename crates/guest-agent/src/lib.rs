@@ -33,6 +33,7 @@ pub mod init;
 pub mod listen;
 pub mod process;
 pub mod router;
+mod shares;
 pub mod token;
 pub mod virtio_port;
 mod watch;

@@ -175,6 +175,13 @@ impl Port {
     }
 }
 
+/// Opens the port of this name for threads that wait for it; `None` when there is none.
+pub fn open_blocking(name: &str) -> Option<std::fs::File> {
+    let node = look(Path::new(PORTS), name)?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Some(rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty()).ok()?.into())
+}
+
 fn open(node: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(format!("/dev/{node}"), flags, Mode::empty())?)

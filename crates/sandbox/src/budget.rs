@@ -74,6 +74,17 @@ impl Budget {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl share_server::Allowance for Budget {
+    fn descriptor(&self) -> Option<share_server::Permit> {
+        self.descriptors(1).map(|permit| Box::new(permit) as _)
+    }
+
+    fn memory(&self, bytes: usize) -> Option<share_server::Permit> {
+        self.memory(bytes).map(|permit| Box::new(permit) as _)
+    }
+}
+
 /// Raises this process's soft limit of descriptors to its hard one, once: each sandbox takes about
 /// ten of the host process, and its guest may cause as many more as its budget says.
 pub(crate) fn raise_descriptors() {

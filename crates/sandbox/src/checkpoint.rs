@@ -12,7 +12,9 @@
 use crate::error::{Error, Result};
 use crate::qmp::Qmp;
 use crate::running::Machine;
+use crate::shares::Moments;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -35,9 +37,11 @@ pub struct Checkpoint {
 }
 
 /// The checkpoints of one machine, in the order in which they were made.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Checkpoints {
     known: Vec<(Checkpoint, String)>,
+    /// What the guest knew of its shares, by QEMU's name of the checkpoint.
+    shares: HashMap<String, Moments>,
     n_made: u64,
 }
 
@@ -84,10 +88,15 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
         all.n_made += 1;
         let internal = format!("quicksand-{}", all.n_made);
         let job = json!({
-            "job-id": JOB, "tag": internal, "vmstate": node, "devices": [node],
+            "job-id": JOB, "tag": &internal, "vmstate": node, "devices": [node],
         });
         // A failed job has removed what it wrote.
+        let before = machine.hull.moments();
         run(&machine, "snapshot-save", job, "make", &tag).await?;
+        // The machine stood still for a moment between the two.
+        let mut moments = machine.hull.moments();
+        moments.join(before);
+        all.shares.insert(internal.clone(), moments);
         let state_bytes = state_bytes(&machine.qmp, &internal).await?;
         let made = Checkpoint { tag: tag.clone(), created: SystemTime::now(), state_bytes };
         let old = all.known.iter().position(|(checkpoint, _)| checkpoint.tag == tag);
@@ -95,6 +104,7 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
         all.known.push((made.clone(), internal));
         machine.list(&all);
         if let Some(old) = old {
+            all.shares.remove(&old);
             delete_internal(&machine, &old, &tag).await?;
         }
         Ok(made)
@@ -109,16 +119,18 @@ pub(crate) async fn revert(machine: Arc<Machine>, tag: String) -> Result<()> {
         let internal = all.internal(&tag)?;
         let node = node(&machine.qmp).await?;
         let job = json!({
-            "job-id": JOB, "tag": internal, "vmstate": node, "devices": [node],
+            "job-id": JOB, "tag": &internal, "vmstate": node, "devices": [node],
         });
         machine
             .back_in_time(async {
                 machine.qmp.execute("stop", json!({})).await?;
+                machine.hull.forget_shares();
                 let loaded = run(&machine, "snapshot-load", job, "restore", &tag).await;
                 if let Some(net) = machine.hull.net() {
                     net.forget();
                 }
                 machine.qmp.execute("cont", json!({})).await?;
+                machine.hull.resume_shares(all.shares.get(&internal));
                 // The connection is the past's, whether the load has failed or not.
                 let found = machine.agent.resync().await;
                 loaded.and(found)
@@ -134,6 +146,7 @@ pub(crate) async fn delete(machine: Arc<Machine>, tag: String) -> Result<()> {
         let mut all = machine.state.lock().await;
         let internal = all.internal(&tag)?;
         delete_internal(&machine, &internal, &tag).await?;
+        all.shares.remove(&internal);
         all.known.retain(|(checkpoint, _)| checkpoint.tag != tag);
         machine.list(&all);
         Ok(())

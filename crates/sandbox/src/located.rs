@@ -11,6 +11,7 @@ use crate::network::{Direction, Forward, NetworkMode};
 use crate::plan::{ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
 use crate::shares::plan9_tag;
 use crate::size::Size;
+use agent_protocol::{FW_CFG_TOKEN, share_frame::SHARE_PORT_NAME};
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
 use std::fs::File;
@@ -37,6 +38,8 @@ pub(crate) struct Located {
     pub disk_size: Option<Size>,
     /// Whether the image's agent opens the port of the `socket` transport.
     pub has_socket_agent: bool,
+    /// Whether it carries shares on a port of their own as well.
+    pub has_share_agent: bool,
 }
 
 /// The part of a plan that is made anew for each start.
@@ -68,16 +71,28 @@ pub(crate) fn locate(
     };
     runtime_locator::check_base_disks(&image)?;
     let Resources { memory, cpus, disk_size } = config.resources(&image.defaults)?;
-    let has_socket_agent = has_socket_agent(&image.files.initrd).map_err(|source| Error::File {
+    let agent = agent_of(&image.files.initrd).map_err(|source| Error::File {
         action: "read",
         path: image.initrd.clone(),
         source,
     })?;
+    let Agent { has_socket: has_socket_agent, has_shares: has_share_agent } = agent;
     if let Some(notice) = &image.notice {
         tracing::warn!("{notice}");
     }
     let os = search.host.os;
-    Ok(Located { qemu, image, accelerator, reason, os, memory, cpus, disk_size, has_socket_agent })
+    Ok(Located {
+        qemu,
+        image,
+        accelerator,
+        reason,
+        os,
+        memory,
+        cpus,
+        disk_size,
+        has_socket_agent,
+        has_share_agent,
+    })
 }
 
 /// Refuses what needs this process to be the guest's network where it cannot be: QEMU's own network
@@ -111,17 +126,29 @@ fn check_host(config: &SandboxConfig, os: Os) -> Result<()> {
     Ok(())
 }
 
-/// Whether an initrd holds an agent that takes its token from the firmware's configuration, which is
-/// how the `socket` transport gives it. Our initrds are archives without compression, so that the
-/// name is found as it stands; in any other nothing is found, and TCP is what the layout of images
-/// made elsewhere promises.
-fn has_socket_agent(mut initrd: &File) -> std::io::Result<bool> {
+/// What an initrd's agent can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Agent {
+    /// It takes its token from the firmware's configuration, which is how the `socket` transport
+    /// gives it.
+    has_socket: bool,
+    /// It carries the requests of shares on a port of their own.
+    has_shares: bool,
+}
+
+/// Finds out what an initrd's agent can do, by the names that it must hold for that. Our initrds are
+/// archives without compression, so that a name is found as it stands; in any other nothing is found,
+/// and TCP is what the layout of images made elsewhere promises.
+fn agent_of(mut initrd: &File) -> std::io::Result<Agent> {
     const CPIO: &[u8] = b"070701";
     let mut start = Vec::new();
     initrd.rewind()?;
     initrd.take(MAX_AGENT).read_to_end(&mut start)?;
-    let name = agent_protocol::FW_CFG_TOKEN.as_bytes();
-    Ok(start.starts_with(CPIO) && memchr::memmem::find(&start, name).is_some())
+    if !start.starts_with(CPIO) {
+        return Ok(Agent::default());
+    }
+    let has = |name: &str| memchr::memmem::find(&start, name.as_bytes()).is_some();
+    Ok(Agent { has_socket: has(FW_CFG_TOKEN), has_shares: has(SHARE_PORT_NAME) })
 }
 
 fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
@@ -169,11 +196,17 @@ impl Located {
             NetworkMode::Full => true,
             NetworkMode::MountsOnly => {
                 is_socket
-                    || config.mounts().iter().any(|mount| mount.kind == MountType::Cifs)
+                    || config.mounts().iter().any(|mount| mount.kind != MountType::Plan9)
                     || config.port_forwards().iter().any(is_ours)
             }
         };
         cfg!(unix) && is_asked
+    }
+
+    /// Whether shares have a port of their own: the host's part of it needs calls that only Linux
+    /// has.
+    pub(crate) fn has_share_port(&self, is_socket: bool) -> bool {
+        cfg!(target_os = "linux") && is_socket && self.has_share_agent
     }
 
     /// The screen that the configuration asks for.
@@ -239,10 +272,10 @@ fn plan9_shares(config: &SandboxConfig) -> Vec<Plan9Share> {
         .filter(|(_, mount)| mount.kind == MountType::Plan9)
         .map(|(index, mount)| Plan9Share {
             // QEMU has the same working folder, but an error should name the whole path.
-            path: plain(&mount.host),
+            path: plain(&mount.host_path()),
             tag: plan9_tag(index),
             readonly: mount.readonly,
-            mapped: has_attributes(&mount.host),
+            mapped: has_attributes(&mount.host_path()),
         })
         .collect()
 }
@@ -274,18 +307,21 @@ mod tests {
         let check = |bytes: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
-            has_socket_agent(&file).unwrap()
+            agent_of(&file).unwrap()
         };
         let ours = b"070701....init\0ELF opt/quicksand/token\0".as_slice();
-        for (bytes, expect) in [
-            (ours, true),
-            (b"070701....init\0quicksand_token=", false),
-            (b"\x1f\x8b\x08 opt/quicksand/token", false),
-            (b"", false),
+        let shares = b"070701....init\0ELF opt/quicksand/token\0..quicksand.shares".as_slice();
+        for (bytes, has_socket, has_shares) in [
+            (ours, true, false),
+            (shares, true, true),
+            (b"070701....init\0quicksand_token=", false, false),
+            (b"\x1f\x8b\x08 opt/quicksand/token", false, false),
+            (b"", false, false),
         ] {
-            assert_eq!(check(bytes), expect);
+            assert_eq!(check(bytes), Agent { has_socket, has_shares });
         }
-        assert!(!check(&[b"070701".as_slice(), &vec![0; MAX_AGENT as usize], ours].concat()));
+        let late = [b"070701".as_slice(), &vec![0; MAX_AGENT as usize], shares].concat();
+        assert_eq!(check(&late), Agent::default());
     }
 
     #[test]

@@ -8,8 +8,15 @@ use std::path::PathBuf;
 /// How a folder is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum MountType {
-    /// SMB 3.1.1, at the start or while the machine runs. Needs the network.
+    /// FUSE where the image and this host have it, SMB elsewhere.
     #[default]
+    #[serde(rename = "auto")]
+    Auto,
+    /// FUSE on a port of the machine's own, at the start or while the machine runs, in every network
+    /// mode. Needs an image of ours and a Linux host.
+    #[serde(rename = "fuse")]
+    Fuse,
+    /// SMB 3.1.1, at the start or while the machine runs. Needs the network.
     #[serde(rename = "cifs")]
     Cifs,
     /// 9p over virtio, at the start only. Works in every network mode.
@@ -18,22 +25,24 @@ pub enum MountType {
 }
 
 impl MountType {
-    /// The file system's name in Linux: `cifs` or `9p`.
+    /// The word for it: `auto`, or the file system's name in Linux, `fuse`, `cifs` or `9p`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
+            Self::Fuse => "fuse",
             Self::Cifs => "cifs",
             Self::Plan9 => "9p",
         }
     }
 }
 
-/// A folder of the host at a folder of the guest.
+/// A folder of the host at a folder of the guest, or a file at a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
-    /// The folder of the host.
+    /// The folder of the host, or the file. `~` at its start is the user's home.
     pub host: PathBuf,
-    /// The folder of the guest, made when it is missing.
+    /// The folder of the guest, or the file; made when it is missing.
     pub guest: String,
     /// Whether the guest may only read. The host enforces it.
     #[serde(default)]
@@ -60,7 +69,7 @@ impl MountHandle {
 }
 
 impl Mount {
-    /// A share that the guest may write to, by SMB.
+    /// A share that the guest may write to.
     ///
     /// ```
     /// let mount = sandbox::Mount::new("/home/me/code", "/mnt/code");
@@ -82,10 +91,18 @@ impl Mount {
         self
     }
 
+    /// Where it is on the host: a `~` at the start is the user's home, as shells have it.
+    pub(crate) fn host_path(&self) -> PathBuf {
+        match (self.host.strip_prefix("~"), std::env::home_dir()) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.host.clone(),
+        }
+    }
+
     /// Checks what can be checked without looking at the host.
     pub(crate) fn check(&self) -> Result<()> {
         agent_protocol::check_target(&self.guest).map_err(|error| {
-            invalid(&self.guest, "an absolute folder of the guest, other than /", error.hint())
+            invalid(&self.guest, "an absolute path of the guest, other than /", error.hint())
         })?;
         let host = self.host.to_string_lossy();
         if host.is_empty() || host.contains('\0') {
@@ -130,6 +147,20 @@ fn invalid(value: &str, allowed: &str, hint: Option<String>) -> Error {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_home_is_what_it_is_in_a_shell() {
+        let home = std::env::home_dir().unwrap();
+        for (host, expect) in [
+            ("~", home.clone()),
+            ("~/code", home.join("code")),
+            ("~other/code", "~other/code".into()),
+            ("./~", "./~".into()),
+            ("/a/~", "/a/~".into()),
+        ] {
+            assert_eq!(Mount::new(host, "/mnt").host_path(), expect);
+        }
+    }
 
     #[test]
     fn lists_are_read_and_checked() {

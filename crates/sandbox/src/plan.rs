@@ -133,6 +133,8 @@ pub enum ControlPlan {
     Socket {
         /// QEMU's end of the agent's socket.
         agent_fd: i32,
+        /// QEMU's end of the socket for shares, where the image has a use for it.
+        shares_fd: Option<i32>,
         /// A file that holds the token, readable by QEMU alone.
         token_file: String,
     },

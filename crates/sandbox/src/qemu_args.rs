@@ -11,10 +11,9 @@ use crate::kernel_cmdline;
 use crate::machine::{MachineType, accel_flag, cpu_flag, cpu_properties};
 use crate::network::NetworkMode;
 use crate::plan::{AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED};
+use agent_protocol::{VIRTIO_PORT_NAME, share_frame::SHARE_PORT_NAME};
 use serde_json::json;
 
-/// The name of the virtio-serial port that the guest's agent opens.
-const AGENT_PORT_NAME: &str = "quicksand.agent";
 /// The fw_cfg item that holds the token, readable in the guest by root alone.
 const TOKEN_ITEM: &str = "opt/quicksand/token";
 /// Where the guest finds the host's shares in the documents' design.
@@ -187,15 +186,19 @@ fn kernel(plan: &MachinePlan, args: &mut Args) {
 }
 
 fn agent(plan: &MachinePlan, args: &mut Args) {
-    let ControlPlan::Socket { agent_fd, token_file } = &plan.control else { return };
+    let ControlPlan::Socket { agent_fd, shares_fd, token_file } = &plan.control else { return };
     args.pair("-fw_cfg", format!("name={TOKEN_ITEM},file={}", escape(token_file)));
     // The guest's driver sets up two queues for each possible port; port 0 is not for us.
-    args.pair("-device", format!("{},id=serial0,max_ports=2", plan.machine.virtio("serial")));
-    args.pair("-chardev", format!("socket,id=agent,fd={agent_fd}"));
-    args.pair(
-        "-device",
-        format!("virtserialport,bus=serial0.0,chardev=agent,name={AGENT_PORT_NAME}"),
-    );
+    let n_ports = if shares_fd.is_some() { 3 } else { 2 };
+    let serial = plan.machine.virtio("serial");
+    args.pair("-device", format!("{serial},id=serial0,max_ports={n_ports}"));
+    let ports =
+        [("agent", Some(*agent_fd), VIRTIO_PORT_NAME), ("shares", *shares_fd, SHARE_PORT_NAME)];
+    for (id, fd, name) in ports {
+        let Some(fd) = fd else { continue };
+        args.pair("-chardev", format!("socket,id={id},fd={fd}"));
+        args.pair("-device", format!("virtserialport,bus=serial0.0,chardev={id},name={name}"));
+    }
     args.pair("-object", "rng-builtin,id=rng0");
     args.pair("-device", format!("{},rng=rng0", plan.machine.virtio("rng")));
 }

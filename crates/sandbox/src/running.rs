@@ -13,7 +13,7 @@ use crate::network::Forward;
 use crate::overlay::Origin;
 use crate::qmp::Qmp;
 use crate::quota::{Quota, default_limit};
-use crate::shares::Shares;
+use crate::shares::{Moments, Shares};
 use crate::timing::BootTiming;
 use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
@@ -42,6 +42,12 @@ pub(crate) struct Hull {
     pub limits: Limits,
     /// The guest's network, when this process is the other end of its cable.
     pub net: Option<UserNet>,
+    /// The port of the guest's shares, when its agent has a use for it.
+    #[cfg(target_os = "linux")]
+    pub shares: Option<Arc<crate::shares::Channel>>,
+    /// Counts what the guest makes this process hold.
+    #[cfg(unix)]
+    pub budget: Arc<crate::budget::Budget>,
     /// What must be removed with the machine where files have names.
     #[cfg(not(unix))]
     pub _overlay: tempfile::TempPath,
@@ -51,6 +57,50 @@ impl Hull {
     /// The guest's network, when it is ours.
     pub(crate) fn net(&self) -> Option<&UserNet> {
         self.net.as_ref()
+    }
+
+    /// Whether shares have a port of their own.
+    pub(crate) fn has_share_port(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return self.shares.is_some();
+        #[cfg(not(target_os = "linux"))]
+        false
+    }
+
+    /// Has the guest see what the host has changed in its shares a moment ago.
+    async fn refresh_shares(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(shares) = &self.shares {
+            shares.refresh().await;
+        }
+    }
+
+    /// What the guest knows of its shares now.
+    pub(crate) fn moments(&self) -> Moments {
+        #[cfg(target_os = "linux")]
+        if let Some(shares) = &self.shares {
+            return shares.moments();
+        }
+        Moments::default()
+    }
+
+    /// Ends what the guest's shares have under way, while the machine stands still and before it goes
+    /// back in time.
+    pub(crate) fn forget_shares(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(shares) = &self.shares {
+            shares.forget_past();
+        }
+    }
+
+    /// Goes on with the guest's shares as it knew them at a moment.
+    pub(crate) fn resume_shares(&self, moments: Option<&Moments>) {
+        #[cfg(target_os = "linux")]
+        if let Some(shares) = &self.shares {
+            shares.begin_again(moments);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = moments;
     }
 
     /// Whether QEMU has ended or does so in a moment.
@@ -219,6 +269,7 @@ impl Machine {
         let ready = async {
             let present = self.present().await;
             self.resume_if_space().await?;
+            self.hull.refresh_shares().await;
             Ok::<_, Error>(present)
         };
         let present = tokio::select! {
@@ -263,6 +314,10 @@ impl Machine {
             net.close();
         }
         self.hull.process.kill_and_wait().await;
+        #[cfg(target_os = "linux")]
+        if let Some(shares) = &self.hull.shares {
+            shares.close();
+        }
     }
 
     async fn stopped(&self) {

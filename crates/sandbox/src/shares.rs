@@ -1,15 +1,28 @@
 //! The host's shares while a machine runs: what is mounted, and in which order host and guest act.
 //!
-//! The guest reaches the SMB server in this process (`server`) at 10.0.2.100:445 through `usernet`,
+//! The guest's kernel asks by FUSE for what is shared, on a port of the machine's own (`channel`),
+//! and `share_server` answers below the one folder. Images without an agent for that have SMB: the
+//! guest reaches the SMB server in this process (`server`) at 10.0.2.100:445 through `usernet`,
 //! with credentials that exist for this machine alone. Each share is confined to its folder
 //! (`folder`, by `cap-std`); read-only is enforced twice, by the folder and by the user's right.
 //! Mounting asks the guest; taking a share back does not: it is withdrawn here first.
 
+#[cfg(target_os = "linux")]
+mod channel;
+#[cfg(target_os = "linux")]
+mod echoes;
 mod folder;
 mod link;
+mod moments;
 mod node;
 mod open;
 mod server;
+#[cfg(target_os = "linux")]
+mod waiting;
+
+#[cfg(target_os = "linux")]
+pub(crate) use channel::Channel;
+pub(crate) use moments::Moments;
 
 use crate::agent_client::AgentClient;
 use crate::error::{Error, Result};
@@ -21,7 +34,6 @@ use agent_protocol::{MountRequest, UnmountRequest};
 use folder::Revocation;
 use server::{Served, Server};
 use std::net::SocketAddrV4;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
@@ -41,7 +53,31 @@ pub(crate) struct Shares {
 
 struct Active {
     handle: MountHandle,
-    revocation: Revocation,
+    backing: Backing,
+}
+
+/// Who serves a share on the host.
+#[derive(Clone)]
+enum Backing {
+    /// Our server of FUSE's requests, under the share's number.
+    #[cfg(target_os = "linux")]
+    Fuse(Arc<Channel>, u32),
+    /// Our SMB server.
+    Smb(Revocation),
+    /// QEMU, until the machine ends.
+    Plan9,
+}
+
+impl Backing {
+    /// Serves it no more. Waits for nobody.
+    fn revoke(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Fuse(channel, number) => channel.remove(*number),
+            Self::Smb(revocation) => revocation.revoke(),
+            Self::Plan9 => {}
+        }
+    }
 }
 
 /// The server while there is a need for it.
@@ -55,7 +91,7 @@ struct Serving {
 /// which may have mounted it; nobody mounts or unmounts anything until it was told.
 struct Attempt {
     turn: Option<OwnedMutexGuard<Serving>>,
-    revocation: Revocation,
+    backing: Backing,
     agent: AgentClient,
     target: String,
 }
@@ -63,7 +99,7 @@ struct Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         let Some(mut turn) = self.turn.take() else { return };
-        self.revocation.revoke();
+        self.backing.revoke();
         // Without a runtime the whole process is about to end.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (agent, target) = (self.agent.clone(), std::mem::take(&mut self.target));
@@ -112,8 +148,8 @@ impl Serving {
                 share: "cifs".into(),
                 reason: "this machine was started without a network for shares".into(),
                 hint: Some(
-                    "Use transport=\"socket\" and a network mode other than none, or name a share at the \
-                     start"
+                    "Use an image of this release, or transport=\"socket\" and a network mode other than \
+                     none, or name a share at the start"
                         .into(),
                 ),
             });
@@ -152,10 +188,34 @@ impl Shares {
 
     /// Mounts one; 9p's device with the tag of this index is there already.
     async fn mount(&self, machine: &Machine, mount: &Mount, index: usize) -> Result<MountHandle> {
-        check_host(&mount.host)?;
+        let has_fuse = machine.hull.has_share_port();
+        let mut mount = mount.clone();
+        let is_chosen = mount.kind == MountType::Auto;
+        if is_chosen {
+            mount.kind = if has_fuse { MountType::Fuse } else { MountType::Cifs };
+        }
+        match self.mount_as(machine, &mount, index).await {
+            // An image with our agent on a kernel without FUSE.
+            Err(GuestError { has_no_fuse: true, .. })
+                if is_chosen && machine.hull.net().is_some() =>
+            {
+                mount.kind = MountType::Cifs;
+                self.mount_as(machine, &mount, index).await.map_err(|failure| failure.error)
+            }
+            result => result.map_err(|failure| failure.error),
+        }
+    }
+
+    async fn mount_as(
+        &self,
+        machine: &Machine,
+        mount: &Mount,
+        index: usize,
+    ) -> std::result::Result<MountHandle, GuestError> {
+        let is_file = check_host(mount)?;
         let mut turn = Arc::clone(&self.turn).lock_owned().await;
         if self.list().iter().any(|active| active.handle.mount.guest == mount.guest) {
-            return Err(failed(&mount.guest, "something is shared there already"));
+            return Err(failed(&mount.guest, "something is shared there already").into());
         }
         turn.last_id += 1;
         let handle = MountHandle { id: turn.last_id, mount: mount.clone() };
@@ -163,32 +223,54 @@ impl Shares {
             source: plan9_tag(index),
             target: mount.guest.clone(),
             kind: mount.kind.name().to_owned(),
-            options: "trans=virtio,version=9p2000.L,msize=262144,cache=mmap".to_owned(),
+            options: String::new(),
             readonly: mount.readonly,
+            file: is_file,
         };
-        let server = match mount.kind {
-            MountType::Cifs => Some(turn.server(machine)?),
-            MountType::Plan9 => None,
+        let mut server = None;
+        let backing = match mount.kind {
+            MountType::Fuse | MountType::Auto => {
+                request.source = handle.id.to_string();
+                fuse_backing(machine, mount, handle.id)?
+            }
+            MountType::Cifs => {
+                server = Some(turn.server(machine)?);
+                Backing::Smb(Revocation::default())
+            }
+            MountType::Plan9 => {
+                request.options =
+                    "trans=virtio,version=9p2000.L,msize=262144,cache=mmap".to_owned();
+                Backing::Plan9
+            }
         };
         // From here on whatever ends this, the host's own doubts included, takes the share back.
         let mut attempt = Attempt {
             turn: Some(turn),
-            revocation: Revocation::default(),
+            backing: backing.clone(),
             agent: machine.agent.clone(),
             target: mount.guest.clone(),
         };
-        if let Some(server) = server {
-            let name = format!("share{}", handle.id);
-            request.source = format!("//{}/{name}", ADDRESS.ip());
-            request.options = server.options(*ADDRESS.ip());
-            let (mount, revocation) = (mount.clone(), attempt.revocation.clone());
-            let served = server.add(Served { name, mount, revocation }).await;
-            served.map_err(|error| failed(handle.mount.host.display(), error))?;
+        match (&backing, server) {
+            #[cfg(target_os = "linux")]
+            (Backing::Fuse(channel, number), _) => {
+                serve_by_fuse(machine, mount, channel, *number).await?;
+            }
+            (Backing::Smb(revocation), Some(server)) => {
+                let name = format!("share{}", handle.id);
+                request.source = format!("//{}/{name}", ADDRESS.ip());
+                request.options = server.options(*ADDRESS.ip());
+                let mount = Mount { host: mount.host_path(), ..mount.clone() };
+                let served = server.add(Served { name, mount, revocation: revocation.clone() });
+                served.await.map_err(|error| failed(handle.mount.host.display(), error))?;
+            }
+            _ => {}
         }
-        let mounted = attempt.agent.mount(&request).await;
-        mounted.map_err(|error| of_guest("mount", &mount.guest, error))?;
-        let revocation = attempt.revocation.clone();
-        self.list().push(Active { handle: handle.clone(), revocation });
+        machine.agent.mount(&request).await.map_err(|error| {
+            let has_no_fuse = mount.kind == MountType::Fuse
+                && matches!(&error, Error::AgentRefused { message, .. } if message.contains("file system"));
+            GuestError { error: of_guest("mount", &mount.guest, error), has_no_fuse }
+        })?;
+        self.list().push(Active { handle: handle.clone(), backing });
         attempt.turn = None;
         Ok(handle)
     }
@@ -224,7 +306,7 @@ impl Shares {
             let index = list.iter().position(|active| active.handle == *handle);
             list.remove(index.ok_or_else(not_mounted)?)
         };
-        taken.revocation.revoke();
+        taken.backing.revoke();
         // Whoever does not wait for the rest leaves no mount point and no server behind either.
         let machine = Arc::clone(machine);
         let _ = tokio::spawn(async move { machine.shares.clear(&machine, target).await }).await;
@@ -251,14 +333,80 @@ pub(crate) fn plan9_tag(index: usize) -> String {
     format!("quicksand{index}")
 }
 
-fn check_host(host: &Path) -> Result<()> {
-    match fs_err::metadata(host) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(failed(host.display(), "it is not a folder")),
-        Err(error) => {
-            let cause = std::io::Error::from(error.kind());
-            Err(failed(host.display(), cause))
-        }
+/// Looks at what is to be shared, and says whether it is a single file.
+fn check_host(mount: &Mount) -> Result<bool> {
+    let metadata = fs_err::metadata(mount.host_path());
+    let metadata = metadata
+        .map_err(|error| failed(mount.host.display(), std::io::Error::from(error.kind())))?;
+    if metadata.is_dir() {
+        return Ok(false);
+    }
+    let is_single = metadata.is_file();
+    if is_single && matches!(mount.kind, MountType::Fuse | MountType::Auto) {
+        return Ok(true);
+    }
+    let reason = match (is_single, mount.kind) {
+        (true, kind) => format!("it is a file, and {} shares folders alone", kind.name()),
+        _ => "it is neither a folder nor a file".to_owned(),
+    };
+    let hint = is_single.then(|| "Share its folder, or copy it with upload()".to_owned());
+    Err(Error::Mount { action: "mount", share: mount.host.display().to_string(), reason, hint })
+}
+
+/// The port of the machine's shares, and the number of this one.
+#[cfg(target_os = "linux")]
+fn fuse_backing(machine: &Machine, mount: &Mount, id: u64) -> Result<Backing> {
+    let channel = machine.hull.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
+    let number = u32::try_from(id).map_err(|error| failed(&mount.guest, error))?;
+    Ok(Backing::Fuse(Arc::clone(channel), number))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fuse_backing(_: &Machine, mount: &Mount, _: u64) -> Result<Backing> {
+    Err(no_share_port(mount))
+}
+
+/// Opens what is shared and answers the guest's requests for it from here on.
+#[cfg(target_os = "linux")]
+async fn serve_by_fuse(
+    machine: &Machine,
+    mount: &Mount,
+    channel: &Channel,
+    number: u32,
+) -> Result<()> {
+    let options = share_server::Options { readonly: mount.readonly, ..Default::default() };
+    let (path, budget) = (mount.host_path(), Arc::clone(&machine.hull.budget));
+    // A file system that does not answer must not hold up the others.
+    let opening =
+        tokio::task::spawn_blocking(move || share_server::Share::open(&path, options, budget));
+    let share = opening.await.map_err(|error| failed(mount.host.display(), error))?;
+    let share = share.map_err(|error| failed(mount.host.display(), error))?;
+    channel.add(number, Arc::new(share))
+}
+
+fn no_share_port(mount: &Mount) -> Error {
+    Error::Mount {
+        action: "mount",
+        share: mount.host.display().to_string(),
+        reason: "this machine has no port for shares by fuse".into(),
+        hint: Some(
+            "It needs a Linux host, an image of this release and transport=\"socket\"; leave the \
+             type out to have what there is"
+                .into(),
+        ),
+    }
+}
+
+/// Why a mount failed.
+struct GuestError {
+    error: Error,
+    /// Whether the guest's kernel does not know FUSE.
+    has_no_fuse: bool,
+}
+
+impl From<Error> for GuestError {
+    fn from(error: Error) -> Self {
+        Self { error, has_no_fuse: false }
     }
 }
 
@@ -272,11 +420,11 @@ pub(crate) async fn mount_all(machine: &Machine, mounts: &[Mount]) -> Result<()>
 
 /// Folders of the host in the guest.
 impl Sandbox {
-    /// Shares a folder of the host with the running guest, by SMB.
+    /// Shares a folder of the host, or a file, with the running guest.
     ///
     /// # Errors
-    /// [`Error::Mount`]: the folder does not exist, the guest cannot mount it, or the share is 9p,
-    /// which is for the start only.
+    /// [`Error::Mount`]: it does not exist, the guest cannot mount it, or the share is 9p, which is
+    /// for the start only.
     ///
     /// ```no_run
     /// # async fn example(sandbox: &sandbox::Sandbox) -> Result<(), sandbox::Error> {
@@ -294,7 +442,7 @@ impl Sandbox {
                 action: "mount",
                 share: mount.host.display().to_string(),
                 reason: "9p is for the start only".into(),
-                hint: Some("Name it in `mounts`, or use type=\"cifs\"".into()),
+                hint: Some("Name it in `mounts`, or leave the type out".into()),
             });
         }
         machine.during("a mount", machine.shares.mount(&machine, &mount, 0)).await

@@ -12,8 +12,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("wheel-retag", &["host-platform", "package-layout"]),
     ("runtime-locator", &["host-platform", "package-layout"]),
     ("jail", &[]),
+    ("share-server", &[]),
     ("image-builder", &["host-platform", "package-layout", "wheel-retag", "binary-bundler"]),
-    ("sandbox", &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "jail"]),
+    (
+        "sandbox",
+        &[
+            "host-platform",
+            "package-layout",
+            "agent-protocol",
+            "runtime-locator",
+            "jail",
+            "share-server",
+        ],
+    ),
     ("guest-agent", &["agent-protocol"]),
     (
         "quicksand-cli",

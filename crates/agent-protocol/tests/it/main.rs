@@ -122,6 +122,7 @@ fn schemas_have_the_fields_of_the_types() {
                 kind: "9p".into(),
                 options: "o".into(),
                 readonly: true,
+                file: true,
             }),
         ),
         ("UnmountRequest", json!(UnmountRequest { target: "/mnt".into(), force: true })),

@@ -32,8 +32,8 @@ pub struct MachineArgs {
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<String>,
 
-    /// Share a folder of the host; ro: to read only; 9p: without a network
-    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:9p]", value_parser = volume)]
+    /// Share a folder or file of the host; ro: to read only; TYPE: fuse, cifs or 9p
+    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:TYPE]", value_parser = volume)]
     pub volume: Vec<Value>,
 
     /// Lead a TCP port of the host into the guest
@@ -129,11 +129,11 @@ impl Network {
     }
 }
 
-/// Reads `HOST:GUEST[:ro][:9p]` into the JSON form of a mount. A colon of a Windows drive belongs to
+/// Reads `HOST:GUEST[:ro][:TYPE]` into the JSON form of a mount. A colon of a Windows drive belongs to
 /// the host's path, and so does every colon before the guest's, which begins with `/`.
 fn volume(text: &str) -> Result<Value, String> {
     let mut rest = text;
-    let (mut readonly, mut kind) = (false, "cifs");
+    let (mut readonly, mut kind) = (false, "auto");
     loop {
         rest = match rest.rsplit_once(':') {
             Some((before, "ro")) => {
@@ -141,8 +141,8 @@ fn volume(text: &str) -> Result<Value, String> {
                 before
             }
             Some((before, "rw")) => before,
-            Some((before, "9p")) => {
-                kind = "9p";
+            Some((before, word @ ("fuse" | "cifs" | "9p"))) => {
+                kind = word;
                 before
             }
             _ => break,
@@ -153,7 +153,10 @@ fn volume(text: &str) -> Result<Value, String> {
             let guest = format!("/{guest}");
             Ok(json!({"host": host, "guest": guest, "readonly": readonly, "type": kind}))
         }
-        _ => Err("allowed is HOST:GUEST[:ro][:9p], for example ./code:/mnt/code:ro".into()),
+        _ => {
+            Err("allowed is HOST:GUEST[:ro][:fuse|:cifs|:9p], for example ./code:/mnt/code:ro"
+                .into())
+        }
     }
 }
 
@@ -231,11 +234,11 @@ mod tests {
     fn volumes_in_all_forms() {
         let mount = |host: &str, guest: &str, readonly: bool, kind: &str| json!({"host": host, "guest": guest, "readonly": readonly, "type": kind});
         for (text, expect) in [
-            ("/a:/b", mount("/a", "/b", false, "cifs")),
-            ("./a:/b:ro", mount("./a", "/b", true, "cifs")),
+            ("/a:/b", mount("/a", "/b", false, "auto")),
+            ("./a:/b:ro", mount("./a", "/b", true, "auto")),
             ("/a:/b:9p:ro", mount("/a", "/b", true, "9p")),
-            ("/a:b:/c:rw", mount("/a:b", "/c", false, "cifs")),
-            ("C:\\a:/b", mount("C:\\a", "/b", false, "cifs")),
+            ("/a:b:/c:rw", mount("/a:b", "/c", false, "auto")),
+            ("C:\\a:/b", mount("C:\\a", "/b", false, "auto")),
         ] {
             assert_eq!(volume(text).unwrap(), expect, "{text}");
         }

@@ -152,6 +152,7 @@ async fn make(call: Call, client: &AgentClient) -> Result<()> {
                 kind: "cifs".into(),
                 options: String::new(),
                 readonly: false,
+                file: false,
             };
             client.mount(&request).await
         }

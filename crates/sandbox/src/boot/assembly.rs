@@ -21,6 +21,8 @@ use crate::plan::{
 use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
 use crate::qmp::Qmp;
 use crate::running::Hull;
+#[cfg(target_os = "linux")]
+use crate::shares::Channel;
 #[cfg(unix)]
 use crate::usernet::{self, AllowList, Policy, UserNet};
 use runtime_locator::Accelerator;
@@ -52,6 +54,10 @@ pub(crate) struct Prepared {
     limits: Limits,
     #[cfg(unix)]
     cable: Option<Cable>,
+    #[cfg(target_os = "linux")]
+    shares: Option<Channel>,
+    #[cfg(unix)]
+    budget: Arc<Budget>,
     screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: tempfile::TempPath,
@@ -179,20 +185,39 @@ fn prepare_platform(
     } else {
         None
     };
+    let budget = Budget::new(config.limits());
+    #[cfg(target_os = "linux")]
+    let mut shares = None;
     let (mut cable, mut cable_fd) = (None, None);
     if located.has_cable(config, is_socket) {
         let (stream, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let theirs = inherited(theirs.into())?;
         cable_fd = Some(theirs.number());
         inherit.push(theirs);
-        cable = Some(lay_cable(config, stream)?);
+        cable = Some(lay_cable(config, stream, &budget)?);
     }
     let (control, wires) = if is_socket {
         let (agent, their_agent) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let secret = inherited(secret_file(token.as_bytes())?)?;
         let their_agent = inherited(their_agent.into())?;
+        #[cfg(not(target_os = "linux"))]
+        let shares_fd = None;
+        #[cfg(target_os = "linux")]
+        let shares_fd = match located.has_share_port(is_socket) {
+            true => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+                let copy = theirs.try_clone().map_err(failed)?;
+                shares = Some(Channel::new(ours, copy.into(), &token));
+                let theirs = inherited(theirs.into())?;
+                let number = theirs.number();
+                inherit.push(theirs);
+                Some(number)
+            }
+            false => None,
+        };
         let control = ControlPlan::Socket {
             agent_fd: their_agent.number(),
+            shares_fd,
             token_file: descriptor_path(secret.number()),
         };
         inherit.extend([secret, their_agent]);
@@ -233,6 +258,9 @@ fn prepare_platform(
         forwards,
         limits: config.limits().clone(),
         cable,
+        #[cfg(target_os = "linux")]
+        shares,
+        budget,
         screen,
     })
 }
@@ -265,7 +293,11 @@ fn fd_set_path(set: u32) -> String {
 /// The guest's network as the configuration wants it. Its ports are open from here on, so that no
 /// other can take them.
 #[cfg(unix)]
-fn lay_cable(config: &SandboxConfig, stream: std::os::unix::net::UnixStream) -> Result<Cable> {
+fn lay_cable(
+    config: &SandboxConfig,
+    stream: std::os::unix::net::UnixStream,
+    budget: &Arc<Budget>,
+) -> Result<Cable> {
     let allow = config.allow().map(AllowList::parse).transpose()?;
     let mut policy = Policy::new(config.network_mode(), allow);
     let mut listeners = Vec::new();
@@ -278,8 +310,7 @@ fn lay_cable(config: &SandboxConfig, stream: std::os::unix::net::UnixStream) -> 
             }
         }
     }
-    let budget = Budget::new(config.limits());
-    Ok(Cable { stream, policy, budget, listeners, forwards })
+    Ok(Cable { stream, policy, budget: Arc::clone(budget), listeners, forwards })
 }
 
 #[cfg(unix)]
@@ -399,7 +430,8 @@ fn shown(located: &Located, plan: &MachinePlan) -> Vec<String> {
 pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<String>> {
     let is_socket = located.transport(config)? == Transport::Socket;
     let control = if is_socket {
-        ControlPlan::Socket { agent_fd: 15, token_file: "/proc/self/fd/14".into() }
+        let shares_fd = located.has_share_port(is_socket).then_some(19);
+        ControlPlan::Socket { agent_fd: 15, shares_fd, token_file: "/proc/self/fd/14".into() }
     } else {
         tcp_control(AppendPlan::Argument { token: String::new() })
     };
@@ -436,6 +468,10 @@ impl Prepared {
             forwards: self.forwards,
             limits: self.limits,
             net,
+            #[cfg(target_os = "linux")]
+            shares: self.shares.map(Arc::new),
+            #[cfg(unix)]
+            budget: self.budget,
             #[cfg(not(unix))]
             _overlay: self.overlay,
         };

@@ -323,8 +323,8 @@ fn check_network(config: &SandboxConfig) -> Result<()> {
         return Err(invalid(
             "mounts",
             &mount.guest,
-            "type=\"9p\" with network_mode=\"none\", as SMB needs the network",
-            "Use Mount(..., type=\"9p\"), or network_mode=\"mounts_only\"",
+            "any other type with network_mode=\"none\", as SMB needs the network",
+            "Leave the type out, or use network_mode=\"mounts_only\"",
         ));
     }
     Ok(())

@@ -120,8 +120,11 @@ fn bad_values_are_named_with_what_is_allowed() {
         (json!({"extra_qemu_args": ["a\u{0}"]}), "a list of strings"),
         (json!({"image": ""}), "`image`"),
         (json!({"mounts": "/a:/b"}), "a list of mounts"),
-        (json!({"mounts": [{"host": "/a", "guest": "b"}]}), "an absolute folder"),
-        (json!({"network_mode": "none", "mounts": [{"host": "/a", "guest": "/b"}]}), "type=\"9p\""),
+        (json!({"mounts": [{"host": "/a", "guest": "b"}]}), "an absolute path of the guest"),
+        (
+            json!({"network_mode": "none", "mounts": [{"host": "/a", "guest": "/b", "type": "cifs"}]}),
+            "any other type",
+        ),
         (json!({"allow": ["example.com"]}), "network_mode=\"full\""),
         (json!({"network_mode": "full", "allow": ["http://x"]}), "`http://x` for `allow`"),
         (json!({"image": 7}), "`7` for `image`"),

@@ -56,7 +56,11 @@ fn documents_amd64() -> MachinePlan {
 fn socket_amd64() -> MachinePlan {
     MachinePlan {
         accelerator: Accelerator::Tcg,
-        control: ControlPlan::Socket { agent_fd: 15, token_file: "/proc/self/fd/14".into() },
+        control: ControlPlan::Socket {
+            agent_fd: 15,
+            shares_fd: Some(16),
+            token_file: "/proc/self/fd/14".into(),
+        },
         qmp: QmpPlan::Fd { fd: 13 },
         disk: disk("/dev/fdset/0", &["/dev/fdset/1", "/dev/fdset/2"], DiskCache::Unsafe),
         fd_sets: vec![FdSet { fd: 10, set: 0 }, FdSet { fd: 11, set: 0 }, FdSet { fd: 12, set: 1 }],

@@ -22,6 +22,8 @@ mod other_arch;
 mod paused;
 mod revocation;
 mod saves;
+#[cfg(target_os = "linux")]
+mod shares;
 mod transport;
 #[cfg(target_os = "linux")]
 mod world;

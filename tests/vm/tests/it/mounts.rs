@@ -19,8 +19,8 @@ async fn shares_are_mounted_at_the_start_and_later() {
     let (writable, readonly, hot) = (tree(), tree(), tree());
     let builder = vm_tests::minimal()
         .memory("192M")
-        .mount(Mount::new(writable.path(), "/mnt/rw"))
-        .mount(Mount::new(readonly.path(), "/mnt/ro").readonly(true));
+        .mount(Mount::new(writable.path(), "/mnt/rw").kind(MountType::Cifs))
+        .mount(Mount::new(readonly.path(), "/mnt/ro").kind(MountType::Cifs).readonly(true));
     let sandbox = vm_tests::started(builder).await;
     assert_eq!(sandbox.active_mounts().len(), 2);
     assert_eq!(run(&sandbox, "cat '/mnt/rw/from the host.txt'").await, "hello");
@@ -112,10 +112,16 @@ async fn shares_are_mounted_at_the_start_and_later() {
     assert_eq!(fs_err::read_dir(secret.path()).unwrap().count(), 1);
 
     // Another while it runs, and away again.
-    let handle = sandbox.mount(Mount::new(hot.path(), "/mnt/hot, with comma")).await.unwrap();
+    let handle = sandbox
+        .mount(Mount::new(hot.path(), "/mnt/hot, with comma").kind(MountType::Cifs))
+        .await
+        .unwrap();
     assert_eq!(sandbox.active_mounts().len(), 3);
     assert_eq!(run(&sandbox, "cat '/mnt/hot, with comma/from the host.txt'").await, "hello");
-    let twice = sandbox.mount(Mount::new(hot.path(), "/mnt/hot, with comma")).await.unwrap_err();
+    let twice = sandbox
+        .mount(Mount::new(hot.path(), "/mnt/hot, with comma").kind(MountType::Cifs))
+        .await
+        .unwrap_err();
     assert!(twice.to_string().contains("already"), "{twice}");
     let busy = "cd '/mnt/hot, with comma' && (sleep 30 >/dev/null 2>&1 &)";
     run(&sandbox, busy).await;
@@ -135,8 +141,8 @@ async fn a_mapping_of_a_share_is_the_file() {
     let folder = tree();
     fs_err::write(folder.path().join("map"), vec![b'.'; 8192]).unwrap();
     let builder = sandbox::SandboxConfig::builder("debian")
-        .mount(Mount::new(folder.path(), "/mnt/rw"))
-        .mount(Mount::new(folder.path(), "/mnt/ro").readonly(true));
+        .mount(Mount::new(folder.path(), "/mnt/rw").kind(MountType::Cifs))
+        .mount(Mount::new(folder.path(), "/mnt/ro").kind(MountType::Cifs).readonly(true));
     let sandbox = vm_tests::started(builder).await;
     // mmap(2) shared and writable; bytes go through the mapping by read(2) and write(2) on its address.
     let script = r#"
@@ -162,7 +168,9 @@ async fn a_mapping_of_a_share_is_the_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revert_leaves_shares_usable() {
     let folder = tree();
-    let builder = vm_tests::minimal().memory("192M").mount(Mount::new(folder.path(), "/mnt/rw"));
+    let builder = vm_tests::minimal()
+        .memory("192M")
+        .mount(Mount::new(folder.path(), "/mnt/rw").kind(MountType::Cifs));
     let sandbox = vm_tests::started(builder).await;
     let ticks =
         "(exec 9>>/mnt/rw/log; while :; do echo tick >&9; sleep 0.2; done) >/dev/null 2>&1 &";
@@ -211,7 +219,7 @@ async fn the_tcp_transport_has_shares_too() {
     let folder = tree();
     let builder = vm_tests::minimal()
         .transport(sandbox::Transport::Tcp)
-        .mount(Mount::new(folder.path(), "/mnt/x"));
+        .mount(Mount::new(folder.path(), "/mnt/x").kind(MountType::Cifs));
     let sandbox = vm_tests::started(builder).await;
     assert_eq!(run(&sandbox, "cat '/mnt/x/from the host.txt'").await, "hello");
 }

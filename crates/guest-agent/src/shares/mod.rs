@@ -1,0 +1,102 @@
+//! Shares of the host by FUSE: the guest's kernel asks, the host answers, and this carries both.
+//!
+//! Each mounted share has a thread that takes the kernel's requests from `/dev/fuse` to the port, and
+//! one thread for all takes the host's answers from the port to the kernel. They wait in reads and
+//! know nothing of what they carry, so that nothing of the agent waits with them.
+//!
+//! See `Documentation/filesystems/fuse.rst` of the kernel, and [`agent_protocol::share_frame`].
+
+mod line;
+mod mounted;
+
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use agent_protocol::resync::Secret;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount as mount_at};
+
+use crate::{Error, Result};
+use line::Line;
+use mounted::Mounted;
+
+/// The type of the file system, with what the mount table shows behind it.
+const TYPE: &str = "fuse.quicksand";
+/// The most bytes of one read.
+const MAX_READ: usize = 1 << 20;
+
+/// The port of all shares, once one has been mounted.
+static LINE: Mutex<Option<Arc<Line>>> = Mutex::new(None);
+
+/// What is to be mounted where.
+pub struct Request<'a> {
+    /// The share's number.
+    pub share: u32,
+    /// An existing folder, or an existing file for a share of one.
+    pub target: &'a Path,
+    /// Whether it is a share of one file.
+    pub is_file: bool,
+    /// Whether the kernel refuses writes by itself.
+    pub readonly: bool,
+}
+
+/// Mounts a share.
+///
+/// # Errors
+/// [`Error::NoFileSystem`] when this kernel has no FUSE or the host no port for it; what the kernel
+/// refuses.
+pub fn mount(request: &Request<'_>, secrets: Vec<Secret>) -> Result<()> {
+    let failed = |source: std::io::Error| Error::Path {
+        action: "mount",
+        path: request.target.into(),
+        source,
+    };
+    let missing = || Error::NoFileSystem { kind: "fuse".into() };
+    let device = mounted::open_device().map_err(|errno| match errno {
+        Errno::NOENT | Errno::NODEV | Errno::NXIO => missing(),
+        errno => failed(errno.into()),
+    })?;
+    let line = {
+        let mut line = LINE.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*line {
+            Some(line) => Arc::clone(line),
+            None => {
+                let found = Line::open(secrets).map_err(failed)?.ok_or_else(missing)?;
+                Arc::clone(line.insert(found))
+            }
+        }
+    };
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if request.readonly {
+        flags |= MountFlags::RDONLY;
+    }
+    let kind = if request.is_file { libc::S_IFREG } else { libc::S_IFDIR };
+    let options = format!(
+        "fd={},rootmode={kind:o},user_id=0,group_id=0,default_permissions,allow_other,max_read={MAX_READ}",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let options = CString::new(options).map_err(|error| failed(error.into()))?;
+    let mounted = Mounted::new(device, request.target);
+    // The kernel's first request may come before mount(2) has returned.
+    line.add(request.share, &mounted);
+    let result = match mount_at("quicksand", request.target, TYPE, flags, Some(options.as_c_str()))
+    {
+        Err(Errno::NODEV) => Err(missing()),
+        result => result.map_err(|errno| failed(errno.into())),
+    };
+    let result = result.and_then(|()| mounted.serve(request.share, &line).map_err(failed));
+    if result.is_err() {
+        line.remove(request.share);
+        let _ = rustix::mount::unmount(request.target, rustix::mount::UnmountFlags::DETACH);
+    }
+    result
+}
+
+/// Ends what is mounted at a place, whoever uses it still: they get errors.
+pub fn end(target: &Path) {
+    let line = LINE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(line) = line {
+        line.end_at(target);
+    }
+}

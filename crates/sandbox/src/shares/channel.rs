@@ -1,0 +1,461 @@
+//! The port that carries the requests of mounted shares, and the thread that answers them.
+//!
+//! Owns the way of the messages: which share answers, who waits for a lock, what goes to a thread of
+//! its own because it may take long, and how both sides begin anew after the guest went back in time.
+//! What a message says is `share_server`'s business. The guest is believed nothing: a message that is
+//! too long ends the channel, one for a share that there is not is refused, and what waits is bounded.
+
+use super::echoes::{Echo, Echoes};
+use super::moments::Moments;
+use super::waiting::Waiting;
+use crate::error::{Error, Result};
+use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, Secret, answer};
+use agent_protocol::share_frame::{ECHO, HEAD, Next, head, next};
+use share_server::{Answer, Share};
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Bytes that are read at a time.
+const PORTION: usize = 256 << 10;
+/// Threads for requests that may take long, and how many of these wait for one.
+const N_WORKERS: usize = 4;
+const QUEUE: usize = 64;
+/// How long the guest may take to find the new beginning after it went back in time.
+const FOUND_TIME: Duration = Duration::from_secs(20);
+/// How long an answer that is being written may take to be taken back.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long a call waits for the guest to see what the host has changed.
+const REFRESH_TIME: Duration = Duration::from_millis(500);
+const DRAIN_PAUSE: Duration = Duration::from_millis(1);
+
+/// The channel of one machine. It ends with this value.
+pub(crate) struct Channel(Arc<Inner>);
+
+pub(super) struct Inner {
+    socket: UnixStream,
+    /// QEMU's own end, to take back what was sent to a past that is gone.
+    theirs: OwnedFd,
+    secret: Secret,
+    shares: RwLock<HashMap<u32, Arc<Share>>>,
+    writing: Mutex<()>,
+    /// Counts new beginnings. What was asked before the last one is not answered any more.
+    epoch: AtomicU64,
+    /// While it is there everything is thrown away up to it.
+    expected: Mutex<Option<[u8; ANSWER_LEN]>>,
+    /// The number of a new beginning that has not been asked for yet.
+    nonce: Mutex<Option<[u8; NONCE_LEN]>>,
+    found: Condvar,
+    pub(super) waiting: Waiting,
+    echoes: Echoes,
+    workers: Mutex<Option<SyncSender<Job>>>,
+    is_running: Mutex<bool>,
+}
+
+/// A request on its way to an answer.
+pub(super) struct Job {
+    pub id: u32,
+    pub share: Arc<Share>,
+    pub request: Vec<u8>,
+    pub epoch: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Channel {
+    /// A channel on a socket whose other end QEMU has; `theirs` is a copy of that end. Nothing runs
+    /// before the first share.
+    pub(crate) fn new(socket: UnixStream, theirs: OwnedFd, token: &str) -> Self {
+        Self(Arc::new(Inner {
+            socket,
+            theirs,
+            secret: Secret::new(token.as_bytes()),
+            shares: Default::default(),
+            writing: Default::default(),
+            epoch: AtomicU64::new(0),
+            expected: Default::default(),
+            nonce: Default::default(),
+            found: Condvar::new(),
+            waiting: Default::default(),
+            echoes: Default::default(),
+            workers: Default::default(),
+            is_running: Mutex::new(false),
+        }))
+    }
+
+    /// Answers the requests of a share from here on.
+    pub(crate) fn add(&self, id: u32, share: Arc<Share>) -> Result<()> {
+        let mut is_running = lock(&self.0.is_running);
+        if !*is_running {
+            let inner = Arc::clone(&self.0);
+            spawn("quicksand-shares", move || inner.serve())?;
+            *is_running = true;
+        }
+        self.0.shares.write().unwrap_or_else(PoisonError::into_inner).insert(id, share);
+        Ok(())
+    }
+
+    /// Takes a share back, and has the guest's kernel end it. Waits for nobody.
+    pub(crate) fn remove(&self, id: u32) {
+        let share = self.0.shares.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let Some(share) = share else { return };
+        share.revoke();
+        let inner = Arc::clone(&self.0);
+        // The guest may have stopped reading.
+        let _ = spawn("quicksand-share-end", move || {
+            inner.waiting.refuse(&inner, |job| job.id == id);
+            inner.send(&head(0, id), inner.epoch());
+        });
+    }
+
+    /// Ends everything: the machine is gone.
+    pub(crate) fn close(&self) {
+        let _ = self.0.socket.shutdown(Shutdown::Both);
+        let shares =
+            std::mem::take(&mut *self.0.shares.write().unwrap_or_else(PoisonError::into_inner));
+        shares.values().for_each(|share| share.revoke());
+        self.0.waiting.clear();
+        self.0.echoes.clear();
+        *lock(&self.0.workers) = None;
+    }
+
+    fn shares(&self) -> Vec<(u32, Arc<Share>)> {
+        let shares = self.0.shares.read().unwrap_or_else(PoisonError::into_inner);
+        shares.iter().map(|(id, share)| (*id, Arc::clone(share))).collect()
+    }
+
+    /// Has the guest see what the host has changed a moment ago: what it believes for a time without
+    /// asking is compared with what there is. Waits for the guest, for a moment at most.
+    pub(crate) async fn refresh(&self) {
+        let shares = self.shares();
+        if !shares.iter().any(|(_, share)| share.is_believed()) {
+            return;
+        }
+        let (told, is_told) = tokio::sync::oneshot::channel();
+        let inner = Arc::clone(&self.0);
+        let telling = tokio::task::spawn_blocking(move || {
+            let epoch = inner.epoch();
+            let mut last = None;
+            for (id, share) in shares {
+                for message in share.changes() {
+                    inner.send(&[&head(message.len(), id)[..], &message].concat(), epoch);
+                    last = Some(id);
+                }
+            }
+            if let Some(id) = last {
+                inner.echo(id, Echo::Tell(told), epoch);
+            }
+        });
+        let told = async {
+            let _ = telling.await;
+            let _ = is_told.await;
+        };
+        if tokio::time::timeout(REFRESH_TIME, told).await.is_err() {
+            tracing::debug!("the guest did not take note of changes to its shares in time");
+        }
+    }
+
+    /// What the guest knows of each share now.
+    pub(crate) fn moments(&self) -> Moments {
+        let all = self.shares().into_iter().map(|(id, share)| (id, share.moment()));
+        Moments { all: all.collect() }
+    }
+
+    /// Stops the guest's past: nothing that it has asked is answered any more, and nothing that is on
+    /// its way to it arrives. The machine must stand still.
+    pub(crate) fn forget_past(&self) {
+        if !*lock(&self.0.is_running) {
+            return;
+        }
+        let mut nonce = [0; NONCE_LEN];
+        // Without a random number nothing can be expected, and the shares stay silent.
+        let _ = getrandom::fill(&mut nonce);
+        self.0.epoch.fetch_add(1, Ordering::SeqCst);
+        *lock(&self.0.expected) = Some(answer(&nonce));
+        *lock(&self.0.nonce) = Some(nonce);
+        self.0.waiting.clear();
+        self.0.echoes.clear();
+        // What QEMU has not read yet would arrive in the restored guest. Whoever writes at this moment
+        // is let finish by it; the next one sees that its time is over.
+        let deadline = Instant::now() + DRAIN_TIME;
+        while Instant::now() < deadline {
+            self.0.drain();
+            if let Ok(_writing) = self.0.writing.try_lock() {
+                self.0.drain();
+                return;
+            }
+            std::thread::sleep(DRAIN_PAUSE);
+        }
+        tracing::warn!("an answer for a guest's past could not be taken back");
+    }
+
+    /// Begins anew with a guest that is in its past now, without waiting for it.
+    pub(crate) fn begin_again(&self, moments: Option<&Moments>) {
+        let Some(nonce) = lock(&self.0.nonce).take() else { return };
+        for (id, share) in self.shares() {
+            if let Some(moment) = moments.and_then(|moments| moments.all.get(&id)) {
+                share.restore(moment);
+            }
+        }
+        let inner = Arc::clone(&self.0);
+        let _ = spawn("quicksand-shares-again", move || inner.begin_again(nonce));
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Starts a thread whose files come with the modes that the guest gives them.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let failed = |source| Error::System { action: "start a thread for shares", source };
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread
+        .spawn(move || {
+            if let Err(error) = share_server::own_umask() {
+                tracing::debug!(%error, "files of shares are made with the mask of this process");
+            }
+            work();
+        })
+        .map_err(failed)?;
+    Ok(())
+}
+
+impl Inner {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Takes back what QEMU has not read yet.
+    fn drain(&self) {
+        let mut buffer = vec![0u8; 64 << 10];
+        let flags = rustix::net::RecvFlags::DONTWAIT;
+        while let Ok((length @ 1.., _)) = rustix::net::recv(&self.theirs, &mut buffer[..], flags) {
+            tracing::trace!(length, "bytes for a guest's past are thrown away");
+        }
+    }
+
+    /// Sends a message, unless it is the past's.
+    pub(super) fn send(&self, message: &[u8], epoch: u64) {
+        let _writing = lock(&self.writing);
+        if epoch == self.epoch()
+            && let Err(error) = (&self.socket).write_all(message)
+        {
+            tracing::debug!(%error, "an answer of a share was not taken");
+        }
+    }
+
+    /// Reads and answers until the machine is gone.
+    fn serve(self: &Arc<Self>) {
+        let (mut kept, mut portion, mut out) = (Vec::new(), vec![0; PORTION], Vec::new());
+        loop {
+            match (&self.socket).read(&mut portion) {
+                Ok(0) => break,
+                Ok(length) => kept.extend_from_slice(&portion[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            }
+            if !self.is_found(&mut kept) {
+                continue;
+            }
+            let epoch = self.epoch();
+            let mut taken = 0;
+            loop {
+                match next(&kept[taken..]) {
+                    Next::Message { share, content, length } => {
+                        self.take(share, content, epoch, &mut out);
+                        taken += length;
+                    }
+                    Next::Wanting(_) => break,
+                    Next::TooLong => {
+                        tracing::warn!("the guest sent a message for shares that is too long");
+                        let _ = self.socket.shutdown(Shutdown::Both);
+                        return;
+                    }
+                }
+            }
+            kept.drain(..taken);
+        }
+    }
+
+    /// Whether the guest's present has begun; throws away what is of its past.
+    fn is_found(&self, kept: &mut Vec<u8>) -> bool {
+        let mut expected = lock(&self.expected);
+        let Some(answer) = *expected else { return true };
+        match kept.windows(ANSWER_LEN).position(|window| window == answer) {
+            Some(at) => {
+                kept.drain(..at + ANSWER_LEN);
+                *expected = None;
+                self.found.notify_all();
+                true
+            }
+            None => {
+                // The answer may lie across two reads.
+                kept.drain(..kept.len().saturating_sub(ANSWER_LEN - 1));
+                false
+            }
+        }
+    }
+
+    fn share(&self, id: u32) -> Option<Arc<Share>> {
+        self.shares.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Answers a message, or finds somebody who does.
+    fn take(self: &Arc<Self>, id: u32, request: &[u8], epoch: u64, out: &mut Vec<u8>) {
+        if let Ok(number) = <[u8; ECHO]>::try_from(request) {
+            if let Some(message) = self.echoes.take(u64::from_le_bytes(number)) {
+                self.send(&message, epoch);
+            }
+            return;
+        }
+        let Some(share) = self.share(id) else {
+            self.refuse(id, request, epoch, libc::ENOTCONN, out);
+            return;
+        };
+        if let Some(unique) = share_server::interrupted(request) {
+            self.waiting.refuse(self, |job| job.id == id && unique_of(&job.request) == unique);
+            return;
+        }
+        let job = |request: &[u8]| Job {
+            id,
+            share: Arc::clone(&share),
+            request: request.to_vec(),
+            epoch,
+        };
+        if share_server::is_slow(request)
+            && let Some(workers) = self.workers()
+            && workers.send(job(request)).is_ok()
+        {
+            return;
+        }
+        match self.answer(id, &share, request, epoch, out) {
+            Answer::Given | Answer::None => {}
+            Answer::Later => {
+                if !self.waiting.add(self, job(request)) {
+                    self.refuse(id, request, epoch, libc::ENOLCK, out);
+                }
+            }
+        }
+    }
+
+    /// Answers a message now, unless a lock is in the way.
+    pub(super) fn answer(
+        &self,
+        id: u32,
+        share: &Share,
+        request: &[u8],
+        epoch: u64,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        out.clear();
+        out.resize(HEAD, 0);
+        let answer = share.answer(request, out);
+        if answer == Answer::Given {
+            let length = out.len() - HEAD;
+            out[..HEAD].copy_from_slice(&head(length, id));
+            match share.change_of_locked(request) {
+                // Whoever has a lock now reads what the one before has written.
+                Some(message) => {
+                    self.send(&[&head(message.len(), id)[..], &message].concat(), epoch);
+                    self.echo(id, Echo::Send(std::mem::take(out)), epoch);
+                }
+                None => self.send(out, epoch),
+            }
+        }
+        answer
+    }
+
+    /// Does something once the guest's kernel has all that was sent so far.
+    fn echo(&self, id: u32, then: Echo, epoch: u64) {
+        match self.echoes.add(then) {
+            Ok(number) => {
+                self.send(&[&head(ECHO, id)[..], &number.to_le_bytes()].concat(), epoch);
+            }
+            // A guest that does not answer these gets its answers out of turn.
+            Err(Echo::Send(message)) => self.send(&message, epoch),
+            Err(Echo::Tell(_)) => {}
+        }
+    }
+
+    pub(super) fn refuse(
+        &self,
+        id: u32,
+        request: &[u8],
+        epoch: u64,
+        errno: i32,
+        out: &mut Vec<u8>,
+    ) {
+        out.clear();
+        out.resize(HEAD, 0);
+        if share_server::failure(request, errno, out) {
+            let length = out.len() - HEAD;
+            out[..HEAD].copy_from_slice(&head(length, id));
+            self.send(out, epoch);
+        }
+    }
+
+    /// The way to the threads for what may take long; they are started by the first of it.
+    fn workers(self: &Arc<Self>) -> Option<SyncSender<Job>> {
+        let mut workers = lock(&self.workers);
+        if workers.is_none() {
+            let (sender, jobs) = sync_channel::<Job>(QUEUE);
+            let jobs = Arc::new(Mutex::new(jobs));
+            for _ in 0..N_WORKERS {
+                let (inner, jobs) = (Arc::downgrade(self), Arc::clone(&jobs));
+                spawn("quicksand-share-work", move || {
+                    let mut out = Vec::new();
+                    loop {
+                        let job = lock(&jobs).recv();
+                        let (Ok(job), Some(inner)) = (job, inner.upgrade()) else { return };
+                        inner.answer(job.id, &job.share, &job.request, job.epoch, &mut out);
+                    }
+                })
+                .ok()?;
+            }
+            *workers = Some(sender);
+        }
+        workers.clone()
+    }
+
+    /// Asks the guest to begin anew, and has its kernel send again what it has no answer to.
+    fn begin_again(&self, nonce: [u8; NONCE_LEN]) {
+        let epoch = self.epoch();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
+        self.send(&self.secret.request(&Request { nonce, unix_nanos }), epoch);
+        let expected = lock(&self.expected);
+        let answer = answer(&nonce);
+        let is_missing = |expected: &mut Option<_>| *expected == Some(answer);
+        let waited = self.found.wait_timeout_while(expected, FOUND_TIME, is_missing);
+        // A guest in whose past there was no share answers when it mounts one.
+        let (expected, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if expected.is_some() {
+            tracing::debug!("the guest has no shares in its past");
+            return;
+        }
+        drop(expected);
+        let ids: Vec<u32> =
+            self.shares.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for id in ids {
+            let message = share_server::resend();
+            self.send(&[&head(message.len(), id)[..], &message].concat(), epoch);
+        }
+    }
+}
+
+/// The number of a request.
+fn unique_of(request: &[u8]) -> u64 {
+    let number = request.get(8..16).and_then(|bytes| bytes.first_chunk());
+    number.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
