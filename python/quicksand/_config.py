@@ -178,7 +178,8 @@ class Limits:
         descriptors: file descriptors of this process that the guest can occupy: files open on
             shares, connections, partners of datagrams. 16 to 65535.
         memory: memory of this process that the guest can occupy: buffers of its connections,
-            listings of shared folders. 8 MiB to 64 GiB, in the forms of ``SandboxConfig.memory``.
+            listings of shared folders and, in at most half of it (32 MiB), what its agent has sent
+            and nobody has read yet. 8 MiB to 64 GiB, in the forms of ``SandboxConfig.memory``.
             What is asked for comes beside it: output, files, pictures of the screen.
         disk: size of the machine's overlay, checkpoints included; the machine stands still when
             it is reached. ``None``: twice the disk's size and eight times the memory.

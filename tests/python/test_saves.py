@@ -90,6 +90,61 @@ def test_what_validate_says(tmp_path: Path) -> None:
         Sandbox.validate_save(path)
 
 
+MANIFEST = b'{"version": 6, "config": {"image": "minimal"}, "arch": "x86_64"}'
+
+
+def link(to: str):
+    return lambda path: path.symlink_to(to)
+
+
+def hole(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("where", "make", "expect"),
+    [
+        ("manifest.json", os.mkfifo, "manifest.json cannot be read"),
+        ("manifest.json", os.mkdir, "manifest.json cannot be read"),
+        ("manifest.json", link("/dev/zero"), "manifest.json cannot be read"),
+        ("manifest.json", link("/etc/passwd"), "manifest.json cannot be read"),
+        ("manifest.json", link("nowhere"), "manifest.json cannot be read"),
+        ("manifest.json", hole, "manifest.json cannot be read"),
+        ("manifest.json", lambda path: path.write_bytes(b"\xff\xfe{}"), "manifest.json cannot be read"),
+        ("manifest.json", lambda path: path.write_bytes(b"[" * 100_000), "manifest"),
+        ("manifest.json", lambda path: path.write_bytes(b"[]"), "manifest"),
+        ("manifest.json", lambda path: path.write_bytes(b'{"version": 1e99, "config": {}}'), "manifest"),
+        ("overlays", os.mkfifo, "overlays is not read, or no folder"),
+        ("overlays", link("/"), "overlays is not read, or no folder"),
+        ("overlays", link("../other/overlays"), "overlays is not read, or no folder"),
+        ("overlays/0.qcow2", os.mkfifo, "0.qcow2 cannot be read"),
+        ("overlays/0.qcow2", os.mkdir, "0.qcow2 cannot be read"),
+        ("overlays/0.qcow2", link("/dev/zero"), "0.qcow2 cannot be read"),
+        ("overlays/0.qcow2", link("/etc/passwd"), "0.qcow2 cannot be read"),
+        ("overlays/0.qcow2", hole, "0.qcow2 is damaged"),
+        ("overlays/0.qcow2", lambda path: path.write_bytes(b"QFI\xfb" + b"\xff" * 500), "0.qcow2 is damaged"),
+        ("overlays/1.qcow2", lambda path: path.write_bytes(b"x"), "0.qcow2 is missing"),
+        ("overlays/007.qcow2", lambda path: path.write_bytes(b"x"), "No overlay files found"),
+    ],
+)
+def test_hostile_saves_are_refused_at_once(tmp_path: Path, where: str, make, expect: str) -> None:
+    path = tmp_path / "x"
+    (path / "overlays").mkdir(parents=True)
+    (tmp_path / "other/overlays").mkdir(parents=True)
+    (path / "manifest.json").write_bytes(MANIFEST)
+    place = path / where
+    if place.is_dir():
+        place.rmdir()
+    elif place.exists():
+        place.unlink()
+    make(place)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=expect):
+        Sandbox.validate_save(path)
+    assert time.monotonic() - start < 5
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "/", "~", os.path.expanduser("~")])
 def test_names_that_lead_elsewhere(sb: Sandbox, name: str) -> None:
     with pytest.raises(ValueError, match="save"):

@@ -125,6 +125,44 @@ fn fuzz_events() {
     });
 }
 
+/// What a scanner makes of pieces: the data that it lets pass, and the request that it finds.
+fn scanned<'a>(
+    secrets: Vec<resync::Secret>,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Option<(resync::Request, Vec<u8>)> {
+    let mut scanner = resync::Scanner::new(secrets);
+    let mut found = None;
+    for piece in pieces {
+        match &mut found {
+            Some((_, rest)) => Vec::extend_from_slice(rest, piece),
+            None => {
+                if let resync::Scan::Request(request, rest) = scanner.scan(piece) {
+                    found = Some((request, rest.to_vec()));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn fuzz_resync() {
+    let secret = || resync::Secret::new(b"the token");
+    let request = resync::Request { nonce: [7; resync::NONCE_LEN], unix_nanos: 42 };
+    let marked = secret().request(&request);
+    let words: &[&[u8]] = &[b"QSRESYNC", &marked[..8], &marked[..16], &marked[16..]];
+    Target::new("resync").words(words).run(|input| {
+        // No data is a request, however near it comes: its tag is known to nobody else.
+        assert_eq!(scanned(vec![secret()], pieces(input)), None);
+        // A true one is found behind any data but the beginning of another, and in any pieces.
+        if !input.windows(16).any(|window| window == &marked[..16]) {
+            let all = [input, &marked[..], b"rest"].concat();
+            let found = scanned(vec![resync::Secret::new(b"another"), secret()], pieces(&all));
+            assert_eq!(found, Some((request, b"rest".to_vec())));
+        }
+    });
+}
+
 /// Lengths at and around every limit of the header, in every way that a stream can be cut.
 #[test]
 fn lengths_of_frames_at_their_limits() {

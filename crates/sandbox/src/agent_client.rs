@@ -51,6 +51,12 @@ const NUDGE: Duration = Duration::from_secs(1);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long the text of a refusal may take to arrive after its status.
 const ERROR_TIME: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
+/// How many answers may wait untaken before they keep all others waiting.
+#[cfg(unix)]
+const N_UNREAD: u32 = 64;
+/// The least that an answer may send ahead. See RFC 9113, section 6.9.2.
+#[cfg(unix)]
+const SMALLEST: u32 = 65_535;
 /// How long the agent may take to be found again.
 const FOUND_TIME: Duration = Duration::from_secs(30);
 /// How often a request is sent again that the connection has not taken.
@@ -78,8 +84,13 @@ impl AgentClient {
     /// Speaks HTTP/2 on a stream. Nothing is waited for: requests are answered once the guest's
     /// agent has opened its end.
     #[cfg(unix)]
-    pub(crate) async fn on_stream(stream: tokio::net::UnixStream, token: &str) -> Result<Self> {
-        let stream = resync::Stream::open(stream, token).await?;
+    /// `window` is how many bytes of answers may wait for somebody to take them.
+    pub(crate) async fn on_stream(
+        stream: tokio::net::UnixStream,
+        token: &str,
+        window: u32,
+    ) -> Result<Self> {
+        let stream = resync::Stream::open(stream, token, window).await?;
         Ok(Self::new(Wire::Stream(Arc::new(stream)), token))
     }
 
@@ -235,13 +246,18 @@ pub(crate) async fn wait_on_port(
 
 /// Begins HTTP/2 on a stream, with all of its work on these tasks.
 #[cfg(unix)]
-async fn begin<S>(stream: S, tasks: &resync::Tasks) -> Result<http2::SendRequest<RequestBody>>
+async fn begin<S>(
+    stream: S,
+    tasks: &resync::Tasks,
+    window: u32,
+) -> Result<http2::SendRequest<RequestBody>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = http2::Builder::new(tasks.clone())
-        .initial_stream_window_size(limits::STREAM_WINDOW)
-        .initial_connection_window_size(limits::CONNECTION_WINDOW)
+        // A stream that nobody reads from keeps little from the others.
+        .initial_stream_window_size((window / N_UNREAD).clamp(SMALLEST, limits::STREAM_WINDOW))
+        .initial_connection_window_size(window)
         .max_frame_size(limits::MAX_HTTP2_FRAME)
         .max_header_list_size(limits::MAX_HEADERS as u32)
         // Calls that are cancelled while the guest stands still are answered all the same, and their

@@ -180,7 +180,7 @@ async fn first_answer(
         Wires::Socket { qmp, agent, token } => {
             // The request waits in the socket until the guest opens its end, so that the answer
             // comes the moment the agent is there.
-            let agent = AgentClient::on_stream(agent, &token).await?;
+            let agent = AgentClient::on_stream(agent, &token, hull.limits.wire()).await?;
             let greeting = async {
                 let qmp = Qmp::connect_socket(qmp).await?;
                 timing.launch = watch.lap();

@@ -32,7 +32,8 @@ pub(crate) struct Budget {
 impl Budget {
     /// Counters that nothing has been taken from.
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
-        let units = usize::try_from(limits.memory()).unwrap_or(usize::MAX) / UNIT;
+        let memory = limits.memory() - u64::from(limits.wire());
+        let units = usize::try_from(memory).unwrap_or(usize::MAX) / UNIT;
         Arc::new(Self {
             max_descriptors: usize::from(limits.descriptors()),
             descriptors: Arc::new(Semaphore::new(usize::from(limits.descriptors()))),
@@ -126,6 +127,6 @@ mod tests {
         let rest = budget.memory(budget.memory_left()).unwrap();
         assert!(budget.memory(1).is_none(), "less than a unit is a unit");
         drop((half, rest));
-        assert_eq!(budget.memory_left() as u64, limits.memory());
+        assert_eq!(budget.memory_left() as u64 + u64::from(limits.wire()), limits.memory());
     }
 }

@@ -8,6 +8,8 @@ use crate::size::Size;
 use serde_json::{Map, Value, json};
 
 const MIB: u64 = 1 << 20;
+/// The most bytes of all answers of an agent that wait for somebody to take them.
+const MAX_WIRE: u32 = 32 << 20;
 /// The names of the fields, for messages.
 const ALLOWED: &str = "an object of descriptors, memory, disk, checkpoints and picture";
 
@@ -42,10 +44,16 @@ impl Limits {
     }
 
     /// Bytes of this process's memory that the guest can occupy: buffers of its connections and
-    /// listings of shared folders. 8 MiB to 64 GiB, 64 MiB by default. What the caller asks for
+    /// listings of shared folders, and in at most half of it ([`Limits::wire`]) what its agent has
+    /// sent and nobody has taken yet. 8 MiB to 64 GiB, 64 MiB by default. What the caller asks for
     /// comes beside it: output that is kept, files that are read, pictures of the screen.
     pub fn memory(&self) -> u64 {
         self.memory.bytes()
+    }
+
+    /// The part of [`Limits::memory`] that is for the agent's connection: half of it, at most 32 MiB.
+    pub fn wire(&self) -> u32 {
+        u32::try_from(self.memory() / 2).unwrap_or(u32::MAX).min(MAX_WIRE)
     }
 
     /// Bytes of the machine's overlay, checkpoints included; `None`, the default, for twice the
@@ -170,6 +178,9 @@ mod tests {
         assert_eq!((limits.disk(), limits.checkpoints()), (Some(10 << 30), 16));
         assert_eq!(read(limits.to_value()), limits);
         assert_eq!(read(Limits::default().to_value()), Limits::default());
+        for (memory, wire) in [("8M", 4 << 20), ("64M", 32 << 20), ("64G", 32 << 20)] {
+            assert_eq!(read(json!({"memory": memory})).wire(), wire, "{memory}");
+        }
     }
 
     #[test]

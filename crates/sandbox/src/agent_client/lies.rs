@@ -20,7 +20,9 @@ use tokio::net::{TcpListener, UnixStream};
 /// By then each call has ended; its own limits are shorter in tests.
 const SOON: Duration = Duration::from_secs(20);
 /// The most that an agent gets rid of before it is refused.
-const MOST: usize = 2 * limits::CONNECTION_WINDOW as usize;
+const MOST: usize = 4 * WINDOW as usize;
+/// What one machine's agent can have the host hold.
+const WINDOW: u32 = 32 << 20;
 /// Clears the screen, sets the title, ends in half a character.
 const STEERING: &[u8] = b"\x1b[2J\x1b]0;title\x07\x9b31m\xe2\x80\xae\xff\xc3";
 
@@ -114,7 +116,10 @@ async fn clients(of: Answer, taken: &Arc<AtomicUsize>) -> [AgentClient; 2] {
             tokio::spawn(serving);
         }
     });
-    [AgentClient::on_stream(ours, "token").await.unwrap(), AgentClient::on_port(port, "token")]
+    [
+        AgentClient::on_stream(ours, "token", WINDOW).await.unwrap(),
+        AgentClient::on_port(port, "token"),
+    ]
 }
 
 /// What is asked of an agent.
@@ -292,6 +297,31 @@ async fn what_follows_an_exit_is_not_looked_at() {
             assert_eq!(output.next().await.unwrap(), None);
         }
     }
+}
+
+/// A guest has many commands' worth of answers, and the host's caller reads none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_takes_are_bounded() {
+    const N_SESSIONS: usize = 200;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let [client, _] = clients(says(200, &[], Endless(&[16; 4096])), &taken).await;
+    let mut unread = Vec::new();
+    for _ in 0..N_SESSIONS {
+        let request = ExecuteRequest::new("yes");
+        unread.push(client.session(&request, None, false).await.unwrap());
+    }
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = taken.load(Ordering::Relaxed);
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    // What the other side holds ready for the wire is its own.
+    let most = WINDOW as usize + N_SESSIONS * (64 << 10);
+    assert!((1 << 20..most).contains(&last), "{last} bytes were taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -523,7 +553,7 @@ async fn http2_that_lies_is_refused() {
         let taken = Arc::new(AtomicUsize::new(0));
         let first = [SETTINGS.to_vec(), frames].concat();
         tokio::spawn(talk(theirs, first, endless, Arc::clone(&taken)));
-        let client = AgentClient::on_stream(ours, "token").await.unwrap();
+        let client = AgentClient::on_stream(ours, "token", WINDOW).await.unwrap();
         let ping = client.ping_within(Duration::from_secs(2));
         let error = tokio::time::timeout(SOON, ping).await.unwrap().err();
         let text = error.unwrap_or_else(|| panic!("{what}: it is believed")).to_string();

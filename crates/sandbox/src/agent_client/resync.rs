@@ -31,6 +31,8 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 /// The socket with the connection that is on it now.
 pub(super) struct Stream {
     socket: Socket,
+    /// How many bytes of answers may wait for somebody to take them.
+    window: u32,
     secret: Secret,
     /// Whether the agent knows the secret; one of an earlier release does not.
     is_keyed: AtomicBool,
@@ -74,12 +76,13 @@ where
 }
 
 impl Stream {
-    pub(super) async fn open(stream: UnixStream, token: &str) -> Result<Self> {
+    pub(super) async fn open(stream: UnixStream, token: &str, window: u32) -> Result<Self> {
         let socket = stream.into_std().map_err(broken)?;
         let tasks = Tasks::default();
-        let sender = begin(Ahead::new(Bytes::new(), of_socket(&socket)?), &tasks).await?;
+        let sender = begin(Ahead::new(Bytes::new(), of_socket(&socket)?), &tasks, window).await?;
         Ok(Self {
             socket,
+            window,
             secret: Secret::new(token.as_bytes()),
             is_keyed: AtomicBool::new(false),
             now: Mutex::new(Connection { sender, tasks, number: 0 }),
@@ -134,7 +137,7 @@ impl Stream {
             match tokio::time::timeout(patience.min(rest), self.call(&mut stream)).await {
                 Ok(Ok(ahead)) => {
                     let tasks = Tasks::default();
-                    let sender = begin(Ahead::new(ahead, stream), &tasks).await?;
+                    let sender = begin(Ahead::new(ahead, stream), &tasks, self.window).await?;
                     *self.now() = Connection { sender, tasks, number: number + 1 };
                     return Ok(());
                 }

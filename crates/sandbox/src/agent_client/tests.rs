@@ -57,7 +57,7 @@ async fn a_connection_that_breaks_is_opened_again_once_for_all_that_call() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (breaks, n_begun) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
     tokio::spawn(fragile(theirs, breaks.clone(), n_begun.clone()));
-    let client = AgentClient::on_stream(ours, "token").await.unwrap();
+    let client = AgentClient::on_stream(ours, "token", 32 << 20).await.unwrap();
     client.ping().await.unwrap();
     for round in 1..=3 {
         breaks.notify_one();
@@ -82,7 +82,7 @@ async fn a_connection_that_breaks_is_opened_again_once_for_all_that_call() {
 #[tokio::test]
 async fn an_agent_that_is_gone_is_told_at_once() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let client = AgentClient::on_stream(ours, "token").await.unwrap();
+    let client = AgentClient::on_stream(ours, "token", 32 << 20).await.unwrap();
     drop(theirs);
     for _ in 0..3 {
         let error = client.ping_within(Duration::from_secs(20)).await.unwrap_err();

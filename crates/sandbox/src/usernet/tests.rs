@@ -227,7 +227,7 @@ async fn one_connection_is_one_however_often_it_is_begun() {
     assert_eq!(taken.lock().unwrap().len(), 1);
     // The guest gives it up; everything that it cost comes back.
     cable.send(&segment(1000, to, 'R')).await;
-    let whole = Limits::default().memory() as usize;
+    let whole = Limits::default().memory() as usize - Limits::default().wire() as usize;
     let begin = std::time::Instant::now();
     while net.budget().memory_left() < whole {
         assert!(begin.elapsed() < Duration::from_secs(10), "{}", net.budget().memory_left());

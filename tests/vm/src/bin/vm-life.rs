@@ -3,7 +3,7 @@
 //! `vm-life WORKSPACE` says on stdout what it is about to do, one word a line.
 
 use sandbox::save::{self, SaveOptions};
-use sandbox::{ExecuteRequest, Mount, SandboxConfig};
+use sandbox::{DownloadOptions, ExecuteRequest, Mount, Sandbox, SandboxConfig};
 use std::path::{Path, PathBuf};
 
 #[tokio::main]
@@ -27,6 +27,8 @@ async fn main() {
             "dd if=/dev/urandom of=/noise bs=64k count=40 2>/dev/null; cp /noise /mnt/; echo ok";
         let result = sandbox.execute(ExecuteRequest::new(command)).await.expect("it runs");
         assert_eq!(result.stdout, b"ok\n");
+        say("download");
+        download(&sandbox, &workspace).await;
         say("checkpoint");
         sandbox.checkpoint("here").await.expect("a checkpoint");
         say("save");
@@ -45,6 +47,17 @@ async fn main() {
 
 fn say(what: &str) {
     println!("{what}");
+}
+
+/// A file and a tree, both over what the last life left.
+async fn download(sandbox: &Sandbox, workspace: &Path) {
+    let over = DownloadOptions { overwrite: true, ..DownloadOptions::default() };
+    let file = sandbox.download("/noise", workspace.join("noise"), over.clone()).await;
+    file.expect("a download of a file");
+    let tree = workspace.join("tree");
+    fs_err::create_dir_all(&tree).expect("the workspace is writable");
+    let tree = sandbox.download("/etc", tree, DownloadOptions { tree: Some(true), ..over }).await;
+    tree.expect("a download of a tree");
 }
 
 async fn export(saved: &Path, file: &Path) {

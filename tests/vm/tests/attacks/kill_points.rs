@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const LIFE: &str = env!("CARGO_BIN_EXE_vm-life");
-const STEPS: [&str; 8] =
-    ["start", "execute", "checkpoint", "save", "revert", "export", "import", "stop"];
+const STEPS: [&str; 9] =
+    ["start", "execute", "download", "checkpoint", "save", "revert", "export", "import", "stop"];
 /// What is gone by then.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -25,7 +25,7 @@ struct Leftovers {
     mounts: usize,
     files: usize,
     sockets: usize,
-    /// Unfinished saves, which the next writer of that folder removes.
+    /// Folders of unfinished trees and saves, which the next writer of that folder removes.
     unfinished: usize,
 }
 
@@ -67,7 +67,7 @@ fn a_killed_host_leaves_nothing_and_every_save_is_whole() {
         }
         *killed_in.entry(step).or_default() += 1;
     }
-    println!("kill points: {points} kills, {killed_in:?}, {unfinished} unfinished saves swept");
+    println!("kill points: {points} kills, {killed_in:?}, {unfinished} unfinished folders swept");
     // The next life starts from what the kills left, sweeps what was unfinished, and ends well.
     measure(&workspace, &temporary);
     let left = look(&workspace, &temporary, home.path(), &[]);
@@ -166,8 +166,9 @@ fn count(workspace: &Path, temporary: &Path, home: &Path, family: &[Process]) ->
         let entries = fs_err::read_dir(folder).unwrap().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     };
-    let is_part = |name: &String| name.starts_with(PART_PREFIX);
-    let known = ["shared", "life", "again", "life.tar"];
+    let prefixes = [PART_PREFIX, ".quicksand-download-"];
+    let is_part = |name: &String| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let known = ["shared", "life", "again", "life.tar", "noise", "tree"];
     let in_workspace = names(workspace);
     Leftovers {
         processes: processes().filter(|it| is_one_of(it, family)).count() + speaking_of(home),

@@ -20,6 +20,7 @@ mod network;
 mod other_arch;
 #[cfg(unix)]
 mod paused;
+mod reports;
 mod revocation;
 mod saves;
 #[cfg(target_os = "linux")]
