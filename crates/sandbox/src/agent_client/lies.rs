@@ -26,6 +26,15 @@ const WINDOW: u32 = 32 << 20;
 /// Clears the screen, sets the title, ends in half a character.
 const STEERING: &[u8] = b"\x1b[2J\x1b]0;title\x07\x9b31m\xe2\x80\xae\xff\xc3";
 
+/// A frame of 4096 bytes.
+const fn noise(kind: FrameKind) -> [u8; 5 + 4096] {
+    let mut noise = [b'x'; 5 + 4096];
+    (noise[0], noise[1], noise[2], noise[3], noise[4]) = (kind as u8, 0, 16, 0, 0);
+    noise
+}
+static OUTPUT: [u8; 5 + 4096] = noise(FrameKind::Stdout);
+static DATA: [u8; 5 + 4096] = noise(FrameKind::Data);
+
 /// What follows the pieces of an answer.
 #[derive(Clone, Copy)]
 enum End {
@@ -236,11 +245,6 @@ async fn answers_that_are_no_answers_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_lie_are_refused() {
-    static NOISE: [u8; 5 + 4096] = {
-        let mut noise = [b'x'; 5 + 4096];
-        (noise[0], noise[1], noise[2], noise[3], noise[4]) = (16, 0, 16, 0, 0);
-        noise
-    };
     let exit = |json: &[u8]| frame(FrameKind::Exit, json);
     let error = serde_json::json!({"error": String::from_utf8_lossy(STEERING), "hint": "\u{1b}c"});
     let error = error.to_string();
@@ -261,7 +265,7 @@ async fn sessions_that_lie_are_refused() {
         ("a code that is text", exit(b"{\"exit_code\": \"\x1b[2J\"}"), Proper),
         ("an error that steers", frame(FrameKind::Error, error.as_bytes()), Proper),
         ("an error that is no text", frame(FrameKind::Error, STEERING), Proper),
-        ("output without an end", vec![], Endless(&NOISE)),
+        ("output without an end", vec![], Endless(&OUTPUT)),
         ("empty output without an end", vec![], Endless(&[17, 0, 0, 0, 0])),
         ("silence", vec![], Silence),
     ] {
@@ -356,12 +360,8 @@ async fn files_that_lie_are_refused() {
         ),
         ("a hole of all there is", with([hole(u64::MAX), done()].concat()), Proper),
         ("holes that add up", with([hole(1 << 63), hole(1 << 63), done()].concat()), Proper),
-        (
-            "more than was asked for",
-            with(frame(FrameKind::Data, &[0; 1 << 20])),
-            Endless(b"\x21\x01\0\0\0x"),
-        ),
-        ("a file without an end", with(vec![]), Endless(b"\x21\x01\0\0\0x")),
+        ("more than was asked for", with(frame(FrameKind::Data, &[0; 1 << 20])), Endless(&DATA)),
+        ("a file without an end", with(vec![]), Endless(&DATA)),
         (
             "entries without an end",
             vec![],
