@@ -5,6 +5,7 @@
 use sandbox::save::{self, SaveOptions};
 use sandbox::{DownloadOptions, ExecuteRequest, Mount, Sandbox, SandboxConfig};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[tokio::main]
 async fn main() {
@@ -25,7 +26,8 @@ async fn main() {
         say("execute");
         let command =
             "dd if=/dev/urandom of=/noise bs=64k count=40 2>/dev/null; cp /noise /mnt/; echo ok";
-        let result = sandbox.execute(ExecuteRequest::new(command)).await.expect("it runs");
+        let request = ExecuteRequest::new(command).timeout(Duration::from_secs(300));
+        let result = sandbox.execute(request).await.expect("it runs");
         assert_eq!(result.stdout, b"ok\n");
         say("download");
         download(&sandbox, &workspace).await;
