@@ -167,6 +167,7 @@ pub(crate) fn make_hidden_folder(
 /// Whether something of a hidden name is locked by this call.
 enum Held {
     Ours(Option<File>),
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there are no locks"))]
     Others,
 }
 

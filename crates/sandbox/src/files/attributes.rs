@@ -4,6 +4,7 @@
 //! has: its mode is cut by the process's umask, and set-user-ID and the like are dropped.
 
 use cap_std::fs::Dir;
+#[cfg(unix)]
 use std::ffi::OsStr;
 use std::io::Result;
 use std::time::{Duration, SystemTime};

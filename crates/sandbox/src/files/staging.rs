@@ -7,7 +7,9 @@
 
 use super::file_error;
 use crate::error::{Error, Result};
-use crate::new_file::{NewFile, make_hidden_folder, remove_tree, rename_new, set_mode, sweep};
+#[cfg(unix)]
+use crate::new_file::set_mode;
+use crate::new_file::{NewFile, make_hidden_folder, remove_tree, rename_new, sweep};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use std::ffi::{OsStr, OsString};
