@@ -147,16 +147,26 @@ class Mount:
         type: ``"auto"``, ``"fuse"``, ``"cifs"`` or ``"9p"``. ``"auto"`` is ``"fuse"`` on Linux with
             an image of ours, which behaves like a disk in every network mode, and ``"cifs"``
             elsewhere. A single file needs ``"fuse"``.
+        uid: by FUSE, the guest's user who owns what belongs to the host's user; root without it.
+        gid: by FUSE, the group, likewise.
+        umask: by FUSE, has the guest see all files with the permissions that this leaves of
+            ``0o777``, and not with their own.
+        cache: by FUSE, ``"auto"``, or ``"writeback"`` for a folder that nobody else changes or
+            reads meanwhile: what the guest writes stays in its memory for a while.
 
     Example:
-        >>> Mount("app.conf", "/etc/app.conf", readonly=True).type
-        MountType.AUTO
+        >>> Mount("app.conf", "/etc/app.conf", readonly=True).type.value
+        'auto'
     """
 
     host: str
     guest: str
     readonly: bool = False
     type: MountType = MountType.AUTO
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
+    cache: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "host", os.fspath(self.host))

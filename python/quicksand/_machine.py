@@ -294,8 +294,9 @@ class BaseSandbox:
         guest: GuestPath,
         readonly: bool,
         type: MountType | str,
+        **fuse: Any,
     ) -> Begin:
-        mount = Mount(os.fspath(host), os.fspath(guest), readonly, type)  # type: ignore[arg-type]
+        mount = Mount(os.fspath(host), os.fspath(guest), readonly, type, **fuse)  # type: ignore[arg-type]
         check_options({"image": "-", "mounts": [plain(mount)]})
         return lambda wake: self._machine.mount(wake, json.dumps(plain(mount)))
 

@@ -382,6 +382,11 @@ class Sandbox(Desktop, BaseSandbox):
         guest: GuestPath,
         readonly: bool = False,
         type: MountType | str = MountType.AUTO,
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        umask: int | None = None,
+        cache: str = "auto",
     ) -> MountHandle:
         """Shares a folder or a file of the host with the running guest.
 
@@ -390,6 +395,7 @@ class Sandbox(Desktop, BaseSandbox):
             guest: where the guest sees it; made when it is missing.
             readonly: the guest may not change it; the host enforces that.
             type: as of ``Mount``; ``"9p"`` is for the start only (``mounts=[...]``).
+            uid, gid, umask, cache: as of ``Mount``.
 
         Raises:
             MountError: ``Failed to mount shares: ...``.
@@ -399,7 +405,8 @@ class Sandbox(Desktop, BaseSandbox):
             ...     handle = await sb.mount("code", "/mnt/code", readonly=True)
             ...     await sb.unmount(handle)
         """
-        handle = await run(self._begin_mount(host, guest, readonly, type))
+        fuse = {"uid": uid, "gid": gid, "umask": umask, "cache": cache}
+        handle = await run(self._begin_mount(host, guest, readonly, type, **fuse))
         return MountHandle(**json.loads(handle))
 
     async def unmount(self, handle: MountHandle, *, force: bool = False) -> None:

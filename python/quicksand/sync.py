@@ -185,9 +185,15 @@ class Sandbox(BaseDesktop, BaseSandbox):
         guest: GuestPath,
         readonly: bool = False,
         type: MountType | str = MountType.AUTO,
+        *,
+        uid: int | None = None,
+        gid: int | None = None,
+        umask: int | None = None,
+        cache: str = "auto",
     ) -> MountHandle:
         """See ``quicksand.Sandbox.mount``."""
-        handle = run_sync(self._begin_mount(host, guest, readonly, type))
+        fuse = {"uid": uid, "gid": gid, "umask": umask, "cache": cache}
+        handle = run_sync(self._begin_mount(host, guest, readonly, type, **fuse))
         return MountHandle(**json.loads(handle))
 
     def unmount(self, handle: MountHandle, *, force: bool = False) -> None:

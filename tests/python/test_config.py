@@ -205,8 +205,18 @@ def test_mounts_forwards_and_the_allow_list_go_to_json_and_back() -> None:
     assert config.allow == ("example.com", "*.example.org:443", "192.0.2.0/24")
     with pytest.raises(ConfigError, match="full"):
         SandboxConfig(image="minimal", allow=["example.com"])
-    with pytest.raises(ConfigError, match="9p"):
-        SandboxConfig(image="minimal", network_mode="none", mounts=[Mount("/tmp", "/mnt")])
+    by_smb = Mount("/tmp", "/mnt", type="cifs")
+    with pytest.raises(ConfigError, match="SMB needs the network"):
+        SandboxConfig(image="minimal", network_mode="none", mounts=[by_smb])
+
+
+def test_only_fuse_can_say_how_files_are_shown() -> None:
+    mount = Mount("~/code", "/mnt", uid=1000, gid=1000, umask=0o022, cache="writeback")
+    config = SandboxConfig(image="minimal", network_mode="none", mounts=[mount])
+    assert SandboxConfig.from_json(config.to_json()) == config
+    for options in ({"type": "cifs", "uid": 1}, {"umask": 0o1000}, {"cache": "none"}):
+        with pytest.raises(ConfigError, match="mounts"):
+            SandboxConfig(image="minimal", mounts=[Mount("/tmp", "/mnt", **options)])  # type: ignore[arg-type]
 
 
 def test_a_config_is_immutable_and_has_a_value() -> None:

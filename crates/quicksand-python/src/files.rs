@@ -38,7 +38,7 @@ pub fn forward_of(text: &str) -> PyResult<Forward> {
 
 /// A mounted share.
 pub fn handle_value(handle: &MountHandle) -> serde_json::Value {
-    let Mount { host, guest, readonly, kind } = &handle.mount;
+    let Mount { host, guest, readonly, kind, .. } = &handle.mount;
     json!({"id": handle.id(), "host": host, "guest": guest, "readonly": readonly, "type": kind.name()})
 }
 

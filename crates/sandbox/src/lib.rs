@@ -77,7 +77,7 @@ pub use machine::{
     MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,
 };
 pub use metrics::Metrics;
-pub use mount::{Mount, MountHandle, MountType};
+pub use mount::{Mount, MountCache, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};
 pub use plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share,

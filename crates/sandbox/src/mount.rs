@@ -36,6 +36,18 @@ impl MountType {
     }
 }
 
+/// How long a guest keeps what it reads and writes by FUSE to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountCache {
+    /// What it writes is on the host at once, and what the host changes is seen by the next command.
+    #[default]
+    Auto,
+    /// What it writes stays in its memory for a while, which is faster: for folders that nobody else
+    /// changes or reads meanwhile.
+    Writeback,
+}
+
 /// A folder of the host at a folder of the guest, or a file at a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +62,19 @@ pub struct Mount {
     /// How.
     #[serde(rename = "type", default)]
     pub kind: MountType,
+    /// By FUSE: the guest's user who owns what belongs to the host's user; root without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// By FUSE: the group, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// By FUSE: has the guest see all files with the permissions that this leaves of 0o777, and not with
+    /// their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u16>,
+    /// By FUSE: what the guest may keep to itself.
+    #[serde(default)]
+    pub cache: MountCache,
 }
 
 /// A share that is mounted, for [`crate::Sandbox::unmount`].
@@ -76,7 +101,16 @@ impl Mount {
     /// assert!(!mount.readonly);
     /// ```
     pub fn new(host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
-        Self { host: host.into(), guest: guest.into(), readonly: false, kind: MountType::default() }
+        Self {
+            host: host.into(),
+            guest: guest.into(),
+            readonly: false,
+            kind: MountType::default(),
+            uid: None,
+            gid: None,
+            umask: None,
+            cache: MountCache::default(),
+        }
     }
 
     /// Sets whether the guest may only read.
@@ -89,6 +123,14 @@ impl Mount {
     pub fn kind(mut self, kind: MountType) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// Whether it says how FUSE shows files, which no other type can do.
+    pub(crate) fn is_for_fuse(&self) -> bool {
+        self.uid.is_some()
+            || self.gid.is_some()
+            || self.umask.is_some()
+            || self.cache != MountCache::Auto
     }
 
     /// Where it is on the host: a `~` at the start is the user's home, as shells have it.
@@ -108,6 +150,17 @@ impl Mount {
         if host.is_empty() || host.contains('\0') {
             return Err(invalid(&host, "a folder of the host", None));
         }
+        if let Some(umask) = self.umask.filter(|umask| *umask > 0o777) {
+            return Err(invalid(&format!("umask 0o{umask:o}"), "0 to 0o777", None));
+        }
+        if self.is_for_fuse() && !matches!(self.kind, MountType::Auto | MountType::Fuse) {
+            let hint = Some("Leave the type out".into());
+            return Err(invalid(
+                self.kind.name(),
+                "type=\"fuse\" with uid, gid, umask or cache",
+                hint,
+            ));
+        }
         Ok(())
     }
 
@@ -118,7 +171,7 @@ impl Mount {
             let hint = "Write for example Mount(\"/host/code\", \"/mnt/code\", readonly=True)";
             invalid(
                 &given,
-                "a list of mounts with host, guest, readonly and type",
+                "a list of mounts with host, guest, readonly, type, uid, gid, umask and cache",
                 Some(hint.into()),
             )
         })?;
@@ -178,6 +231,9 @@ mod tests {
             json!([{"host": "", "guest": "/mnt"}]),
             json!([{"host": "/a", "guest": "/mnt", "type": "nfs"}]),
             json!([{"host": "/a", "guest": "/mnt", "read_only": true}]),
+            json!([{"host": "/a", "guest": "/mnt", "umask": 0o1000}]),
+            json!([{"host": "/a", "guest": "/mnt", "cache": "none"}]),
+            json!([{"host": "/a", "guest": "/mnt", "type": "cifs", "uid": 1000}]),
             json!([{"host": "/a", "guest": "/mnt"}, {"host": "/b", "guest": "/mnt/"}]),
         ] {
             let error = Mount::list_from_value(bad.clone()).unwrap_err();

@@ -26,6 +26,8 @@ pub(crate) use moments::Moments;
 
 use crate::agent_client::AgentClient;
 use crate::error::{Error, Result};
+#[cfg(target_os = "linux")]
+use crate::mount::MountCache;
 use crate::mount::{Mount, MountHandle, MountType};
 use crate::running::Machine;
 use crate::sandbox::Sandbox;
@@ -192,12 +194,14 @@ impl Shares {
         let mut mount = mount.clone();
         let is_chosen = mount.kind == MountType::Auto;
         if is_chosen {
-            mount.kind = if has_fuse { MountType::Fuse } else { MountType::Cifs };
+            // What only FUSE can do is refused where there is none.
+            let wants_fuse = has_fuse || mount.is_for_fuse();
+            mount.kind = if wants_fuse { MountType::Fuse } else { MountType::Cifs };
         }
         match self.mount_as(machine, &mount, index).await {
             // An image with our agent on a kernel without FUSE.
             Err(GuestError { has_no_fuse: true, .. })
-                if is_chosen && machine.hull.net().is_some() =>
+                if is_chosen && !mount.is_for_fuse() && machine.hull.net().is_some() =>
             {
                 mount.kind = MountType::Cifs;
                 self.mount_as(machine, &mount, index).await.map_err(|failure| failure.error)
@@ -374,7 +378,13 @@ async fn serve_by_fuse(
     channel: &Channel,
     number: u32,
 ) -> Result<()> {
-    let options = share_server::Options { readonly: mount.readonly, ..Default::default() };
+    let options = share_server::Options {
+        readonly: mount.readonly,
+        shown: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
+        permissions: mount.umask.map(|umask| 0o777 & !u32::from(umask)),
+        writeback: mount.cache == MountCache::Writeback,
+        ..Default::default()
+    };
     let (path, budget) = (mount.host_path(), Arc::clone(&machine.hull.budget));
     // A file system that does not answer must not hold up the others.
     let opening =

@@ -40,7 +40,10 @@ impl Share {
         for nanoseconds in [stat.st_atime_nsec, stat.st_mtime_nsec, stat.st_ctime_nsec] {
             out.u32(nanoseconds as u32);
         }
-        out.u32(stat.st_mode);
+        out.u32(match self.options.permissions {
+            Some(permissions) => (stat.st_mode & !0o777) | permissions,
+            None => stat.st_mode,
+        });
         #[allow(clippy::unnecessary_cast)] // its size depends on the architecture
         out.u32(stat.st_nlink as u32);
         out.u32(shown(stat.st_uid, self.owner.0, self.options.shown.0, self.owner.0 == 0));

@@ -30,6 +30,8 @@ pub struct Options {
     pub readonly: bool,
     /// As whom the guest sees files of the user who runs this process: user and group.
     pub shown: (u32, u32),
+    /// The permissions that the guest sees of all files, in place of their own.
+    pub permissions: Option<u32>,
     /// How long the guest may believe what it has seen of names and attributes.
     pub fresh: Duration,
     /// Whether the guest keeps what it writes for a while, for a folder that nobody else changes.
@@ -38,7 +40,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { readonly: false, shown: (0, 0), fresh: Duration::from_secs(1), writeback: false }
+        Self {
+            readonly: false,
+            shown: (0, 0),
+            permissions: None,
+            fresh: Duration::from_secs(1),
+            writeback: false,
+        }
     }
 }
 

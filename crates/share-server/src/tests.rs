@@ -452,3 +452,18 @@ fn what_the_host_changes_is_told_once_and_what_the_guest_changes_is_not() {
     assert_eq!(guest.share.changes().len(), 1);
     assert_eq!(guest.ask(Opcode::Getattr, node, &[0; 16]).unwrap().len(), 104);
 }
+
+#[test]
+fn owners_and_permissions_are_shown_as_the_options_say() {
+    let (uid, gid) = (1234, 5678);
+    let options = Options { shown: (uid, gid), permissions: Some(0o750), ..Options::default() };
+    let guest = Guest::new(options);
+    let (node, _) = guest.create(1, "a", 0o604).unwrap();
+    let answer = guest.ask(Opcode::Getattr, node, &[0; 16]).unwrap();
+    let mut attributes = Body::of(&answer);
+    attributes.skip(16 + 60).unwrap();
+    assert_eq!(attributes.u32().unwrap(), libc::S_IFREG | 0o750);
+    attributes.skip(4).unwrap();
+    assert_eq!((attributes.u32().unwrap(), attributes.u32().unwrap()), (uid, gid));
+    assert_eq!(guest.path("a").metadata().unwrap().mode() & 0o777, 0o604);
+}

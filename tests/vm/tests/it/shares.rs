@@ -108,3 +108,108 @@ async fn a_share_is_like_a_disk_without_any_network() {
     sandbox.unmount(&handle, false).await.unwrap();
     assert!(sandbox.active_mounts().len() == 1);
 }
+
+/// Locks bytes 10 to 19 of a file with `fcntl` in the guest, says so, and holds them for `seconds`.
+fn locker(command: &str, seconds: u32) -> String {
+    format!(
+        "perl -e 'open(F, \"+<\", \"/mnt/s/db\") or die; $l = pack(\"s s x4 q q i x4\", 1, 0, 10, 10, 0); \
+         fcntl(F, {command}, $l) or do {{ print \"held\\n\"; exit }}; $| = 1; print \"locked\\n\"; \
+         sleep {seconds}'"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_and_appends_hold_between_programs_of_guest_and_host() {
+    const SETLK: &str = "6";
+    const SETLKW: &str = "7";
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("db"), "0123456789").unwrap();
+    let builder = sandbox::SandboxConfig::builder("debian")
+        .network_mode(NetworkMode::None)
+        .mount(Mount::new(folder.path(), "/mnt/s"));
+    let sandbox = vm_tests::started(builder).await;
+
+    // Two processes of the guest, and one of the host.
+    let both = format!("{} & sleep 1; {}; wait", locker(SETLK, 2), locker(SETLK, 0));
+    assert_eq!(run(&sandbox, &both).await, "locked\nheld");
+    let host = fs_err::File::options().write(true).open(folder.path().join("db")).unwrap();
+    // As of another process: locks of this one are lost when it closes the file for the guest.
+    let lock = |kind: i32| {
+        // SAFETY: a structure of numbers, and a descriptor that is open.
+        unsafe {
+            let mut range: libc::flock = std::mem::zeroed();
+            range.l_type = kind as _;
+            libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&host), libc::F_OFD_SETLK, &mut range)
+        }
+    };
+    assert_eq!(lock(libc::F_WRLCK), 0);
+    assert_eq!(run(&sandbox, &locker(SETLK, 0)).await, "held");
+    let released = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        fs_err::write(folder.path().join("db"), "by the host").unwrap();
+        assert_eq!(lock(libc::F_UNLCK), 0);
+    };
+    let waiting = locker(SETLKW, 0).replace("sleep 0", "print <F>");
+    let (waited, ()) = tokio::join!(run(&sandbox, &waiting), released);
+    assert_eq!(waited, "locked\nby the host");
+    // A wait that is given up holds nothing.
+    assert_eq!(lock(libc::F_WRLCK), 0);
+    let given_up = format!("timeout 1 {}; echo $?", locker(SETLKW, 0));
+    assert_eq!(run(&sandbox, &given_up).await, "124");
+    assert_eq!(lock(libc::F_UNLCK), 0);
+    assert_eq!(run(&sandbox, &locker(SETLK, 0)).await, "locked");
+
+    // Lines that many append are all there, whole.
+    let append = "cd /mnt/s; for p in 1 2 3 4; do (i=0; while [ $i -lt 50 ]; do \
+        echo \"guest $p $i\" >> log; i=$((i+1)); done) & done; wait";
+    let host_appends = async {
+        use std::io::Write as _;
+        let options = fs_err::File::options().create(true).append(true).to_owned();
+        let mut log = options.open(folder.path().join("log")).unwrap();
+        for line in 0..100 {
+            log.write_all(format!("host {line}\n").as_bytes()).unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::join!(run(&sandbox, append), host_appends);
+    let log = text(folder.path().join("log"));
+    assert_eq!(log.lines().count(), 300);
+    assert!(log.lines().all(|line| line.starts_with("guest ") || line.starts_with("host ")));
+
+    // A large folder is listed whole, and exclusive creation is.
+    for index in 0..3000 {
+        fs_err::write(folder.path().join(format!("many-{index}")), "").unwrap();
+    }
+    assert_eq!(run(&sandbox, "ls /mnt/s | grep -c many-").await, "3000");
+    let exclusive = "cd /mnt/s; set -C; for p in 1 2 3 4; do (echo $p > one) 2>/dev/null && echo $p; done | wc -l";
+    assert_eq!(run(&sandbox, exclusive).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_goes_back_in_time_finds_its_shares_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("file"), "one").unwrap();
+    let builder = vm_tests::minimal()
+        .network_mode(NetworkMode::None)
+        .mount(Mount::new(folder.path(), "/mnt/s"));
+    let sandbox = vm_tests::started(builder).await;
+    // It reads and writes without a pause, and holds a file that has no name any more.
+    let busy = "cd /mnt/s; echo held > held; exec 3< held; rm held; \
+        (while :; do echo x > busy; cat busy file >/dev/null; done) </dev/null >/dev/null 2>&1 & \
+        (while [ ! -e go ]; do sleep 0.1; done; cat <&3 > found) </dev/null >/dev/null 2>&1 &";
+    run(&sandbox, busy).await;
+    sandbox.checkpoint("before").await.unwrap();
+    for round in 0..3 {
+        run(&sandbox, "cd /mnt/s; mkdir -p a/b; echo later > a/b/later; cat file").await;
+        fs_err::write(folder.path().join("file"), format!("round {round}")).unwrap();
+        sandbox.revert("before").await.unwrap();
+        assert_eq!(run(&sandbox, "cat /mnt/s/file").await, format!("round {round}"));
+        assert_eq!(run(&sandbox, "cat /mnt/s/a/b/later; echo new > /mnt/s/new").await, "later");
+        assert_eq!(text(folder.path().join("new")), "new\n");
+    }
+    fs_err::write(folder.path().join("go"), "").unwrap();
+    super::eventually("the held file", std::time::Duration::from_secs(20), async || {
+        fs_err::read(folder.path().join("found")).is_ok_and(|found| found == b"held\n")
+    })
+    .await;
+}
