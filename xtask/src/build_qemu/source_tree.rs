@@ -80,10 +80,11 @@ pub fn patch(step: &Step, patch: &Path, source: &Path) -> Result<()> {
 /// A path as an argument of configure, make or meson.
 pub fn text(path: &Path) -> Result<String> {
     let text = path.to_str().context("The cache's path is not valid UTF-8")?;
-    // configure and make split their flags at spaces, whatever one quotes.
-    if text.contains(char::is_whitespace) {
+    // configure and make split their flags at spaces, whatever one quotes, and pkg-config prints each byte
+    // of a letter that is not ASCII behind a backslash.
+    if text.contains(char::is_whitespace) || !text.is_ascii() {
         return Err(hinted(
-            format!("QEMU cannot be built below `{text}`: its path has a space in it"),
+            format!("QEMU cannot be built below `{text}`: its path has a space or a letter that is not ASCII"),
             "set QUICKSAND_CACHE to a folder without one",
         ));
     }

@@ -227,9 +227,10 @@ fn disks(plan: &mut Plan, places: &[Place]) {
     }
 }
 
-/// Whether make and configure can work in the cache. Letters of any language are no obstacle.
+/// Whether make, configure and pkg-config can work in the cache.
 fn names(plan: &mut Plan, needs: &Needs, places: &[Place]) {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@~,=%".contains(c);
+    // pkg-config prints each byte of another letter behind a backslash.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@~,=%".contains(c);
     let caches = places.iter().filter(|place| place.what == CACHE && needs.makes_in_cache);
     for cache in caches {
         let path = cache.path.display().to_string();

@@ -62,8 +62,13 @@ fn each_lack_is_one_problem_with_its_hint() {
     for (needs, facts, words) in [
         (
             odd(),
-            Facts { places: vec![place("the build cache", "/home/jö x/c", 1)], ..host() },
+            Facts { places: vec![place("the build cache", "/home/j x/c", 1)], ..host() },
             ["has ` `", "SOMEWHERE"],
+        ),
+        (
+            odd(),
+            Facts { places: vec![place("the build cache", "/home/jö/c", 1)], ..host() },
+            ["has `ö`", "SOMEWHERE"],
         ),
         (
             more(),
