@@ -41,30 +41,31 @@ pub struct Wanted<'a> {
 pub const PLAN: &[Lane] = &[QEMU, IMAGE, PROOF, RUNTIME];
 const QEMU: Lane = &[
     ("Fetch the sources of QEMU", 1.0),
-    ("Unpack QEMU", 10.0),
-    ("Build glib2.0", 45.0),
-    ("Build libzstd", 25.0),
-    ("Build libslirp", 8.0),
-    ("Build pixman", 20.0),
-    ("Build nettle", 20.0),
-    ("Build libseccomp", 6.0),
-    ("Build liburing", 3.0),
-    ("Build zlib", 4.0),
-    ("Build device-tree-compiler", 1.0),
-    ("Configure QEMU", 40.0),
-    ("Build QEMU", 200.0),
-    ("Gather QEMU's bundle", 10.0),
-    ("Pack QEMU's wheel", 3.0),
+    ("Unpack QEMU", 8.0),
+    ("Build glib2.0", 52.0),
+    ("Build libzstd", 17.0),
+    ("Build libslirp", 10.0),
+    ("Build pixman", 21.0),
+    ("Build nettle", 7.0),
+    ("Build libseccomp", 10.0),
+    ("Build liburing", 2.0),
+    ("Build zlib", 3.0),
+    ("Build device-tree-compiler", 2.0),
+    ("Configure QEMU", 25.0),
+    ("Build QEMU", 300.0),
+    ("Gather QEMU's bundle", 3.0),
+    ("Pack QEMU's wheel", 1.0),
 ];
 const IMAGE: Lane = &[
-    ("Build the guest agent for amd64", 60.0),
+    ("Build the guest agent for amd64", 100.0),
+    ("Unpack the kernel", 13.0),
     ("Install the packages of debian (1 of 2)", 15.0),
-    ("Install the packages of debian (2 of 2)", 15.0),
-    ("Write the disk of debian", 20.0),
-    ("Pack the wheel of debian", 10.0),
+    ("Install the packages of debian (2 of 2)", 9.0),
+    ("Write the disk of debian", 3.0),
+    ("Pack the wheel of debian", 1.0),
 ];
-const PROOF: Lane = &[("Boot debian and check it", 10.0)];
-const RUNTIME: Lane = &[("Build the runtime", 120.0), ("Pack the runtime's wheel", 5.0)];
+const PROOF: Lane = &[("Boot debian and check it", 20.0)];
+const RUNTIME: Lane = &[("Build the runtime", 95.0), ("Pack the runtime's wheel", 4.0)];
 
 /// Makes the wheels; what is in the caches already is only packed again.
 pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {

@@ -41,7 +41,7 @@ const SECONDS: f64 = 400.0;
 const ROOM: Room = Room { cache: 700, target: 0, temporary: 100 };
 
 /// The same beside the tasks, which are compiled already.
-const DEV_SECONDS: f64 = 150.0;
+const DEV_SECONDS: f64 = 100.0;
 
 /// The most that this writes.
 const DEV_ROOM: Room = Room { cache: 20, target: 700, temporary: 100 };

@@ -19,7 +19,7 @@ use runtime_locator::Search;
 use std::path::Path;
 
 /// Seconds of one processor for a base image with its boot: the steps of `dist`'s plan for `debian`.
-const BASE_SECONDS: f64 = 80.0;
+const BASE_SECONDS: f64 = 70.0;
 
 /// The same for an overlay, estimated for `debian-desktop`.
 const OVERLAY_SECONDS: f64 = 240.0;

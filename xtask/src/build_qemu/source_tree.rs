@@ -84,7 +84,9 @@ pub fn text(path: &Path) -> Result<String> {
     // of a letter that is not ASCII behind a backslash.
     if text.contains(char::is_whitespace) || !text.is_ascii() {
         return Err(hinted(
-            format!("QEMU cannot be built below `{text}`: its path has a space or a letter that is not ASCII"),
+            format!(
+                "QEMU cannot be built below `{text}`: its path has a space or a letter that is not ASCII"
+            ),
             "set QUICKSAND_CACHE to a folder without one",
         ));
     }

@@ -188,6 +188,6 @@ fn the_time_is_what_is_estimated_for_two_processors() {
         plan.lines.last().cloned().unwrap()
     };
     assert_eq!(line(1), "takes about 27 min on 1 processor");
-    assert_eq!(line(2), "takes about 16 min on 2 processors");
-    assert_eq!(line(8), "takes about 7 min on 8 processors");
+    assert_eq!(line(2), "takes about 15 min on 2 processors");
+    assert_eq!(line(8), "takes about 6 min on 8 processors");
 }
