@@ -20,38 +20,25 @@
 //! The protocol is the kernel's, `include/uapi/linux/fuse.h`. Only Linux has the calls that this
 //! needs; on other hosts the crate is empty.
 
-#[cfg(target_os = "linux")]
+#![cfg(target_os = "linux")]
+
 mod allowance;
-#[cfg(target_os = "linux")]
 mod attributes;
-#[cfg(target_os = "linux")]
 mod entries;
-#[cfg(target_os = "linux")]
 mod extended;
-#[cfg(target_os = "linux")]
 mod files;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod fuzz;
-#[cfg(target_os = "linux")]
 mod handles;
-#[cfg(target_os = "linux")]
 mod listing;
-#[cfg(target_os = "linux")]
 mod locks;
-#[cfg(target_os = "linux")]
 mod nodes;
-#[cfg(target_os = "linux")]
 mod place;
-#[cfg(target_os = "linux")]
 mod share;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests;
-#[cfg(target_os = "linux")]
 mod wire;
 
-#[cfg(target_os = "linux")]
 pub use allowance::{Allowance, Permit};
-#[cfg(target_os = "linux")]
 pub use share::{Answer, Moment, Options, Share, own_umask};
-#[cfg(target_os = "linux")]
 pub use wire::{MAX_MESSAGE, failure, interrupted, is_slow, resend};
