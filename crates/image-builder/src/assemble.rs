@@ -132,7 +132,14 @@ fn restore(tree: &mut Tree, below: &Tree, recipe: &Recipe, lock: &ArchLock) -> R
 /// Makes the whole tree of an image on a root file system that somebody brought, with the kernel's
 /// modules from `modules`. Its packages, sources and identities are the bringer's matter; what a
 /// machine needs and such a tree often lacks is added where it is missing.
-pub fn brought(mut tree: Tree, modules: &Tree, recipe: &Recipe, time: i64) -> Result<Tree, Error> {
+/// `ground` is what was brought, before anything was installed over it: its times are its own.
+pub fn brought(
+    mut tree: Tree,
+    ground: &Tree,
+    modules: &Tree,
+    recipe: &Recipe,
+    time: i64,
+) -> Result<Tree, Error> {
     for folder in ["dev", "proc", "run", "sys"] {
         tree.remove_where(|path| path.starts_with(format!("{folder}/").as_bytes()));
         tree.put(folder, Node::folder(0o755, time))?;
@@ -154,7 +161,7 @@ pub fn brought(mut tree: Tree, modules: &Tree, recipe: &Recipe, time: i64) -> Re
         ("etc/hosts", "127.0.0.1 localhost quicksand\n::1 localhost\n"),
     ] {
         if tree.read(path)?.is_none_or(|there| there.is_empty()) {
-            tree.put(path, Node::file(text.as_bytes(), 0o644, time))?;
+            tree.replace(path, Node::file(text.as_bytes(), 0o644, time))?;
         }
     }
     add(&mut tree, recipe, time)?;
@@ -162,7 +169,7 @@ pub fn brought(mut tree: Tree, modules: &Tree, recipe: &Recipe, time: i64) -> Re
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
-    tree.clamp_times(time);
+    tree.clamp_times_but(time, ground);
     Ok(tree)
 }
 
@@ -189,11 +196,11 @@ fn add(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Error> {
     for file in &body.file {
         let node = Node::file(recipe.content(file)?, file.mode.0, time);
         refuse_folder(tree, file.path.as_str())?;
-        tree.put(file.path.as_str(), node)?;
+        tree.replace(file.path.as_str(), node)?;
     }
     for link in &body.link {
         refuse_folder(tree, link.path.as_str())?;
-        tree.put(link.path.as_str(), Node::symlink(link.target.0.as_bytes(), time))?;
+        tree.replace(link.path.as_str(), Node::symlink(link.target.0.as_bytes(), time))?;
     }
     for links in &body.links {
         for name in &links.names {

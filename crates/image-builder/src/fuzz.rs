@@ -119,7 +119,6 @@ fn fuzz_tar() {
     Target::new("tar").max_input(1 << 15).words(words).run(|input| {
         let mut tree = Tree::new(0);
         let _ = tree.add_tar_stream(&with_checksums(input)[..]);
-        let _ = tree.settle_hardlinks();
         for (path, _) in tree.iter() {
             assert!(path.split(|byte| *byte == b'/').all(|part| part != b".."), "{path:?}");
         }

@@ -2,9 +2,12 @@
 //! build, `docker export` or `debootstrap` leaves. It owns reading them into a tree, with bounds and
 //! checks against a hostile maker; it must not know what becomes of the tree.
 
+mod files;
+mod layer;
 mod oci;
 
 use crate::{Error, recipe::Root, tree::Tree};
+use files::{Files, Whiteouts};
 use fs_err as fs;
 use host_platform::Arch;
 use std::{
@@ -28,11 +31,10 @@ pub struct Brought {
 
 /// Reads what a recipe names; `folder` is the recipe's.
 pub fn read(root: &Root, folder: &Path, arch: Arch) -> Result<Brought, Error> {
-    let mut brought = match root {
+    let brought = match root {
         Root::Tar(path) => tar(&folder.join(path))?,
         Root::Oci(path) => oci::read(&folder.join(path), arch)?,
     };
-    brought.tree.settle_hardlinks()?;
     if brought.tree.len() < 2 {
         let path = folder.join(root.path());
         return Err(Error::BadRoot { path, detail: "it holds no files".to_owned() });
@@ -42,8 +44,11 @@ pub fn read(root: &Root, folder: &Path, arch: Arch) -> Result<Brought, Error> {
 
 fn tar(path: &Path) -> Result<Brought, Error> {
     let bytes = fs::read(path)?;
-    let mut tree = Tree::new(0);
-    tree.add_tar_stream(unpacked(&bytes, MAX_BYTES)?).map_err(|error| at(path, error))?;
+    let mut files = Files::new();
+    let tree = files
+        .add(unpacked(&bytes, MAX_BYTES)?, Whiteouts::AreFiles)
+        .and_then(|()| files.into_tree())
+        .map_err(|error| at(path, error))?;
     Ok(Brought { tree, sha256: crate::sha256(&bytes) })
 }
 
@@ -84,6 +89,10 @@ fn at(path: &Path, error: Error) -> Error {
         Error::Io(source) => Error::BadRoot { path: path.to_owned(), detail: source.to_string() },
         Error::PathLeavesTree { path: name } => {
             Error::BadRoot { path: path.to_owned(), detail: format!("`{name}` leaves it") }
+        }
+        Error::LostLink { path: name, target } => {
+            let detail = format!("`{name}` is a hard link to `{target}`, which is not there");
+            Error::BadRoot { path: path.to_owned(), detail }
         }
         error => error,
     }

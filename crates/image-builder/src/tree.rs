@@ -4,14 +4,18 @@
 //! the file system and initrd writers read. It owns names, kinds, ownership and times; it must not
 //! know about file systems on disk or about recipes.
 
+pub(crate) mod access;
+pub(crate) mod archive;
 mod path;
+mod pax;
 mod sparse;
 mod tar;
 
 use crate::Error;
 use fs_err as fs;
+use path::collapse;
+pub(crate) use path::join;
 pub use path::{TreePath, normal, split};
-use path::{collapse, join};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read as _, Seek as _, SeekFrom},
@@ -220,6 +224,42 @@ impl Tree {
         Ok(())
     }
 
+    /// `put` for what is another file than the one that is there: other names of that one keep it, as
+    /// when it is unlinked.
+    pub fn replace(&mut self, path: &str, node: Node) -> Result<(), Error> {
+        let place = normal(path.as_bytes())?;
+        let (folder, name) = split(&place);
+        if let Some(mut place) = self.follow(folder) {
+            join(&mut place, name);
+            self.leave_to_heir(&place);
+        }
+        self.put(path, node)
+    }
+
+    /// Makes the first other name of a file the file, and the name itself one of its other names.
+    fn leave_to_heir(&mut self, place: &[u8]) {
+        let Some(Node { kind: Kind::File(_), .. }) = self.nodes.get(place) else { return };
+        let is_name = |node: &Node| matches!(&node.kind, Kind::Hardlink(target) if target == place);
+        let names: Vec<TreePath> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| is_name(node))
+            .map(|(path, _)| path.clone())
+            .collect();
+        let Some((heir, others)) = names.split_first() else { return };
+        let link = Kind::Hardlink(heir.clone());
+        if let Some(file) = self.nodes.get_mut(place) {
+            let of_heir = Node { kind: link.clone(), ..file.clone() };
+            let file = std::mem::replace(file, of_heir);
+            self.nodes.insert(heir.clone(), file);
+        }
+        for name in others {
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.kind = link.clone();
+            }
+        }
+    }
+
     /// Puts an entry at exactly this path; the folders above it are the caller's matter.
     pub(crate) fn insert(&mut self, path: TreePath, node: Node) {
         self.nodes.insert(path, node);
@@ -308,41 +348,6 @@ impl Tree {
         }
     }
 
-    /// Leads other names of files to the real places of those files, where a tar named them through
-    /// links of folders. A name without its file is refused.
-    pub fn settle_hardlinks(&mut self) -> Result<(), Error> {
-        let mut settled = Vec::new();
-        for (path, node) in &self.nodes {
-            let Kind::Hardlink(target) = &node.kind else { continue };
-            let (folder, name) = split(target);
-            let place = self.follow(folder).map(|mut place| {
-                join(&mut place, name);
-                place
-            });
-            match place.filter(|place| place != path && self.nodes.contains_key(place)) {
-                Some(place) => settled.push((path.clone(), place)),
-                None => {
-                    return Err(Error::LostLink {
-                        path: String::from_utf8_lossy(path).into_owned(),
-                        target: String::from_utf8_lossy(target).into_owned(),
-                    });
-                }
-            }
-        }
-        for (path, target) in settled {
-            // A link to a link is one more name of the same file.
-            let kind = match self.nodes.get(&target).map(|node| &node.kind) {
-                Some(Kind::Hardlink(first)) => Kind::Hardlink(first.clone()),
-                Some(Kind::Symlink(to)) => Kind::Symlink(to.clone()),
-                _ => Kind::Hardlink(target),
-            };
-            if let Some(node) = self.nodes.get_mut(&path) {
-                node.kind = kind;
-            }
-        }
-        Ok(())
-    }
-
     /// The newest time of a file in it, in seconds since the epoch.
     pub fn newest_time(&self) -> i64 {
         self.nodes.values().map(|node| node.mtime).max().unwrap_or(0)
@@ -350,8 +355,15 @@ impl Tree {
 
     /// Settles times: nothing is younger than `latest`.
     pub fn clamp_times(&mut self, latest: i64) {
-        for node in self.nodes.values_mut() {
-            node.mtime = node.mtime.min(latest);
+        self.clamp_times_but(latest, &Self::default());
+    }
+
+    /// The same, but what has its time from `settled` keeps it.
+    pub fn clamp_times_but(&mut self, latest: i64, settled: &Self) {
+        for (path, node) in &mut self.nodes {
+            if settled.get(path).is_none_or(|there| there.mtime != node.mtime) {
+                node.mtime = node.mtime.min(latest);
+            }
         }
     }
 }
@@ -379,6 +391,22 @@ mod tests {
         tree.put("a", Node::symlink("b", 0)).unwrap();
         tree.put("b", Node::symlink("a", 0)).unwrap();
         assert_eq!(tree.read("a").unwrap(), None);
+    }
+
+    #[test]
+    fn a_replaced_file_lives_on_under_its_other_names() {
+        let mut tree = Tree::new(0);
+        tree.put("a", Node::file(*b"old", 0o600, 0)).unwrap();
+        for name in ["b", "c"] {
+            let mut link = Node::file(*b"", 0o644, 0);
+            link.kind = Kind::Hardlink(b"a".to_vec());
+            tree.put(name, link).unwrap();
+        }
+        tree.replace("a", Node::file(*b"new", 0o644, 0)).unwrap();
+        for (name, text) in [("a", "new"), ("b", "old"), ("c", "old")] {
+            assert_eq!(tree.read(name).unwrap().unwrap().as_ref(), text.as_bytes(), "{name}");
+        }
+        assert_eq!(tree.get(b"b").unwrap().mode, 0o600);
     }
 
     #[test]

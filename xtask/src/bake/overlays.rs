@@ -3,7 +3,7 @@
 
 use super::{
     rootfs::TAR,
-    stages::{Baker, TREE, name_of, qcow2_settings},
+    stages::{Baker, DISK_SOURCES, TREE, name_of, qcow2_settings},
 };
 use anyhow::Result;
 use fs_err as fs;
@@ -25,16 +25,7 @@ pub struct Below {
 impl Baker<'_> {
     /// The overlay's disk, its manifest, and the whole tree for overlays on this one.
     pub fn overlay(&self, below: &Below, rootfs: &Path) -> Result<PathBuf> {
-        let sources = [
-            "assemble.rs",
-            "account.rs",
-            "difference.rs",
-            "disk.rs",
-            "ext4.rs",
-            "qcow2.rs",
-            "tree.rs",
-        ];
-        let mut key = self.key("overlay", &sources)?;
+        let mut key = self.key("overlay", DISK_SOURCES)?;
         key.add("below", name_of(&below.entry));
         key.add("rootfs", name_of(rootfs));
         for layer in self.recipe.layers() {

@@ -38,6 +38,8 @@ const SOURCES: &[&str] = &[
     "ownership/target.rs",
     "rootfs.rs",
     "tree.rs",
+    "tree/archive.rs",
+    "tree/tar.rs",
 ];
 
 impl Baker<'_> {

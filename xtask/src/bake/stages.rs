@@ -38,6 +38,23 @@ pub struct Baker<'a> {
     pub pool: &'a Path,
 }
 
+/// The code that makes disks.
+pub const DISK_SOURCES: &[&str] = &[
+    "account.rs",
+    "apt/sources.rs",
+    "assemble.rs",
+    "difference.rs",
+    "disk.rs",
+    "ext4.rs",
+    "ext4/acl.rs",
+    "ext4/device_number.rs",
+    "ext4/fill.rs",
+    "qcow2.rs",
+    "tree.rs",
+    "tree/archive.rs",
+    "tree/tar.rs",
+];
+
 impl Baker<'_> {
     /// The kernel, its modules for the initrd, and those for the disk as a tar.
     pub fn kernel(&self) -> Result<PathBuf> {
@@ -106,8 +123,7 @@ impl Baker<'_> {
 
     /// The disk with everything on it. Without a kernel, its modules are the packages' matter.
     pub fn disk(&self, rootfs: &Path, kernel: Option<&Path>) -> Result<PathBuf> {
-        let sources = ["assemble.rs", "account.rs", "ext4.rs", "qcow2.rs", "disk.rs", "tree.rs"];
-        let mut key = self.key("disk", &sources)?;
+        let mut key = self.key("disk", DISK_SOURCES)?;
         key.add("rootfs", name_of(rootfs));
         key.add("kernel", kernel.map_or(&[], name_of));
         key.add("recipe", self.recipe.identity().as_bytes());

@@ -14,6 +14,11 @@ const ROOT_INODE: u32 = 2;
 /// A file is written in pieces of this many bytes, to bound what the crate buffers.
 const PIECE: usize = 16 << 20;
 
+/// The first and the last second that an inode can tell, in 1901 and 2446; Linux gives what is beyond
+/// these two as well.
+const FIRST_TIME: i64 = i32::MIN as i64;
+const LAST_TIME: i64 = FIRST_TIME + (1 << 34) - 1;
+
 // Fields of an inode, <https://docs.kernel.org/filesystems/ext4/inodes.html>.
 const BLOCK_AREA: usize = 0x28;
 const CHECKSUM_LOW: usize = 0x7c;
@@ -291,8 +296,9 @@ impl<'a> Filler<'a> {
 
     fn set_time(&mut self, path: &[u8], node: &Node) -> Result<(), Error> {
         let inode = self.inode(path)?;
+        let time = node.mtime.clamp(FIRST_TIME, LAST_TIME);
         self.volume
-            .apply_utimens_ino(inode, node.mtime, 0, node.mtime, 0)
+            .apply_utimens_ino(inode, time, 0, time, 0)
             .map_err(|source| Error::Ext4 { path: display(path), source })
     }
 }

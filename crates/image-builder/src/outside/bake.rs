@@ -141,7 +141,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     let making = beside(options.out)?;
     let maker = Maker { recipe: &recipe, base, options, folder: making.path() };
     let (tree, files) = match &brought {
-        Some(_) => maker.image(installed, &below, time)?,
+        Some((ground, _)) => maker.image(installed, ground, &below, time)?,
         None => maker.overlay(installed, &below, chunks, &inputs, &base_pin)?,
     };
     (options.say)("Packing the wheel");
@@ -168,12 +168,18 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     /// An image of its own: the base's kernel and initrd, and a disk with the brought files.
-    fn image(&self, installed: Tree, below: &Tree, time: i64) -> Result<(Tree, Files), Error> {
+    fn image(
+        &self,
+        installed: Tree,
+        ground: &Tree,
+        below: &Tree,
+        time: i64,
+    ) -> Result<(Tree, Files), Error> {
         let mut modules = Tree::new(time);
         for (path, node) in below.iter().filter(|(path, _)| path.starts_with(b"usr/lib/modules/")) {
             modules.put_bytes(path, node.clone())?;
         }
-        let tree = assemble::brought(installed, &modules, self.recipe, time)?;
+        let tree = assemble::brought(installed, ground, &modules, self.recipe, time)?;
         (self.options.say)("Writing the disk");
         let settings = ext4::Settings {
             size: self.recipe.body.disk.size.0,

@@ -1,13 +1,13 @@
-//! Reads OCI image layouts, as folders or packed in a tar: index, manifest, layers with whiteouts.
-//! Every blob is checked against the digest that names it.
-//! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>, and for whiteouts
-//! <https://github.com/opencontainers/image-spec/blob/main/layer.md>
+//! Reads OCI image layouts, as folders or packed in a tar: index, manifest, layers. Every blob is
+//! checked against the digest that names it; what layers do to each other is `files`' matter.
+//! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>
 
-use super::{Brought, MAX_BYTES, at, unpacked};
-use crate::{
-    Error,
-    tree::{Tree, normal, split},
+use super::{
+    Brought, MAX_BYTES, at,
+    files::{Files, Whiteouts},
+    unpacked,
 };
+use crate::{Error, tree::Tree};
 use fs_err as fs;
 use host_platform::Arch;
 use serde::Deserialize;
@@ -17,10 +17,6 @@ use std::{path::Path, sync::Arc};
 const MAX_DOCUMENT: usize = 4 << 20;
 /// How deep indexes may name indexes.
 const MAX_DEPTH: usize = 4;
-/// What marks a file of a lower layer as removed: the start of its name.
-const WHITEOUT: &[u8] = b".wh.";
-/// What marks everything of lower layers in its folder as removed.
-const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Reads the image for `arch`, the only one or the one of this platform.
 pub(super) fn read(path: &Path, arch: Arch) -> Result<Brought, Error> {
@@ -28,7 +24,7 @@ pub(super) fn read(path: &Path, arch: Arch) -> Result<Brought, Error> {
     let index: Document = layout.parse(&layout.file("index.json")?)?;
     let digest = layout.manifest(index, arch, 0)?;
     let manifest: Document = layout.parse(&layout.blob(&digest)?)?;
-    let mut tree = Tree::new(0);
+    let mut files = Files::new();
     let mut left = MAX_BYTES;
     for layer in &manifest.layers {
         let packed = layout.blob(&layer.digest)?;
@@ -36,11 +32,12 @@ pub(super) fn read(path: &Path, arch: Arch) -> Result<Brought, Error> {
         std::io::Read::read_to_end(&mut unpacked(&packed, left)?, &mut bytes)
             .map_err(|error| layout.bad(format!("the layer {}: {error}", layer.digest)))?;
         left -= bytes.len() as u64;
-        add_layer(&mut tree, &bytes).map_err(|error| at(path, error))?;
+        files.add(bytes.as_slice(), Whiteouts::Remove).map_err(|error| at(path, error))?;
     }
     if manifest.layers.is_empty() {
         return Err(layout.bad("its manifest names no layers"));
     }
+    let tree = files.into_tree().map_err(|error| at(path, error))?;
     Ok(Brought { tree, sha256: digest.trim_start_matches("sha256:").to_owned() })
 }
 
@@ -150,39 +147,4 @@ impl<'a> Layout<'a> {
             false => self.manifest(document, arch, depth + 1),
         }
     }
-}
-
-/// Puts a layer on what is below it: first what it takes away, then what it brings.
-fn add_layer(tree: &mut Tree, layer: &[u8]) -> Result<(), Error> {
-    let mut archive = tar::Archive::new(layer);
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let path = normal(&entry.path_bytes())?;
-        let (folder, name) = split(&path);
-        let Some(folder) = tree.follow(folder) else { continue };
-        if name == OPAQUE {
-            let mut below = folder;
-            if !below.is_empty() {
-                below.push(b'/');
-            }
-            tree.remove_where(|path| path.starts_with(&below));
-        } else if let Some(name) = name.strip_prefix(WHITEOUT) {
-            let gone = if folder.is_empty() {
-                name.to_vec()
-            } else {
-                [folder.as_slice(), b"/", name].concat()
-            };
-            if !gone.is_empty() && !name.is_empty() {
-                tree.remove_where(|path| {
-                    path == gone
-                        || path.strip_prefix(gone.as_slice()).is_some_and(|rest| rest[0] == b'/')
-                });
-            }
-        }
-    }
-    let is_file = |path: &[u8]| {
-        let name = path.rsplit(|byte| *byte == b'/').find(|name| !name.is_empty());
-        !name.is_some_and(|name| name.starts_with(WHITEOUT))
-    };
-    tree.add_tar_stream_where(layer, &is_file)
 }

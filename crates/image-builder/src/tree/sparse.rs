@@ -1,5 +1,5 @@
-//! Files with holes in tars: GNU's type of its own, which the reader of tars fills itself, and the
-//! forms in pax headers that GNU tar and libarchive write. All become plain files.
+//! Files with holes in tars: GNU's type of its own and the forms in pax headers that GNU tar and
+//! libarchive write. All become plain files.
 //! <https://www.gnu.org/software/tar/manual/html_node/Sparse-Formats.html>
 
 use crate::Error;
@@ -9,11 +9,11 @@ use std::io::Read;
 /// that tells of more than there is memory for.
 pub(super) const MAX_BYTES: u64 = 4 << 30;
 
-/// What the pax headers of a member tell.
+/// What the headers of a member tell.
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The file's name; the member itself has another one.
-    pub name: Option<Vec<u8>>,
+    pub(super) name: Option<Vec<u8>>,
     size: Option<u64>,
     /// Version 1: the map stands before the data.
     is_map_in_data: bool,
@@ -33,6 +33,20 @@ impl Told {
             "offset" | "numbytes" => self.map.extend(text.parse::<u64>()),
             _ => {}
         }
+    }
+
+    /// A file of GNU's own type, of this size.
+    pub(super) fn of_gnu(size: i64) -> std::io::Result<Self> {
+        let size = u64::try_from(size).map_err(|_| broken_map())?;
+        Ok(Self { size: Some(size), ..Self::default() })
+    }
+
+    /// Adds a piece that has bytes.
+    pub(super) fn add_piece(&mut self, offset: i64, length: i64) -> std::io::Result<()> {
+        for number in [offset, length] {
+            self.map.push(u64::try_from(number).map_err(|_| broken_map())?);
+        }
+        Ok(())
     }
 
     pub(super) fn is_told(&self) -> bool {
@@ -55,17 +69,6 @@ impl Told {
         }
         Ok(bytes)
     }
-}
-
-/// A member of GNU's own type, whose holes its reader fills.
-pub(super) fn read<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    left: &mut u64,
-) -> Result<Vec<u8>, Error> {
-    let size = take(entry.size(), left)?;
-    let mut bytes = Vec::with_capacity(size);
-    entry.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// The map before the data: decimal numbers, a line each, how many pairs there are and then those;
@@ -107,7 +110,11 @@ fn take(size: u64, left: &mut u64) -> Result<usize, Error> {
 }
 
 fn broken() -> Error {
-    std::io::Error::other("the map of a file with holes is broken").into()
+    broken_map().into()
+}
+
+fn broken_map() -> std::io::Error {
+    std::io::Error::other("the map of a file with holes is broken")
 }
 
 #[cfg(test)]

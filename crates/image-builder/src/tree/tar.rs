@@ -1,10 +1,14 @@
 //! Trees out of tars and into them.
 
-use super::{Content, Kind, Node, Tree, normal, sparse};
+use super::{
+    Content, Kind, Node, Tree,
+    archive::{Archive, Member, What},
+    normal,
+    pax::keyword,
+};
 use crate::Error;
 use fs_err as fs;
 use std::{
-    collections::BTreeMap,
     io::{Read, Write as _},
     path::Path,
     sync::Arc,
@@ -44,66 +48,27 @@ impl Tree {
         is_wanted: &dyn Fn(&[u8]) -> bool,
         mut content: impl FnMut(&Position, &mut dyn Read) -> Result<Content, Error>,
     ) -> Result<(), Error> {
-        // A few bytes of a tar can tell of any number in a file with holes.
-        let mut left = sparse::MAX_BYTES;
-        let mut archive = tar::Archive::new(reader);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let mut path = entry.path_bytes().into_owned();
-            let mut xattrs = BTreeMap::new();
-            let mut holes = sparse::Told::default();
-            if let Some(extensions) = entry.pax_extensions()? {
-                for extension in extensions {
-                    let extension = extension?;
-                    let Ok(key) = extension.key() else { continue };
-                    if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-                        xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
-                    } else if let Some(name) = key.strip_prefix("GNU.sparse.") {
-                        holes.hear(name, extension.value_bytes());
-                    }
-                }
-            }
-            if let Some(name) = &holes.name {
-                path.clone_from(name);
-            }
-            if !is_wanted(&path) {
+        let mut archive = Archive::new(reader);
+        while let Some(mut member) = archive.next_member()? {
+            if !is_wanted(&member.path) {
                 continue;
             }
-            let header = entry.header();
-            let (mode, mtime) = (header.mode()? as u16 & 0o7777, header.mtime()? as i64);
-            let (uid, gid) = (header.uid()? as u32, header.gid()? as u32);
-            let device = || -> Result<(u32, u32), Error> {
-                Ok((header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)))
-            };
-            let target =
-                || entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
-            let kind = match header.entry_type() {
-                tar::EntryType::Directory => Kind::Folder,
-                tar::EntryType::Symlink => Kind::Symlink(target()),
-                tar::EntryType::Link => Kind::Hardlink(normal(&target())?),
-                tar::EntryType::Char => {
-                    device().map(|(major, minor)| Kind::CharDevice(major, minor))?
-                }
-                tar::EntryType::Block => {
-                    device().map(|(major, minor)| Kind::BlockDevice(major, minor))?
-                }
-                tar::EntryType::Fifo => Kind::Fifo,
-                tar::EntryType::XGlobalHeader => continue,
-                // What has holes is not in the tar as it is.
-                tar::EntryType::GNUSparse => {
-                    let bytes = sparse::read(&mut entry, &mut left)?;
-                    Kind::File(Content::Bytes(bytes.into()))
-                }
-                _ if holes.is_told() => {
-                    Kind::File(Content::Bytes(holes.fill(&mut entry, &mut left)?.into()))
-                }
-                _ => {
-                    let position =
-                        Position { start: entry.raw_file_position(), length: entry.size() };
-                    Kind::File(content(&position, &mut entry)?)
+            if let Some(list) = member.lists.first() {
+                // Nobody is there who could say which users those are.
+                list.value(&|_, _| None)?;
+            }
+            let kind = match member.what {
+                What::Other(kind) => kind,
+                What::Link(target) => Kind::Hardlink(normal(&target)?),
+                What::Holes(told) => Kind::File(Content::Bytes(archive.fill(told)?.into())),
+                What::File => {
+                    let position = Position { start: member.start, length: member.length };
+                    Kind::File(content(&position, &mut archive)?)
                 }
             };
-            self.put_bytes(&path, Node { kind, mode, uid, gid, mtime, xattrs })?;
+            let Member { mode, uid, gid, mtime, .. } = member;
+            let xattrs = std::mem::take(&mut member.xattrs);
+            self.put_bytes(&member.path, Node { kind, mode, uid, gid, mtime, xattrs })?;
         }
         Ok(())
     }
@@ -111,21 +76,29 @@ impl Tree {
     /// Writes the tree as a tar, for `add_tar_file` to read back.
     pub fn write_tar(&self, path: &Path) -> Result<(), Error> {
         let mut builder = tar::Builder::new(std::io::BufWriter::new(fs::File::create(path)?));
-        for (place, node) in self.nodes.iter().filter(|(place, _)| !place.is_empty()) {
+        for (place, node) in &self.nodes {
+            // The root goes along: its mode, owner and attributes are an image's as well.
+            let place = if place.is_empty() { b".".as_slice() } else { place };
             let mut header = tar::Header::new_gnu();
             header.set_mode(u32::from(node.mode));
             header.set_uid(u64::from(node.uid));
             header.set_gid(u64::from(node.gid));
             header.set_mtime(node.mtime.max(0) as u64);
             header.set_size(0);
-            let xattrs: Vec<(String, &[u8])> = node
+            let mut records: Vec<(String, Vec<u8>)> = node
                 .xattrs
                 .iter()
-                .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.as_slice()))
+                .map(|(name, value)| {
+                    (format!("SCHILY.xattr.{}", keyword::encoded(name)), value.clone())
+                })
                 .collect();
-            if !xattrs.is_empty() {
+            if node.mtime < 0 {
+                // The header's field knows none of these.
+                records.push(("mtime".to_owned(), node.mtime.to_string().into_bytes()));
+            }
+            if !records.is_empty() {
                 builder.append_pax_extensions(
-                    xattrs.iter().map(|(name, value)| (name.as_str(), *value)),
+                    records.iter().map(|(name, value)| (name.as_str(), value.as_slice())),
                 )?;
             }
             let place = host_path(place);
