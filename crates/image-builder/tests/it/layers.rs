@@ -230,8 +230,11 @@ fn layout(folder: &Path, layers: &[Vec<u8>]) {
     fs::write(folder.join("index.json"), index).unwrap();
 }
 
-/// Layers that the kernel is asked about, the lowest first.
-const LAYERS: &[&[&[&str]]] = &[
+/// The members of each layer, the lowest first.
+type Layers = &'static [&'static [&'static str]];
+
+/// What the kernel is asked about.
+const LAYERS: &[Layers] = &[
     // An opaque folder in the place of a link, listed before and after the mark, and not at all.
     &[
         &["target/", "target/keep=k", "link>/target"],
@@ -303,7 +306,7 @@ fn layers_are_what_the_kernel_makes_of_them() {
 #[test]
 fn another_name_keeps_its_file_whatever_a_later_layer_does() {
     let scratch = tempfile::tempdir().unwrap();
-    let cases: [(&[&[&str]], &[(&str, &str)]); 6] = [
+    let cases: [(Layers, &[(&str, &str)]); 6] = [
         // The layer links to a file below it, which stays or is replaced behind it.
         (&[&["a=old"], &["b&a"]], &[("a", "old"), ("b", "old")]),
         (&[&["a=old"], &["b&a", "a=new"]], &[("a", "new"), ("b", "old")]),
