@@ -4,14 +4,17 @@
 //! (<https://www.qemu.org/docs/master/system/security.html>), so that the design assumes that QEMU is
 //! already the attacker's. This crate starts it with as little of the host as it needs.
 //!
-//! `plan` decides which walls a machine gets (pure), `spawn` puts them up in the child and runs the
-//! program, of which `program` says what it needs by itself; `rules`, `filter`, `mounts` and `limits` are single walls. Must not know what QEMU's
-//! arguments mean, nor what a sandbox is.
+//! `wall` names the walls, and `plan` decides which of them a machine gets (pure). `spawn` finds out which
+//! of them the host refuses, `start` is one try, `child` puts them up and runs the program, of which
+//! `program` says what it needs by itself; `rules`, `filter`, `mounts` and `limits` are single walls. Must
+//! not know what QEMU's arguments mean, nor what a sandbox is.
 //!
 //! Invariant: a wall that this host refuses is left out and named, and the others stand.
 
 #[cfg(target_os = "linux")]
 mod child;
+#[cfg(target_os = "linux")]
+mod descriptors;
 #[cfg(target_os = "linux")]
 mod filter;
 #[cfg(target_os = "linux")]
@@ -25,10 +28,14 @@ mod program;
 mod rules;
 #[cfg(target_os = "linux")]
 mod spawn;
+#[cfg(target_os = "linux")]
+mod start;
+mod wall;
 
-pub use plan::{Host, Needs, Plan, Ports, Share, Wall, plan};
+pub use plan::{Host, Needs, Plan, Ports, Share, plan};
 #[cfg(target_os = "linux")]
 pub use spawn::{Child, Program, spawn, standing};
+pub use wall::Wall;
 
 /// Which walls stand on this host: none of them elsewhere than on Linux.
 #[cfg(not(target_os = "linux"))]

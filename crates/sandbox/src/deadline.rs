@@ -1,8 +1,8 @@
-//! How long a call waits for a guest once a command's own time is over.
+//! How long a call waits for a guest: a command once its own time is over, and a transfer of files.
 //!
 //! The guest keeps a command's time and tells its end; this is for a guest that cannot, or that has no
-//! wish to. Invariant: neither silence nor output that never ends keeps a call for ever. The time that
-//! a slow receiver takes is not the guest's.
+//! wish to. Invariant: neither silence, nor output that never ends, nor bytes that come one a minute
+//! keep a call for ever. The time that a slow receiver or source of the host takes is not the guest's.
 
 use crate::error::{Error, Result};
 use bytes::Bytes;
@@ -59,6 +59,56 @@ impl Deadline {
     }
 }
 
+/// How long the guest may let a transfer rest.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 60_000 });
+/// How long a transfer may wait for the guest in all, besides the time for what it moves.
+const SLACK: Duration = Duration::from_millis(if cfg!(test) { 2_000 } else { 300_000 });
+/// What a transfer must move a second beyond that, on average: far less than the slowest guest does.
+const BYTES_PER_SECOND: u64 = 256 << 10;
+/// What each file, folder, link, hole and piece counts at least.
+pub(crate) const PIECE: u64 = 4096;
+
+/// What one transfer has waited for the guest, and what it has moved.
+#[derive(Default)]
+pub(crate) struct Pace {
+    waited: Duration,
+    n_bytes: u64,
+}
+
+impl Pace {
+    /// Waits for the guest to give or take something.
+    pub(crate) async fn wait<T>(&mut self, wait: impl Future<Output = T>) -> Result<T> {
+        let rest = self.rest();
+        let limit = rest.min(PATIENCE);
+        let begin = tokio::time::Instant::now();
+        let result = tokio::time::timeout(limit, wait).await;
+        // A host that stood still meanwhile is no fault of the guest's.
+        self.waited += begin.elapsed().min(limit);
+        match result {
+            Ok(result) if !rest.is_zero() => Ok(result),
+            Err(_) if limit == PATIENCE => Err(Error::GuestSilent { timeout: PATIENCE }),
+            _ => Err(Error::AgentBroken {
+                reason: format!(
+                    "the transfer went on at less than {} KiB a second for more than {} s",
+                    BYTES_PER_SECOND >> 10,
+                    SLACK.as_secs()
+                ),
+            }),
+        }
+    }
+
+    /// Takes note of what was moved.
+    pub(crate) fn moved(&mut self, n_bytes: u64) {
+        self.n_bytes = self.n_bytes.saturating_add(n_bytes);
+    }
+
+    /// How long the transfer may still wait.
+    fn rest(&self) -> Duration {
+        let earned = Duration::from_secs_f64(self.n_bytes as f64 / BYTES_PER_SECOND as f64);
+        SLACK.saturating_add(earned).saturating_sub(self.waited)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +137,32 @@ mod tests {
         let n_chunks = (0..).find(|_| late.note(&Bytes::new()).is_err()).unwrap();
         assert_eq!(n_chunks, MAX_LATE / LEAST);
         assert!(Deadline::after(Duration::MAX).at.is_none());
+    }
+
+    /// Bytes that come one by one end a transfer; those that come at a fair pace, or late for the host's
+    /// own sake, never do.
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_keeps_a_pace() {
+        let tick = PATIENCE / 2;
+        let mut dripping = Pace::default();
+        let begin = tokio::time::Instant::now();
+        let error = loop {
+            match dripping.wait(tokio::time::sleep(tick)).await {
+                Ok(()) => dripping.moved(PIECE),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("256 KiB a second"), "{error}");
+        assert!((SLACK..SLACK * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        // Once it is too late, what is there at once is too late as well.
+        assert!(dripping.wait(async {}).await.is_err());
+        let mut fair = Pace::default();
+        for _ in 0..1000 {
+            fair.wait(tokio::time::sleep(tick)).await.unwrap();
+            fair.moved(BYTES_PER_SECOND);
+            tokio::time::sleep(SLACK).await;
+        }
+        let error = fair.wait(tokio::time::sleep(PATIENCE * 2)).await.unwrap_err();
+        assert!(matches!(error, Error::GuestSilent { timeout: PATIENCE }), "{error}");
     }
 }

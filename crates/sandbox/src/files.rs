@@ -89,7 +89,9 @@ impl From<Option<u64>> for DownloadOptions {
 
 /// Files, in any network mode. A path of the guest is absolute, and any bytes: `&str`, `&[u8]`.
 ///
-/// Each call ends with [`Error::GuestSilent`] when the guest lets it rest for 60 seconds.
+/// Each call ends with [`Error::GuestSilent`] when the guest lets it rest for 60 seconds, and with
+/// [`Error::AgentBroken`] when it has waited for the guest for more than five minutes and a second for
+/// each 256 KiB that it moved.
 impl Sandbox {
     /// Reads a file of the guest, of at most `max_bytes` bytes.
     ///

@@ -44,6 +44,7 @@ mod qcow2;
 mod qemu_args;
 mod qmp;
 mod quota;
+mod remover;
 mod running;
 mod sandbox;
 pub mod save;

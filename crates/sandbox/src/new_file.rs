@@ -3,9 +3,11 @@
 //! On Linux it is made without a name (`O_TMPFILE`, <https://man7.org/linux/man-pages/man2/open.2.html>)
 //! and linked into its place. Where the system or the file system cannot do that, it has a hidden name
 //! beside its place; for a moment it also has one when it replaces another file, which only a rename
-//! does. Whoever writes what has such a name, a file or a folder, holds its lock, and [`sweep`] removes
-//! what nobody holds. Knows nothing of what is written.
+//! does. What has such a name, a file or a folder, is removed by another process should this one be
+//! killed (`remover.rs`). Whoever writes it holds its lock, and [`sweep`] removes what nobody holds, which
+//! is left where both processes end at once. Knows nothing of what is written.
 
+use crate::remover::Remover;
 use cap_std::fs::{Dir, DirBuilder, OpenOptions};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +19,7 @@ pub(crate) struct NewFile {
     file: File,
     prefix: &'static str,
     /// Where it has a name of its own.
-    beside: Option<(Dir, OsString)>,
+    beside: Option<(Dir, HiddenName)>,
 }
 
 impl NewFile {
@@ -33,7 +35,7 @@ impl NewFile {
 
     fn create_named(folder: &Dir, prefix: &'static str) -> io::Result<Self> {
         sweep(folder, prefix);
-        let name = hidden_name(prefix)?;
+        let name = HiddenName::new(folder, prefix)?;
         let file = make_file(folder, &name)?;
         lock(&file);
         Ok(Self { file, prefix, beside: Some((folder.try_clone()?, name)) })
@@ -47,14 +49,14 @@ impl NewFile {
     /// The name that it has beside its place, where it needs one.
     #[cfg(not(unix))]
     pub(crate) fn name(&self) -> Option<&OsStr> {
-        self.beside.as_ref().map(|(_, name)| name.as_os_str())
+        self.beside.as_ref().map(|(_, name)| &**name)
     }
 
     /// The same file, opened another time for reading alone.
     #[cfg(unix)]
     pub(crate) fn reopened(&self) -> io::Result<File> {
         match &self.beside {
-            Some((folder, name)) => Ok(folder.open(name)?.into_std()),
+            Some((folder, name)) => Ok(folder.open(&**name)?.into_std()),
             None => Ok(fs_err::File::open(own_path(&self.file))?.into_file()),
         }
     }
@@ -73,12 +75,12 @@ impl NewFile {
     pub(crate) fn replace(&mut self, folder: &Dir, name: &OsStr) -> io::Result<()> {
         if self.beside.is_none() {
             sweep(folder, self.prefix);
-            let beside = hidden_name(self.prefix)?;
+            let beside = HiddenName::new(folder, self.prefix)?;
             link(&self.file, folder, &beside)?;
             self.beside = Some((folder.try_clone()?, beside));
         }
         if let Some((from, beside)) = &self.beside {
-            from.rename(beside, folder, name)?;
+            from.rename(&**beside, folder, name)?;
         }
         self.beside = None;
         Ok(())
@@ -88,7 +90,7 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if let Some((folder, name)) = &self.beside {
-            let _ = folder.remove_file(name);
+            let _ = folder.remove_file(&**name);
         }
     }
 }
@@ -120,11 +122,28 @@ fn own_path(file: &File) -> String {
     crate::overlay::descriptor_path(std::os::fd::AsRawFd::as_raw_fd(file))
 }
 
-/// A name that nothing else has.
-pub(crate) fn hidden_name(prefix: &str) -> io::Result<OsString> {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(format!("{prefix}{:016x}", u64::from_le_bytes(random)).into())
+/// A name in a folder that nothing else has. What has it when this process is killed is removed.
+pub(crate) struct HiddenName {
+    name: OsString,
+    _remover: Option<Remover>,
+}
+
+impl HiddenName {
+    pub(crate) fn new(folder: &Dir, prefix: &str) -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        let name = OsString::from(format!("{prefix}{:016x}", u64::from_le_bytes(random)));
+        let _remover = Remover::of(folder, &name);
+        Ok(Self { name, _remover })
+    }
+}
+
+impl std::ops::Deref for HiddenName {
+    type Target = OsStr;
+
+    fn deref(&self) -> &OsStr {
+        &self.name
+    }
 }
 
 /// Makes a file for this user alone.
@@ -150,16 +169,16 @@ pub(crate) fn make_folder(folder: &Dir, name: &OsStr) -> io::Result<()> {
 pub(crate) fn make_hidden_folder(
     parent: &Dir,
     prefix: &str,
-) -> io::Result<(OsString, Option<File>)> {
+) -> io::Result<(HiddenName, Option<File>)> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
-        let name = hidden_name(prefix)?;
+        let name = HiddenName::new(parent, prefix)?;
         make_folder(parent, &name)?;
         match held(parent, &name) {
             Held::Ours(lock) => return Ok((name, lock)),
             Held::Others => {}
         }
-        let _ = parent.remove_dir(&name);
+        let _ = parent.remove_dir(&*name);
     }
     Err(io::Error::other("others remove what is written there"))
 }

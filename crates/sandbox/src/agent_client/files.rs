@@ -1,6 +1,7 @@
 //! Files to and from the guest: transfers of frames, and the requests about mounts.
 
 use super::{AgentClient, RequestBody, accept, broken, read_bounded, refused};
+use crate::deadline::{PATIENCE, PIECE, Pace};
 use crate::error::{Error, Result};
 use agent_protocol::frame::{self, FrameDecoder, FrameKind};
 use agent_protocol::{
@@ -12,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Response};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// The longest short answer.
 const MAX_ANSWER: usize = 64 << 10;
@@ -20,8 +21,6 @@ const MAX_ANSWER: usize = 64 << 10;
 const MOUNT_PATIENCE: Duration = Duration::from_secs(120);
 /// What this side calls the answer of an agent that does not have an endpoint.
 const NOT_SERVED: u16 = 501;
-/// How long the guest may let a transfer rest.
-const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 400 } else { 60_000 });
 
 /// A part of a transfer from the guest.
 #[derive(Debug)]
@@ -38,11 +37,22 @@ pub(crate) enum Part {
 pub(crate) struct Parts {
     body: Incoming,
     decoder: FrameDecoder,
+    pace: Pace,
 }
 
 impl Parts {
     /// The next part; `None` when the transfer is complete.
     pub(crate) async fn next(&mut self) -> Result<Option<Part>> {
+        let part = self.next_part().await?;
+        self.pace.moved(match &part {
+            Some(Part::Data(data)) => data.len() as u64,
+            Some(Part::Entry(_) | Part::Hole(_)) => PIECE,
+            None => 0,
+        });
+        Ok(part)
+    }
+
+    async fn next_part(&mut self) -> Result<Option<Part>> {
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(broken)? {
                 return match frame.kind {
@@ -67,7 +77,7 @@ impl Parts {
                     }),
                 };
             }
-            match patiently(PATIENCE, async { Ok(self.body.frame().await) }).await? {
+            match self.pace.wait(self.body.frame()).await? {
                 Some(frame) => {
                     if let Ok(data) = frame.map_err(broken)?.into_data() {
                         self.decoder.feed(data);
@@ -88,7 +98,11 @@ impl AgentClient {
         request.validate().map_err(invalid)?;
         let call = patiently(PATIENCE, self.post(paths::FILES_READ, request));
         let response = call.await.map_err(of_file)?;
-        Ok(Parts { body: response.into_body(), decoder: FrameDecoder::new() })
+        Ok(Parts {
+            body: response.into_body(),
+            decoder: FrameDecoder::new(),
+            pace: Pace::default(),
+        })
     }
 
     /// Sends what the queue brings: frames of entries and data. The queue's end is the transfer's,
@@ -110,7 +124,7 @@ impl AgentClient {
         };
         tokio::select! {
             answer = call => answer,
-            () = pulse.stopped() => Err(Error::GuestSilent { timeout: PATIENCE }),
+            error = pulse.stopped() => Err(error),
         }
     }
 
@@ -150,56 +164,44 @@ impl AgentClient {
 }
 
 /// Whether an upload goes on, as seen between its source and the wire. The source ends with it.
-struct Pulse {
-    beat: watch::Receiver<Beat>,
-    relay: tokio::task::AbortHandle,
-}
+struct Pulse(tokio::task::JoinHandle<Result<()>>);
 
 /// A wire that takes nothing would hold the source for ever.
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.relay.abort();
+        self.0.abort();
     }
-}
-
-/// Changes with each frame.
-#[derive(Clone, Copy, Default)]
-struct Beat {
-    /// Whether the source is waited for, and not the guest.
-    awaits_source: bool,
 }
 
 impl Pulse {
     /// Waits until the guest has let the transfer rest for too long. The host's own disk may.
-    async fn stopped(mut self) {
-        loop {
-            let awaits_source = self.beat.borrow_and_update().awaits_source;
-            let changed = tokio::time::timeout(PATIENCE, self.beat.changed()).await;
-            match changed {
-                // All is on its way: the answer is waited for.
-                Ok(Err(_)) => return tokio::time::sleep(PATIENCE).await,
-                Err(_) if !awaits_source => return,
-                Ok(Ok(())) | Err(_) => {}
+    async fn stopped(mut self) -> Error {
+        match (&mut self.0).await {
+            Ok(Err(error)) => error,
+            // All is on its way: the answer is waited for.
+            _ => {
+                tokio::time::sleep(PATIENCE).await;
+                Error::GuestSilent { timeout: PATIENCE }
             }
         }
     }
 }
 
-/// Passes frames on one by one, and shows when each was taken.
+/// Passes frames on one by one, and watches how each is taken.
 fn relay(mut source: mpsc::Receiver<Bytes>) -> (mpsc::Receiver<Bytes>, Pulse) {
     let (sender, frames) = mpsc::channel(1);
-    let (show, beat) = watch::channel(Beat::default());
     let relay = tokio::spawn(async move {
-        loop {
-            show.send_replace(Beat { awaits_source: true });
-            let Some(frame) = source.recv().await else { break };
-            show.send_replace(Beat::default());
-            if sender.send(frame).await.is_err() {
+        let mut pace = Pace::default();
+        while let Some(frame) = source.recv().await {
+            let length = frame.len() as u64;
+            if pace.wait(sender.send(frame)).await?.is_err() {
                 break;
             }
+            pace.moved(length.max(PIECE));
         }
+        Ok(())
     });
-    (frames, Pulse { beat, relay: relay.abort_handle() })
+    (frames, Pulse(relay))
 }
 
 async fn patiently<T>(limit: Duration, wait: impl Future<Output = Result<T>>) -> Result<T> {
@@ -321,8 +323,51 @@ mod tests {
         };
         tokio::select! {
             () = taking => {}
-            () = pulse.stopped() => panic!("given up"),
+            error = pulse.stopped() => panic!("given up: {error}"),
         }
         drop(feeding);
+    }
+
+    /// A guest that takes or gives a little again and again ends a transfer all the same.
+    #[tokio::test]
+    async fn a_guest_that_drips_is_not_waited_for() {
+        let begin = std::time::Instant::now();
+        let (sender, source) = mpsc::channel(1);
+        let (mut frames, pulse) = relay(source);
+        tokio::spawn(async move { while sender.send(done_frame()).await.is_ok() {} });
+        let taking = async {
+            loop {
+                frames.recv().await.unwrap();
+                tokio::time::sleep(PATIENCE / 4).await;
+            }
+        };
+        tokio::select! {
+            () = taking => {}
+            error = pulse.stopped() => assert!(matches!(error, Error::AgentBroken { .. }), "{error}"),
+        }
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut some = [0; 1 << 16];
+            let _ = stream.read(&mut some);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+            let _ = stream.write_all(&entry_frame(&FileEntry::new("", EntryKind::File)));
+            while stream.write_all(&data_frame(b"x")).is_ok() {
+                std::thread::sleep(PATIENCE / 4);
+            }
+        });
+        let client = AgentClient::on_port(port, "token");
+        let request = ReadFilesRequest { path: "/f".into(), tree: false };
+        let mut parts = client.read_files(&request).await.unwrap();
+        let error = loop {
+            match parts.next().await {
+                Ok(part) => assert!(part.is_some()),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::AgentBroken { .. }), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     }
 }

@@ -78,12 +78,12 @@ pub(super) fn mask(folder: &Dir) -> Result<Mask> {
             .metadata()
             .map(|made| Mask(std::os::unix::fs::MetadataExt::mode(&made) & 0o777));
     }
-    let probe = crate::new_file::hidden_name(super::staging::PREFIX)?;
+    let probe = crate::new_file::HiddenName::new(folder, super::staging::PREFIX)?;
     let mut builder = DirBuilder::new();
     builder.mode(0o777);
-    folder.create_dir_with(&probe, &builder)?;
-    let made = folder.symlink_metadata(&probe);
-    folder.remove_dir(&probe)?;
+    folder.create_dir_with(&*probe, &builder)?;
+    let made = folder.symlink_metadata(&*probe);
+    folder.remove_dir(&*probe)?;
     made.map(|made| Mask(made.mode() & 0o777))
 }
 

@@ -1,7 +1,7 @@
 //! What a download has written so far, and the step that puts it into its place.
 //!
 //! A file has no name until the transfer is complete (`new_file.rs`); a tree is written beside its
-//! place, readable by this user alone. Folders above the place are made with it. Invariant: nothing of
+//! place, readable by this user alone, and is removed when this process is killed. Folders above the place are made with it. Invariant: nothing of
 //! the host is replaced unless the caller asked for it. That is decided by the kernel in the step that
 //! gives the name, so that what somebody makes there meanwhile is not replaced either.
 
@@ -9,7 +9,7 @@ use super::file_error;
 use crate::error::{Error, Result};
 #[cfg(unix)]
 use crate::new_file::set_mode;
-use crate::new_file::{NewFile, make_hidden_folder, remove_tree, rename_new, sweep};
+use crate::new_file::{HiddenName, NewFile, make_hidden_folder, remove_tree, rename_new, sweep};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use std::ffi::{OsStr, OsString};
@@ -125,7 +125,7 @@ enum Written {
     Nothing,
     File(NewFile),
     /// A folder with a hidden name, and its lock.
-    Tree(OsString, #[allow(dead_code, reason = "it is held")] Option<File>),
+    Tree(HiddenName, #[allow(dead_code, reason = "it is held")] Option<File>),
 }
 
 impl Staging {
@@ -152,7 +152,7 @@ impl Staging {
         let folder = &self.place.folder;
         sweep(folder, PREFIX);
         let (name, lock) = make_hidden_folder(folder, PREFIX)?;
-        let tree = folder.open_dir(&name);
+        let tree = folder.open_dir(&*name);
         self.written = Written::Tree(name, lock);
         tree
     }
@@ -178,13 +178,13 @@ impl Staging {
             (Written::File(file), Some(name)) => file.place(&folder, name),
             (Written::File(_), None) => Err(ErrorKind::IsADirectory.into()),
             (Written::Tree(beside, _), Some(name)) => {
-                move_folder((&place.folder, beside.as_os_str()), (&folder, name))
+                move_folder((&place.folder, beside), (&folder, name))
             }
             (Written::Tree(beside, _), None) => {
-                let from = place.folder.open_dir(&*beside).map_err(failed)?;
+                let from = place.folder.open_dir(&**beside).map_err(failed)?;
                 merge(&from, &folder, path, place.overwrite)?;
                 drop(from);
-                place.folder.remove_dir(&*beside)
+                place.folder.remove_dir(&**beside)
             }
         };
         match placed {

@@ -83,7 +83,7 @@ fn what_nobody_holds_is_swept_and_nothing_else() {
     let (at_work, lock) = make_hidden_folder(&dir, PREFIX).unwrap();
     sweep(&dir, PREFIX);
     let mut left = vec![
-        at_work.into_string().unwrap(),
+        at_work.to_str().unwrap().to_owned(),
         working.beside.as_ref().unwrap().1.to_str().unwrap().to_owned(),
         format!("{PREFIX}{link}"),
         format!("{PREFIX}{pipe}"),

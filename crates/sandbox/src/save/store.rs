@@ -4,7 +4,7 @@
 //!   (no name)                the layers of a save that is being written (`new_file.rs`)
 //!   .quicksand-part-XXXX/    a save that is whole and about to get its place, or that was replaced or
 //!                            removed, locked by its writer; what a killed writer left behind is
-//!                            removed by the next one
+//!                            removed by another process (`remover.rs`), or by the next writer
 //!   NAME/                    the save
 //!   .NAME.quicksand-old/     only where a file system cannot exchange: the save that is being
 //!                            replaced; it returns when its successor never came
@@ -14,7 +14,7 @@ use super::SaveManifest;
 use crate::error::{Error, Result};
 #[cfg(unix)]
 use crate::new_file::lock;
-use crate::new_file::{NewFile, hidden_name, link, make_folder, make_hidden_folder};
+use crate::new_file::{HiddenName, NewFile, link, make_folder, make_hidden_folder};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use package_layout::save::{MANIFEST_FILE, OLD_SUFFIX, OVERLAYS_DIR, PART_PREFIX, overlay_name};
@@ -130,7 +130,7 @@ impl Staging {
         step("gather");
         let parent = target.parent().unwrap_or(Path::new("/"));
         let made = make_hidden_folder(&self.parent, PART_PREFIX).map_err(failed)?;
-        let folder = Part { path: parent.join(made.0), _lock: made.1 };
+        let folder = Part { path: parent.join(&*made.0), _name: made.0, _lock: made.1 };
         self.gather(&folder.path, manifest).map_err(failed)?;
         step("replace");
         replace(&folder.path, &target, step).map_err(failed)?;
@@ -171,8 +171,9 @@ impl Staging {
 
 /// Moves an existing save out of sight in one step and removes it, and says when that fails.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    let removed = hidden_name(PART_PREFIX).and_then(|name| {
-        let folder = path.with_file_name(name);
+    let removed = opened_parent(path).and_then(|parent| {
+        let name = HiddenName::new(&parent, PART_PREFIX)?;
+        let folder = path.with_file_name(&*name);
         // The lock goes with the folder: another writer takes what has the new name for a save that
         // is being written, and leaves it alone.
         #[cfg(unix)]
@@ -192,6 +193,8 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 /// A folder with a hidden name, locked by this process. It goes with this value.
 struct Part {
     path: PathBuf,
+    /// Removed by another process when this one is killed.
+    _name: HiddenName,
     /// Tells other writers that somebody is at work here.
     _lock: Option<File>,
 }
@@ -201,6 +204,11 @@ impl Drop for Part {
         // What cannot be removed now is swept by the next writer.
         let _ = fs_err::remove_dir_all(&self.path);
     }
+}
+
+fn opened_parent(path: &Path) -> io::Result<Dir> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Dir::open_ambient_dir(parent.unwrap_or(Path::new(".")), ambient_authority())
 }
 
 fn in_parent(parent: &Path) -> impl Fn(io::Error) -> Error + '_ {

@@ -129,9 +129,14 @@ mod tests {
     async fn a_long_answer_is_fetched_over_tcp_and_a_false_one_is_not_taken() {
         let asked = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x10\0\x01";
         let question = message::parse(asked).unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // A port that is free for UDP may be taken for TCP.
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(tcp) = tokio::net::TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
         let server = udp.local_addr().unwrap();
-        let tcp = tokio::net::TcpListener::bind(server).await.unwrap();
         let answering = async {
             let mut buffer = [0; 512];
             let (length, peer) = udp.recv_from(&mut buffer).await.unwrap();
