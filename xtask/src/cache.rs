@@ -75,6 +75,16 @@ impl Cache {
         Ok(path)
     }
 
+    /// A turn at what can be made by one run at a time, such as an environment that holds its own path;
+    /// waits for the others, and ends with the file that it gives.
+    pub fn turn(&self, name: &str) -> Result<fs::File> {
+        let path = self.folder("turns")?.join(name);
+        let file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        // A file system without locks has no turns.
+        let _ = file.file().lock();
+        Ok(file)
+    }
+
     /// Where the logs of steps are kept.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -25,6 +25,8 @@ pub fn run(context: &Context, _args: &Args) -> Result<()> {
     context.ui.plan(dist::PLAN);
     let images = [bake::Args::of(IMAGE)];
     let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
+    // One environment for all demos, so another one waits until this one has run.
+    let _turn = context.cache.turn("demo")?;
     let root = context.cache.folder("demo")?.join("venv");
     let is_there = environment::is_whole(&root);
     let (wheels, empty) = side_by_side::both(

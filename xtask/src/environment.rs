@@ -143,6 +143,8 @@ fn key_of(wheels: &[PathBuf], requirements: &[&str]) -> Result<Key> {
 pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> Result<Environment> {
     let key = key_of(wheels, requirements)?;
     let root = context.cache.folder(FOLDER)?.join(key.digest());
+    // It holds its own path, so it cannot be made beside its place.
+    let _turn = (!is_whole(&root)).then(|| context.cache.turn(&key.digest())).transpose()?;
     if !is_whole(&root) {
         empty(context, &root)?.install(context, dist::IMAGES)?;
         if !requirements.is_empty() {

@@ -136,6 +136,10 @@ pub fn python_tools(context: &Context, requirements: &[&str]) -> Result<PathBuf>
             ));
         }
         ensure_venv(context)?;
+        let _turn = context.cache.turn("python-tools")?;
+        if marker.exists() {
+            return Ok(place.join("bin"));
+        }
         context.ui.step("Install Python tools", |step| {
             step.run(cmd!("python3", "-m", "venv", "--clear", &place))?;
             let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];

@@ -97,14 +97,18 @@ impl Ui {
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
             .collect();
-        let log = self.logs.join(format!("{name}.log"));
-        fs::write(&log, "")?;
+        let (log, turn) = own_log(&self.logs, &name)?;
         let bar = self.begin(title)?;
         let (start, own_time) = (Instant::now(), thread_time());
         let (commands, total) = (&self.commands, self.total());
         let step = Step { title, bar, total, log, commands, processor_time: Mutex::default() };
         let outcome = work(&step);
         step.bar.finish_and_clear();
+        drop(turn);
+        if outcome.is_ok() && step.log != self.logs.join(format!("{name}.log")) {
+            // Nobody will ask for it, and the next one is called otherwise.
+            let _ = fs::remove_file(&step.log);
+        }
         match outcome {
             Ok(value) => {
                 let time = *step.processor_time.lock().unwrap_or_else(PoisonError::into_inner);
@@ -309,6 +313,24 @@ fn argv(command: &duct::Expression) -> String {
 fn ninja_progress(line: &str) -> Option<(u64, u64)> {
     let (n_done, n_total) = line.strip_prefix('[')?.split_once(']')?.0.split_once('/')?;
     Some((n_done.parse().ok()?, n_total.parse().ok()?))
+}
+
+/// The empty log of a step, held until the step ends: `<name>.log`, and one with the process' number
+/// where another run is at the same step.
+fn own_log(logs: &Path, name: &str) -> Result<(PathBuf, fs::File)> {
+    let own = format!("{name}-{}", std::process::id());
+    for name in [name, &own] {
+        let path = logs.join(format!("{name}.log"));
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        // A file system without locks is taken as it is.
+        if !matches!(file.file().try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
+            file.set_len(0)?;
+            return Ok((path, file));
+        }
+    }
+    let path = logs.join(format!("{own}.log"));
+    let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    Ok((path, file))
 }
 
 /// The last lines of a log, indented, for an error.

@@ -4,6 +4,7 @@
 //! apt's downloader fetches here too: the way to a mirror is the host's matter. What came is trusted
 //! for its signature and digests alone.
 
+mod freshness;
 pub(crate) mod index;
 mod install;
 pub mod package;
@@ -36,6 +37,8 @@ pub struct Apk {
     keys: Keys,
     /// Where the indexes lie below the mirror's root.
     repositories: Vec<String>,
+    /// Where it is kept how new the indexes were.
+    memory: PathBuf,
 }
 
 /// A package that was chosen, before its file is here: the index knows no sha256 of it.
@@ -47,9 +50,11 @@ pub struct Chosen {
 }
 
 impl Apk {
-    /// Works in `folder`, with one mirror and the keys that its indexes may be signed with.
+    /// Works in `folder`, with one mirror and the keys that its indexes may be signed with; `memory` is
+    /// a folder that outlasts the bake.
     pub fn new(
         folder: &Path,
+        memory: &Path,
         recipe: &Recipe,
         arch: Arch,
         archive: Archive,
@@ -62,7 +67,8 @@ impl Apk {
             .map(|component| format!("{}/{component}/{}", distribution.suite, arch.qemu_name()))
             .collect();
         let private = Private::new(folder, arch, "")?;
-        Ok(Self { folder: folder.to_owned(), private, archive, keys, repositories })
+        let (folder, memory) = (folder.to_owned(), memory.to_owned());
+        Ok(Self { folder, private, archive, keys, repositories, memory })
     }
 
     fn index_path(&self, repository: &str) -> PathBuf {
@@ -99,7 +105,9 @@ impl Apk {
         for repository in &self.repositories {
             let path = self.index_path(repository);
             let text = package::index(&path, &self.keys)?;
-            records.extend(index::parse(&text, repository, &path)?);
+            let of_index = index::parse(&text, repository, &path)?;
+            freshness::check(&self.memory, repository, freshness::newest(&of_index), &path)?;
+            records.extend(of_index);
         }
         let mut installed = Vec::new();
         for locked in base.iter().flat_map(|lock| &lock.package) {

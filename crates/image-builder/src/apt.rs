@@ -6,8 +6,10 @@
 //! host trusts.
 
 pub(crate) mod answer;
+mod image_sources;
 mod private;
 pub(crate) mod repositories;
+pub mod snapshot;
 mod sources;
 
 use crate::{
@@ -21,9 +23,10 @@ use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
+pub use image_sources::{examples, of_image};
 pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};
-pub use sources::{Archive, archives, canonical};
+pub use sources::{Archive, archive_name, archives, mirror_variable, tool_text};
 
 /// The package that holds a distribution's keys, and where it puts them.
 fn keyring_package(distribution: DistributionName) -> (&'static str, &'static str) {
@@ -175,6 +178,10 @@ impl Apt {
                 answer::choice(line).ok_or_else(|| Error::AptAnswer { line: line.to_owned() })
             })
             .collect::<Result<_, _>>()?;
+        // What is installed already need not be fetched; apt-cache refuses to show nothing.
+        if choices.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut args = vec!["show".to_owned()];
         args.extend(choices.iter().map(|choice| format!("{}={}", choice.name, choice.version)));
         let records = self.private.read("apt-cache", args)?;
@@ -193,14 +200,26 @@ impl Apt {
 
     /// The command that fetches packages into `pool`, each checked against its sha256.
     pub fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression, Error> {
+        self.fetch_from(&self.archives, packages, pool)
+    }
+
+    /// The same from other places of the archives.
+    pub fn fetch_from(
+        &self,
+        archives: &[Archive],
+        packages: &[&Package],
+        pool: &Path,
+    ) -> Result<Expression, Error> {
+        let find = |name: &str| archives.iter().find(|archive| archive.name == name);
         let downloads = packages
             .iter()
             .map(|package| {
-                let archive = self
-                    .archives
-                    .iter()
-                    .find(|archive| archive.name == package.archive)
-                    .ok_or_else(|| Error::NoMirror { distribution: package.archive.clone() })?;
+                let name = package.archive.as_str();
+                // A security archive may be told apart on one host and not on another.
+                let main = || name.strip_suffix("-security").and_then(find);
+                let archive = find(name)
+                    .or_else(main)
+                    .ok_or_else(|| Error::NoMirror { archive: package.archive.clone() })?;
                 Ok(Download {
                     uri: format!("{}/{}", archive.uri, package.path),
                     path: pool_path(pool, package),
@@ -209,6 +228,13 @@ impl Apt {
             })
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(self.private.download(&downloads))
+    }
+
+    /// The archives as they were when a lock was written, the likeliest time first; none where nobody
+    /// says where their past is. The releases of the present say it, so lists should be there.
+    pub fn past(&self, lock: &ArchLock) -> Vec<Vec<Archive>> {
+        let setting = |archive: &str| std::env::var(snapshot::variable(archive)).ok();
+        snapshot::of_lock(&self.archives, lock, &setting, &self.private.lists())
     }
 }
 

@@ -2,17 +2,17 @@
 //! adds and leaves out; and settles what would differ from one bake to the next.
 
 use crate::{
-    Error, account, apt,
+    Error, account, apt, identity,
     lock::ArchLock,
     packages,
-    recipe::{Pattern, Recipe},
+    recipe::{DistributionName, Pattern, Recipe},
     tree::{Kind, Node, Tree, TreePath, normal},
 };
 use host_platform::Arch;
 use std::collections::BTreeSet;
 
 /// Files that a running system makes anew, and that would tell one bake from another.
-const TRACES: [&str; 20] = [
+const TRACES: [&str; 19] = [
     "dev/**",
     "etc/.pwd.lock",
     "etc/group-",
@@ -32,7 +32,6 @@ const TRACES: [&str; 20] = [
     "var/lib/apt/lists/*",
     "var/lib/dpkg/*-old",
     "var/log/**",
-    "etc/ssh/ssh_host_*",
 ];
 
 /// Makes the whole tree of an image.
@@ -40,10 +39,12 @@ pub fn tree(
     mut tree: Tree,
     modules: &Tree,
     recipe: &Recipe,
+    arch: Arch,
     lock: &ArchLock,
 ) -> Result<Tree, Error> {
     let time = lock.source_date;
-    remove_traces(&mut tree)?;
+    remove_traces(&mut tree);
+    identity::settle(&mut tree, time)?;
     leave_out(&mut tree, recipe);
     for folder in ["dev", "proc", "run", "sys"] {
         tree.put(folder, Node::folder(0o755, time))?;
@@ -55,12 +56,14 @@ pub fn tree(
             tree.put_bytes(path, Node { mtime: time, ..node.clone() })?;
         }
     }
-    settle_sources(&mut tree, recipe, time)?;
+    settle_sources(&mut tree, recipe, arch, time)?;
     add(&mut tree, recipe, time)?;
+    refuse_without_sources(&tree, recipe, arch)?;
     for user in &recipe.body.user {
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::refuse_secrets(&tree, None, recipe)?;
     tree.clamp_times(time);
     Ok(tree)
 }
@@ -82,7 +85,8 @@ pub fn overlay(
     lock: &ArchLock,
 ) -> Result<Tree, Error> {
     let time = lock.source_date;
-    remove_traces(&mut tree)?;
+    remove_traces(&mut tree);
+    identity::settle(&mut tree, time)?;
     leave_out(&mut tree, recipe);
     for folder in ["dev", "proc", "run", "sys", "tmp"] {
         if let Some(node) = below.get(folder.as_bytes()) {
@@ -96,6 +100,7 @@ pub fn overlay(
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::refuse_secrets(&tree, Some(below), recipe)?;
     tree.clamp_times(time);
     let difference = crate::difference::between(below, &tree)?;
     for path in &difference.times {
@@ -148,6 +153,7 @@ pub fn brought(
         tree.put("tmp", Node::folder(0o1777, time))?;
     }
     give_root_a_home(&mut tree, time)?;
+    identity::settle(&mut tree, time)?;
     leave_out(&mut tree, recipe);
     for (path, node) in modules.iter().filter(|(_, node)| !node.is_folder()) {
         // Through the link `lib` where there is one, and beside the rest where there is none.
@@ -265,7 +271,7 @@ pub fn volume_id(recipe: &Recipe, arch: Arch) -> [u8; 16] {
     id
 }
 
-fn remove_traces(tree: &mut Tree) -> Result<(), Error> {
+fn remove_traces(tree: &mut Tree) {
     let patterns: Vec<Pattern> =
         TRACES.iter().filter_map(|pattern| Pattern::try_from(format!("/{pattern}")).ok()).collect();
     // Folders of logs stay: services expect theirs, with the owners that packages gave them.
@@ -278,13 +284,6 @@ fn remove_traces(tree: &mut Tree) -> Result<(), Error> {
         patterns.iter().any(|pattern| pattern.matches(path))
             && !keeps.iter().any(|keep| keep == path)
     });
-    // Present and empty: the guest gets an identity of its own at each start, and systemd does not
-    // take the start for the machine's first one, see machine-id(5).
-    if tree.get(b"usr/lib/systemd").is_some() {
-        tree.put("etc/machine-id", Node::file(*b"", 0o444, 0))?;
-        tree.remove(b"var/lib/dbus/machine-id");
-    }
-    Ok(())
 }
 
 /// Removes those of apt's lists of repositories whose text should go.
@@ -303,18 +302,59 @@ fn remove_lists(tree: &mut Tree, should_go: impl Fn(&str) -> bool) -> Result<(),
     Ok(())
 }
 
-/// Gives apt inside of the image the distribution's own mirror, which apt's package names in its
-/// examples, in place of the repository that the image was made from.
-fn settle_sources(tree: &mut Tree, recipe: &Recipe, time: i64) -> Result<(), Error> {
+/// Gives apt inside of the image the distribution's own archives in place of the repository that the
+/// image was made from.
+fn settle_sources(tree: &mut Tree, recipe: &Recipe, arch: Arch, time: i64) -> Result<(), Error> {
     let distribution = &recipe.body.distribution;
-    let example = format!("usr/share/doc/apt/examples/{}.sources", distribution.name.as_str());
-    let example = tree.read(&example)?;
+    if distribution.name == DistributionName::Alpine {
+        return Ok(());
+    }
+    let mut example = String::new();
+    for path in apt::examples(distribution) {
+        if example.is_empty()
+            && let Some(text) = tree.read(&path)?
+        {
+            example = String::from_utf8_lossy(&text).into_owned();
+        }
+    }
     // It lay in a folder that is gone, called otherwise on each bake.
     remove_lists(tree, |text| text.contains(" copy:"))?;
-    let Some(example) = example else { return Ok(()) };
-    let sources = apt::canonical(&String::from_utf8_lossy(&example), distribution);
-    let place = format!("etc/apt/sources.list.d/{}.sources", distribution.name.as_str());
+    if !has_apt(tree) {
+        return Ok(());
+    }
+    let name = distribution.name.as_str();
+    let keyring = format!("usr/share/keyrings/{name}-archive-keyring.gpg");
+    let keyring = Some(keyring.as_str()).filter(|path| tree.get(path.as_bytes()).is_some());
+    let sources = apt::of_image(&example, &apt::tool_text(), distribution, arch, keyring);
+    let Some(sources) = sources else { return Ok(()) };
+    let place = format!("etc/apt/sources.list.d/{name}.sources");
     tree.put(&place, Node::file(sources.into_bytes(), 0o644, time))
+}
+
+fn has_apt(tree: &Tree) -> bool {
+    tree.get(b"usr/bin/apt-get").is_some()
+}
+
+/// Refuses an image whose apt would find nothing to ask: it would be noticed by its users alone.
+fn refuse_without_sources(tree: &Tree, recipe: &Recipe, arch: Arch) -> Result<(), Error> {
+    let distribution = recipe.body.distribution.name;
+    if distribution == DistributionName::Alpine || !has_apt(tree) {
+        return Ok(());
+    }
+    for (path, node) in tree.iter().filter(|(path, _)| path.starts_with(b"etc/apt/sources.list")) {
+        let Kind::File(content) = &node.kind else { continue };
+        let text = content.read()?;
+        let text = String::from_utf8_lossy(&text);
+        let entries = match path.ends_with(b".sources") {
+            true => apt::repositories::parse_deb822(&text),
+            false => apt::repositories::parse_one_line(&text),
+        };
+        if entries.iter().any(|entry| entry.types.iter().any(|kind| kind == "deb")) {
+            return Ok(());
+        }
+    }
+    let archive = apt::archive_name(distribution, arch).to_owned();
+    Err(Error::NoSources { image: recipe.name.clone(), archive })
 }
 
 #[cfg(test)]

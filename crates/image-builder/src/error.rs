@@ -197,10 +197,28 @@ pub enum Error {
         known: Vec<String>,
     },
     /// No mirror of the distribution is known.
-    #[error("No mirror of `{distribution}` is known on this host")]
+    #[error("No mirror of `{archive}` is known on this host")]
     NoMirror {
-        /// The distribution.
-        distribution: String,
+        /// The archive, such as `debian` or `debian-security`.
+        archive: String,
+    },
+    /// Files of an image that one machine alone should know.
+    #[error("`{image}` would ship secrets: `{}`", paths.join("`, `"))]
+    Secrets {
+        /// The image's name.
+        image: String,
+        /// Where they are.
+        paths: Vec<String>,
+    },
+    /// An image with apt and without anything that apt could ask.
+    #[error(
+        "`{image}` would have no apt sources: nothing in it says where the archive `{archive}` is"
+    )]
+    NoSources {
+        /// The image's name.
+        image: String,
+        /// The archive.
+        archive: String,
     },
     /// The keyring that the distribution's signatures are checked with is missing.
     #[error("The keyring `{}` is missing", path.display())]
@@ -211,6 +229,19 @@ pub enum Error {
         package: &'static str,
         /// The variable that names another place.
         variable: String,
+    },
+    /// An index that a mirror had replaced already.
+    #[error(
+        "The index `{}` is older than one that was used before: its newest package was built at \
+         {newest}, and one of {seen} was seen", path.display()
+    )]
+    OldIndex {
+        /// The index.
+        path: PathBuf,
+        /// When its newest package was built, in seconds since the epoch.
+        newest: i64,
+        /// The same of the newest index that was used.
+        seen: i64,
     },
     /// An index of Alpine's that cannot be read.
     #[error("Failed to understand the record `{record}` of the index `{}`", path.display())]
@@ -438,7 +469,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        detail: &'static str,
+        detail: String,
     },
     /// The kernel's package holds no kernel where one is expected.
     #[error("The package `{package}` holds no kernel")]
@@ -560,9 +591,25 @@ impl Error {
                 "install the package qemu-user-static, which registers emulators for the whole host"
                     .to_owned(),
             ),
-            Self::NoMirror { distribution } => {
-                Some(format!("name one: QUICKSAND_MIRROR_{}=URI", distribution.to_uppercase()))
+            Self::NoMirror { archive } => {
+                Some(format!("name one: {}=URI", crate::apt::mirror_variable(archive)))
             }
+            Self::OldIndex { .. } => Some(
+                "the mirror is behind, or somebody answers in its place; name another one: \
+                 QUICKSAND_MIRROR_ALPINE=URI"
+                    .to_owned(),
+            ),
+            Self::Secrets { .. } => Some(
+                "packages' scripts or commands made them, others on each bake: remove them in the \
+                 recipe's last command and make them at the first start, by a unit of systemd; what is \
+                 meant to ship is a [[file]]"
+                    .to_owned(),
+            ),
+            Self::NoSources { .. } => Some(
+                "give it a [[file]] below /etc/apt/sources.list.d, or keep apt's example: \
+                 keep = [\"/usr/share/doc/apt/examples/**\"]"
+                    .to_owned(),
+            ),
             Self::NoKeyring { package, variable, .. } => Some(format!(
                 "install the package {package}, or name another place: {variable}=PATH"
             )),

@@ -32,8 +32,20 @@ pub fn bootable(bytes: &[u8], arch: Arch, path: &Path) -> Result<(Vec<u8>, Form)
             _ => Ok((bytes.to_vec(), Form::BzImage)),
         },
         Arch::Arm64 => {
-            let image = match decompress(bytes) {
+            let inner = match zboot_payload(bytes) {
+                Some(payload) => payload.ok_or_else(|| {
+                    bad(path, "it is an EFI zboot image whose payload lies outside of the file")
+                })?,
+                None => bytes,
+            };
+            let image = match decompress(inner) {
                 Some(image) => image.map_err(|_| bad(path, "its compressed part is broken"))?,
+                None if inner.len() < bytes.len() => {
+                    let name = zboot_compression(bytes);
+                    let known = "gzip, zstd and xz are known";
+                    let detail = format!("it is an EFI zboot image packed with `{name}`; {known}");
+                    return Err(bad(path, detail));
+                }
                 None => bytes.to_vec(),
             };
             // <https://docs.kernel.org/arch/arm64/booting.html>: the magic at offset 56.
@@ -43,6 +55,32 @@ pub fn bootable(bytes: &[u8], arch: Arch, path: &Path) -> Result<(Vec<u8>, Form)
             }
         }
     }
+}
+
+/// What an EFI zboot image has packed: a program of EFI's form that unpacks the kernel, which firmware
+/// starts and QEMU's own loader of older versions does not. `None` when it is no such image; without
+/// a payload when that lies outside of the file. The form is that of Linux'
+/// `drivers/firmware/efi/libstub/zboot-header.S`.
+fn zboot_payload(bytes: &[u8]) -> Option<Option<&[u8]>> {
+    if !bytes.starts_with(b"MZ") || bytes.get(4..8) != Some(b"zimg") {
+        return None;
+    }
+    let number = |at: usize| {
+        let word = bytes.get(at..at + 4)?;
+        Some(u32::from_le_bytes([word[0], word[1], word[2], word[3]]) as usize)
+    };
+    let payload = || {
+        let (start, length) = (number(8)?, number(12)?);
+        bytes.get(start..start.checked_add(length)?)
+    };
+    Some(payload())
+}
+
+/// How it says that it is packed: `gzip`, `zstd`, `xzkern`, `lz4`, `lzma`, `lzo`.
+fn zboot_compression(bytes: &[u8]) -> String {
+    let name = bytes.get(24..56).unwrap_or_default();
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// The ELF inside a bzImage. <https://docs.kernel.org/arch/x86/boot.html>
@@ -126,8 +164,8 @@ fn has_pvh_entry(elf: &[u8]) -> bool {
     notes().unwrap_or(false)
 }
 
-fn bad(path: &Path, detail: &'static str) -> Error {
-    Error::BadKernel { path: path.to_owned(), detail }
+fn bad(path: &Path, detail: impl Into<String>) -> Error {
+    Error::BadKernel { path: path.to_owned(), detail: detail.into() }
 }
 
 #[cfg(test)]
@@ -208,5 +246,41 @@ mod tests {
         let (kernel, form) =
             bootable(&gzip.finish().unwrap(), Arch::Arm64, Path::new("Image")).unwrap();
         assert_eq!((kernel.len(), form), (4096, Form::Image));
+    }
+
+    /// As Linux packs it: a program of EFI's form whose header says where the kernel is.
+    fn zboot(payload: &[u8], compression: &str) -> Vec<u8> {
+        let start = 4096_u32;
+        let mut file = vec![0; start as usize];
+        file[..2].copy_from_slice(b"MZ");
+        file[4..8].copy_from_slice(b"zimg");
+        file[8..12].copy_from_slice(&start.to_le_bytes());
+        file[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        file[24..24 + compression.len()].copy_from_slice(compression.as_bytes());
+        file[56..60].copy_from_slice(&0x8182_23cd_u32.to_le_bytes());
+        file.extend(payload);
+        // The size of the kernel and the rest of the program follow.
+        file.extend([7; 512]);
+        file
+    }
+
+    #[test]
+    fn a_kernel_in_an_efi_program_is_taken_out() {
+        let mut image = vec![1; 100_000];
+        image[56..60].copy_from_slice(b"ARM\x64");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gzip, &image).unwrap();
+        let zstd = zstd::encode_all(image.as_slice(), 3).unwrap();
+        let path = Path::new("vmlinuz-virt");
+        for (payload, name) in [(gzip.finish().unwrap(), "gzip"), (zstd, "zstd")] {
+            let (kernel, form) = bootable(&zboot(&payload, name), Arch::Arm64, path).unwrap();
+            assert!(kernel == image && form == Form::Image, "{name}");
+        }
+        let error = bootable(&zboot(b"\x04\x22\x4d\x18", "lz4"), Arch::Arm64, path).unwrap_err();
+        assert!(error.to_string().contains("`lz4`"), "{error}");
+        let mut cut = zboot(&[0; 64], "gzip");
+        cut[12..16].fill(0xff);
+        let error = bootable(&cut, Arch::Arm64, path).unwrap_err();
+        assert!(error.to_string().contains("outside of the file"), "{error}");
     }
 }

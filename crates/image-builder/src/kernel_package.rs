@@ -51,7 +51,7 @@ fn image(tree: &Tree, release: &str) -> Option<String> {
 }
 
 /// depmod's output that kmod and busybox read, and its input that they read too.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "modules.alias",
     "modules.alias.bin",
     "modules.builtin",
@@ -61,6 +61,7 @@ const TABLES: [&str; 9] = [
     "modules.dep",
     "modules.dep.bin",
     "modules.softdep",
+    "modules.weakdep",
 ];
 
 /// Reads the kernel's package, and those with its modules behind it, and takes what the recipe
@@ -90,7 +91,7 @@ pub fn take(
     let initrd = found.closure(&tree, &names)?;
     let wanted: Vec<String> =
         recipe.body.kernel.initrd.iter().chain(&recipe.body.kernel.modules).cloned().collect();
-    let on_disk = found.closure(&tree, &wanted)?;
+    let on_disk = found.closure_with_hints(&tree, &wanted)?;
 
     let folder = scratch.join("lib/modules").join(&found.release);
     fs::create_dir_all(&folder)?;

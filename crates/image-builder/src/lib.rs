@@ -25,6 +25,7 @@ pub mod ext4;
 pub mod foreign;
 #[cfg(test)]
 mod fuzz;
+mod identity;
 pub mod initrd;
 pub mod kernel;
 pub mod kernel_package;

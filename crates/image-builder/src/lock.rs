@@ -8,7 +8,11 @@ use crate::Error;
 use fs_err as fs;
 use host_platform::Arch;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 /// The version of the lock's format.
 const VERSION: u32 = 1;
@@ -121,6 +125,18 @@ impl Lock {
         self.arch.insert(arch.image_name().to_owned(), lock);
     }
 
+    /// Writes one architecture's part: those of others are what the file says now, for another bake may
+    /// have written its own meanwhile.
+    pub fn put(path: &Path, recipe: &str, arch: Arch, part: ArchLock) -> Result<(), Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // Held until the file is written; a system without locks of folders does without.
+        let turn = fs::File::open(folder.unwrap_or(Path::new(".")));
+        let _ = turn.as_ref().map(|turn| turn.file().lock());
+        let mut lock = Self::load(path).unwrap_or_default();
+        lock.set(arch, part);
+        lock.save(path, recipe)
+    }
+
     /// Writes the lock beside its place and renames it.
     pub fn save(&self, path: &Path, recipe: &str) -> Result<(), Error> {
         let body = toml::to_string(self).map_err(|error| {
@@ -129,11 +145,17 @@ impl Lock {
         let text = format!(
             "# The exact inputs of the image `{recipe}`. Renewed by: cargo xtask bake {recipe} --update\n{body}"
         );
-        let beside = path.with_extension("lock.part");
-        fs::write(&beside, text)?;
-        fs::rename(&beside, path)?;
-        Ok(())
+        write_beside(path, &text)
     }
+}
+
+/// Writes a file beside its place, called as nobody else calls its own, and renames it.
+pub(crate) fn write_beside(path: &Path, text: &str) -> Result<(), Error> {
+    static N_WRITTEN: AtomicU32 = AtomicU32::new(0);
+    let number = N_WRITTEN.fetch_add(1, Ordering::Relaxed);
+    let beside = path.with_extension(format!("lock.part-{}-{number}", std::process::id()));
+    fs::write(&beside, text)?;
+    Ok(fs::rename(&beside, path)?)
 }
 
 impl ArchLock {

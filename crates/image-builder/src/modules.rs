@@ -30,6 +30,8 @@ pub(crate) struct Info {
     depends: Vec<String>,
     /// Modules or aliases to load before it, though no symbol of them is needed.
     before: Vec<String>,
+    /// Modules or aliases that it may ask for later.
+    hints: Vec<String>,
     aliases: Vec<String>,
 }
 
@@ -89,8 +91,22 @@ impl Modules {
     /// The named modules and all that they need, unpacked, each after what it needs. What is built
     /// into the kernel is left out. `tree` is the one they were found in.
     pub fn closure(&self, tree: &Tree, names: &[String]) -> Result<Vec<Unpacked>, Error> {
-        let mut walk =
-            Walk { modules: self, tree, aliases: None, seen: BTreeSet::new(), order: Vec::new() };
+        self.walk(tree, names, false)
+    }
+
+    /// The same with what modules only hint at: what they load when they need it, such as the ciphers
+    /// that a file system's server asks for. A hint that nothing answers is no error.
+    pub fn closure_with_hints(
+        &self,
+        tree: &Tree,
+        names: &[String],
+    ) -> Result<Vec<Unpacked>, Error> {
+        self.walk(tree, names, true)
+    }
+
+    fn walk(&self, tree: &Tree, names: &[String], hints: bool) -> Result<Vec<Unpacked>, Error> {
+        let (seen, order) = (BTreeSet::new(), Vec::new());
+        let mut walk = Walk { modules: self, tree, hints, aliases: None, seen, order };
         for name in names {
             let plain = name.replace('-', "_");
             if !self.builtin.contains(&plain) && !self.modules.contains_key(&plain) {
@@ -151,6 +167,8 @@ pub(crate) fn unsigned_length(module: &[u8]) -> usize {
 struct Walk<'a> {
     modules: &'a Modules,
     tree: &'a Tree,
+    /// Whether what is only hinted at comes along.
+    hints: bool,
     aliases: Option<BTreeMap<String, String>>,
     seen: BTreeSet<String>,
     order: Vec<Unpacked>,
@@ -176,6 +194,17 @@ impl Walk<'_> {
             }
         }
         self.order.push(Unpacked { name: name.to_owned(), path, bytes });
+        let hints = if self.hints { info.hints } else { Vec::new() };
+        for wanted in &hints {
+            // Ciphers are called by their algorithm, and their modules answer to it with a prefix.
+            let found = match self.resolve(wanted)? {
+                Some(found) => Some(found),
+                None => self.resolve(&format!("crypto-{wanted}"))?,
+            };
+            if let Some(found) = found {
+                self.visit(&found)?;
+            }
+        }
         Ok(())
     }
 
@@ -224,15 +253,20 @@ pub(crate) fn info(elf: &[u8]) -> Option<Info> {
             "depends" => info.depends.extend(
                 value.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")),
             ),
-            // `pre: a b post: c`: what comes after the module is of no interest here.
-            "softdep" => info.before.extend(
-                value
-                    .split_whitespace()
-                    .skip_while(|word| *word != "pre:")
-                    .skip(1)
-                    .take_while(|word| *word != "post:")
-                    .map(str::to_owned),
-            ),
+            // `pre: a b post: c`: what comes before the module, and what it asks for itself. Some say
+            // neither word, which kmod takes for a hint alone.
+            "softdep" => {
+                let mut is_before = false;
+                for word in value.split_whitespace() {
+                    match word {
+                        "pre:" => is_before = true,
+                        "post:" => is_before = false,
+                        word if is_before => info.before.push(word.to_owned()),
+                        word => info.hints.push(word.to_owned()),
+                    }
+                }
+            }
+            "weakdep" => info.hints.extend(value.split_whitespace().map(str::to_owned)),
             "alias" => info.aliases.push(value.to_owned()),
             _ => {}
         }
@@ -345,6 +379,30 @@ mod tests {
             order(&["virtio_rng", "virtio"]).unwrap(),
             ["virtio_ring", "virtio", "virtio_rng"]
         );
+    }
+
+    #[test]
+    fn what_modules_hint_at_comes_along_on_the_disk() {
+        let mut tree = tree();
+        let mut put = |path: &str, lines: &[&str]| {
+            let place = format!("usr/lib/modules/6.1-x/kernel/{path}.ko");
+            tree.put(&place, Node::file(module(lines), 0o644, 0)).unwrap();
+        };
+        // As Linux 6.12 has cifs, and as later ones have what they call weak.
+        put("fs/smb/client/cifs", &["depends=", "softdep=cmac", "softdep=none", "weakdep=ccm"]);
+        put("crypto/cmac", &["alias=crypto-cmac", "depends="]);
+        put("crypto/ccm", &["depends=ctr"]);
+        put("crypto/ctr", &["depends="]);
+        let names = ["cifs".to_owned(), "ext4".to_owned()];
+        let modules = find(&tree).unwrap();
+        let list = |found: Vec<Unpacked>| -> Vec<String> {
+            found.into_iter().map(|module| module.name).collect()
+        };
+        assert_eq!(
+            list(modules.closure_with_hints(&tree, &names).unwrap()),
+            ["cifs", "cmac", "ctr", "ccm", "jbd2", "mbcache", "crc32c_generic", "ext4"]
+        );
+        assert_eq!(list(modules.closure(&tree, &names[..1]).unwrap()), ["cifs"]);
     }
 
     #[test]

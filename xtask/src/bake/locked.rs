@@ -1,7 +1,11 @@
 //! The lock of an image and its packages: read or renewed, and fetched into the cache.
 
 use super::{Args, needs::KEYRING_PACKAGES};
-use crate::{cache::Key, context::Context, setup, ui::hinted};
+use crate::{
+    context::Context,
+    setup,
+    ui::{Step, hinted},
+};
 use anyhow::{Context as _, Result};
 use duct::Expression;
 use host_platform::Arch;
@@ -14,6 +18,7 @@ use image_builder::{
     recipe::{DistributionName, Recipe},
 };
 use std::path::Path;
+use tempfile::TempDir;
 
 /// How many packages one run of apt's downloader fetches: enough to keep a connection busy, few
 /// enough to show progress.
@@ -36,7 +41,7 @@ pub struct Wanted<'a> {
 pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
     let Wanted { context, recipe, arch, base, path, .. } = *wanted;
     let request = apt::request(recipe, arch, base);
-    let mut lock = match Lock::load(path) {
+    let lock = match Lock::load(path) {
         // What cannot be read is written anew.
         Err(error) if args.update && args.name == recipe.name => {
             context.ui.line(&format!("warning: {error}"));
@@ -70,8 +75,7 @@ pub fn lock(args: &Args, wanted: &Wanted) -> Result<ArchLock> {
     for line in difference(lock.any(arch), &chosen) {
         context.ui.line(&format!("    {line}"));
     }
-    lock.set(arch, chosen.clone());
-    lock.save(path, &recipe.name)?;
+    Lock::put(path, &recipe.name, arch, chosen.clone())?;
     Ok(chosen)
 }
 
@@ -90,8 +94,14 @@ fn is_gone(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Error::Gone { .. })))
 }
 
-/// What chooses and fetches the packages of a distribution.
-enum Manager {
+/// What chooses and fetches the packages of a distribution, in a folder of its own: another bake may be
+/// at the same distribution at the same time.
+struct Manager {
+    kind: Kind,
+    _folder: TempDir,
+}
+
+enum Kind {
     Apt(Apt),
     Apk(Apk),
 }
@@ -99,10 +109,42 @@ enum Manager {
 impl Manager {
     /// The command that fetches locked packages, each checked against its sha256.
     fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression> {
-        match self {
-            Self::Apt(apt) => Ok(apt.fetch(packages, pool)?),
-            Self::Apk(apk) => Ok(apk.fetch(packages, pool)),
+        match &self.kind {
+            Kind::Apt(apt) => Ok(apt.fetch(packages, pool)?),
+            Kind::Apk(apk) => Ok(apk.fetch(packages, pool)),
         }
+    }
+
+    /// Fetches what the mirror no longer has from the archives of the day of the lock, as far as it is
+    /// known where those are. Everything is held against the lock's hashes.
+    fn fetch_past(&self, step: &Step, lock: &ArchLock, pool: &Path) -> Result<()> {
+        let Kind::Apt(apt) = &self.kind else { return Ok(()) };
+        step.say("Asking for the archive of the lock's day");
+        let mut archives = apt.past(lock);
+        if archives.is_empty() {
+            // The present releases say where the past ones are.
+            let _ = step.run(apt.update());
+            archives = apt.past(lock);
+        }
+        for past in &archives {
+            let missing = pool::missing(lock, pool)?;
+            let (mut n_came, mut n_failed) = (0, 0);
+            for batch in missing.chunks(BATCH) {
+                let arriving = image_builder::beside(pool)?;
+                let _ = step.run(apt.fetch_from(past, batch, arriving.path())?);
+                let gone = pool::take_in(batch, arriving.path(), pool)?;
+                n_came += batch.len() - gone.len();
+                n_failed += gone.len();
+                // Nothing of that day is there.
+                if n_came == 0 {
+                    break;
+                }
+            }
+            if n_failed == 0 && n_came == missing.len() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,16 +155,18 @@ fn manager(wanted: &Wanted) -> Result<Manager> {
         setup::ensure_packages(context, KEYRING_PACKAGES)?;
     }
     let mut archives = apt::archives(distribution, arch)?;
-    let mut key = Key::new("apt");
-    key.add("what", format!("{archives:?} {:?} {arch:?}", recipe.body.distribution).as_bytes());
-    let folder = context.cache.folder(&format!("apt/{}", key.digest()))?;
-    if distribution == DistributionName::Alpine {
+    let folder = image_builder::beside(&context.cache.folder("apt")?)?;
+    let kind = if distribution == DistributionName::Alpine {
         let archive = archives.pop().context("Alpine has one archive")?;
-        return Ok(Manager::Apk(Apk::new(&folder, recipe, arch, archive, Keys::of_host()?)?));
-    }
-    let apt = Apt::new(&folder, recipe, arch, archives, &apt::keyring(distribution)?)?;
-    apt.assume(wanted.base, wanted.pool)?;
-    Ok(Manager::Apt(apt))
+        let memory = context.cache.folder("apk-indexes")?;
+        Kind::Apk(Apk::new(folder.path(), &memory, recipe, arch, archive, Keys::of_host()?)?)
+    } else {
+        let keyring = apt::keyring(distribution)?;
+        let apt = Apt::new(folder.path(), recipe, arch, archives, &keyring)?;
+        apt.assume(wanted.base, wanted.pool)?;
+        Kind::Apt(apt)
+    };
+    Ok(Manager { kind, _folder: folder })
 }
 
 fn choose(wanted: &Wanted) -> Result<ArchLock> {
@@ -137,27 +181,29 @@ fn choose(wanted: &Wanted) -> Result<ArchLock> {
         ));
     }
     let manager = manager(wanted)?;
-    context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| match &manager {
-        Manager::Apt(apt) => {
-            step.run(apt.update())?;
-            step.say("Resolving dependencies");
-            Ok(apt.resolve(recipe, arch, base)?)
-        }
-        Manager::Apk(apk) => {
-            step.run(apk.update()?)?;
-            step.say("Resolving dependencies");
-            let chosen = apk.choose(recipe, arch, base, wanted.pool)?;
-            step.expect(chosen.len() as u64);
-            let mut packages = Vec::new();
-            for batch in chosen.chunks(BATCH) {
-                let arriving = image_builder::beside(wanted.pool)?;
-                step.run(apk.fetch_chosen(batch, arriving.path()))?;
-                for package in batch {
-                    packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
-                }
-                step.reach(packages.len() as u64);
+    context.ui.step(&format!("Choose the packages of {}", recipe.name), |step| {
+        match &manager.kind {
+            Kind::Apt(apt) => {
+                step.run(apt.update())?;
+                step.say("Resolving dependencies");
+                Ok(apt.resolve(recipe, arch, base)?)
             }
-            Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.pool)?)
+            Kind::Apk(apk) => {
+                step.run(apk.update()?)?;
+                step.say("Resolving dependencies");
+                let chosen = apk.choose(recipe, arch, base, wanted.pool)?;
+                step.expect(chosen.len() as u64);
+                let mut packages = Vec::new();
+                for batch in chosen.chunks(BATCH) {
+                    let arriving = image_builder::beside(wanted.pool)?;
+                    step.run(apk.fetch_chosen(batch, arriving.path()))?;
+                    for package in batch {
+                        packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
+                    }
+                    step.reach(packages.len() as u64);
+                }
+                Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.pool)?)
+            }
         }
     })
 }
@@ -182,20 +228,31 @@ fn fetch(wanted: &Wanted, lock: &ArchLock) -> Result<()> {
         step.expect(missing.iter().map(|package| package.size).sum::<u64>() >> 10);
         let mut n_done = 0;
         let mut gone = Vec::new();
+        let mut outcome = Ok(());
         for batch in missing.chunks(BATCH) {
             let arriving = image_builder::beside(pool)?;
-            let outcome = step.run(manager.fetch(batch, arriving.path())?);
+            outcome = step.run(manager.fetch(batch, arriving.path())?);
             gone.extend(pool::take_in(batch, arriving.path(), pool)?);
             n_done += batch.iter().map(|package| package.size).sum::<u64>() >> 10;
-            // A mirror that cannot be reached at all is another matter than one package gone.
+            // One package that is gone is usual; so many mean an old lock, or no mirror at all.
             if gone.len() >= BATCH {
-                outcome?;
+                break;
             }
             step.reach(n_done);
         }
+        let is_other = step.has_printed("Hash Sum mismatch");
+        if !gone.is_empty() && !is_other {
+            manager.fetch_past(step, lock, pool)?;
+            let name = |package: &Package| format!("{} {}", package.name, package.version);
+            gone = pool::missing(lock, pool)?.into_iter().map(name).collect();
+            // A mirror that cannot be reached is another matter than packages gone.
+            if gone.len() >= BATCH {
+                outcome?;
+            }
+        }
         if gone.is_empty() {
             Ok(())
-        } else if step.has_printed("Hash Sum mismatch") {
+        } else if is_other {
             Err(Error::OtherOnMirror { recipe: recipe.name.clone(), packages: gone }.into())
         } else {
             let name = recipe.name.clone();

@@ -41,6 +41,7 @@ pub struct Baker<'a> {
 /// The code that makes disks.
 pub const DISK_SOURCES: &[&str] = &[
     "account.rs",
+    "apt/image_sources.rs",
     "apt/sources.rs",
     "assemble.rs",
     "difference.rs",
@@ -49,6 +50,7 @@ pub const DISK_SOURCES: &[&str] = &[
     "ext4/acl.rs",
     "ext4/device_number.rs",
     "ext4/fill.rs",
+    "identity.rs",
     "qcow2.rs",
     "tree.rs",
     "tree/archive.rs",
@@ -138,7 +140,7 @@ impl Baker<'_> {
             if let Some(kernel) = kernel {
                 modules.add_tar_file(&kernel.join("modules.tar"))?;
             }
-            let tree = assemble::tree(packages, &modules, self.recipe, self.lock)?;
+            let tree = assemble::tree(packages, &modules, self.recipe, self.arch, self.lock)?;
             // What overlays are made on.
             tree.write_tar(&folder.join(TREE))?;
             step.say(format!("ext4: {} entries", tree.len()));

@@ -26,14 +26,10 @@ pub fn ask(
     until: Instant,
 ) -> Result<(), String> {
     let outcome = match registry {
-        Registry::Host => {
-            host_archive().map_or(Ok(()), |uri| apt_gets(context, "host", &uri, until))
-        }
+        Registry::Host => host_archive().map_or(Ok(()), |uri| apt_gets(context, &uri, until)),
         Registry::Images(distribution, suite) => {
             images_archive(distribution).and_then(|uri| match uri {
-                Some(uri) => {
-                    apt_gets(context, suite, &format!("{uri}/dists/{suite}/InRelease"), until)
-                }
+                Some(uri) => apt_gets(context, &format!("{uri}/dists/{suite}/InRelease"), until),
                 None => Ok(()),
             })
         }
@@ -72,11 +68,10 @@ fn images_archive(distribution: &str) -> Result<Option<String>> {
     }
 }
 
-/// Fetches a file as apt does. `name` keeps two of them apart.
-fn apt_gets(context: &Context, name: &str, uri: &str, until: Instant) -> Result<()> {
-    let folder = context.cache.folder(&format!("apt/preflight-{name}"))?;
-    let apt = Private::new(&folder, Arch::OF_PROCESS, "")?;
-    let part = tempfile::Builder::new().prefix(".probe-").tempdir_in(&folder)?;
+/// Fetches a file as apt does.
+fn apt_gets(context: &Context, uri: &str, until: Instant) -> Result<()> {
+    let part = image_builder::beside(&context.cache.folder("apt")?)?;
+    let apt = Private::new(part.path(), Arch::OF_PROCESS, "")?;
     let file = part.path().join("InRelease").to_string_lossy().into_owned();
     let mut args: Vec<String> = vec!["download-file".to_owned(), uri.to_owned(), file];
     for setting in ["http::Timeout", "https::Timeout"] {

@@ -26,6 +26,8 @@ pub struct Record {
     pub install_if: Vec<Dependency>,
     /// Which of several that provide a name is taken: the one with the largest.
     pub priority: u64,
+    /// When it was built, in seconds since the epoch.
+    pub built: i64,
     /// Where its repository lies below the mirror's root: `v3.22/main/x86_64`.
     pub repository: String,
 }
@@ -141,6 +143,7 @@ fn record(stanza: &str, repository: &str) -> Option<Record> {
             "i" => record.install_if = dependencies()?,
             "p" => record.provides = value.split_whitespace().map(Provided::parse).collect(),
             "k" => record.priority = value.parse().ok()?,
+            "t" => record.built = value.parse().ok()?,
             _ => {}
         }
     }

@@ -21,31 +21,53 @@ pub struct Archive {
     pub uri: String,
 }
 
-/// The archives of a distribution and their mirrors.
-pub fn archives(distribution: DistributionName, arch: Arch) -> Result<Vec<Archive>, Error> {
-    let name = match (distribution, arch) {
+/// What a distribution's archive for an architecture is called.
+pub fn archive_name(distribution: DistributionName, arch: Arch) -> &'static str {
+    match (distribution, arch) {
         // Ubuntu keeps what is not its first architecture elsewhere.
         (DistributionName::Ubuntu, Arch::Arm64) => "ubuntu-ports",
         _ => distribution.as_str(),
+    }
+}
+
+/// The archives of a distribution and their mirrors.
+pub fn archives(distribution: DistributionName, arch: Arch) -> Result<Vec<Archive>, Error> {
+    let name = archive_name(distribution, arch);
+    let named = |archive: &str| {
+        std::env::var(mirror_variable(archive)).ok().filter(|uri| !uri.trim().is_empty())
     };
-    let chosen = std::env::var(mirror_variable(distribution)).ok();
+    // One name for both of Ubuntu's archives, unless they are told apart.
+    let main = named(name).or_else(|| named(distribution.as_str()));
     if distribution == DistributionName::Alpine {
         let of_host = fs::read_to_string("/etc/apk/repositories").unwrap_or_default();
-        let uri = chosen.or_else(|| alpine_mirror(&of_host));
+        let uri = main.or_else(|| alpine_mirror(&of_host));
         let uri = uri.map(|uri| uri.trim_end_matches('/').to_owned());
         return uri
             .map(|uri| vec![Archive { name: name.to_owned(), uri }])
-            .ok_or_else(|| Error::NoMirror { distribution: name.to_owned() });
+            .ok_or_else(|| Error::NoMirror { archive: name.to_owned() });
     }
+    let security = named(&format!("{name}-security"))
+        .or_else(|| named(&format!("{}-security", distribution.as_str())));
+    let chosen = Chosen { main: main.as_deref(), security: security.as_deref() };
     let entries = repositories(Path::new("/etc/apt"))?;
-    let fallback = fs::read_to_string("/usr/bin/mmdebstrap").unwrap_or_default();
-    select(name, chosen.as_deref(), &entries, &fallback)
-        .ok_or_else(|| Error::NoMirror { distribution: distribution.as_str().to_owned() })
+    select(name, &chosen, &entries, &tool_text()).map_err(|archive| Error::NoMirror { archive })
 }
 
-/// The variable by which the person names a mirror.
-fn mirror_variable(distribution: DistributionName) -> String {
-    format!("QUICKSAND_MIRROR_{}", distribution.as_str().to_uppercase())
+/// The text of the tool that installs packages, which knows where the distributions' archives are.
+pub fn tool_text() -> String {
+    fs::read_to_string("/usr/bin/mmdebstrap").unwrap_or_default()
+}
+
+/// The variable by which the person names a mirror of an archive.
+pub fn mirror_variable(archive: &str) -> String {
+    format!("QUICKSAND_MIRROR_{}", archive.to_uppercase().replace('-', "_"))
+}
+
+/// The mirrors that the person named.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chosen<'a> {
+    main: Option<&'a str>,
+    security: Option<&'a str>,
 }
 
 /// The mirror of a host that is Alpine itself: the lines of its apk are `ROOT/RELEASE/COMPONENT`.
@@ -57,12 +79,13 @@ fn alpine_mirror(repositories: &str) -> Option<String> {
         .find_map(|line| Some(line.trim_end_matches('/').rsplitn(3, '/').nth(2)?.to_owned()))
 }
 
+/// Chooses the mirrors; the error is the name of the archive that none is known of.
 fn select(
     name: &str,
-    chosen: Option<&str>,
+    chosen: &Chosen,
     entries: &[Repository],
     fallback: &str,
-) -> Option<Vec<Archive>> {
+) -> Result<Vec<Archive>, String> {
     let security = format!("{name}-security");
     let clean = |uri: &str| uri.trim_end_matches('/').to_owned();
     // An archive is known by the last part of its URI: mirrors keep the layout of the original.
@@ -75,60 +98,86 @@ fn select(
             .map(|uri| clean(uri))
             .find(|uri| uri.ends_with(&suffix))
     };
-    let of_tool = || {
-        let suffix = format!("/{name}'");
-        let end = fallback.find(&suffix)? + suffix.len() - 1;
-        let start = fallback[..end].rfind('\'')? + 1;
-        fallback[start..end].starts_with("http").then(|| fallback[start..end].to_owned())
+    let main = chosen.main.map(clean).or_else(|| of_host(name));
+    let main = main.or_else(|| of_tool(name, fallback)).ok_or_else(|| name.to_owned())?;
+    let security_uri = chosen.security.map(clean);
+    let security_uri = if name.starts_with("ubuntu") {
+        // Its security suite is on each mirror; another one only where the person names it.
+        security_uri
+    } else {
+        let of_chosen = || chosen.main.and_then(|_| beside(&main, name, &security));
+        let found = security_uri
+            .or_else(of_chosen)
+            .or_else(|| of_host(&security))
+            .or_else(|| beside(&main, name, &security))
+            .or_else(|| of_tool(&security, fallback));
+        Some(found.ok_or_else(|| security.clone())?)
     };
-    let main = chosen.map(clean).or_else(|| of_host(name)).or_else(of_tool)?;
-    if name.starts_with("ubuntu") {
-        // Its security suite is on each mirror.
-        return Some(vec![Archive { name: name.to_owned(), uri: main }]);
-    }
-    let beside = || main.strip_suffix(name).map(|root| format!("{root}{security}"));
-    let security_uri = match chosen {
-        Some(_) => beside(),
-        None => of_host(&security).or_else(beside),
-    }?;
-    Some(vec![
-        Archive { name: name.to_owned(), uri: main },
-        Archive { name: security, uri: security_uri },
-    ])
+    let mut archives = vec![Archive { name: name.to_owned(), uri: main }];
+    archives.extend(security_uri.map(|uri| Archive { name: security, uri }));
+    Ok(archives)
+}
+
+/// The URI of another archive beside this one: the last part that is called like this one is called
+/// like the other, a snapshot's time behind it staying.
+pub(super) fn beside(uri: &str, name: &str, other: &str) -> Option<String> {
+    let (root, path) = uri.split_once("://")?;
+    let mut parts: Vec<&str> = path.split('/').collect();
+    // The first part is the host.
+    let at = parts.iter().skip(1).rposition(|part| *part == name)? + 1;
+    parts[at] = other;
+    Some(format!("{root}://{}", parts.join("/")))
+}
+
+/// Where the tool says that an archive is.
+pub(super) fn of_tool(name: &str, text: &str) -> Option<String> {
+    let suffix = format!("/{name}'");
+    let end = text.find(&suffix)? + suffix.len() - 1;
+    let start = text[..end].rfind('\'')? + 1;
+    text[start..end].starts_with("http").then(|| text[start..end].to_owned())
+}
+
+/// Whether a URI is that of an archive as it was at a time, `…/20260131T235959Z`. Its releases have
+/// expired, which is what was asked for.
+pub(super) fn is_dated(uri: &str) -> bool {
+    let last = uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().as_bytes();
+    let is_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    matches!(last, [day @ .., b'Z'] if day.len() == 15 && day[8] == b'T'
+        && is_digits(&day[..8]) && is_digits(&day[9..]))
+}
+
+/// The suites of the main archive, and those of the security archive.
+pub(super) fn suites(distribution: DistributionName, suite: &str) -> [Vec<String>; 2] {
+    let security = match (distribution, suite) {
+        // What is never released has neither.
+        (DistributionName::Debian, "sid" | "unstable" | "experimental") => {
+            return [vec![suite.to_owned()], Vec::new()];
+        }
+        (DistributionName::Debian, "buster" | "stretch" | "jessie") => format!("{suite}/updates"),
+        _ => format!("{suite}-security"),
+    };
+    [vec![suite.to_owned(), format!("{suite}-updates")], vec![security]]
 }
 
 /// The list that our apt gets.
 pub fn list(archives: &[Archive], distribution: &recipe::Distribution, keyring: &Path) -> String {
-    let (suite, components) = (&distribution.suite, distribution.components.join(" "));
+    let components = distribution.components.join(" ");
+    let [main, security] = suites(distribution.name, &distribution.suite);
+    let has_own = archives.iter().any(|archive| archive.name.ends_with("-security"));
     let mut text = String::new();
     for archive in archives {
-        let suites = if archive.name.ends_with("-security") {
-            vec![format!("{suite}-security")]
-        } else if archive.name.starts_with("ubuntu") {
-            vec![suite.clone(), format!("{suite}-updates"), format!("{suite}-security")]
-        } else {
-            vec![suite.clone(), format!("{suite}-updates")]
+        let suites = match (archive.name.ends_with("-security"), has_own) {
+            (true, _) => security.clone(),
+            (false, true) => main.clone(),
+            (false, false) => [main.as_slice(), &security].concat(),
         };
+        let past = if is_dated(&archive.uri) { " check-valid-until=no" } else { "" };
         for suite in suites {
             let (keyring, uri) = (keyring.display(), &archive.uri);
-            text += &format!("deb [signed-by={keyring}] {uri} {suite} {components}\n");
+            text += &format!("deb [signed-by={keyring}{past}] {uri} {suite} {components}\n");
         }
     }
     text
-}
-
-/// The sources that apt's own package offers as an example for its distribution: what an image gets
-/// as its sources, so that it does not depend on the mirror it was baked from.
-pub fn canonical(example: &str, distribution: &recipe::Distribution) -> String {
-    let components = distribution.components.join(" ");
-    example
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| match line.split_once(':') {
-            Some(("Components", _)) => format!("Components: {components}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -148,8 +197,8 @@ mod tests {
             entry("http://b.test/debian-security"),
         ];
         let tool = "my $mirror = 'http://tool.test/debian';";
-        let uris = |chosen, entries: &[Repository], tool| {
-            select("debian", chosen, entries, tool)
+        let uris = |main, entries: &[Repository], tool| {
+            select("debian", &Chosen { main, security: None }, entries, tool)
                 .map(|archives| archives.into_iter().map(|archive| archive.uri).collect::<Vec<_>>())
         };
         assert_eq!(
@@ -164,9 +213,66 @@ mod tests {
             uris(Some("http://me.test/debian/"), &host, tool).unwrap(),
             ["http://me.test/debian", "http://me.test/debian-security"]
         );
-        assert_eq!(uris(None, &[], ""), None);
-        let of_ubuntu = select("ubuntu", None, &[entry("http://u.test/ubuntu")], "").unwrap();
+        assert_eq!(uris(None, &[], ""), Err("debian".to_owned()));
+        let of_ubuntu =
+            select("ubuntu", &Chosen::default(), &[entry("http://u.test/ubuntu")], "").unwrap();
         assert_eq!(of_ubuntu.len(), 1, "security is beside the rest: {of_ubuntu:?}");
+    }
+
+    #[test]
+    fn a_mirror_may_have_any_path() {
+        let host = [Repository {
+            types: vec!["deb".to_owned()],
+            uris: vec!["http://b.test/debian-security".to_owned()],
+            ..Repository::default()
+        }];
+        let security = |main: &str, security: Option<&str>, host: &[Repository], tool: &str| {
+            let chosen = Chosen { main: Some(main), security };
+            select("debian", &chosen, host, tool).map(|archives| archives[1].uri.clone())
+        };
+        let past = "http://s.test/archive/debian/20260101T000000Z/";
+        assert_eq!(
+            security(past, None, &host, "").unwrap(),
+            "http://s.test/archive/debian-security/20260101T000000Z"
+        );
+        assert_eq!(
+            security("http://m.test/mirrors/deb", None, &host, "").unwrap(),
+            "http://b.test/debian-security"
+        );
+        let tool = "my $x = 'http://tool.test/debian-security';";
+        assert_eq!(
+            security("http://m.test/x", None, &[], tool).unwrap(),
+            "http://tool.test/debian-security"
+        );
+        assert_eq!(
+            security("http://m.test/x", Some("http://m.test/y/"), &host, tool).unwrap(),
+            "http://m.test/y"
+        );
+        assert_eq!(security("http://debian/x", None, &[], ""), Err("debian-security".to_owned()));
+        // Ubuntu's security archive is set apart where the person does.
+        let chosen = Chosen { main: Some("http://u.test/a"), security: Some("http://u.test/b") };
+        let archives = select("ubuntu", &chosen, &[], "").unwrap();
+        let distribution = "name = \"ubuntu\"\nsuite = \"noble\"";
+        let distribution: recipe::Distribution = toml::from_str(distribution).unwrap();
+        let text = list(&archives, &distribution, Path::new("/k"));
+        assert_eq!(
+            text,
+            "deb [signed-by=/k] http://u.test/a noble main\n\
+             deb [signed-by=/k] http://u.test/a noble-updates main\n\
+             deb [signed-by=/k] http://u.test/b noble-security main\n"
+        );
+    }
+
+    #[test]
+    fn a_past_archive_may_have_expired_and_no_other() {
+        for (uri, is_past) in [
+            ("http://s.test/archive/debian/20260101T000000Z", true),
+            ("http://s.test/archive/debian/20260101T000000Z/", true),
+            ("http://m.test/debian", false),
+            ("http://m.test/20260101", false),
+        ] {
+            assert_eq!(is_dated(uri), is_past, "{uri}");
+        }
     }
 
     #[test]

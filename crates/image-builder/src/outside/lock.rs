@@ -76,10 +76,8 @@ impl Lock {
     pub(super) fn save(mut self, path: &Path, arch: Arch, inputs: Inputs) -> Result<(), Error> {
         self.arch.insert(arch.image_name().to_owned(), inputs);
         let body = toml::to_string(&self).map_err(std::io::Error::other)?;
-        let beside = path.with_extension("lock.part");
         let intro = "# The exact inputs of this image. Renewed by: quicksand dev bake --update\n";
-        fs::write(&beside, format!("{intro}{body}"))?;
-        Ok(fs::rename(&beside, path)?)
+        crate::lock::write_beside(path, &format!("{intro}{body}"))
     }
 }
 

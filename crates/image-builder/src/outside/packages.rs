@@ -14,7 +14,7 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
-use std::io;
+use std::{io, path::Path};
 
 /// The lock of packages that answers the recipe, the old one if it does, with every package in the
 /// pool. Without packages nothing is asked of a mirror.
@@ -32,7 +32,11 @@ pub(super) fn lock(
         return Ok(ArchLock { request, package: Vec::new(), ..base });
     }
     let pool = pool(options)?;
-    let apt = apt(recipe, arch, below, options)?;
+    let folders = options.cache.join("apt");
+    fs::create_dir_all(&folders)?;
+    // A folder of its own: another bake may be at the same distribution at the same time.
+    let folder = crate::beside(&folders)?;
+    let apt = apt(folder.path(), recipe, arch, below)?;
     let chosen = match old.filter(|old| old.request == request && !options.update) {
         Some(old) => old.clone(),
         None => {
@@ -43,11 +47,26 @@ pub(super) fn lock(
     };
     let missing: Vec<_> =
         chosen.package.iter().filter(|one| !apt::pool_path(&pool, one).is_file()).collect();
+    let mut past = None;
     for package in &missing {
         (options.say)(&format!("Fetching {}", package.name));
         let arriving = tempfile::Builder::new().prefix(".part-").tempdir_in(&pool)?;
-        let outcome = run(apt.fetch(&[*package], arriving.path())?, "apt-helper");
+        let mut outcome = run(apt.fetch(&[*package], arriving.path())?, "apt-helper");
         let came = apt::pool_path(arriving.path(), package);
+        if !came.is_file() {
+            // The archive of the lock's day has it, where it is known where that is.
+            let archives = past.get_or_insert_with(|| {
+                let _ = run(apt.update(), "apt-get update");
+                apt.past(&chosen)
+            });
+            for archives in archives.iter() {
+                outcome =
+                    run(apt.fetch_from(archives, &[*package], arriving.path())?, "apt-helper");
+                if came.is_file() {
+                    break;
+                }
+            }
+        }
         if !came.is_file() {
             outcome?;
             let packages = vec![format!("{} {}", package.name, package.version)];
@@ -108,17 +127,13 @@ pub(super) fn pool(options: &Options) -> Result<std::path::PathBuf, Error> {
     Ok(pool)
 }
 
-fn apt(recipe: &Recipe, arch: Arch, below: &Tree, options: &Options) -> Result<Apt, Error> {
+fn apt(folder: &Path, recipe: &Recipe, arch: Arch, below: &Tree) -> Result<Apt, Error> {
     let status = below.read("var/lib/dpkg/status")?.ok_or_else(|| Error::NoPackageManager {
         base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
     })?;
-    let distribution = &recipe.body.distribution;
-    let what = crate::sha256(format!("{distribution:?} {}", arch.image_name()).as_bytes());
-    let folder = options.cache.join("apt").join(&what[..16]);
-    fs::create_dir_all(&folder)?;
-    let archives = apt::archives(distribution.name, arch)?;
-    let keyring = apt::keyring(distribution.name)?;
-    let apt = Apt::new(&folder, recipe, arch, archives, &keyring)?;
+    let distribution = recipe.body.distribution.name;
+    let archives = apt::archives(distribution, arch)?;
+    let apt = Apt::new(folder, recipe, arch, archives, &apt::keyring(distribution)?)?;
     apt.assume_status(&String::from_utf8_lossy(&status))?;
     Ok(apt)
 }

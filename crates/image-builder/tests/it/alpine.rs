@@ -78,6 +78,17 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A kernel as Alpine packs it for arm64: in a program for EFI.
+fn zboot(kernel: &[u8]) -> Vec<u8> {
+    let payload = gz(kernel);
+    let mut file = vec![0; 512];
+    file[..8].copy_from_slice(b"MZ\0\0zimg");
+    file[8..12].copy_from_slice(&512_u32.to_le_bytes());
+    file[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    file[24..28].copy_from_slice(b"gzip");
+    [file, payload, vec![0; 4096]].concat()
+}
+
 /// A stream that another one follows: its tar has no end marks.
 fn stream(files: &[File]) -> Vec<u8> {
     let mut bytes = tar(files);
@@ -146,7 +157,7 @@ impl World {
             values.collect::<Vec<_>>().join(" ")
         };
         self.index[component] += &format!(
-            "C:Q1{checksum}\nP:{name}\nV:1.0-r0\nA:{arch}\nS:{}\nI:9\nT:x\nD:{}\np:{}\ni:{}\n\n",
+            "C:Q1{checksum}\nP:{name}\nV:1.0-r0\nA:{arch}\nS:{}\nI:9\nT:x\nt:1700000000\nD:{}\np:{}\ni:{}\n\n",
             whole.len(),
             many("depend"),
             many("provides"),
@@ -172,7 +183,8 @@ impl World {
         let archive = Archive { name: "alpine".to_owned(), uri: uri.to_owned() };
         let keys = Keys::read(&self.path("keys")).unwrap();
         fs::create_dir_all(self.path("apk")).unwrap();
-        Apk::new(&self.path("apk"), &self.recipe(), self.arch, archive, keys).unwrap()
+        Apk::new(&self.path("apk"), &self.path("memory"), &self.recipe(), self.arch, archive, keys)
+            .unwrap()
     }
 }
 
@@ -224,7 +236,7 @@ fn world() -> World {
     world.add(1, "accounts-watcher", &["install_if = accounts=1.0-r0 watcher"], &[], &things);
     let modules = "lib/modules/6.12.9-0-virt";
     let kernel = [
-        file("boot/vmlinuz-virt", gz(&kernel())),
+        file("boot/vmlinuz-virt", zboot(&kernel())),
         file(&format!("{modules}/kernel/fs/ext4/ext4.ko.gz"), gz(&module("depends="))),
         file(&format!("{modules}/modules.builtin"), ""),
         file(&format!("{modules}/modules.order"), ""),
@@ -377,6 +389,20 @@ fn nothing_of_alpine_is_taken_on_trust() {
     fs::copy(world.mirror(0, "watcher-1.0-r0.apk"), &package).unwrap();
     refused("not the file that the signed index names");
     fs::write(&package, &good).unwrap();
+
+    // An older index with the right signature, given again.
+    let newer =
+        World { index: world.index.clone().map(|text| text.replace("t:17", "t:18")), ..world };
+    let world = newer;
+    world.write_indexes("test");
+    lock(&world, &uri, pool.path()).unwrap();
+    let older =
+        World { index: world.index.clone().map(|text| text.replace("t:18", "t:17")), ..world };
+    let world = older;
+    world.write_indexes("test");
+    let error = lock(&world, &uri, pool.path()).unwrap_err().to_string();
+    assert!(error.contains("older than one that was used before"), "{error}");
+    fs::remove_dir_all(world.path("memory")).unwrap();
 
     // By the lock: one byte on the mirror, then one in the pool.
     let lock = lock(&world, &uri, pool.path()).unwrap();

@@ -230,6 +230,98 @@ fn packages_of_ubuntu_are_locked_and_its_kernel_is_put_together() {
     assert!(parts.disk.get(place.as_bytes()).is_some());
 }
 
+/// Fetches the lock's packages from the archive of its day; how many came.
+fn fetch_past(apt: &Apt, lock: &ArchLock, pool: &Path) -> usize {
+    let all: Vec<_> = lock.all().collect();
+    apt.past(lock).iter().any(|archives| quiet(apt.fetch_from(archives, &all, pool).unwrap()));
+    all.iter().filter(|package| checked_path(pool, package).is_ok()).count()
+}
+
+#[test]
+fn a_lock_outlives_its_mirror() {
+    if !has_tools() {
+        return;
+    }
+    let world = world();
+    let uri = serve(world.folder.path());
+    let lock = lock(&world, &uri).unwrap();
+    // The mirror drops all packages; the archive of the past has them under a time after the lock's.
+    let past = world.path("past/20240425T211033Z");
+    fs::create_dir_all(&past).unwrap();
+    fs::rename(world.path("ubuntu-ports/pool"), past.join("pool")).unwrap();
+    let pool = tempfile::tempdir().unwrap();
+    let apt = world.apt(&uri, &world.path("right.gpg"));
+    let all: Vec<_> = lock.all().collect();
+    assert!(!quiet(apt.fetch(&all, pool.path()).unwrap()));
+    assert!(quiet(apt.update()));
+    assert!(apt.past(&lock).is_empty(), "nobody says where the past is");
+
+    // Its signed release does.
+    let release = world.path("ubuntu-ports/dists/noble/Release");
+    let text = fs::read_to_string(&release).unwrap();
+    let text = format!("Snapshots: {uri}/past/@SNAPSHOTID@/\n{text}");
+    fs::write(&release, text).unwrap();
+    world.sign("noble", "right");
+    let apt = world.apt(&uri, &world.path("right.gpg"));
+    assert!(quiet(apt.update()));
+    assert_eq!(fetch_past(&apt, &lock, pool.path()), all.len());
+
+    // What is there is held against the lock all the same.
+    let tool = lock.package.iter().find(|package| package.name == "tool").unwrap();
+    spoil(&past.join(&tool.path), 100);
+    let pool = tempfile::tempdir().unwrap();
+    assert_eq!(fetch_past(&apt, &lock, pool.path()), all.len() - 1);
+    assert!(!pool_path(pool.path(), tool).is_file());
+
+    // A mirror that is the archive of a day has releases that expired.
+    fs::rename(world.path("ubuntu-ports/dists"), past.join("dists")).unwrap();
+    for suite in ["noble", "noble-updates", "noble-security"] {
+        let folder = past.join("dists").join(suite);
+        let text = fs::read_to_string(folder.join("Release")).unwrap();
+        let text = format!("Valid-Until: Thu, 02 May 2024 15:10:33 UTC\n{text}");
+        fs::write(folder.join("Release"), text).unwrap();
+        let (from, to) = (folder.join("Release"), folder.join("InRelease"));
+        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+        let args =
+            ["--batch", "--yes", "--local-user", "right", "--output", to, "--clear-sign", from];
+        world.gnupg("gpg", &args).run().unwrap();
+    }
+    let of = |uri: String, name: &str| {
+        let archive = Archive { name: "ubuntu-ports".to_owned(), uri };
+        let folder = world.path(name);
+        let keyring = world.path("right.gpg");
+        Apt::new(&folder, &world.recipe(), Arch::Arm64, vec![archive], &keyring).unwrap()
+    };
+    let apt = of(format!("{uri}/past/20240425T211033Z"), "dated");
+    assert!(quiet(apt.update()));
+    let again = apt.resolve(&world.recipe(), Arch::Arm64, &[]).unwrap();
+    assert_eq!(again.package, lock.package);
+    // Under another name the same releases are refused.
+    fs::rename(&past, world.path("ubuntu-now")).unwrap();
+    assert!(!quiet(of(format!("{uri}/ubuntu-now"), "now").update()));
+}
+
+#[test]
+fn an_overlay_may_ask_for_what_is_there_already_and_for_nothing() {
+    if !has_tools() {
+        return;
+    }
+    let world = world();
+    let uri = serve(world.folder.path());
+    let base = [lock(&world, &uri).unwrap()];
+    let apt = world.apt(&uri, &world.path("right.gpg"));
+    assert!(quiet(apt.update()));
+    let pool = tempfile::tempdir().unwrap();
+    let all: Vec<_> = base[0].all().collect();
+    assert!(quiet(apt.fetch(&all, pool.path()).unwrap()));
+    apt.assume(&base, pool.path()).unwrap();
+    for packages in ["packages = [\"tool\"]", "packages = []"] {
+        let recipe = world.recipe_of(&RECIPE.replace("packages = [\"tool\"]", packages));
+        let lock = apt.resolve(&recipe, Arch::Arm64, &base).unwrap();
+        assert!(lock.package.is_empty(), "{lock:?}");
+    }
+}
+
 #[test]
 fn nothing_of_ubuntu_is_taken_on_trust() {
     if !has_tools() {
