@@ -175,6 +175,7 @@ mod tests {
             imports: list(imports),
             delayed: list(delayed),
             windows: (6, 0),
+            is_for_windows: true,
             is_managed: false,
         }
     }

@@ -55,7 +55,7 @@ fn plan(folder: &Path, runner: Runner) -> Result<Vec<(PathBuf, Vec<WheelTag>)>> 
         if tags.is_empty() {
             continue;
         }
-        match audit::audit(&wheel)?.verdicts.first() {
+        match audit::audit_wheel(&wheel)?.verdicts.first() {
             None => plan.push((wheel, tags)),
             Some(verdict) => eprintln!(
                 "warning: `{}` is not retagged: it holds programs for {}",

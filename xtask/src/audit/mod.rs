@@ -9,14 +9,11 @@ mod print;
 use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 use binary_bundler::{
-    inspect::{self, Binary},
+    inspect::{self, Binary, Format},
     verdict::{Report, judge},
 };
 use serde::Serialize;
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// What to audit.
 #[derive(clap::Args)]
@@ -39,7 +36,10 @@ struct Reports {
 
 /// Audits and prints.
 pub fn run(args: &Args) -> Result<()> {
-    let reports: Vec<Report> = args.files.iter().map(|file| audit(file)).collect::<Result<_>>()?;
+    let mut reports: Vec<Report> = Vec::new();
+    for file in &args.files {
+        reports.extend(audit(file)?);
+    }
     let is_true = reports.iter().all(|report| report.is_true);
     let reports = Reports { is_true, reports };
     if args.json {
@@ -64,25 +64,31 @@ pub fn run(args: &Args) -> Result<()> {
     ))
 }
 
-/// The report of one wheel, folder or file.
+/// The reports of one wheel, folder or file. The wheels of a folder are judged one by one, as wheels.
 ///
 /// # Errors
 /// When it cannot be read, and for a file that is neither a wheel nor a binary.
-pub fn audit(path: &Path) -> Result<Report> {
+pub fn audit(path: &Path) -> Result<Vec<Report>> {
     let subject = path
         .file_name()
         .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     if path.is_dir() {
-        return Ok(judge(&subject, &read_tree(path)?, &[]));
+        let found = read_tree(path)?;
+        let mut reports: Vec<Report> =
+            found.wheels.iter().map(|wheel| audit_wheel(wheel)).collect::<Result<_>>()?;
+        let is_wheels_alone = found.binaries.is_empty() && found.damaged.is_empty();
+        if reports.is_empty() || !is_wheels_alone {
+            reports.push(found.report(&subject, &[]));
+        }
+        return Ok(reports);
     }
-    if path.extension().is_some_and(|extension| extension == "whl") {
-        let (binaries, claimed) = read_wheel(path)?;
-        return Ok(judge(&subject, &binaries, &claimed));
+    if is_wheel(path) {
+        return Ok(vec![audit_wheel(path)?]);
     }
     match inspect::inspect_file(path).map_err(with_hint)? {
         Some(mut binary) => {
             binary.path = PathBuf::from(&subject);
-            Ok(judge(&subject, &[binary], &[]))
+            Ok(vec![judge(&subject, &[binary], &[])])
         }
         None => Err(hinted(
             format!("`{}` is neither a wheel nor an executable or library", path.display()),
@@ -91,19 +97,37 @@ pub fn audit(path: &Path) -> Result<Report> {
     }
 }
 
+fn is_wheel(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "whl")
+}
+
+/// The report of one wheel.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn audit_wheel(path: &Path) -> Result<Report> {
+    let subject = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let (found, claimed) = read_wheel(path)
+        .with_context(|| format!("Failed to audit the wheel `{}`", path.display()))?;
+    Ok(found.report(&subject, &claimed))
+}
+
 /// The one tag that a wheel with the binaries of these folders and files is true under.
 ///
 /// # Errors
-/// When there is none, or more than one: the machines or systems differ.
+/// When there is none, or more than one: the machines or systems differ; and when a file is damaged.
 pub fn one_tag(name: &str, paths: &[PathBuf]) -> Result<String> {
-    let mut binaries = Vec::new();
+    let mut all = Found::default();
     for path in paths {
         match path.is_dir() {
-            true => binaries.extend(read_tree(path)?),
-            false => binaries.extend(inspect::inspect_file(path).map_err(with_hint)?),
+            true => all.add(read_tree(path)?),
+            false => all.binaries.extend(inspect::inspect_file(path).map_err(with_hint)?),
         }
     }
-    let report = judge(name, &binaries, &[]);
+    if let Some((_, error)) = all.damaged.pop() {
+        return Err(with_hint(error));
+    }
+    let report = all.report(name, &[]);
     match report.tags.as_slice() {
         [tag] if report.is_true => Ok(tag.clone()),
         _ => Err(hinted(
@@ -113,49 +137,98 @@ pub fn one_tag(name: &str, paths: &[PathBuf]) -> Result<String> {
     }
 }
 
+/// What a wheel or folder holds.
+#[derive(Default)]
+struct Found {
+    binaries: Vec<Binary>,
+    /// Files that begin as binaries do and cannot be read.
+    damaged: Vec<(PathBuf, binary_bundler::Error)>,
+    wheels: Vec<PathBuf>,
+}
+
+impl Found {
+    /// Reads one file, of which `start` was read already.
+    fn read(
+        &mut self,
+        inside: &Path,
+        start: Vec<u8>,
+        rest: &mut dyn std::io::Read,
+    ) -> std::io::Result<()> {
+        if !inspect::may_be_binary(&start) {
+            return Ok(());
+        }
+        let mut bytes = start;
+        rest.read_to_end(&mut bytes)?;
+        match inspect::inspect(inside, &bytes) {
+            Ok(found) => self.binaries.extend(found.filter(|binary| !is_firmware(binary))),
+            Err(_) if is_below_firmware(&inside.to_string_lossy()) => {}
+            Err(error) => self.damaged.push((inside.to_path_buf(), error)),
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, other: Found) {
+        self.binaries.extend(other.binaries);
+        self.damaged.extend(other.damaged);
+        self.wheels.extend(other.wheels);
+    }
+
+    fn report(&self, subject: &str, claimed: &[String]) -> Report {
+        let mut report = judge(subject, &self.binaries, claimed);
+        for (file, error) in &self.damaged {
+            report.note_damage(file, error);
+        }
+        report
+    }
+}
+
 /// The binaries of a wheel with the platform tags of its name.
-fn read_wheel(path: &Path) -> Result<(Vec<Binary>, Vec<String>)> {
-    let mut binaries = Vec::new();
-    let mut failed = None;
+fn read_wheel(path: &Path) -> Result<(Found, Vec<String>)> {
+    let mut found = Found::default();
     let name = wheel_retag::read_entries(path, |entry, size, contents| {
-        // Damage in one file is told of that file, after the archive's own errors.
-        if failed.is_some() || is_for_the_guest(entry) {
+        if is_of_an_image(entry) {
             return Ok(());
         }
         let mut bytes = vec![0; inspect::N_MAGIC_BYTES];
         let n_read = read_start(contents, &mut bytes)?;
         bytes.truncate(n_read);
-        if !inspect::may_be_binary(&bytes) {
-            return Ok(());
-        }
         // The size is the archive's word: a lie must not reserve memory.
         const MAX_RESERVED: u64 = 64 << 20;
-        bytes.reserve(size.min(MAX_RESERVED) as usize);
-        contents.read_to_end(&mut bytes)?;
-        match inspect::inspect(Path::new(entry), &bytes) {
-            Ok(found) => binaries.extend(found),
-            Err(error) => failed = Some(error),
+        if inspect::may_be_binary(&bytes) {
+            bytes.reserve(size.min(MAX_RESERVED) as usize);
         }
-        Ok(())
+        found.read(Path::new(entry), bytes, contents)
     })
     .map_err(|error| {
         let hint = error.hint();
         with_this_hint(error, hint)
     })?;
-    match failed {
-        Some(error) => Err(with_hint(error)),
-        None => Ok((binaries, name.tag.platforms)),
-    }
+    Ok((found, name.tag.platforms))
 }
 
-/// Whether it is a part of an image, whose kernel is an executable, or firmware, which comes as
-/// ELF for some machines: no host executes them, whatever host the wheel is for.
-fn is_for_the_guest(entry: &str) -> bool {
-    if entry.contains(&format!("/{}/", package_layout::qemu::FIRMWARE_DIR)) {
-        return true;
-    }
+/// Whether it is a part of an image, whose kernel is an executable: no host executes it, whatever host
+/// the wheel is for.
+fn is_of_an_image(entry: &str) -> bool {
     let file_name = entry.rsplit('/').next().unwrap_or(entry);
     package_layout::image::ImageFileName::parse(file_name).is_some()
+}
+
+/// Whether it lies where QEMU has its firmware, some of which comes as ELF or PE files.
+fn is_below_firmware(inside: &str) -> bool {
+    let folder = package_layout::qemu::FIRMWARE_DIR;
+    let inside = inside.replace('\\', "/");
+    inside.starts_with(&format!("{folder}/")) || inside.contains(&format!("/{folder}/"))
+}
+
+/// Whether it is firmware, which guests execute and no host: a file in QEMU's folder for it that no
+/// loader of a host could start. A program that lies there is judged like any other.
+fn is_firmware(binary: &Binary) -> bool {
+    is_below_firmware(&binary.path.to_string_lossy())
+        && match &binary.format {
+            Format::Elf(elf) => elf.interpreter.is_none() && elf.needed.is_empty(),
+            Format::Pe(pe) => !pe.is_for_windows,
+            Format::MachO(_) => false,
+        }
 }
 
 fn read_start(contents: &mut dyn std::io::Read, start: &mut [u8]) -> std::io::Result<usize> {
@@ -169,27 +242,26 @@ fn read_start(contents: &mut dyn std::io::Read, start: &mut [u8]) -> std::io::Re
     Ok(n_read)
 }
 
-/// The binaries below a folder, with their paths in it; links are not followed.
-fn read_tree(root: &Path) -> Result<Vec<Binary>> {
-    let mut binaries = Vec::new();
+/// What lies below a folder, with its paths in it; links are not followed.
+fn read_tree(root: &Path) -> Result<Found> {
+    let mut found = Found::default();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.with_context(|| format!("Failed to walk `{}`", root.display()))?;
         let inside = entry.path().strip_prefix(root)?;
-        if !entry.file_type().is_file()
-            || is_for_the_guest(&inside.to_string_lossy().replace('\\', "/"))
-        {
+        if !entry.file_type().is_file() || is_of_an_image(&inside.to_string_lossy()) {
+            continue;
+        }
+        if is_wheel(entry.path()) {
+            found.wheels.push(entry.path().to_path_buf());
             continue;
         }
         let mut start = vec![0; inspect::N_MAGIC_BYTES];
         let mut file = fs_err::File::open(entry.path())?;
         let n_read = read_start(&mut file, &mut start)?;
         start.truncate(n_read);
-        if inspect::may_be_binary(&start) {
-            file.read_to_end(&mut start)?;
-            binaries.extend(inspect::inspect(inside, &start).map_err(with_hint)?);
-        }
+        found.read(inside, start, &mut file)?;
     }
-    Ok(binaries)
+    Ok(found)
 }
 
 /// An error of `binary-bundler` with its hint.

@@ -19,8 +19,16 @@ pub fn text(report: &Report) -> String {
         };
         let _ = writeln!(text, "  FALSE: {}: {}{truth}", lie.claim, lie.reason);
     }
-    if report.is_true && !report.claimed.is_empty() {
-        let _ = writeln!(text, "  true: {}", report.claimed.join(" "));
+    for unjudged in &report.unjudged {
+        let _ = writeln!(text, "  not judged: {}: {}", unjudged.claim, unjudged.reason);
+    }
+    for warning in &report.warnings {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
+    let is_judged = |claim: &&String| !report.unjudged.iter().any(|other| other.claim == **claim);
+    let judged: Vec<&str> = report.claimed.iter().filter(is_judged).map(String::as_str).collect();
+    if report.is_true && !judged.is_empty() {
+        let _ = writeln!(text, "  true: {}", judged.join(" "));
     }
     text
 }
@@ -79,10 +87,14 @@ mod tests {
                 truth: Some("manylinux_2_38_x86_64".to_owned()),
                 reason: "`a` needs it".to_owned(),
             }],
+            unjudged: Vec::new(),
+            warnings: Vec::new(),
             verdicts: vec![Verdict {
                 system: "linux",
                 arch: "x86_64".to_owned(),
                 n_binaries: 4,
+                files: Vec::new(),
+                libc: Some("glibc"),
                 tag: "manylinux_2_38_x86_64".to_owned(),
                 lowest: "manylinux_2_38_x86_64".to_owned(),
                 limits: ["a", "b", "c", "d"].map(limit).to_vec(),

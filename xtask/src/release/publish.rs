@@ -212,7 +212,7 @@ fn accepted(wheel: &Path, staging: &Path) -> Result<PathBuf> {
         })
         .collect();
     // A program's tag is what its audit proves, never what is convenient.
-    if platforms == name.tag.platforms || !audit::audit(wheel)?.verdicts.is_empty() {
+    if platforms == name.tag.platforms || !audit::audit_wheel(wheel)?.verdicts.is_empty() {
         return Ok(wheel.to_owned());
     }
     Ok(retag(wheel, &name.tag.with_platforms(platforms), staging)?)

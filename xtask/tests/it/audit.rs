@@ -1,8 +1,13 @@
 //! `cargo xtask audit` on wheels of others, on binaries of this host, and on lies.
 
+use crate::{
+    binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, elf, pe},
+    fixtures::spec,
+};
 use duct::cmd;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use wheel_retag::{Source, WheelFile, write};
 
 /// Runs audit with `--json`; gives the exit code and the reports.
 fn audit(files: &[&Path]) -> (i32, Value) {
@@ -128,4 +133,83 @@ fn what_is_neither_wheel_nor_binary_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("neither a wheel nor an executable"), "{text}");
     assert!(text.contains("hint:"), "{text}");
+}
+
+/// A wheel of these files; `tag` is the last three parts of its name.
+fn wheel(folder: &Path, tag: &str, files: &[(&str, Vec<u8>)]) -> PathBuf {
+    let file = |(path, bytes): &(&str, Vec<u8>)| {
+        WheelFile::deflated((*path).to_owned(), Source::Bytes(bytes.clone())).executable()
+    };
+    let parts: Vec<&str> = tag.split('-').collect();
+    let spec = spec("w", parts[0], parts[1], parts[2], files.iter().map(file).collect());
+    write(&spec, folder).unwrap()
+}
+
+#[test]
+fn damaged_fixtures_are_warnings_and_the_rest_is_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = || {
+        let mut pe = b"MZ".to_vec();
+        pe.resize(60, 0);
+        pe.extend([0x80, 0, 0, 0]);
+        pe.resize(128, 0);
+        pe.extend(b"PE\0\0");
+        vec![
+            ("w/tests/t.elf", b"\x7fELF\x02\x01\x01".to_vec()),
+            ("w/tests/t.exe", pe),
+            ("w/tests/empty.so", Vec::new()),
+            ("w/tests/ld.so", b"INPUT(libc.so.6)\n".to_vec()),
+            ("w/tests/m.o", b"\xcf\xfa\xed\xfe".to_vec()),
+        ]
+    };
+    let pure = wheel(folder.path(), "py3-none-any", &damaged());
+    let (code, reports) = audit(&[&pure]);
+    let report = &reports["reports"][0];
+    assert_eq!((code, &report["is_true"]), (0, &Value::Bool(true)), "{report:#}");
+    let warnings = report["warnings"].as_array().unwrap();
+    for name in ["w/tests/t.elf", "w/tests/t.exe", "w/tests/m.o"] {
+        let is_named = |w: &&Value| w.as_str().unwrap().contains(name);
+        assert_eq!(warnings.iter().filter(is_named).count(), 1, "{name} {warnings:?}");
+    }
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+
+    // Beside them a file that is judged, and damage where a module should be.
+    let mut files = damaged();
+    files.push(("w/tool", elf(EM_AARCH64)));
+    let false_claim = wheel(folder.path(), "py3-none-manylinux_2_17_x86_64", &files);
+    let (code, reports) = audit(&[&false_claim]);
+    assert_eq!(code, 1);
+    assert_eq!(reports["reports"][0]["warnings"].as_array().unwrap().len(), 3);
+    let module = ("w/_m.cpython-311-x86_64-linux-gnu.so", b"\x7fELF\x02\x01\x01".to_vec());
+    let broken = wheel(folder.path(), "cp311-cp311-manylinux_2_17_x86_64", &[module]);
+    let (code, reports) = audit(&[&broken]);
+    let reason = reports["reports"][0]["lies"][0]["reason"].as_str().unwrap();
+    assert!(code == 1 && reason.contains("w/_m.cpython-311"), "{reason}");
+}
+
+#[test]
+fn the_wheels_of_a_folder_are_judged_as_wheels() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |machine| [("w/tool", elf(machine))];
+    wheel(folder.path(), "py3-none-manylinux_2_17_x86_64", &program(EM_X86_64));
+    let (code, reports) = audit(&[folder.path()]);
+    assert_eq!((code, reports["reports"].as_array().unwrap().len()), (0, 1), "{reports:#}");
+    wheel(folder.path(), "py3-none-manylinux_2_17_aarch64", &program(EM_X86_64));
+    let (code, reports) = audit(&[folder.path()]);
+    assert_eq!((code, reports["reports"].as_array().unwrap().len()), (1, 2), "{reports:#}");
+}
+
+#[test]
+fn programs_among_firmware_are_judged_and_firmware_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let firmware = ("q/bin/share/qemu/opensbi.elf", elf(243));
+    let start = |name| ("q/bin/share/qemu/tool.exe", pe(PE_AMD64, false, &[name]));
+    let check = |name: &'static str, expect: i32| {
+        let files = [firmware.clone(), start(name), ("q/a.exe", pe(PE_AMD64, false, &[]))];
+        let (code, reports) = audit(&[&wheel(folder.path(), "py3-none-win_amd64", &files)]);
+        assert_eq!(code, expect, "{reports:#}");
+        assert_eq!(reports["reports"][0]["tags"], serde_json::json!(["win_amd64"]));
+    };
+    check("KERNEL32.dll", 0);
+    check("libabsent.dll", 1);
 }

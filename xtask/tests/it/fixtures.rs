@@ -141,7 +141,8 @@ impl Machine {
     }
 }
 
-fn spec(
+/// A wheel of these files.
+pub fn spec(
     package: &str,
     python: &str,
     abi: &str,

@@ -37,14 +37,14 @@ pub(super) fn search(
     let chain: Vec<(&Object, &Elf)> = chain.iter().filter_map(|object| elf_of(object)).collect();
     let libc = chain.iter().rev().find_map(|(_, elf)| elf.libc()).unwrap_or(Libc::Glibc);
     let folders = match libc {
-        Libc::Glibc => glibc_folders(root, &chain),
+        Libc::Glibc | Libc::Bionic => glibc_folders(root, &chain),
         Libc::Musl => musl_folders(root, &chain),
     };
     for folder in folders {
         let Some(file) = candidate(root, &folder.join(name), elf) else { continue };
         let variants = match libc {
             Libc::Glibc => variants(root, &folder, name, elf),
-            Libc::Musl => Vec::new(),
+            Libc::Musl | Libc::Bionic => Vec::new(),
         };
         return Ok(Some(Hit { file, variants }));
     }

@@ -15,7 +15,7 @@ pub use root::Root;
 
 use crate::{
     error::Error,
-    inspect::{Binary, Format, inspect},
+    inspect::{Binary, Format, Priority, inspect},
     policy,
 };
 use std::{
@@ -194,7 +194,17 @@ fn chain_of<'a>(objects: &'a [Object], parents: &[Option<usize>], start: usize) 
 /// Each needed name, and whether the loader goes on without it.
 fn needed_by(binary: &Binary) -> Vec<(String, bool)> {
     match &binary.format {
-        Format::Elf(elf) => elf.needed.iter().map(|name| (name.clone(), false)).collect(),
+        Format::Elf(elf) => {
+            let needed = elf.needed.iter().map(|name| (name.clone(), false));
+            // What it loads itself, by its own words; one of several names is enough.
+            let wanted = elf.dlopened.iter().filter(|other| other.priority != Priority::Suggested);
+            let later = wanted.flat_map(|library| {
+                let is_alone = library.names.len() == 1;
+                let may_lack = !is_alone || library.priority != Priority::Required;
+                library.names.iter().map(move |name| (name.clone(), may_lack))
+            });
+            needed.chain(later).collect()
+        }
         Format::MachO(macho) => {
             let mut names: Vec<(String, bool)> = Vec::new();
             for slice in &macho.slices {

@@ -37,7 +37,8 @@ pub struct MachOSlice {
     pub minimum: Option<SystemVersion>,
     /// The load command that says so.
     pub minimum_source: &'static str,
-    /// The platform number of `LC_BUILD_VERSION`: 1 is macOS.
+    /// The platform number of `LC_BUILD_VERSION`: 1 is macOS, 2 iOS, 7 iOS's simulator. A file for
+    /// macOS and another system (zippered) counts as one for macOS.
     pub platform: u32,
     /// Whether it carries a code signature.
     pub is_signed: bool,
@@ -66,6 +67,11 @@ impl SystemVersion {
         Self { major: nibbles >> 16, minor }
     }
 }
+
+/// The platform numbers of `LC_BUILD_VERSION`.
+pub(crate) const PLATFORM_MACOS: u32 = 1;
+pub(crate) const PLATFORM_IOS: u32 = 2;
+pub(crate) const PLATFORM_IOS_SIMULATOR: u32 = 7;
 
 pub(super) fn read(bytes: &[u8]) -> Result<Option<MachO>, Error> {
     let mut slices = Vec::new();
@@ -103,12 +109,16 @@ fn slice(parsed: &Parsed<'_>) -> Option<MachOSlice> {
         rpaths: parsed.rpaths.iter().map(|path| (*path).to_owned()).collect(),
         minimum: None,
         minimum_source: "",
-        platform: 1,
+        platform: PLATFORM_MACOS,
         is_signed: false,
     };
     let mut n_libraries = 0;
     for command in &parsed.load_commands {
         match command.command {
+            // A zippered file has one for macOS and one for Catalyst, in any order.
+            CommandVariant::BuildVersion(build)
+                if found.minimum_source == "LC_BUILD_VERSION"
+                    && (found.platform == PLATFORM_MACOS || build.platform != PLATFORM_MACOS) => {}
             CommandVariant::BuildVersion(build) => {
                 found.minimum = Some(SystemVersion::of_nibbles(build.minos));
                 found.minimum_source = "LC_BUILD_VERSION";
@@ -117,6 +127,11 @@ fn slice(parsed: &Parsed<'_>) -> Option<MachOSlice> {
             CommandVariant::VersionMinMacosx(version) if found.minimum.is_none() => {
                 found.minimum = Some(SystemVersion::of_nibbles(version.version));
                 found.minimum_source = "LC_VERSION_MIN_MACOSX";
+            }
+            CommandVariant::VersionMinIphoneos(version) if found.minimum.is_none() => {
+                found.minimum = Some(SystemVersion::of_nibbles(version.version));
+                found.minimum_source = "LC_VERSION_MIN_IPHONEOS";
+                found.platform = PLATFORM_IOS;
             }
             CommandVariant::CodeSignature(_) => found.is_signed = true,
             CommandVariant::LoadDylib(_)

@@ -8,8 +8,9 @@ mod macho;
 mod pe;
 
 pub(crate) use elf::is_glibc_loader;
-pub use elf::{Elf, Import, Libc};
+pub use elf::{Dlopen, Elf, Import, Libc, Priority};
 pub use macho::{MachO, MachOSlice, SystemVersion};
+pub(crate) use macho::{PLATFORM_IOS, PLATFORM_IOS_SIMULATOR, PLATFORM_MACOS};
 pub use pe::Pe;
 
 use crate::error::Error;

@@ -179,16 +179,22 @@ fn name_of(command: &[u8]) -> Result<&[u8], &'static str> {
     Ok(&text[..end])
 }
 
-/// The same command with another name, padded to eight bytes.
+/// The same command with another name, padded to eight bytes. What stands before the name stays: newer
+/// linkers put flags there (`dylib_use_command`).
 fn with_name(command: &[u8], name: &str) -> Result<Vec<u8>, &'static str> {
-    const FIXED_LEN: usize = 24;
-    let mut new = command.get(..FIXED_LEN).ok_or(CUT_OFF)?.to_vec();
+    const USUAL_LEN: usize = 24;
+    const DYLIB_USE_LEN: usize = 28;
+    const DYLIB_USE_MARKER: u32 = 0x1a74_1800;
+    let is_use = le_u32(command, 12) == Some(DYLIB_USE_MARKER)
+        && le_u32(command, 8) == Some(DYLIB_USE_LEN as u32);
+    let fixed_len = if is_use { DYLIB_USE_LEN } else { USUAL_LEN };
+    let mut new = command.get(..fixed_len).ok_or(CUT_OFF)?.to_vec();
     new.extend(name.as_bytes());
     new.push(0);
     new.resize(new.len().next_multiple_of(8), 0);
     let len = new.len() as u32;
     new[4..8].copy_from_slice(&len.to_le_bytes());
-    new[8..12].copy_from_slice(&(FIXED_LEN as u32).to_le_bytes());
+    new[8..12].copy_from_slice(&(fixed_len as u32).to_le_bytes());
     Ok(new)
 }
 
@@ -209,6 +215,17 @@ mod tests {
         }
         bytes.resize(4096, 0);
         bytes
+    }
+
+    #[test]
+    fn flags_before_a_name_stay() {
+        let words = [LC_LOAD_DYLIB, 40, 28, 0x1a74_1800, 0x1_0000, 0x1_0000, 0x0d];
+        let mut command: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
+        command.extend(b"/a/b.dylib\0\0");
+        let new = with_name(&command, "@loader_path/b.dylib").unwrap();
+        assert_eq!(name_of(&new).unwrap(), b"@loader_path/b.dylib");
+        assert_eq!(le_u32(&new, 24), Some(0x0d));
+        assert_eq!((le_u32(&new, 4), new.len() % 8), (Some(new.len() as u32), 0));
     }
 
     #[test]

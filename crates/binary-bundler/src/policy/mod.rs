@@ -59,6 +59,7 @@ struct Musllinux {
 #[serde(deny_unknown_fields)]
 struct LinuxSystem {
     glibc: Vec<String>,
+    functions: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -194,6 +195,12 @@ pub fn is_beside_musl(name: &str) -> bool {
 /// The musl release that brought a function, when it is younger than the lowest tag's.
 pub fn musl_since(symbol: &str) -> Option<&'static str> {
     MUSLLINUX.since.get(symbol).map(String::as_str)
+}
+
+/// Whether a function is the C library's, whoever's that is: the ISO C and POSIX names that most
+/// programs use.
+pub fn is_of_every_libc(symbol: &str) -> bool {
+    LINUX.functions.iter().any(|function| function == symbol)
 }
 
 /// Whether a library belongs to the C library itself (glibc or musl) or is its loader.

@@ -1,4 +1,5 @@
-//! Gives an ELF file a `DT_RPATH` without moving anything that is there.
+//! Gives an ELF file a `DT_RPATH` without moving anything that is there, and takes folders out of the
+//! names of the libraries that it needs.
 //!
 //! One loaded segment is appended. It holds the program headers (one more than before), the dynamic
 //! string table with the new path, and the dynamic table when that had no free row. Nothing else
@@ -23,6 +24,7 @@ const PT_INTERP: u32 = 3;
 const PT_PHDR: u32 = 6;
 
 const DT_NULL: u64 = 0;
+const DT_NEEDED: u64 = 1;
 const DT_STRTAB: u64 = 5;
 const DT_STRSZ: u64 = 10;
 const DT_RPATH: u64 = 15;
@@ -85,6 +87,9 @@ fn edit(bytes: &[u8], rpath: &str) -> Result<Option<Vec<u8>>, &'static str> {
     let is_path = |tag: u64| matches!(tag, DT_RPATH | DT_RUNPATH);
     let mut kept: Vec<(u64, u64)> =
         rows[..n_used].iter().copied().filter(|row| !is_path(row.0)).collect();
+    for row in kept.iter_mut().filter(|row| row.0 == DT_NEEDED) {
+        row.1 += folder_len(old_strings, row.1);
+    }
     kept.push((DT_RPATH, rpath_at));
     let moves_table = kept.len() + 1 > rows.len();
 
@@ -160,6 +165,14 @@ fn edit(bytes: &[u8], rpath: &str) -> Result<Option<Vec<u8>>, &'static str> {
     let moved_strings = (address + strings_delta, offset + strings_delta, strings.len() as u64);
     update_sections(&mut edited, strings_address, moved_strings, moved_table);
     Ok(Some(edited))
+}
+
+/// How much of a library's name is a folder: a library without a soname is recorded by the path that it
+/// was linked by, which no search path changes. The name's end is a string of its own in the table.
+fn folder_len(strings: &[u8], at: u64) -> u64 {
+    let text = usize::try_from(at).ok().and_then(|at| strings.get(at..)).unwrap_or_default();
+    let name = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    name.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash as u64 + 1)
 }
 
 /// File offset and address of the new segment.

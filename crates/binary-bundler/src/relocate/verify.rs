@@ -64,7 +64,10 @@ fn needs_elsewhere(binary: &Binary, path: &Path, plan: &Plan) -> Option<String> 
                 .filter_map(|path| path.strip_prefix("$ORIGIN"))
                 .map(|rest| folder.join(rest.trim_start_matches('/')))
                 .collect();
-            let is_here = |name: &str| folders.iter().any(|folder| folder.join(name).is_file());
+            // A name with a folder in it is no search's: joined, it would be a file of this host.
+            let is_here = |name: &str| {
+                !name.contains('/') && folders.iter().any(|folder| folder.join(name).is_file())
+            };
             let mut names = elf.needed.iter();
             names
                 .find(|name| !is_left(name) && !policy::is_libc_part(name) && !is_here(name))

@@ -1,17 +1,20 @@
 //! Linux: the glibc floor by symbol versions and library policy (PEP 600), musl (PEP 656).
 
-use super::{Limit, Problem, Verdict};
+mod hygiene;
+mod search;
+
+use super::{Limit, Problem, Verdict, reach};
 use crate::{
     elf::LibcVersion,
     inspect::{Binary, Elf, Format, Libc},
     policy::{self, Needs},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Component, Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
 };
 
-/// One ELF file with the names that it finds inside the subject.
+/// One ELF file with the names that it finds inside the subject, in every process that loads it.
 pub(super) struct Judged<'a> {
     path: &'a Path,
     elf: &'a Elf,
@@ -28,69 +31,13 @@ pub(super) fn select(binaries: &[Binary]) -> Vec<Judged<'_>> {
         })
         .collect();
     elves.sort_by_key(|(path, _)| *path);
-    let by_path: HashMap<PathBuf, usize> =
-        elves.iter().enumerate().map(|(index, (path, _))| (clean(path), index)).collect();
-    // DT_RPATH is inherited by what a file needs, DT_RUNPATH is not: folders flow down the edges
-    // until nothing new arrives.
-    let own = |index: usize| -> Vec<PathBuf> {
-        let (path, elf) = elves[index];
-        elf.own_search().iter().filter_map(|folder| beside(path, folder)).collect()
-    };
-    let mut inherited: Vec<BTreeSet<PathBuf>> = vec![BTreeSet::new(); elves.len()];
-    let mut found: Vec<BTreeSet<&str>> = vec![BTreeSet::new(); elves.len()];
-    let mut work: Vec<usize> = (0..elves.len()).collect();
-    while let Some(index) = work.pop() {
-        let (_, elf) = elves[index];
-        let mut folders = own(index);
-        let hands_down: BTreeSet<PathBuf> = match elf.runpath {
-            Some(_) => BTreeSet::new(),
-            None => folders.iter().chain(&inherited[index]).cloned().collect(),
-        };
-        if elf.runpath.is_none() {
-            folders.extend(inherited[index].iter().cloned());
-        }
-        for name in &elf.needed {
-            let target = folders.iter().find_map(|folder| by_path.get(&clean(&folder.join(name))));
-            let Some(&target) = target else { continue };
-            found[index].insert(name);
-            let n_before = inherited[target].len();
-            inherited[target].extend(hands_down.iter().cloned());
-            if inherited[target].len() > n_before {
-                work.push(target);
-            }
-        }
-    }
-    // A name that another file has loaded already is not searched again.
-    let loaded: BTreeSet<&str> = found.iter().flatten().copied().collect();
-    elves
-        .into_iter()
-        .map(|(path, elf)| {
-            let needed = elf.needed.iter().map(String::as_str);
-            Judged { path, elf, bundled: needed.filter(|name| loaded.contains(name)).collect() }
-        })
-        .collect()
-}
-
-/// The folder that a search path with `$ORIGIN` names, inside the subject.
-fn beside(file: &Path, folder: &str) -> Option<PathBuf> {
-    let parent = file.parent().unwrap_or(Path::new(""));
-    let rest = folder.strip_prefix("$ORIGIN").or_else(|| folder.strip_prefix("${ORIGIN}"))?;
-    Some(clean(&parent.join(rest.trim_start_matches('/'))))
-}
-
-/// Resolves `.` and `..` by name: inside a wheel there are no links.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if clean.file_name().is_some() => {
-                clean.pop();
-            }
-            other => clean.push(other),
-        }
-    }
-    clean
+    let found = reach::found(&search::Elves::new(&elves));
+    let judged = elves.into_iter().zip(found).map(|((path, elf), found)| {
+        let names = search::Elves::names(elf).zip(found);
+        let bundled = names.filter_map(|(name, is_found)| is_found.then_some(name)).collect();
+        Judged { path, elf, bundled }
+    });
+    judged.collect()
 }
 
 /// A verdict for each machine.
@@ -112,27 +59,40 @@ fn judge_arch(arch: &str, elves: &[&Judged<'_>], claimed: &[String]) -> Verdict 
     let libcs: BTreeSet<Libc> = elves.iter().filter_map(|judged| judged.elf.libc()).collect();
     let claims_musl = claimed.iter().any(|claim| claim.starts_with("musllinux_"));
     let is_musl = libcs.contains(&Libc::Musl) || (libcs.is_empty() && claims_musl);
+    let libc = libcs.iter().next().copied();
     let mut verdict = Verdict {
         system: "linux",
         arch: arch.to_owned(),
         n_binaries: elves.len(),
+        files: elves.iter().map(|judged| judged.path.to_path_buf()).collect(),
         tag: format!("linux_{arch}"),
         lowest: format!("linux_{arch}"),
+        libc: libc.map(Libc::name),
         limits: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    if libcs.len() > 1 {
-        let is_glibc = |judged: &&&Judged<'_>| judged.elf.libc() == Some(Libc::Glibc);
-        let file = elves.iter().find(is_glibc).map(|judged| judged.path.to_path_buf());
+    // The libraries of two C libraries cannot be one process's, and no tag promises both.
+    for other in libcs.iter().skip(1) {
+        let is_it = |judged: &&&Judged<'_>| judged.elf.libc() == Some(*other);
+        let file = elves.iter().find(is_it).map(|judged| judged.path.to_path_buf());
         verdict.problems.push(Problem {
             file: file.unwrap_or_default(),
-            needs: "glibc".to_owned(),
-            reason: "other files are linked with musl".to_owned(),
+            needs: other.name().to_owned(),
+            reason: format!("other files are linked with {}", libc.map_or("", Libc::name)),
+        });
+    }
+    if libc == Some(Libc::Bionic) {
+        let file = elves.iter().find(|judged| judged.elf.libc() == libc);
+        verdict.problems.push(Problem {
+            file: file.map(|judged| judged.path.to_path_buf()).unwrap_or_default(),
+            needs: Libc::Bionic.name().to_owned(),
+            reason: "Linux distributions have another C library than Android".to_owned(),
         });
     }
     for judged in elves {
         libraries(judged, arch, is_musl, &mut verdict);
+        hygiene::judge(judged, is_musl, &mut verdict);
     }
     if is_musl {
         judge_musl(elves, arch, &mut verdict);
@@ -216,24 +176,33 @@ fn judge_glibc(elves: &[&Judged<'_>], arch: &str, verdict: &mut Verdict) {
             }
         }
         if let Some(symbol) = unversioned_libc(judged) {
-            verdict.warnings.push(format!(
-                "`{}` imports `{symbol}` from glibc without a version: its floor cannot be proved",
-                judged.path.display()
-            ));
+            let file = judged.path.to_path_buf();
+            if policy::is_of_every_libc(symbol) {
+                verdict.problems.push(Problem {
+                    file,
+                    needs: format!("{symbol} of glibc without a version"),
+                    reason: "without versions the oldest glibc that it runs with cannot be proved"
+                        .to_owned(),
+                });
+            } else {
+                verdict.warnings.push(format!(
+                    "`{}` imports `{symbol}` without a version although it is linked with glibc: its \
+                     floor cannot be proved",
+                    file.display()
+                ));
+            }
         }
     }
     floors.sort_by(|a, b| b.glibc.cmp(&a.glibc).then_with(|| a.limit.cmp(&b.limit)));
-    let highest = |with_weak: bool| {
-        let counts = floors.iter().filter(|floor| with_weak || !floor.limit.is_weak);
-        counts.map(|floor| floor.glibc).max().unwrap_or(first).max(first)
-    };
-    let (lowest, named) = (highest(false), policy::named_platform(highest(true)));
+    // Weak ones too: the loader goes on without them, the file's function may not.
+    let lowest = floors.first().map_or(first, |floor| floor.glibc.max(first));
     verdict.limits = floors.iter().map(|floor| floor.limit.clone()).collect();
     if !verdict.problems.is_empty() {
         return;
     }
     verdict.lowest = manylinux(lowest, arch);
-    verdict.tag = manylinux(named.map_or(highest(true), |platform| platform.glibc), arch);
+    let named = policy::named_platform(lowest);
+    verdict.tag = manylinux(named.map_or(lowest, |platform| platform.glibc), arch);
 }
 
 /// The highest version of each name space that one file asks of libraries outside the subject.
@@ -295,8 +264,13 @@ fn manylinux(glibc: LibcVersion, arch: &str) -> String {
 /// linked against a stub.
 fn unversioned_libc<'a>(judged: &Judged<'a>) -> Option<&'a str> {
     let asks = judged.elf.needed.iter().any(|name| name == "libc.so.6");
-    let first = judged.elf.unversioned.first().map(String::as_str);
-    first.filter(|_| asks && judged.elf.versions.is_empty())
+    if !asks || !judged.elf.versions.is_empty() {
+        return None;
+    }
+    // The interpreter's own functions come without versions, and from no library.
+    let is_pythons = |name: &&str| name.starts_with("Py") || name.starts_with("_Py");
+    let others = || judged.elf.unversioned.iter().map(String::as_str).filter(|n| !is_pythons(n));
+    others().find(|name| policy::is_of_every_libc(name)).or_else(|| others().next())
 }
 
 fn judge_musl(elves: &[&Judged<'_>], arch: &str, verdict: &mut Verdict) {
@@ -337,11 +311,10 @@ pub(super) fn check_claim(claim: &str, verdict: &Verdict) -> Option<String> {
         let (file, needs) = (problem.file.display(), &problem.needs);
         return Some(format!("`{file}` needs `{needs}`: {}", problem.reason));
     }
-    let is_static = verdict.limits.is_empty();
     let is_musl_claim = claim.starts_with("musllinux_");
-    let is_musl = verdict.tag.starts_with("musllinux_");
-    if is_musl != is_musl_claim && !is_static {
-        let libc = if is_musl { "musl" } else { "glibc" };
+    let wanted = if is_musl_claim { Libc::Musl } else { Libc::Glibc };
+    // A file without any runs beside both.
+    if let Some(libc) = verdict.libc.filter(|libc| *libc != wanted.name()) {
         return Some(format!("the files are linked with {libc}"));
     }
     if is_musl_claim {
@@ -355,7 +328,7 @@ pub(super) fn check_claim(claim: &str, verdict: &Verdict) -> Option<String> {
     if claimed >= lowest {
         return None;
     }
-    let limit = verdict.limits.iter().find(|limit| !limit.is_weak)?;
+    let limit = verdict.limits.first()?;
     let (file, symbol, version) = (limit.file.display(), &limit.symbol, &limit.version);
     Some(format!("`{file}` needs `{symbol}` at version `{version}` of `{}`", limit.source))
 }
@@ -366,6 +339,22 @@ fn claimed_glibc(tag: &str) -> Option<LibcVersion> {
     let numbers = if modern == name { rest } else { modern.strip_prefix("manylinux_")? };
     let mut parts = numbers.split('_');
     Some(LibcVersion { major: parts.next()?.parse().ok()?, minor: parts.next()?.parse().ok()? })
+}
+
+/// Why a claim for one machine is false by files for another: they ask for a younger glibc than the
+/// claim names, so that the wheel is not what it says on any machine. Firmware for some board asks for
+/// none.
+pub(super) fn check_other_machine(claim: &str, verdict: &Verdict) -> Option<String> {
+    let claimed = claimed_glibc(claim).filter(|_| claim.starts_with("manylinux"))?;
+    let limit = verdict.limits.first()?;
+    if claimed_glibc(&limit.tag)? <= claimed {
+        return None;
+    }
+    let (file, version) = (limit.file.display(), &limit.version);
+    Some(format!(
+        "`{file}`, for {}, needs `{}` at version `{version}` of `{}`",
+        verdict.arch, limit.symbol, limit.source
+    ))
 }
 
 #[cfg(test)]

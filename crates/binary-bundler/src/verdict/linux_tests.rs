@@ -17,7 +17,13 @@ fn elf(path: &str, needed: &[&str], versions: &[(&str, &str)]) -> Binary {
         no_default_folders: false,
         versions: Default::default(),
         unversioned: Vec::new(),
-        page_alignment: 0x1000,
+        page_alignment: 0x1_0000,
+        dlopened: Vec::new(),
+        searches_working_folder: false,
+        executable_stack: Some(false),
+        isa_level: 1,
+        foreign_abi: None,
+        android_api: None,
     };
     for (library, version) in versions {
         elf.versions.entry((*library).to_owned()).or_default().push(Import {
@@ -62,7 +68,7 @@ fn the_tag_is_the_lowest_that_is_true() {
     let weak = change(libc("GLIBC_2.34"), |elf| {
         elf.versions.get_mut("libc.so.6").unwrap()[0].is_weak = true;
     });
-    check(&[weak], "manylinux_2_34_x86_64", "manylinux_2_5_x86_64");
+    check(&[weak], "manylinux_2_34_x86_64", "manylinux_2_34_x86_64");
 }
 
 #[test]
@@ -145,8 +151,132 @@ fn musl_promises_itself_alone() {
     let libc = "libc.musl-x86_64.so.1";
     check(musl(&[libc]), &["musllinux_1_2_x86_64"], "musllinux_1_2_x86_64", true);
     check(musl(&[libc]), &["musllinux_1_1_x86_64"], "musllinux_1_2_x86_64", true);
-    check(musl(&[libc]), &["manylinux_2_17_x86_64"], "musllinux_1_2_x86_64", true);
+    check(musl(&[libc]), &["manylinux_2_17_x86_64"], "musllinux_1_2_x86_64", false);
+    // Without a single symbol version, and still not musl's.
+    check(musl(&["libc.so.6"]), &["musllinux_1_2_x86_64"], "manylinux_2_5_x86_64", false);
+    check(musl(&[]), &["musllinux_1_2_x86_64"], "musllinux_1_2_x86_64", true);
+    check(musl(&[]), &["manylinux_2_17_x86_64"], "manylinux_2_5_x86_64", true);
     check(musl(&[libc, "libgcc_s.so.1"]), &["musllinux_1_2_x86_64"], "linux_x86_64", false);
     let young = change(musl(&[libc]), |elf| elf.unversioned = vec!["qsort_r".to_owned()]);
     check(young, &["musllinux_1_1_x86_64"], "musllinux_1_2_x86_64", false);
+}
+
+#[test]
+fn a_program_finds_what_its_own_path_leads_to() {
+    let library = || elf("lib/libq.so", &[], &[]);
+    let program = |name: &str, has_path: bool| {
+        change(elf(name, &["libq.so"], &[]), |elf| {
+            elf.is_executable = true;
+            elf.runpath = has_path.then(|| vec!["$ORIGIN/../lib".to_owned()]);
+        })
+    };
+    assert!(claim(&[program("bin/good", true), library()], &[]).is_true);
+    let report = claim(&[program("bin/good", true), program("bin/bad", false), library()], &[]);
+    assert!(!report.is_true);
+    let problems = &report.verdicts[0].problems;
+    assert_eq!(problems.len(), 1);
+    assert_eq!((&*problems[0].needs, problems[0].file.to_str()), ("libq.so", Some("bin/bad")));
+}
+
+#[test]
+fn a_library_of_another_machine_is_passed_over() {
+    let user = change(elf("pkg/a.so", &["libq.so"], &[]), |elf| {
+        elf.runpath = Some(vec!["$ORIGIN".to_owned()]);
+    });
+    let library =
+        |arch: &str| change(elf("pkg/libq.so", &[], &[]), |elf| elf.arch = arch.to_owned());
+    assert!(claim(&[user.clone(), library("x86_64")], &["manylinux_2_17_x86_64"]).is_true);
+    assert!(!claim(&[user, library("aarch64")], &["manylinux_2_17_x86_64"]).is_true);
+}
+
+#[test]
+fn files_for_another_machine_are_held_to_the_claim_too() {
+    let own = || elf("a.so", &["libc.so.6"], &[("libc.so.6", "GLIBC_2.17")]);
+    let arm = |version: &str| {
+        change(elf("b.so", &["libc.so.6"], &[("libc.so.6", version)]), |elf| {
+            elf.arch = "aarch64".to_owned();
+        })
+    };
+    let report = claim(&[own(), arm("GLIBC_2.38")], &["manylinux_2_17_x86_64"]);
+    assert_eq!(report.lies.len(), 1);
+    assert!(report.lies[0].reason.contains("`b.so`"), "{:?}", report.lies);
+    let report = claim(&[own(), arm("GLIBC_2.17")], &["manylinux_2_17_x86_64"]);
+    assert!(report.is_true, "{:?}", report.lies);
+    assert!(report.warnings[0].contains("`b.so` is for aarch64"), "{:?}", report.warnings);
+    let both = ["manylinux_2_17_x86_64", "manylinux_2_38_aarch64"];
+    let report = claim(&[own(), arm("GLIBC_2.38")], &both);
+    assert!(report.is_true && report.warnings.is_empty(), "{report:?}");
+}
+
+#[test]
+fn what_no_system_grants_is_a_problem() {
+    let check = |make: fn(&mut Elf), needs: &str| {
+        let report = claim(&[change(elf("a.so", &[], &[]), make)], &["manylinux_2_28_x86_64"]);
+        assert!(!report.is_true, "{needs}");
+        assert_eq!(report.verdicts[0].problems[0].needs, needs);
+        assert_eq!(report.tags, ["linux_x86_64"]);
+    };
+    check(|elf| elf.isa_level = 3, "a processor of the level x86-64-v3");
+    check(|elf| elf.foreign_abi = Some("Arm's soft-float ABI"), "Arm's soft-float ABI");
+    check(|elf| elf.page_alignment = 512, "segments aligned to 512 bytes");
+    check(
+        |elf| elf.interpreter = Some("/nix/store/x/ld.so".to_owned()),
+        "the loader /nix/store/x/ld.so",
+    );
+    check(
+        |elf| {
+            elf.dlopened = vec![crate::inspect::Dlopen {
+                names: vec!["libidn2.so.0".to_owned(), "libidn.so.1".to_owned()],
+                priority: crate::inspect::Priority::Required,
+            }];
+        },
+        "libidn2.so.0 or libidn.so.1",
+    );
+}
+
+#[test]
+fn what_some_systems_refuse_is_a_warning() {
+    let check = |make: fn(&mut Elf), text: &str| {
+        let binary = change(elf("pkg/a.so", &[], &[]), make);
+        let report = claim(&[binary], &["manylinux_2_28_x86_64"]);
+        assert!(report.is_true, "{text}");
+        let warnings = &report.verdicts[0].warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("`pkg/a.so` ") && warnings[0].contains(text),
+            "{warnings:?}"
+        );
+    };
+    check(|elf| elf.executable_stack = Some(true), "executable stack");
+    check(|elf| elf.executable_stack = None, "PT_GNU_STACK");
+    check(|elf| elf.searches_working_folder = true, "working folder");
+    check(|elf| elf.rpath = vec!["/home/builder/lib".to_owned()], "`/home/builder/lib`");
+    check(|elf| elf.runpath = Some(vec!["$ORIGIN/../..".to_owned()]), "`$ORIGIN/../..`");
+    check(|elf| elf.runpath = Some(vec!["lib".to_owned()]), "`lib`");
+    let quiet = |elf: &mut Elf| {
+        elf.runpath = Some(vec!["$ORIGIN/..".to_owned(), "/usr/lib/x86_64-linux-gnu".to_owned()]);
+    };
+    let report = claim(&[change(elf("pkg/a.so", &[], &[]), quiet)], &[]);
+    assert!(report.verdicts[0].warnings.is_empty(), "{report:?}");
+    let arm = change(elf("a.so", &[], &[]), |elf| {
+        (elf.arch, elf.page_alignment) = ("aarch64".to_owned(), 0x1000);
+    });
+    assert!(claim(&[arm], &[]).verdicts[0].warnings[0].contains("65536"));
+}
+
+#[test]
+fn an_import_that_must_be_glibcs_needs_a_version() {
+    let file = |symbols: &[&str]| {
+        change(elf("a.so", &["libc.so.6"], &[]), |elf| {
+            elf.unversioned = symbols.iter().map(|symbol| (*symbol).to_owned()).collect();
+        })
+    };
+    let check = |symbols: &[&str], is_true: bool, n_warnings: usize| {
+        let report = claim(&[file(symbols)], &["manylinux_2_17_x86_64"]);
+        let verdict = &report.verdicts[0];
+        assert_eq!((report.is_true, verdict.warnings.len()), (is_true, n_warnings), "{symbols:?}");
+    };
+    check(&["PyModule_Create2", "_Py_NoneStruct"], true, 0);
+    check(&["its_host_gives_this"], true, 1);
+    check(&["PyModule_Create2", "malloc"], false, 0);
 }

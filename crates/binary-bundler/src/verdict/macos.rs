@@ -4,12 +4,11 @@
 //! version, from macOS 11 on with the minor version 0 only. A file for 11.3 therefore needs
 //! `macosx_12_0`.
 
-use super::{Limit, Problem, Verdict};
-use crate::inspect::{MachO, MachOSlice, SystemVersion};
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+mod search;
+
+use super::{Limit, Problem, Verdict, reach};
+use crate::inspect::{MachO, MachOSlice, PLATFORM_MACOS, SystemVersion};
+use std::path::{Path, PathBuf};
 
 const ARCHES: [&str; 2] = ["arm64", "x86_64"];
 
@@ -19,18 +18,10 @@ const FIRST_ARM64: SystemVersion = SystemVersion { major: 11, minor: 0 };
 const FIRST_X86_64: SystemVersion = SystemVersion { major: 10, minor: 4 };
 
 pub(super) fn judge(files: &[(&PathBuf, &MachO)]) -> Vec<Verdict> {
-    let names: BTreeSet<String> = files
-        .iter()
-        .filter_map(|(path, _)| Some(path.file_name()?.to_string_lossy().into_owned()))
-        .collect();
-    ARCHES.iter().filter_map(|arch| judge_arch(arch, files, &names)).collect()
+    ARCHES.iter().filter_map(|arch| judge_arch(arch, files)).collect()
 }
 
-fn judge_arch(
-    arch: &str,
-    files: &[(&PathBuf, &MachO)],
-    names: &BTreeSet<String>,
-) -> Option<Verdict> {
+fn judge_arch(arch: &str, files: &[(&PathBuf, &MachO)]) -> Option<Verdict> {
     let slices: Vec<(&Path, &MachOSlice)> = files
         .iter()
         .flat_map(|(path, macho)| macho.slices.iter().map(move |slice| (path.as_path(), slice)))
@@ -45,8 +36,10 @@ fn judge_arch(
         system: "macos",
         arch: arch.to_owned(),
         n_binaries: slices.len(),
+        files: slices.iter().map(|(path, _)| path.to_path_buf()).collect(),
         tag: String::new(),
         lowest: String::new(),
+        libc: None,
         limits: Vec::new(),
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -56,7 +49,8 @@ fn judge_arch(
             verdict.warnings.push(format!("`{}` has no slice for {arch}", path.display()));
         }
     }
-    for (path, slice) in slices {
+    let found = reach::found(&search::Slices::new(&slices));
+    for ((path, slice), met) in slices.into_iter().zip(found) {
         if arch == "arm64" && !slice.is_signed {
             verdict.warnings.push(format!(
                 "`{}` is not signed: the kernel kills unsigned code on arm64",
@@ -79,7 +73,6 @@ fn judge_arch(
                 .warnings
                 .push(format!("`{}` does not say which macOS it is made for", path.display())),
         }
-        const PLATFORM_MACOS: u32 = 1;
         if slice.platform != PLATFORM_MACOS {
             verdict.problems.push(Problem {
                 file: path.to_path_buf(),
@@ -87,7 +80,7 @@ fn judge_arch(
                 reason: "the file is not made for macOS".to_owned(),
             });
         }
-        libraries(path, slice, names, &mut verdict);
+        libraries(path, slice, &met, &mut verdict);
     }
     // The strongest first: by version, not as text.
     verdict.limits.sort_by_key(|limit| std::cmp::Reverse(version_of(&limit.tag)));
@@ -96,21 +89,22 @@ fn judge_arch(
     Some(verdict)
 }
 
-fn libraries(path: &Path, slice: &MachOSlice, names: &BTreeSet<String>, verdict: &mut Verdict) {
-    for needed in &slice.needed {
-        if needed.starts_with("/usr/lib/") || needed.starts_with("/System/Library/") {
+fn libraries(path: &Path, slice: &MachOSlice, met: &[bool], verdict: &mut Verdict) {
+    for (needed, is_met) in slice.needed.iter().zip(met) {
+        if *is_met || slice.weak.contains(needed) {
             continue;
         }
-        let name = needed.rsplit('/').next().unwrap_or(needed);
-        // Whether each `@rpath` finds its file is the closure's question; here the name must be there.
-        let is_beside = needed.starts_with('@') && names.contains(name);
-        if !is_beside && !slice.weak.contains(needed) {
-            verdict.problems.push(Problem {
-                file: path.to_path_buf(),
-                needs: needed.clone(),
-                reason: "neither macOS nor the subject has this library".to_owned(),
-            });
-        }
+        verdict.problems.push(Problem {
+            file: path.to_path_buf(),
+            needs: needed.clone(),
+            reason: match needed.starts_with('@') {
+                true => {
+                    "the subject has no such library for this machine where the search paths lead"
+                }
+                false => "neither macOS nor the subject has this library",
+            }
+            .to_owned(),
+        });
     }
     for rpath in slice.rpaths.iter().filter(|rpath| rpath.starts_with('/')) {
         verdict.warnings.push(format!(
@@ -152,14 +146,19 @@ pub(super) fn check_claim(
             return Some((truth, format!("no file has a slice for {arch}")));
         };
         if let Some(warning) = verdict.warnings.iter().find(|text| text.contains("has no slice")) {
-            return Some((matching.first()?.tag.clone(), warning.clone()));
+            let others = matching.iter().find(|other| other.arch != *arch);
+            let truth = others.or(matching.first())?.tag.clone();
+            return Some((truth, warning.clone()));
         }
     }
+    let truth_of = |verdict: &Verdict| {
+        if wanted.is_empty() { Some(verdict.tag.clone()) } else { universal(matching) }
+    };
     for verdict in matching {
         if let Some(problem) = verdict.problems.first() {
             let (file, needs) = (problem.file.display(), &problem.needs);
             return Some((
-                verdict.tag.clone(),
+                truth_of(verdict)?,
                 format!("`{file}` needs `{needs}`: {}", problem.reason),
             ));
         }
@@ -170,12 +169,23 @@ pub(super) fn check_claim(
             let limit = verdict.limits.first()?;
             let (file, source) = (limit.file.display(), &limit.source);
             return Some((
-                verdict.tag.clone(),
+                truth_of(verdict)?,
                 format!("`{file}` needs macOS {} by its {source}", limit.version),
             ));
         }
     }
     None
+}
+
+/// The lowest tag for both machines that is true of files with a slice for each.
+fn universal(verdicts: &[&Verdict]) -> Option<String> {
+    let floors = verdicts.iter().filter_map(|verdict| {
+        let lowest = version_of(&verdict.lowest)?;
+        // Every arm64 system is as young as this.
+        let says_nothing = verdict.arch == "arm64" && lowest <= FIRST_ARM64;
+        (!says_nothing).then_some(lowest)
+    });
+    Some(tag(floors.max().unwrap_or(FIRST_ARM64), "universal2"))
 }
 
 #[cfg(test)]
@@ -230,6 +240,44 @@ mod tests {
         let both = [file("u", &[slice("x86_64", 10, 9), slice("arm64", 11, 0)])];
         check(&both, "macosx_10_9_universal2", None);
         check(&both, "macosx_10_9_x86_64", None);
+    }
+
+    #[test]
+    fn the_truth_of_a_universal_claim_is_universal() {
+        let check = |files: &[Binary], truth: &str| {
+            let report = judge("s", files, &["macosx_10_9_universal2".to_owned()]);
+            assert_eq!(report.lies[0].truth.as_deref(), Some(truth), "{report:?}");
+        };
+        let both = |intel: (u32, u32), arm: (u32, u32)| {
+            file("u", &[slice("x86_64", intel.0, intel.1), slice("arm64", arm.0, arm.1)])
+        };
+        check(&[both((10, 13), (11, 0))], "macosx_10_13_universal2");
+        check(&[both((10, 9), (12, 0))], "macosx_12_0_universal2");
+        check(
+            &[both((10, 9), (11, 0)), file("i", &[slice("x86_64", 10, 9)])],
+            "macosx_10_9_x86_64",
+        );
+        check(&[both((10, 9), (11, 0)), file("a", &[slice("arm64", 11, 0)])], "macosx_11_0_arm64");
+    }
+
+    #[test]
+    fn a_library_counts_where_the_search_paths_lead_for_the_machine() {
+        let user = |rpath: Option<&str>| {
+            let mut slice = slice("arm64", 11, 0);
+            slice.needed.push("@rpath/libq.dylib".to_owned());
+            slice.rpaths.extend(rpath.map(str::to_owned));
+            file("pkg/a.so", &[slice])
+        };
+        let library = |place: &str, arch: &str| file(place, &[slice(arch, 11, 0)]);
+        let check = |files: &[Binary], is_true: bool| {
+            let report = judge("s", files, &["macosx_11_0_arm64".to_owned()]);
+            assert_eq!(report.is_true, is_true, "{report:?}");
+        };
+        let beside = Some("@loader_path/.dylibs");
+        check(&[user(beside), library("pkg/.dylibs/libq.dylib", "arm64")], true);
+        check(&[user(beside), library("pkg/.dylibs/libq.dylib", "x86_64")], false);
+        check(&[user(beside), library("other/libq.dylib", "arm64")], false);
+        check(&[user(None), library("pkg/.dylibs/libq.dylib", "arm64")], false);
     }
 
     #[test]

@@ -4,32 +4,40 @@
 //! Pure: facts in, verdict out. Owns the reasoning, with a file and symbol behind each limit. Must
 //! not read files (`inspect`) nor know what a wheel is: the caller gives binaries and claims.
 //!
-//! Differences from auditwheel: macOS and Windows too; `lowest` may lie between two named platforms
-//! (glibc 2.25 is enough for `manylinux_2_25`, though the next named one is 2_26); symbol versions of
-//! libraries that the wheel itself carries do not count; a library counts as carried only where the
-//! loader finds it.
+//! Differences from auditwheel: macOS, Windows, Android and iOS too; `lowest` may lie between two named
+//! platforms (glibc 2.25 is enough for `manylinux_2_25`, though the next named one is 2_26); symbol
+//! versions of libraries that the wheel itself carries do not count; a library counts as carried only
+//! where the loader finds it, in each process that loads the file.
 
+mod foreign;
 mod linux;
 mod macos;
+mod place;
+mod reach;
 mod windows;
 
 use crate::inspect::{Binary, Format};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What holds of all files of one system and machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// `linux`, `macos` or `windows`.
+    /// `linux`, `macos`, `windows`, `android` or `ios`.
     pub system: &'static str,
     /// The machine as the system's tags call it.
     pub arch: String,
     /// How many binaries it holds of.
     pub n_binaries: usize,
+    /// The binaries.
+    #[serde(skip)]
+    pub files: Vec<PathBuf>,
     /// The lowest tag that names a real platform, for example `manylinux_2_28_x86_64`.
     pub tag: String,
     /// The lowest tag that is true, named platform or not, for example `manylinux_2_27_x86_64`.
     pub lowest: String,
+    /// The C library that the files are linked with, on Linux; none when no file needs one.
+    pub libc: Option<&'static str>,
     /// What forbids lower tags, the strongest first.
     pub limits: Vec<Limit>,
     /// What no tag but the bare one of the system allows.
@@ -79,6 +87,10 @@ pub struct Report {
     pub tags: Vec<String>,
     /// Claims that are false, with the reason.
     pub lies: Vec<Lie>,
+    /// Claims for platforms whose systems this audit does not know: neither true nor false.
+    pub unjudged: Vec<Unjudged>,
+    /// What is wrong with the subject whatever its machine, with the files that could not be read.
+    pub warnings: Vec<String>,
     /// One for each system and machine.
     pub verdicts: Vec<Verdict>,
 }
@@ -94,8 +106,39 @@ pub struct Lie {
     pub reason: String,
 }
 
+/// A claim that was not judged, or not in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unjudged {
+    /// The platform tag that is claimed.
+    pub claim: String,
+    /// What was not looked at.
+    pub reason: String,
+}
+
+impl Report {
+    /// Notes a file that has the magic of a binary and could not be read. Among fixtures of tests that is
+    /// usual and a warning; a module that Python is to import makes the claims false.
+    pub fn note_damage(&mut self, file: &Path, error: &crate::Error) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let reason = format!("`{}` is damaged and was not judged: {cause}", file.display());
+        if is_module_of_python(file) {
+            let lies = self.claimed.iter().map(|claim| Lie {
+                claim: claim.clone(),
+                truth: None,
+                reason: reason.clone(),
+            });
+            self.lies.extend(lies);
+            self.is_true = false;
+        }
+        self.warnings.push(reason);
+    }
+}
+
 /// Judges the binaries of one wheel, tree or file. `claimed` are the platform tags of the wheel.
 pub fn judge(subject: &str, binaries: &[Binary], claimed: &[String]) -> Report {
+    if !claimed.is_empty() && claimed.iter().all(|claim| foreign::is_foreign(claim)) {
+        return foreign::judge(subject, binaries, claimed);
+    }
     let elves = linux::select(binaries);
     let machos = binaries.iter().filter_map(|binary| match &binary.format {
         Format::MachO(macho) => Some((&binary.path, macho)),
@@ -108,10 +151,19 @@ pub fn judge(subject: &str, binaries: &[Binary], claimed: &[String]) -> Report {
     let mut verdicts = linux::judge(&elves, claimed);
     verdicts.extend(macos::judge(&machos.collect::<Vec<_>>()));
     verdicts.extend(windows::judge(&pes.collect::<Vec<_>>()));
+    let (known, foreign): (Vec<&String>, Vec<&String>) =
+        claimed.iter().partition(|claim| !foreign::is_foreign(claim));
     let mut lies: Vec<Lie> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
     if !binaries.is_empty() {
-        lies.extend(claimed.iter().filter_map(|claim| check_claim(claim, &verdicts, binaries)));
+        for claim in &known {
+            let lie = check_claim(claim, &verdicts, binaries)
+                .or_else(|| check_other_machines(claim, claimed, &verdicts, &mut warnings));
+            lies.extend(lie);
+        }
     }
+    warnings.sort();
+    warnings.dedup();
     let has_problem = verdicts.iter().any(|verdict| !verdict.problems.is_empty());
     let tags = match verdicts.is_empty() {
         true => vec!["any".to_owned()],
@@ -123,6 +175,8 @@ pub fn judge(subject: &str, binaries: &[Binary], claimed: &[String]) -> Report {
         claimed: claimed.to_vec(),
         tags,
         lies,
+        unjudged: foreign.into_iter().map(|claim| foreign::unjudged(claim)).collect(),
+        warnings,
         verdicts,
     }
 }
@@ -159,8 +213,51 @@ fn check_claim(claim: &str, verdicts: &[Verdict], binaries: &[Binary]) -> Option
         }
         "macos" => macos::check_claim(claim, &matching, verdicts)
             .and_then(|(truth, reason)| lie(Some(&truth), reason)),
-        _ => None,
+        _ => windows::check_claim(verdict, verdicts).and_then(|reason| lie(None, reason)),
     }
+}
+
+/// Files for machines that no claim names cannot be of use where the wheel is installed. Some wheels
+/// carry them on purpose, to be sent elsewhere; they are held to what the claim says of the system.
+fn check_other_machines(
+    claim: &str,
+    claimed: &[String],
+    verdicts: &[Verdict],
+    warnings: &mut Vec<String>,
+) -> Option<Lie> {
+    let (system, _) = split_claim(claim).filter(|(system, _)| *system == "linux")?;
+    let is_claimed = |arch: &str| {
+        let machines = claimed.iter().filter_map(|claim| split_claim(claim));
+        machines.into_iter().any(|(other, machine)| other == system && machine.covers(arch))
+    };
+    let others = verdicts.iter().filter(|v| v.system == system && !is_claimed(&v.arch));
+    let mut lie = None;
+    for verdict in others {
+        if let Some(reason) = linux::check_other_machine(claim, verdict) {
+            let truth = None;
+            lie = lie.or(Some(Lie { claim: claim.to_owned(), truth, reason }));
+        }
+        for file in &verdict.files {
+            warnings.push(format!(
+                "`{}` is for {}, which no tag of the wheel names",
+                file.display(),
+                verdict.arch
+            ));
+        }
+    }
+    lie
+}
+
+/// A module by a name that interpreters import and that is usual for nothing else.
+fn is_module_of_python(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_fixture = path.components().any(|part| {
+        matches!(part.as_os_str().to_str(), Some("test" | "tests" | "testing" | "fixtures"))
+    });
+    let is_named_so = name.ends_with(".pyd")
+        || (name.ends_with(".so")
+            && [".cpython-", ".abi3.", ".pypy"].iter().any(|p| name.contains(p)));
+    is_named_so && !is_fixture
 }
 
 /// A library by name: what an interpreter would import or a loader load.
@@ -178,6 +275,8 @@ pub(crate) enum Machine<'a> {
 impl Machine<'_> {
     fn covers(&self, arch: &str) -> bool {
         match self {
+            // The versions of 32-bit Arm have one number in ELF; the tags tell them apart.
+            Machine::One("armv6l" | "armv8l") => arch == "armv7l",
             Machine::One(one) => *one == arch,
             Machine::Several(several) => several.contains(&arch),
         }

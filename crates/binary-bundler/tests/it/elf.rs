@@ -150,6 +150,28 @@ fn modules_find_the_libraries_from_their_own_folder() {
 }
 
 #[test]
+fn a_library_that_was_linked_by_its_path_comes_along() {
+    let sources = Sources::new();
+    let (file, deep) = (sources.text("deep.c"), sources.text("libdeep.so"));
+    run("gcc", &["-shared", "-fPIC", "-o", &deep, &file]);
+    let (file, wide) = (sources.text("wide.c"), sources.text("libwide.so"));
+    run("gcc", &["-shared", "-fPIC", "-o", &wide, &file, &deep]);
+    let (file, tool) = (sources.text("tool.c"), sources.text("tool"));
+    run("gcc", &["-o", &tool, &file, &wide, "-Wl,--allow-shlib-undefined"]);
+    let Some(Format::Elf(before)) = inspect_file(&sources.path("tool")).unwrap().map(|b| b.format)
+    else {
+        panic!()
+    };
+    assert!(before.needed.iter().any(|name| name.starts_with('/')), "{:?}", before.needed);
+    let tree = relocated(&request(&sources), &sources);
+    for name in ["libdeep.so", "libwide.so"] {
+        fs_err::remove_file(sources.path(name)).unwrap();
+    }
+    assert_eq!(run(tree.join("tool"), &[]), "42");
+    assert_eq!(in_empty_root(&tree, "tool"), "42");
+}
+
+#[test]
 fn runpath_is_not_inherited_and_rpath_is() {
     // libwide has no path of its own here; its need must come from the tool.
     let plain = |sources: &Sources| {

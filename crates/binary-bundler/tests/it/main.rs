@@ -5,5 +5,7 @@ mod delayed;
 mod elf;
 mod foreign;
 #[cfg(target_os = "linux")]
+mod judged;
+#[cfg(target_os = "linux")]
 mod musl;
 mod tools;
