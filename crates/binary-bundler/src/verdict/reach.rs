@@ -55,8 +55,8 @@ pub(super) fn found(loader: &impl Loader) -> Vec<Vec<bool>> {
             }
         }
     };
-    for start in 0..n_files {
-        if loader.starts(start) || !is_needed[start] {
+    for (start, is_needed) in is_needed.iter().enumerate() {
+        if loader.starts(start) || !is_needed {
             follow(start, &mut found);
         }
     }
