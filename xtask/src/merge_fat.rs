@@ -68,6 +68,10 @@ pub fn merge(folder: &Path) -> Result<Vec<Merged>> {
             .iter()
             .map(|file| format!("`{file}` differs in the two wheels; that of win_amd64 is kept"))
             .collect();
+        let taken =
+            |file: &String| format!("`{file}` is in the win_arm64 wheel alone; it is taken along");
+        warnings.extend(plan.added.iter().map(taken));
+        warnings.extend(plan.unlike.iter().cloned());
         for half in &plan.halves {
             warnings.extend(check_half(half)?);
         }

@@ -6,7 +6,7 @@
 use crate::{audit, ui::hinted};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
-use wheel_retag::{Runner, WheelTag, retag, retags, wheels_in};
+use wheel_retag::{Runner, WheelTag, check_names, retag, retags, wheels_in};
 
 /// What to retag.
 #[derive(clap::Args)]
@@ -64,6 +64,8 @@ fn plan(folder: &Path, runner: Runner) -> Result<Vec<(PathBuf, Vec<WheelTag>)>> 
             ),
         }
     }
+    check_names(&plan)
+        .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
     Ok(plan)
 }
 

@@ -4,7 +4,7 @@ use crate::ui::hinted;
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use wheel_retag::{Finding, verify};
+use wheel_retag::{Finding, verify_with_warnings};
 
 /// What to verify.
 #[derive(clap::Args)]
@@ -34,6 +34,8 @@ pub struct Verified {
     pub is_sound: bool,
     /// What is wrong with it.
     pub findings: Vec<Finding>,
+    /// What installers take and yet is to be looked at.
+    pub warnings: Vec<Finding>,
     /// Why it could not be read at all.
     pub error: Option<String>,
 }
@@ -56,15 +58,15 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Verifies one wheel.
 pub fn verified(file: &Path) -> Verified {
-    let (findings, error) = match verify(file) {
-        Ok(findings) => (findings, None),
+    let ((findings, warnings), error) = match verify_with_warnings(file) {
+        Ok(found) => (found, None),
         Err(error) => {
             let causes = anyhow::Error::from(error);
-            (Vec::new(), Some(format!("{causes:#}")))
+            (Default::default(), Some(format!("{causes:#}")))
         }
     };
     let is_sound = findings.is_empty() && error.is_none();
-    Verified { file: file.to_owned(), is_sound, findings, error }
+    Verified { file: file.to_owned(), is_sound, findings, warnings, error }
 }
 
 /// Prints one wheel's findings, a line each.
@@ -78,6 +80,9 @@ pub fn print(wheel: &Verified) {
     }
     for finding in &wheel.findings {
         println!("{file}: {finding}");
+    }
+    for warning in &wheel.warnings {
+        println!("{file}: warning: {warning}");
     }
 }
 

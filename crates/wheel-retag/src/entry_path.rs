@@ -3,6 +3,7 @@
 
 use package_layout::portable::is_windows_device;
 use std::fmt;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// Why a path is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +57,11 @@ pub fn check_entry_path(path: &str) -> Result<(), PathProblem> {
     Ok(())
 }
 
-/// Two paths with the same key are one file on systems that ignore case (macOS, Windows).
+/// Two paths with the same key are one file on systems that ignore case (macOS, Windows), or that take
+/// composed and decomposed letters for one (macOS).
 pub fn collision_key(path: &str) -> String {
-    path.to_lowercase()
+    // Lower case may be decomposed, so that it is composed again.
+    path.nfc().collect::<String>().to_lowercase().nfc().collect()
 }
 
 fn is_bad_on_windows(component: &str) -> bool {
@@ -70,6 +73,17 @@ fn is_bad_on_windows(component: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_file_has_one_key() {
+        let check = |a: &str, b: &str, is_same: bool| {
+            assert_eq!(collision_key(a) == collision_key(b), is_same, "{a} {b}");
+        };
+        check("a/B.py", "A/b.py", true);
+        check("caf\u{e9}", "cafe\u{301}", true);
+        check("CAF\u{c9}", "cafe\u{301}", true);
+        check("cafe", "caf\u{e9}", false);
+    }
 
     #[test]
     fn only_plain_relative_paths_are_allowed() {

@@ -98,6 +98,22 @@ pub enum Error {
         /// The word as it was given.
         name: String,
     },
+    /// A wheel of that name is there already, with other contents.
+    #[error("`{path}` is there already, with other contents")]
+    Taken {
+        /// The wheel.
+        path: PathBuf,
+    },
+    /// Two wheels would get one name.
+    #[error("Both `{one}` and `{other}` would become `{name}`")]
+    SameName {
+        /// A wheel.
+        one: PathBuf,
+        /// Another wheel.
+        other: PathBuf,
+        /// The name that both would get.
+        name: String,
+    },
     /// A wheel, or a folder of wheels, that cannot become a fat one.
     #[error("Failed to merge `{wheel}`: {reason}")]
     Merge {
@@ -143,6 +159,8 @@ impl Error {
             Error::Runner { .. } => {
                 "use linux-x64, linux-arm64, macos-arm64, windows-x64 or windows-arm64"
             }
+            Error::Taken { .. } => "remove it, or write into another folder",
+            Error::SameName { .. } => "leave one of the two in the folder",
             Error::Merge { .. } => {
                 "the folder needs the win_amd64 and the win_arm64 wheel of one version, as their runners built them"
             }

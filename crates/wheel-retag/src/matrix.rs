@@ -8,6 +8,7 @@ use host_platform::{Arch, Os};
 use package_layout::qemu;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -120,15 +121,42 @@ pub fn retags(runner: Runner, wheel: &WheelFileName) -> Vec<WheelTag> {
 
 /// Applies the matrix to every wheel in a folder and returns the new wheels, sorted.
 pub fn retag_folder(folder: &Path, runner: Runner) -> Result<Vec<PathBuf>, Error> {
-    let mut made = Vec::new();
+    let mut plan = Vec::new();
     for wheel in wheels_in(folder)? {
         let file_name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        for tag in retags(runner, &file_name.parse()?) {
+        let tags = retags(runner, &file_name.parse()?);
+        plan.push((wheel, tags));
+    }
+    check_names(&plan)?;
+    let mut made = Vec::new();
+    for (wheel, tags) in plan {
+        for tag in tags {
             made.push(retag(&wheel, &tag, folder)?);
         }
     }
     made.sort();
     Ok(made)
+}
+
+/// Whether each wheel of a plan gets names of its own: which of two sources would win is nobody's to
+/// guess.
+///
+/// # Errors
+/// When two wheels would get one name.
+pub fn check_names(plan: &[(PathBuf, Vec<WheelTag>)]) -> Result<(), Error> {
+    let mut taken: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for (wheel, tags) in plan {
+        let file_name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name: WheelFileName = file_name.parse()?;
+        for tag in tags {
+            let target = WheelFileName { tag: tag.clone(), ..name.clone() }.to_string();
+            if let Some(one) = taken.insert(target.to_ascii_lowercase(), wheel) {
+                let (one, other) = (one.clone(), wheel.clone());
+                return Err(Error::SameName { one, other, name: target });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The wheels in a folder, sorted.

@@ -14,10 +14,10 @@ use crate::{
     Error, RecordRow, WheelFileName,
     archive::Archive,
     format_record,
-    merge::texts::{merged_metadata, moved_paths},
+    merge::texts::{merged_metadata, moved_lines, moved_paths, unlike_fields},
     retag::{dist_info_of, finish, open_sound, read_rows, read_utf8},
     verify,
-    write::{S_IFREG, deflated},
+    write::{S_IFREG, deflated, sync_folder},
 };
 use fs_err as fs;
 use package_layout::qemu;
@@ -57,6 +57,10 @@ pub struct FatPlan {
     /// Files outside `bin/` that the two wheels have with other contents: those of `win_amd64`
     /// are kept.
     pub differing: Vec<String>,
+    /// Files outside `bin/` that the `win_arm64` wheel alone has; they are taken along.
+    pub added: Vec<String>,
+    /// Where the METADATA of the two differ, in words, and what becomes of it.
+    pub unlike: Vec<String>,
     first: Side,
     second: Side,
     entries: Vec<layout::Placed>,
@@ -100,8 +104,11 @@ impl Side {
 
 /// Reads both wheels and decides where each file goes. Changes nothing.
 pub fn plan_merge(pair: &FatPair) -> Result<FatPlan, Error> {
-    let first = Side::open(&pair.x86_64)?;
-    let second = Side::open(&pair.arm64)?;
+    let mut first = Side::open(&pair.x86_64)?;
+    let mut second = Side::open(&pair.arm64)?;
+    let of_first = format!("{}/METADATA", first.info);
+    let of_second = format!("{}/METADATA", second.info);
+    let unlike = unlike_fields(&first.text(&of_first)?, &second.text(&of_second)?);
     let layout = layout::lay_out(
         &first.files(),
         &second.files(),
@@ -126,6 +133,8 @@ pub fn plan_merge(pair: &FatPair) -> Result<FatPlan, Error> {
         is_merged: layout.is_merged,
         shared: layout.shared,
         differing: layout.differing,
+        added: layout.added,
+        unlike,
         first,
         second,
         entries: layout.entries,
@@ -156,7 +165,12 @@ pub fn merge_fat(mut plan: FatPlan) -> Result<PathBuf, Error> {
             reason: format!("the result is unsound: {finding}"),
         });
     }
+    // After a loss of power a name must not lead to an empty file.
+    let written = fs::File::options().write(true).open(&part).map_err(Error::io("open", &part))?;
+    written.sync_all().map_err(Error::io("flush", &part))?;
+    drop(written);
     fs::rename(&part, &path).map_err(Error::io("replace", &path))?;
+    sync_folder(folder)?;
     Ok(path)
 }
 
@@ -172,14 +186,17 @@ fn write_fat(plan: &mut FatPlan, part: &Path) -> Result<(), Error> {
             continue;
         }
         let is_bill = placed.name.starts_with(&format!("{info}/sboms/"));
+        let is_sources = placed.name.starts_with(&format!("{info}/licenses/"))
+            && placed.name.ends_with("/SOURCES");
         let bytes = if placed.name == metadata {
             let second = plan.second.text(&format!("{}/METADATA", plan.second.info))?;
             let first = plan.first.text(&metadata)?;
             Some(merged_metadata(&first, &second, &placed.licenses))
-        } else if is_bill {
+        } else if is_bill || is_sources {
             let side = if placed.is_first { &mut plan.first } else { &mut plan.second };
             let text = side.text(&placed.from)?;
-            Some(moved_paths(&text, &moved[usize::from(!placed.is_first)]))
+            let moved = &moved[usize::from(!placed.is_first)];
+            Some(if is_bill { moved_paths(&text, moved) } else { moved_lines(&text, moved) })
         } else {
             None
         };

@@ -7,8 +7,9 @@
 use crate::{
     Error, RecordRow, WheelFileName, WheelTag,
     archive::{Archive, Entry},
-    format_record, parse_record,
-    write::{S_IFREG, SIZE_LIMIT, deflated, publish},
+    format_record, parse_record, verify,
+    verify::dist_info::belongs,
+    write::{S_IFREG, SIZE_LIMIT, deflated, publish_verified},
 };
 use fs_err::File;
 use sha2::{Digest, Sha256};
@@ -18,16 +19,25 @@ use std::{
 };
 use zip::{System, ZipWriter};
 
-/// Writes a copy of `wheel` with `tag` into `out_dir` and returns its path. The wheel itself stays.
+/// Writes a copy of `wheel` with `tag` into `out_dir` and returns its path. The wheel itself stays. It is
+/// verified before, and the copy before it gets its name. A signature of the old RECORD is left out.
+///
+/// # Errors
+/// When the wheel is not sound, and when a wheel of the new name with other contents is there already.
 pub fn retag(wheel: &Path, tag: &WheelTag, out_dir: &Path) -> Result<PathBuf, Error> {
     tag.check()?;
     let (name, mut archive) = open_sound(wheel)?;
     let new_name = WheelFileName { tag: tag.clone(), ..name.clone() };
     let info = dist_info_of(&archive, &name)?;
+    if let Some(finding) = verify(wheel)?.first() {
+        return Err(unsound(wheel, &finding.to_string()));
+    }
     let wheel_entry = format!("{info}/WHEEL");
     let record_entry = format!("{info}/RECORD");
     let wheel_text = with_tags(&read_utf8(&mut archive, &wheel_entry)?, tag);
+    let signatures = [".jws", ".p7s"].map(|end| format!("{record_entry}{end}"));
     let mut rows = read_rows(&mut archive, &record_entry)?;
+    rows.retain(|row| !signatures.contains(&row.path));
     let row = RecordRow::new(
         &wheel_entry,
         &Sha256::digest(wheel_text.as_bytes()),
@@ -43,7 +53,9 @@ pub fn retag(wheel: &Path, tag: &WheelTag, out_dir: &Path) -> Result<PathBuf, Er
     ];
     let path = out_dir.join(new_name.to_string());
     fs_err::create_dir_all(out_dir).map_err(Error::io("make the folder", out_dir))?;
-    publish(&path, |file| copy_with(&mut archive, &changed, &path, file))?;
+    publish_verified(&path, |file, part| {
+        copy_with(&mut archive, &changed, &signatures, part, file)
+    })?;
     Ok(path)
 }
 
@@ -75,7 +87,9 @@ pub(crate) fn dist_info_of(archive: &Archive, name: &WheelFileName) -> Result<St
         .collect();
     folders.dedup();
     match folders[..] {
-        [folder] if folder.eq_ignore_ascii_case(&name.dist_info()) => Ok(folder.to_owned()),
+        [folder] if folder.strip_suffix(".dist-info").is_some_and(|f| belongs(f, name)) => {
+            Ok(folder.to_owned())
+        }
         [folder] => Err(unsound(
             &archive.path,
             &format!("its folder `{folder}` does not belong to its file name"),
@@ -124,20 +138,26 @@ fn with_tags(text: &str, tag: &WheelTag) -> String {
     result
 }
 
-/// Copies the archive with other contents for some entries, each in its own place.
+/// Copies the archive with other contents for some entries, each in its own place, and without others.
 fn copy_with(
     archive: &mut Archive,
     changed: &[(String, Vec<u8>)],
+    dropped: &[String],
     path: &Path,
     file: &mut std::fs::File,
 ) -> Result<(), Error> {
     let is_changed =
         |entry: &Entry| changed.iter().find(|(name, _)| *name == entry.name).map(|(_, new)| new);
-    let first = archive.entries.iter().position(|entry| is_changed(entry).is_some());
+    let is_dropped = |entry: &Entry| dropped.contains(&entry.name);
+    let is_touched = |entry: &Entry| is_changed(entry).is_some() || is_dropped(entry);
+    let first = archive.entries.iter().position(is_touched);
     let n_copied = if archive.is_in_order() { first.unwrap_or(0) } else { 0 };
     let mut writer = start_with(archive, n_copied, path, file)?;
     for index in n_copied..archive.entries.len() {
         let entry = archive.entries[index].clone();
+        if is_dropped(&entry) {
+            continue;
+        }
         match is_changed(&entry) {
             Some(contents) => write_like(&mut writer, &entry, contents, path)?,
             None => copy_raw(&mut writer, archive, index, path)?,

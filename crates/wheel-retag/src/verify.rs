@@ -6,10 +6,12 @@
 //! not the first, and wheels of our own writer must be in its exact form, bit for bit.
 
 mod archive_form;
-mod dist_info;
+pub(crate) mod dist_info;
 mod entries;
 mod own_form;
 mod record_rows;
+mod schemes;
+mod scripts;
 
 use crate::{Error, WheelFileName, archive::Archive};
 use serde::Serialize;
@@ -31,6 +33,12 @@ pub enum Check {
     Path,
     /// Two paths that are one file where case is ignored.
     CaseCollision,
+    /// Two entries that are installed as one file, or one that pip installs nowhere.
+    Scheme,
+    /// A script that cannot be started.
+    Script,
+    /// A file that runs code at each start of Python.
+    Startup,
     /// A mode that loses or grants too much.
     Mode,
     /// An entry that unpacks to far more than it should.
@@ -93,6 +101,21 @@ impl Findings {
 /// Everything that is wrong with the wheel; empty for a sound one. An error only when the file
 /// cannot be read at all.
 pub fn verify(path: &Path) -> Result<Vec<Finding>, Error> {
+    Ok(verify_with_warnings(path)?.0)
+}
+
+/// What is wrong with the wheel, and what installers take and yet is to be looked at: scripts that cannot
+/// be started (in a wheel of our own that is wrong), files that run code at each start of Python.
+///
+/// # Errors
+/// When the file cannot be read at all.
+pub fn verify_with_warnings(path: &Path) -> Result<(Vec<Finding>, Vec<Finding>), Error> {
+    let mut warnings = Findings::default();
+    let findings = find(path, &mut warnings)?;
+    Ok((findings, warnings.0))
+}
+
+fn find(path: &Path, warnings: &mut Findings) -> Result<Vec<Finding>, Error> {
     let mut findings = Findings::default();
     let file_name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name = match file_name.parse::<WheelFileName>() {
@@ -118,6 +141,9 @@ pub fn verify(path: &Path) -> Result<Vec<Finding>, Error> {
     let info = dist_info::check(&mut archive, name.as_ref(), &mut findings);
     let hashed = record_rows::check(&mut archive, info.folder.as_deref(), &mut findings);
     entries::check_executables(&archive, &hashed, name.as_ref(), &mut findings);
+    let of_scripts = if info.is_our_own { &mut findings } else { &mut *warnings };
+    scripts::check(&archive, &hashed, name.as_ref(), of_scripts);
+    schemes::check(&archive, &mut findings, warnings);
     if info.is_our_own {
         own_form::check(&mut archive, info.folder.as_deref(), &mut findings)?;
     }

@@ -95,8 +95,80 @@ pub(crate) fn publish(
         .map_err(Error::io("make a temporary file in", folder))?;
     fill(temporary.as_file_mut())?;
     readable_by_all(temporary.path())?;
+    // After a loss of power a name must not lead to an empty file.
+    temporary.as_file().sync_all().map_err(Error::io("flush", path))?;
     temporary.persist(path).map_err(|error| Error::io("replace", path)(error.error))?;
+    sync_folder(folder)
+}
+
+/// Flushes a rename in a folder, where the system lets folders be flushed.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if cfg!(unix) {
+        let file = fs::File::open(folder).map_err(Error::io("open", folder))?;
+        file.sync_all().map_err(Error::io("flush", folder))?;
+    }
     Ok(())
+}
+
+/// Lets `fill` write a file of this name beside `path`, verifies it, and renames it into place: what is
+/// unsound never has the name.
+pub(crate) fn publish_verified(
+    path: &Path,
+    fill: impl FnOnce(&mut std::fs::File, &Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let beside = tempfile::Builder::new()
+        .prefix(".quicksand-")
+        .tempdir_in(folder)
+        .map_err(Error::io("make a temporary folder in", folder))?;
+    // Under its own name, because that is part of what is verified.
+    let part = beside.path().join(path.file_name().unwrap_or_default());
+    let file = fs::File::create_new(&part).map_err(Error::io("make", &part))?;
+    let (mut file, _) = file.into_parts();
+    fill(&mut file, &part)?;
+    readable_by_all(&part)?;
+    file.sync_all().map_err(Error::io("flush", &part))?;
+    drop(file);
+    if let Some(finding) = crate::verify(&part)?.first() {
+        let reason = format!("the result is unsound: {finding}");
+        return Err(Error::NotAWheel { path: path.to_owned(), reason });
+    }
+    // What others made of the same name may be in use already, and is not ours to replace.
+    if path.exists() && !has_same_bytes(path, &part)? {
+        return Err(Error::Taken { path: path.to_owned() });
+    }
+    fs::rename(&part, path).map_err(Error::io("replace", path))?;
+    sync_folder(folder)
+}
+
+fn has_same_bytes(one: &Path, other: &Path) -> Result<bool, Error> {
+    let open = |path: &Path| -> Result<_, Error> {
+        let file = fs::File::open(path).map_err(Error::io("open", path))?;
+        let length = file.metadata().map_err(Error::io("read", path))?.len();
+        Ok((io::BufReader::with_capacity(1 << 16, file), length))
+    };
+    let ((mut a, a_length), (mut b, b_length)) = (open(one)?, open(other)?);
+    if a_length != b_length {
+        return Ok(false);
+    }
+    use io::BufRead as _;
+    loop {
+        let left = a.fill_buf().map_err(Error::io("read", one))?;
+        let right = b.fill_buf().map_err(Error::io("read", other))?;
+        let n = left.len().min(right.len());
+        if n == 0 {
+            return Ok(left.is_empty() && right.is_empty());
+        }
+        if left[..n] != right[..n] {
+            return Ok(false);
+        }
+        a.consume(n);
+        b.consume(n);
+    }
 }
 
 /// Temporary files are private; a wheel in a folder that others serve is not.

@@ -53,17 +53,24 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             part(format!("quicksand_{image}"), wheel);
         }
     }
+    let missing = plan.not_made(runner, &file_names(&made));
     if args.json {
         let failed: Vec<serde_json::Value> = failed
             .iter()
             .map(|(name, error)| serde_json::json!({ "part": name, "error": format!("{error:#}") }))
             .collect();
-        println!("{}", serde_json::json!({ "runner": runner, "made": made, "failed": failed }));
+        let report = serde_json::json!({
+            "runner": runner,
+            "made": made,
+            "failed": failed,
+            "missing": missing,
+        });
+        println!("{report}");
     } else {
         made.iter().for_each(|wheel| println!("{}", wheel.display()));
     }
     if failed.is_empty() {
-        return Ok(());
+        return check_made(runner, &made, &missing);
     }
     for (_, error) in &failed {
         ui::report(error);
@@ -75,6 +82,27 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     ))
 }
 
+fn file_names(made: &[PathBuf]) -> Vec<String> {
+    let names = made.iter().filter_map(|wheel| wheel.file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+/// An error when what was made is not what the plan says: told here, on the runner that could mend it, and
+/// not when all runners are gathered.
+fn check_made(runner: Runner, made: &[PathBuf], missing: &[String]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ui::hinted(
+        format!(
+            "{runner} did not make {}; it made {}",
+            missing.join(", "),
+            file_names(made).join(", ")
+        ),
+        "a tag that differs comes from the binaries: `cargo xtask audit` says which file sets it",
+    ))
+}
+
 /// The name of an image wheel of that runner, if it builds any.
 fn images_probe(plan: &Plan, runner: Runner) -> String {
     let first = dist::IMAGES.first().copied().unwrap_or_default();
@@ -82,4 +110,18 @@ fn images_probe(plan: &Plan, runner: Runner) -> String {
     let runners = plan.runners.iter().filter(|plan| plan.runner == runner);
     let mut builds = runners.flat_map(|plan| &plan.builds);
     builds.find(|wheel| wheel.starts_with(&start)).cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wheel_that_was_planned_and_not_made_ends_the_step() {
+        let made = [PathBuf::from("dist/q-1-py3-none-manylinux_2_39_aarch64.whl")];
+        check_made(Runner::LinuxArm64, &made, &[]).unwrap();
+        let missing = ["q-1-py3-none-manylinux_2_17_aarch64.whl".to_owned()];
+        let error = check_made(Runner::LinuxArm64, &made, &missing).unwrap_err().to_string();
+        assert!(error.contains("2_17") && error.contains("2_39"), "{error}");
+    }
 }

@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Step {
     /// Print the whole release as JSON: runners, wheels, retags, merges, what is published.
-    Plan,
+    Plan(PlanArgs),
     /// Make this runner's wheels.
     Build(build::Args),
     /// Add the other tags of image wheels, as `cargo xtask retag`.
@@ -39,6 +39,14 @@ enum Step {
     /// Check the index's limits and write an index that pip and uv install from; upload nothing
     /// without --execute.
     Publish(publish::Args),
+}
+
+/// Which release.
+#[derive(clap::Args)]
+struct PlanArgs {
+    /// The tag that is to be released: an error when it is not `v` and this tree's version.
+    #[arg(long)]
+    tag: Option<String>,
 }
 
 /// What to merge.
@@ -55,8 +63,12 @@ struct MergeArgs {
 /// Runs one step.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     match &args.step {
-        Step::Plan => {
-            println!("{}", serde_json::to_string_pretty(&Plan::of_this_tree())?);
+        Step::Plan(args) => {
+            let plan = Plan::of_this_tree();
+            if let Some(tag) = &args.tag {
+                plan.check_tag(tag)?;
+            }
+            println!("{}", serde_json::to_string_pretty(&plan)?);
             Ok(())
         }
         Step::Build(args) => build::run(context, args),

@@ -3,7 +3,8 @@
 //! Pure. Names are the file names of wheels; where a part is derived from the binaries (the
 //! runtime's platform), the name has a `*` in its place.
 
-use crate::dist;
+use crate::{dist, ui::hinted};
+use anyhow::Result;
 use package_layout::{image, qemu};
 use serde::Serialize;
 use wheel_retag::{Runner, WheelFileName, escape_distribution, retags};
@@ -68,7 +69,7 @@ const RUNNERS: [(Runner, &str, Platforms); 5] = [
     ),
     (
         Runner::MacosArm64,
-        "macos-14",
+        "macos-15",
         Platforms {
             qemu: "macosx_11_0_arm64",
             image: Some("macosx_11_0_arm64"),
@@ -155,6 +156,31 @@ impl Plan {
         wheels.iter().filter(|wheel| !is_planned(wheel)).cloned().collect()
     }
 
+    /// The names that a runner builds and for which no wheel was made.
+    pub fn not_made(&self, runner: Runner, made: &[String]) -> Vec<String> {
+        let plan = self.runners.iter().filter(|plan| plan.runner == runner);
+        let builds = plan.flat_map(|plan| &plan.builds);
+        builds
+            .filter(|pattern| !made.iter().any(|wheel| matches(pattern, wheel)))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a tag of the repository is that of this version.
+    ///
+    /// # Errors
+    /// When it is another one: what it would publish cannot be taken back.
+    pub fn check_tag(&self, tag: &str) -> Result<()> {
+        let expected = format!("v{}", self.version);
+        if tag == expected {
+            return Ok(());
+        }
+        Err(hinted(
+            format!("The tag `{tag}` is not that of the version {}: `{expected}` is", self.version),
+            "set the version in Cargo.toml and tag that commit, or remove the tag",
+        ))
+    }
+
     /// Whether that runner builds a wheel of that name, and does not only retag one to it.
     pub fn is_built_by(&self, runner: Runner, wheel: &str) -> bool {
         let plan = self.runners.iter().find(|plan| plan.runner == runner);
@@ -208,6 +234,29 @@ mod tests {
         let arm = "quicksand_ubuntu-1.0-py3-none-linux_aarch64.whl";
         assert!(plan.is_built_by(Runner::LinuxArm64, arm));
         assert!(!plan.is_built_by(Runner::MacosArm64, arm));
+    }
+
+    #[test]
+    fn what_was_not_made_is_told_by_name() {
+        let plan = Plan::new("1.0", &["ubuntu"]);
+        let runner = Runner::LinuxArm64;
+        let builds = &plan.runners.iter().find(|plan| plan.runner == runner).unwrap().builds;
+        let all: Vec<String> = builds.iter().map(|name| name.replace('*', "2_17")).collect();
+        assert_eq!(plan.not_made(runner, &all), Vec::<String>::new());
+        assert_eq!(plan.not_made(runner, &all[1..]), [builds[0].clone()]);
+        // A wheel of a tag that nobody planned is not the one that was planned.
+        let other = all[0].replace("2_17", "2_39");
+        assert_eq!(plan.not_made(runner, &[vec![other], all[1..].to_vec()].concat()).len(), 1);
+    }
+
+    #[test]
+    fn a_tag_of_another_version_is_refused() {
+        let plan = Plan::new("1.0", &[]);
+        plan.check_tag("v1.0").unwrap();
+        for tag in ["v9.9.9", "1.0", "v1.0.1", "refs/tags/v1.0"] {
+            let error = plan.check_tag(tag).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{tag}`")) && error.contains("`v1.0`"), "{error}");
+        }
     }
 
     /// The workflow's matrix cannot be read from here while it runs, so it is held to the plan.

@@ -6,7 +6,7 @@
 //! public index refuses that family, so `--linux-tags manylinux` ships those wheels under the
 //! manylinux name instead. They hold no program of the host, so that this promise is kept anywhere.
 
-use super::{index, verify};
+use super::{Plan, index, verify};
 use crate::{audit, context::Context, setup, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
@@ -54,6 +54,15 @@ pub struct Args {
     #[arg(long, requires = "execute", value_name = "URL")]
     publish_url: Option<String>,
 
+    /// An index whose files are compared before each upload, so that one that was cut can be repeated
+    /// where the index refuses what it has; the public one takes the same file twice.
+    #[arg(long, requires = "execute", value_name = "URL")]
+    check_url: Option<String>,
+
+    /// The tag that is released: nothing is published when it is not `v` and this tree's version.
+    #[arg(long)]
+    tag: Option<String>,
+
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
@@ -88,6 +97,9 @@ struct File {
 
 /// Checks, writes the index, and uploads if asked to.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
+    if let Some(tag) = &args.tag {
+        Plan::of_this_tree().check_tag(tag)?;
+    }
     let release = verify::look(&args.dir)?;
     verify::conclude(&release)?;
     let staging = tempfile::Builder::new().prefix("quicksand-publish-").tempdir()?;
@@ -107,7 +119,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let place = args.index.clone().unwrap_or_else(|| args.dir.join("index"));
     let listed = index::write(&wheels, &place)?;
     if args.execute {
-        upload(context, &wheels, args.publish_url.as_deref())?;
+        upload(context, &wheels, args.publish_url.as_deref(), args.check_url.as_deref())?;
     } else {
         warnings.push("dry run: nothing was uploaded (--execute does)".to_owned());
     }
@@ -219,10 +231,16 @@ fn accepted(wheel: &Path, staging: &Path) -> Result<PathBuf> {
 }
 
 /// Not run by any test: it needs an account.
-fn upload(context: &Context, wheels: &[PathBuf], publish_url: Option<&str>) -> Result<()> {
+fn upload(
+    context: &Context,
+    wheels: &[PathBuf],
+    publish_url: Option<&str>,
+    check_url: Option<&str>,
+) -> Result<()> {
     let uv = setup::python_tools(context, UPLOADER)?.join("uv");
     let mut args = vec!["publish".to_owned(), "--trusted-publishing=automatic".to_owned()];
     args.extend(publish_url.map(|url| format!("--publish-url={url}")));
+    args.extend(check_url.map(|url| format!("--check-url={url}")));
     args.extend(wheels.iter().map(|wheel| wheel.display().to_string()));
     context.ui.step("Upload the wheels", |step| step.run(cmd(uv, args)))
 }
@@ -230,7 +248,6 @@ fn upload(context: &Context, wheels: &[PathBuf], publish_url: Option<&str>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::Plan;
 
     #[test]
     fn files_over_the_limit_are_named() {

@@ -26,6 +26,8 @@ pub(super) struct Layout {
     pub(super) entries: Vec<Placed>,
     pub(super) shared: Vec<String>,
     pub(super) differing: Vec<String>,
+    /// What the second wheel alone has outside `bin/`, and is taken along.
+    pub(super) added: Vec<String>,
 }
 
 impl Layout {
@@ -100,7 +102,13 @@ fn add_rest(layout: &mut Layout, first: &Files, second: &Files, bin: &str, infos
     }
     let mut licenses = Vec::new();
     for (path, hash) in second {
-        let Some(file) = path.strip_prefix(second_info) else { continue };
+        let Some(file) = path.strip_prefix(second_info) else {
+            if !path.starts_with(bin) && !first.contains_key(path) {
+                layout.place((*path).to_owned(), false, (*path).to_owned());
+                layout.added.push((*path).to_owned());
+            }
+            continue;
+        };
         let taken = |name: &str| first.get(format!("{info}{name}").as_str()).copied();
         let name = if let Some(license) = file.strip_prefix("licenses/") {
             if taken(file) == Some(*hash) {
@@ -112,7 +120,17 @@ fn add_rest(layout: &mut Layout, first: &Files, second: &Files, bin: &str, infos
         } else if let Some(bill) = file.strip_prefix("sboms/") {
             let flat = bill.replace('/', "-");
             format!("{info}sboms/{}-{flat}", qemu::FAT_ARM64)
+        } else if is_rewritten(file) {
+            continue;
         } else {
+            match taken(file) {
+                Some(own) if own == *hash => {}
+                Some(_) => layout.differing.push(format!("{info}{file}")),
+                None => {
+                    layout.place(format!("{info}{file}"), false, (*path).to_owned());
+                    layout.added.push((*path).to_owned());
+                }
+            }
             continue;
         };
         layout.place(name, false, (*path).to_owned());
@@ -121,6 +139,11 @@ fn add_rest(layout: &mut Layout, first: &Files, second: &Files, bin: &str, infos
     if let Some(entry) = layout.entries.iter_mut().find(|entry| entry.name == metadata) {
         entry.licenses = licenses;
     }
+}
+
+/// The texts of dist-info that the fat wheel has its own of.
+fn is_rewritten(file: &str) -> bool {
+    matches!(file, "METADATA" | "WHEEL" | "RECORD" | "RECORD.jws" | "RECORD.p7s")
 }
 
 /// The files below a folder, by the rest of their path.

@@ -1,7 +1,19 @@
-//! The texts of dist-info that a merge changes: METADATA, and the bills that name moved files.
+//! The texts of dist-info that a merge changes: METADATA, and the bills and lists that name moved files.
 
-/// The first wheel's METADATA with the licence files that come along, and with an expression that
-/// covers both halves (PEP 639).
+use sha2::{Digest as _, Sha256};
+
+/// Fields of METADATA that may stand there several times, and of which a wheel for both machines has all.
+const LISTS: [&str; 6] = [
+    "Requires-Dist",
+    "Provides-Extra",
+    "Requires-External",
+    "Classifier",
+    "Project-URL",
+    "Dynamic",
+];
+
+/// The first wheel's METADATA with what only the second's lists have, with the licence files that come
+/// along, and with an expression that covers both halves (PEP 639).
 pub(super) fn merged_metadata(first: &str, second: &str, licenses: &[String]) -> String {
     let (head, body) = match first.find("\n\n") {
         Some(end) => first.split_at(end + 1),
@@ -15,6 +27,13 @@ pub(super) fn merged_metadata(first: &str, second: &str, licenses: &[String]) ->
     {
         *line = format!("License-Expression: ({own}) AND ({its})");
     }
+    for line in only_second(first, second) {
+        // Extras stand before what they require.
+        let name = line.split_once(':').map_or("", |(name, _)| name);
+        let last = lines.iter().rposition(|line| is_field(line, name));
+        let at = last.map_or(lines.len(), |at| at + 1);
+        lines.insert(at, line);
+    }
     let last = lines
         .iter()
         .rposition(|line| is_field(line, "License-File"))
@@ -23,6 +42,36 @@ pub(super) fn merged_metadata(first: &str, second: &str, licenses: &[String]) ->
     let added = licenses.iter().map(|license| format!("License-File: {license}"));
     lines.splice(last..last, added);
     format!("{}\n{body}", lines.join("\n"))
+}
+
+/// The lines of the second's lists that the first does not have.
+fn only_second(first: &str, second: &str) -> Vec<String> {
+    let head = |text: &str| -> Vec<String> {
+        text.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    let own = head(first);
+    let is_list = |line: &String| LISTS.iter().any(|name| is_field(line, name));
+    head(second).into_iter().filter(|line| is_list(line) && !own.contains(line)).collect()
+}
+
+/// Where the two METADATA differ, in words. Licences are not told: both halves' are in the result.
+pub(super) fn unlike_fields(first: &str, second: &str) -> Vec<String> {
+    let added = only_second(first, second);
+    let mut words: Vec<String> = added
+        .iter()
+        .map(|line| format!("METADATA of win_arm64 alone has `{line}`, which is taken along"))
+        .collect();
+    for name in ["Requires-Python", "Summary", "Name", "Version"] {
+        let (own, its) = (field(first, name), field(second, name));
+        if own != its {
+            words.push(format!(
+                "METADATA of win_amd64 has {name} `{}`, that of win_arm64 `{}`; the former is kept",
+                own.unwrap_or_default(),
+                its.unwrap_or_default()
+            ));
+        }
+    }
+    words
 }
 
 fn is_field(line: &str, name: &str) -> bool {
@@ -34,9 +83,60 @@ fn field(text: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// A JSON document in which each string that is one of the old paths is the new one. Its form is
-/// kept.
+/// A list of sources in which each path that a line ends with is the new one, whether it is told from the
+/// wheel's top or from the package's folder.
+pub(super) fn moved_lines(text: &str, moved: &[(String, String)]) -> String {
+    let below = |path: &str| path.split_once('/').map(|(_, rest)| rest.to_owned());
+    let pairs: Vec<(String, String)> = moved
+        .iter()
+        .flat_map(|(from, to)| {
+            let inner = below(from).zip(below(to));
+            [Some((from.clone(), to.clone())), inner].into_iter().flatten()
+        })
+        .collect();
+    let line = |line: &str| -> String {
+        let found = pairs.iter().find_map(|(from, to)| {
+            let start = line.strip_suffix(from.as_str())?;
+            let is_whole = start.is_empty() || start.ends_with(' ');
+            is_whole.then(|| format!("{start}{to}"))
+        });
+        found.unwrap_or_else(|| line.to_owned())
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A bill in which each string that is one of the old paths is the new one. Its form is kept; what differs
+/// from the bill that it comes from has a serial number of its own (CycloneDX: unique for each bill).
 pub(super) fn moved_paths(text: &str, moved: &[(String, String)]) -> String {
+    let result = with_moved(text, moved);
+    let old = serde_json::from_str::<serde_json::Value>(&result)
+        .ok()
+        .and_then(|bill| Some(bill.get("serialNumber")?.as_str()?.to_owned()));
+    match old.filter(|_| result != text) {
+        Some(old) => result.replace(&old, &serial_number(&result)),
+        None => result,
+    }
+}
+
+/// A UUID (version 8, RFC 9562: the writer's own scheme) made from the content.
+fn serial_number(text: &str) -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
+    format!(
+        "urn:uuid:{}-{}-{}-{}-{}",
+        part(0..8),
+        part(8..12),
+        part(12..16),
+        part(16..20),
+        part(20..32)
+    )
+}
+
+fn with_moved(text: &str, moved: &[(String, String)]) -> String {
     let quoted = |path: &str| serde_json::Value::from(path).to_string();
     let mut result = text.to_owned();
     // A new path is never an old one: only the latter lie directly in the folder of the binaries.
@@ -71,6 +171,38 @@ mod tests {
             merged_metadata("Name: q\n", first, &license),
             "Name: q\nLicense-File: arm64/A\n"
         );
+    }
+
+    #[test]
+    fn what_one_half_asks_for_is_asked_for_and_told() {
+        let first = "Name: q\nRequires-Python: >=3.10\nRequires-Dist: a\n\nbody\n";
+        let second =
+            "Name: q\nRequires-Python: >=3.12\nRequires-Dist: a\nRequires-Dist: b\n\nbody\n";
+        let merged = merged_metadata(first, second, &[]);
+        assert_eq!(merged, first.replace("Dist: a\n", "Dist: a\nRequires-Dist: b\n"));
+        let unlike = unlike_fields(first, second);
+        assert_eq!(unlike.len(), 2, "{unlike:?}");
+        assert!(unlike[0].contains("`Requires-Dist: b`") && unlike[1].contains(">=3.12"));
+        assert!(unlike_fields(first, first).is_empty());
+    }
+
+    #[test]
+    fn a_changed_bill_is_another_bill() {
+        let moved = [("q/bin/a".to_owned(), "q/bin/arm64/a".to_owned())];
+        let bill = |path: &str| format!("{{\"serialNumber\": \"urn:uuid:1\", \"v\": \"{path}\"}}");
+        let new = moved_paths(&bill("q/bin/a"), &moved);
+        assert!(!new.contains("urn:uuid:1\"") && new.contains("q/bin/arm64/a"), "{new}");
+        assert_eq!(new, moved_paths(&bill("q/bin/a"), &moved));
+        assert_eq!(moved_paths(&bill("q/bin/b"), &moved), bill("q/bin/b"));
+    }
+
+    #[test]
+    fn lists_of_sources_follow_their_files() {
+        let moved = [("q/bin/a".to_owned(), "q/bin/arm64/a".to_owned())];
+        let text = "zlib 1\n  file: q/bin/a\n  file: bin/a\n  file: bin/ab\n  xbin/a\n";
+        let expect =
+            "zlib 1\n  file: q/bin/arm64/a\n  file: bin/arm64/a\n  file: bin/ab\n  xbin/a\n";
+        assert_eq!(moved_lines(text, &moved), expect);
     }
 
     #[test]

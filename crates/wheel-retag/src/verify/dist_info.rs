@@ -54,12 +54,16 @@ pub(super) fn check(
     DistInfo { folder: Some(folder.clone()), is_our_own }
 }
 
-/// `NAME-VERSION` of a folder against the file name, in normal forms.
-fn check_folder(stem: &str, suffix: &str, name: &WheelFileName, findings: &mut Findings) {
-    let same = stem.split_once('-').is_some_and(|(distribution, version)| {
+/// Whether `NAME-VERSION` of a folder is that of the file name, in normal forms: the one rule for names,
+/// whoever asks.
+pub(crate) fn belongs(stem: &str, name: &WheelFileName) -> bool {
+    stem.split_once('-').is_some_and(|(distribution, version)| {
         is_same_name(distribution, &name.distribution) && is_same_version(version, &name.version)
-    });
-    if !same {
+    })
+}
+
+fn check_folder(stem: &str, suffix: &str, name: &WheelFileName, findings: &mut Findings) {
+    if !belongs(stem, name) {
         let expect = format!("{}-{}{suffix}", name.distribution, name.version);
         let message = format!(
             "The folder `{stem}{suffix}` does not belong to the file name: `{expect}` does"

@@ -56,7 +56,10 @@ pub(super) fn check(archive: &Archive, findings: &mut Findings) -> bool {
             continue;
         }
         if let Some(first) = taken.insert(collision_key(name), entry) {
-            let message = format!("It is the same file as `{}` where case is ignored", first.name);
+            let message = format!(
+                "It is the same file as `{}` where case, or how letters are composed, is ignored",
+                first.name
+            );
             findings.add_for(name, Check::CaseCollision, message);
         }
     }

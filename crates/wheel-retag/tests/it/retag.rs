@@ -174,3 +174,133 @@ fn measure_a_large_wheel() {
         println!("retag {retagged:?}, copy {:?}", start.elapsed());
     }
 }
+
+/// Writes a wheel of another maker by Python's zipfile: files by name, and whether RECORD lists them.
+const MAKE: &str = "
+import base64, hashlib, json, sys, zipfile
+rows = []
+with zipfile.ZipFile(sys.argv[1], 'w') as z:
+    for name, text, is_listed in json.loads(sys.argv[2]):
+        data = text.encode()
+        info = zipfile.ZipInfo(name, (2026, 11, 22, 5, 4, 2))
+        info.external_attr = 0o100644 << 16
+        z.writestr(info, data)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()
+        if is_listed:
+            rows.append(f'{name},sha256={digest},{len(data)}')
+    record = sys.argv[3] + '/RECORD'
+    z.writestr(zipfile.ZipInfo(record), '\\n'.join(rows + [record + ',,', '']))
+";
+
+fn make(
+    wheel: &std::path::Path,
+    info: &str,
+    name: &str,
+    version: &str,
+    more: &[(&str, &str, bool)],
+) {
+    let file_name = wheel.file_stem().unwrap().to_str().unwrap();
+    let tag = file_name.splitn(3, '-').nth(2).unwrap();
+    let wheel_text = format!("Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n");
+    let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n");
+    let (wheel_file, metadata_file) = (format!("{info}/WHEEL"), format!("{info}/METADATA"));
+    let mut files = vec![
+        (metadata_file.as_str(), metadata.as_str(), true),
+        ("w/__init__.py", "", true),
+        (wheel_file.as_str(), wheel_text.as_str(), true),
+    ];
+    files.extend(more);
+    let files = serde_json::to_string(&files).unwrap();
+    python(MAKE, &[wheel, std::path::Path::new(&files), std::path::Path::new(info)]);
+}
+
+#[test]
+fn a_wheel_that_is_not_what_its_record_says_is_not_spread() {
+    let folder = tempfile::tempdir().unwrap();
+    let wheel = folder.path().join("w-1.0-py3-none-linux_x86_64.whl");
+    make(&wheel, "w-1.0.dist-info", "w", "1.0", &[("w/kernel", "evil", false)]);
+    let error = retag_folder(folder.path(), Runner::LinuxX64).unwrap_err();
+    assert!(error.to_string().contains("w/kernel"), "{error}");
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn signatures_of_the_old_record_stay_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let wheel = folder.path().join("w-1.0-py3-none-linux_x86_64.whl");
+    let signatures = [
+        ("w-1.0.dist-info/RECORD.jws", "{}", false),
+        ("w-1.0.dist-info/RECORD.p7s", "x", false),
+        ("w/data", "data", true),
+    ];
+    make(&wheel, "w-1.0.dist-info", "w", "1.0", &signatures);
+    assert_eq!(verify(&wheel).unwrap(), []);
+    let made = retag_folder(folder.path(), Runner::LinuxX64).unwrap();
+    assert_eq!(made.len(), 2);
+    for wheel in made {
+        assert_eq!(verify(&wheel).unwrap(), []);
+        let names = python(
+            "import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).namelist())",
+            &[&wheel],
+        );
+        assert!(names.contains("w/data") && !names.contains("RECORD."), "{names}");
+    }
+}
+
+#[test]
+fn two_wheels_for_one_name_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec();
+    for platform in ["linux_x86_64", "manylinux_2_17_x86_64"] {
+        spec.tag = WheelTag::new("py3", "none", [platform]);
+        write(&spec, folder.path()).unwrap();
+    }
+    let error = retag_folder(folder.path(), Runner::LinuxX64).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("-linux_x86_64.whl") && text.contains("-manylinux_2_17_x86_64.whl"),
+        "{text}"
+    );
+    assert!(error.hint().is_some());
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_wheel_that_is_there_with_other_contents_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = spec();
+    spec.tag = WheelTag::new("py3", "none", ["win_amd64"]);
+    spec.metadata.summary = "Another one".into();
+    let taken = write(&spec, folder.path()).unwrap();
+    let before = fs_err::read(&taken).unwrap();
+    spec.metadata.summary = "A sample".into();
+    spec.tag = WheelTag::new("py3", "none", ["linux_x86_64"]);
+    let wheel = write(&spec, folder.path()).unwrap();
+    let tag = WheelTag::new("py3", "none", ["win_amd64"]);
+    let error = retag(&wheel, &tag, folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("is there already, with other contents"), "{error}");
+    assert!(fs_err::read(&taken).unwrap() == before);
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 2, "something was left behind");
+}
+
+#[test]
+fn names_are_one_by_their_normal_form_whoever_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let tag = WheelTag::new("py3", "none", ["win_amd64"]);
+    for (name, info, expect) in [
+        ("my.pkg-1.0", "my_pkg-1.0.dist-info", true),
+        ("my_pkg-1.0+local.1", "my_pkg-1.0+Local_1.dist-info", true),
+        ("my_pkg-1.1", "My.Pkg-1.1.dist-info", true),
+        // uv refuses it.
+        ("my_pkg-1.0.0", "my_pkg-1.0.dist-info", false),
+        ("my_pkg-1.2", "other-1.2.dist-info", false),
+    ] {
+        let wheel = folder.path().join(format!("{name}-py3-none-linux_x86_64.whl"));
+        let version = name.split_once('-').unwrap().1;
+        make(&wheel, info, "my-pkg", version, &[]);
+        let is_sound = verify(&wheel).unwrap().is_empty();
+        let retagged = retag(&wheel, &tag, folder.path());
+        assert_eq!(is_sound, retagged.is_ok(), "{name} {info} {retagged:?}");
+        assert_eq!(is_sound, expect, "{name} {info} {:?}", verify(&wheel));
+    }
+}

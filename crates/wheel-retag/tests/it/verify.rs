@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use wheel_retag::{
-    Check, Finding, RecordRow, format_record, read_entries, record_hash, verify, write,
+    Check, Finding, RecordRow, format_record, read_entries, record_hash, verify,
+    verify_with_warnings, write,
 };
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
@@ -337,4 +338,98 @@ fn files_are_handed_out_in_order_and_may_be_left_unread() {
     let stop = read_entries(&wheel, |_, _, _| Err(std::io::Error::other("enough")));
     assert!(stop.unwrap_err().to_string().contains("sample-script"));
     assert!(read_entries(&folder.path().join("x.whl"), |_, _, _| Ok(())).is_err());
+}
+
+/// What is found and what is warned of when these files are in a wheel of another maker.
+fn with(more: &[(&str, &str, u32)]) -> (Vec<Finding>, Vec<Finding>) {
+    let mut files = foreign();
+    let more = more.iter();
+    files.extend(
+        more.map(|(name, text, mode)| ((*name).to_owned(), text.as_bytes().to_vec(), *mode)),
+    );
+    record_again(&mut files);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quicksand_sample-1.0rc1-py3-none-any.whl");
+    pack(&files, &path);
+    verify_with_warnings(&path).unwrap()
+}
+
+#[test]
+fn what_installers_refuse_or_install_twice_is_found() {
+    let data = "quicksand_sample-1.0rc1.data";
+    let check = |name: &str, check: Check| {
+        let (findings, _) = with(&[(name, "x\n", 0o100_644)]);
+        assert_eq!(checks(&findings), BTreeSet::from([check]), "{name} {findings:?}");
+    };
+    check(&format!("{data}/bogus/q"), Check::Scheme);
+    check(&format!("{data}/q"), Check::Scheme);
+    check(&format!("{data}/purelib/quicksand_sample/__init__.py"), Check::Scheme);
+    check(&format!("{data}/platlib/Quicksand_Sample/noise.bin"), Check::Scheme);
+    let (findings, _) = with(&[("q/caf\u{e9}", "", 0o100_644), ("q/cafe\u{301}", "", 0o100_644)]);
+    assert_eq!(checks(&findings), BTreeSet::from([Check::CaseCollision]));
+    let (findings, warnings) = with(&[(&format!("{data}/purelib/other.py"), "", 0o100_644)]);
+    assert_eq!((findings, warnings), (vec![], vec![]));
+}
+
+#[test]
+fn what_cannot_be_started_or_starts_by_itself_is_warned_of() {
+    let scripts = "quicksand_sample-1.0rc1.data/scripts";
+    let check = |name: &str, text: &str, mode: u32, check: Check| {
+        let (findings, warnings) = with(&[(name, text, mode)]);
+        assert_eq!(findings, [], "{name}");
+        assert_eq!(checks(&warnings), BTreeSet::from([check]), "{name} {warnings:?}");
+    };
+    check(&format!("{scripts}/t"), "#!/bin/sh\n", 0o100_644, Check::Script);
+    check(&format!("{scripts}/t"), "#!python\r\nprint(1)\r\n", 0o100_755, Check::Script);
+    check(&format!("{scripts}/sub/t"), "#!python\n", 0o100_755, Check::Script);
+    check("start.pth", "import os\n", 0o100_644, Check::Startup);
+    check(
+        "quicksand_sample-1.0rc1.data/purelib/start.pth",
+        "import os\n",
+        0o100_644,
+        Check::Startup,
+    );
+    let (_, warnings) = with(&[("q/other.pth", "", 0o100_644)]);
+    assert_eq!(warnings, []);
+    // In a wheel of our own it is wrong.
+    let folder = tempfile::tempdir().unwrap();
+    let mut own = spec();
+    let script = own.files.last_mut().unwrap();
+    assert!(script.path.contains("/scripts/"));
+    script.executable = false;
+    let wheel = write(&own, folder.path()).unwrap();
+    assert_eq!(checks(&verify(&wheel).unwrap()), BTreeSet::from([Check::Script]));
+}
+
+#[test]
+fn what_pythons_zipfile_refuses_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("quicksand_sample-1.0rc1-py3-none-any.whl");
+    pack(&foreign(), &path);
+    let good = fs_err::read(&path).unwrap();
+    let row = good.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    let end = good.len() - 22;
+    const READ: &str = "
+import sys, zipfile
+try:
+    z = zipfile.ZipFile(sys.argv[1])
+    [z.read(i) for i in z.infolist()]
+    print('taken')
+except Exception as error:
+    print('refused')
+";
+    let check = |what: &str, at: usize, value: u8| {
+        let mut bytes = good.clone();
+        assert_ne!(bytes[at], value, "{what}");
+        bytes[at] = value;
+        fs_err::write(&path, bytes).unwrap();
+        assert_eq!(python(READ, &[&path]), "refused", "{what}");
+        let findings = verify(&path);
+        assert!(findings.as_ref().map_or(true, |findings| !findings.is_empty()), "{what}");
+    };
+    check("a version that nobody knows", row + 6, 64);
+    check("patched data", row + 8, good[row + 8] | 1 << 5);
+    check("strong encryption", row + 8, good[row + 8] | 1 << 6);
+    check("the directory's size", end + 12, good[end + 12].wrapping_add(1));
+    check("the directory's place", end + 16, good[end + 16].wrapping_add(1));
 }
