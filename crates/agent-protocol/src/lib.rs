@@ -30,7 +30,7 @@ pub use frame::{Frame, FrameDecoder, FrameKind};
 pub use mount::{MountRequest, UnmountRequest, check_target};
 pub use request::{
     AuthenticateRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest, FreezeRequest,
-    PtyRequest, ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
+    IdentityRequest, PtyRequest, ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
 };
 pub use response::{
     AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, FreezeResponse, GrowResponse,
@@ -68,6 +68,8 @@ pub mod paths {
     pub const THAW: &str = "/thaw";
     /// `POST`: makes the root file system as large as its disk.
     pub const GROW: &str = "/grow";
+    /// `POST`: makes a copy of a machine a machine of its own.
+    pub const IDENTITY: &str = "/identity";
     /// `POST`: writes everything to the disk and powers the guest off.
     pub const SHUTDOWN: &str = "/shutdown";
 }

@@ -86,6 +86,9 @@ pub fn document() -> Value {
             (paths::GROW): post(
                 "grow", "Make the root file system as large as its disk", "EmptyRequest",
                 "GrowResponse", None),
+            (paths::IDENTITY): post(
+                "takeIdentity", "Make a copy of a machine a machine of its own", "IdentityRequest",
+                "OkResponse", None),
             (paths::SHUTDOWN): post(
                 "shutdown", "Write everything to the disk and power off", "ShutdownRequest",
                 "OkResponse", None),
@@ -112,7 +115,8 @@ fn schemas() -> Value {
         "AuthenticateRequest": request(json!({ "token": text() }), &["token"]),
         "AuthenticateResponse": object(json!({ "authenticated": flag() }), &["authenticated"]),
         "PingResponse": object(
-            json!({ "pong": flag(), "pid": count(), "version": text(), "resync": count() }),
+            json!({ "pong": flag(), "pid": count(), "version": text(), "resync": count(),
+                "identity": flag() }),
             &["pong", "pid"]),
         "OkResponse": object(json!({ "ok": flag() }), &["ok"]),
         "ErrorResponse": object(json!({ "error": text(), "hint": text() }), &["error"]),
@@ -204,6 +208,16 @@ fn schemas() -> Value {
             "force": described(flag(), "Also when it is in use"),
         }), &["target"]),
         "EmptyRequest": request(json!({}), &[]),
+        "IdentityRequest": request(json!({
+            "token": described(text(), "The new token: 32 to 128 letters and digits"),
+            "entropy_base64": described(base64(), "32 to 256 random bytes for the kernel's generator"),
+            "unix_nanos": described(count(), "The host's clock, to which the guest's is set"),
+            "machine_id": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
+            "boot_id": { "type": "string", "format": "uuid" },
+            "mac": described(
+                json!({ "type": "array", "items": count(), "minItems": 6, "maxItems": 6 }),
+                "The new address of eth0, where there is one"),
+        }), &["token", "entropy_base64", "unix_nanos", "machine_id", "boot_id", "mac"]),
         "FreezeRequest": request(json!({
             "seconds": described(count(), "After this time the agent thaws by itself"),
         }), &["seconds"]),

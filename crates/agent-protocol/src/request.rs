@@ -214,6 +214,70 @@ pub struct FreezeRequest {
     pub seconds: u32,
 }
 
+/// Body of `POST /identity`: what a copy of a machine must not share with the other copies. Once it is
+/// answered the agent takes the new token alone.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityRequest {
+    /// The new token.
+    pub token: String,
+    /// Random bytes, 32 to 256, in base64: the kernel's generator is seeded with them.
+    pub entropy_base64: String,
+    /// The host's clock: nanoseconds since 1970, to which the guest's is set.
+    pub unix_nanos: u64,
+    /// The new machine id: 32 hexadecimal digits, small letters. It is written where the guest has one.
+    /// See <https://www.freedesktop.org/software/systemd/man/latest/machine-id.html>.
+    pub machine_id: String,
+    /// The new boot id, a UUID.
+    pub boot_id: String,
+    /// The new address of the network device `eth0`, where there is one: six bytes.
+    pub mac: [u8; 6],
+}
+
+impl IdentityRequest {
+    /// The random bytes, when all values are what they should be.
+    ///
+    /// # Errors
+    /// [`Error::Value`] that names the first that is not.
+    pub fn check(&self) -> Result<Vec<u8>, Error> {
+        let is_hex = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        };
+        let refused = |field: &str, allowed: &str| {
+            Err(Error::value(format!("`{field}` is not {allowed}"), None))
+        };
+        if !(32..=128).contains(&self.token.len())
+            || !self.token.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
+            return refused("token", "32 to 128 letters and digits");
+        }
+        if self.machine_id.len() != 32 || !is_hex(&self.machine_id) {
+            return refused("machine_id", "32 hexadecimal digits in small letters");
+        }
+        let parts: Vec<&str> = self.boot_id.split('-').collect();
+        let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+        if lengths != [8, 4, 4, 4, 12] || !parts.into_iter().all(is_hex) {
+            return refused("boot_id", "a UUID in small letters");
+        }
+        if self.mac[0] & 3 != 2 {
+            return refused("mac", "a locally administered address of one device");
+        }
+        match STANDARD.decode(&self.entropy_base64) {
+            Ok(bytes) if (32..=256).contains(&bytes.len()) => Ok(bytes),
+            _ => refused("entropy_base64", "32 to 256 bytes in base64"),
+        }
+    }
+}
+
+impl std::fmt::Debug for IdentityRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityRequest")
+            .field("unix_nanos", &self.unix_nanos)
+            .field("machine_id", &self.machine_id)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Body of `POST /shutdown`; an empty body means the defaults.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -271,6 +335,7 @@ json_request!(
     CreateUserRequest,
     DeleteUserRequest,
     FreezeRequest,
+    IdentityRequest,
     ShutdownRequest
 );
 

@@ -25,6 +25,9 @@ pub struct PingResponse {
     /// agents of earlier releases do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync: Option<u32>,
+    /// Whether the agent takes a new identity (`POST /identity`); agents of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub identity: bool,
 }
 
 /// Answer to a request that has nothing to say but success.

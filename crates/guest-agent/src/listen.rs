@@ -97,7 +97,7 @@ async fn serve_unix(agent: Rc<Agent>, listener: UnixListener) {
 }
 
 async fn serve_port(agent: Rc<Agent>, name: &'static str) {
-    let Some(port) = Port::find(name, agent.tokens.resync_secrets()).await else { return };
+    let Some(port) = Port::find(name, &agent.tokens).await else { return };
     loop {
         let Ok(connection) = port.connection().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;

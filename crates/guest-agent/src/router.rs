@@ -55,6 +55,7 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
         | paths::FREEZE
         | paths::THAW
         | paths::GROW
+        | paths::IDENTITY
         | paths::SHUTDOWN => Method::POST,
         _ => return Err(Error::UnknownPath { path: path.to_owned() }),
     };
@@ -71,6 +72,7 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
             pid: std::process::id(),
             version: Some(env!("CARGO_PKG_VERSION").into()),
             resync: Some(agent_protocol::resync::VERSION),
+            identity: true,
         })),
         paths::SESSION => endpoints::session::open(agent, request.into_body()).await,
         paths::FILES_WRITE => endpoints::files::write(request.into_body()).await,
@@ -101,6 +103,7 @@ async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<
         paths::FREEZE => endpoints::disk::freeze(agent, body).await,
         paths::THAW => endpoints::disk::thaw(agent).await,
         paths::GROW => endpoints::disk::grow().await,
+        paths::IDENTITY => endpoints::identity::take(agent, body).await,
         _ => endpoints::shutdown::request(agent, body).await,
     }
 }

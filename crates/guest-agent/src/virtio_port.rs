@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::token::Tokens;
 use crate::watch::watch;
 
 const PORTS: &str = "/sys/class/virtio-ports";
@@ -47,6 +48,9 @@ pub struct Port {
 
 /// What one connection leaves for the next one.
 struct Line {
+    tokens: Tokens,
+    /// How often the tokens had been replaced when the scanner was made.
+    n_changes: Cell<u64>,
     scanner: RefCell<Scanner>,
     /// Bytes of the next connection that were read together with the request for it.
     ahead: RefCell<Vec<u8>>,
@@ -58,6 +62,10 @@ struct Line {
 impl Line {
     /// Takes note of what was read, and says whether it is data of the connection.
     fn is_data(&self, bytes: &[u8]) -> bool {
+        let n_changes = self.tokens.n_changes();
+        if self.n_changes.replace(n_changes) != n_changes {
+            self.scanner.replace(Scanner::new(self.tokens.resync_secrets()));
+        }
         match self.scanner.borrow_mut().scan(bytes) {
             Scan::Data => true,
             Scan::Begun => false,
@@ -78,11 +86,11 @@ impl Line {
 
 impl Port {
     /// Waits for the port of this name to appear; `None` when it does not.
-    pub async fn find(name: &str, secrets: Vec<resync::Secret>) -> Option<Port> {
+    pub async fn find(name: &str, tokens: &Tokens) -> Option<Port> {
         let deadline = tokio::time::Instant::now() + LOOK_FOR;
         loop {
             if let Some(device) = look(Path::new(PORTS), name).and_then(|node| open(&node).ok()) {
-                return Some(Port::new(device, secrets));
+                return Some(Port::new(device, tokens.clone()));
             }
             if tokio::time::Instant::now() >= deadline {
                 return None;
@@ -91,9 +99,11 @@ impl Port {
         }
     }
 
-    fn new(device: OwnedFd, secrets: Vec<resync::Secret>) -> Port {
+    fn new(device: OwnedFd, tokens: Tokens) -> Port {
         let line = Line {
-            scanner: RefCell::new(Scanner::new(secrets)),
+            scanner: RefCell::new(Scanner::new(tokens.resync_secrets())),
+            n_changes: Cell::new(tokens.n_changes()),
+            tokens,
             ahead: RefCell::default(),
             request: Cell::default(),
             is_fresh: Cell::new(true),
@@ -362,7 +372,7 @@ mod tests {
     fn port() -> (Port, UnixStream) {
         let (device, host) = UnixStream::pair().unwrap();
         device.set_nonblocking(true).unwrap();
-        (Port::new(device.into(), vec![resync::Secret::new(b"token")]), host)
+        (Port::new(device.into(), Tokens::new([b"token".to_vec()])), host)
     }
 
     fn local(test: impl std::future::Future<Output = ()>) {
@@ -438,6 +448,27 @@ mod tests {
                 drop(waiting);
                 host.write_all(&request).unwrap();
             }
+        });
+    }
+
+    #[test]
+    fn a_new_token_counts_from_the_next_byte_on() {
+        local(async {
+            let (port, mut host) = port();
+            let mut connection = port.connection().await.unwrap();
+            host.write_all(b"data").unwrap();
+            assert_eq!(take(&mut connection, 4).await, b"data");
+            port.line.tokens.renew(b"new".to_vec());
+            let [old, new] = [b"token".as_slice(), b"new"].map(resync::Secret::new);
+            host.write_all(&old.request(&WISH)).unwrap();
+            assert_eq!(take(&mut connection, resync::REQUEST_LEN).await, old.request(&WISH));
+            host.write_all(&new.request(&WISH)).unwrap();
+            assert!(take(&mut connection, 1).await.is_empty());
+            drop(connection);
+            drop(port.connection().await.unwrap());
+            let mut answer = [0; resync::ANSWER_LEN];
+            host.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, resync::answer(&WISH.nonce));
         });
     }
 

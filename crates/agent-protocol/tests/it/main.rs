@@ -78,7 +78,13 @@ fn schemas_have_the_fields_of_the_types() {
     let exit = ExitReport { exit_code: 1, timed_out: true, signal: Some(9) };
     let error = ErrorResponse { error: "e".into(), hint: Some("h".into()) };
     let user = UserResponse { name: "u".into(), uid: 1, gid: 1, home: "/".into() };
-    let ping = PingResponse { pong: true, pid: 1, version: Some("1".into()), resync: Some(2) };
+    let ping = PingResponse {
+        pong: true,
+        pid: 1,
+        version: Some("1".into()),
+        resync: Some(2),
+        identity: true,
+    };
     for (name, value) in [
         ("ExecuteRequest", json!(execute)),
         ("PtyRequest", json!(pty)),

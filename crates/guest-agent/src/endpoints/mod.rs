@@ -4,6 +4,7 @@ pub mod disk;
 pub mod execute;
 pub mod files;
 mod frames;
+pub mod identity;
 pub mod mount;
 pub mod session;
 pub mod shutdown;

@@ -11,7 +11,7 @@
 
 mod console;
 mod modules;
-mod network;
+pub(crate) mod network;
 mod root;
 
 use std::ffi::CString;

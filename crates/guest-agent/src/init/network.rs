@@ -46,6 +46,29 @@ fn configure_eth0(socket: &OwnedFd) -> io::Result<()> {
     ioctl(socket, libc::SIOCADDRT as _, &route)
 }
 
+/// Gives `eth0` another hardware address, where there is one.
+///
+/// # Errors
+/// A driver that refuses.
+pub fn set_address(address: [u8; 6]) -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut request = named(INTERFACE);
+    let mut data = [0; 14];
+    for (target, source) in data.iter_mut().zip(address) {
+        *target = source as libc::c_char;
+    }
+    request.ifr_ifru.ifru_hwaddr = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: data };
+    match ioctl(&socket, libc::SIOCSIFHWADDR as _, &request) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        result => result,
+    }
+}
+
 fn bring_up(socket: &OwnedFd, name: &[u8]) -> io::Result<()> {
     let mut request = named(name);
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;

@@ -1,0 +1,156 @@
+//! `POST /identity`: a copy of a machine becomes a machine of its own.
+//!
+//! Machines that were copied from one frozen machine begin with the same memory: the same random
+//! numbers to come, the same clock, the same names. What must differ comes from the host. Only when
+//! all of it is in place does the agent take the new token, and then it takes no other: a copy that
+//! could not be made different answers nobody.
+//!
+//! See `random(4)` for `RNDADDENTROPY` and `RNDRESEEDCRNG`, and `machine-id(5)`.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::rc::Rc;
+
+use agent_protocol::{IdentityRequest, OkResponse};
+use hyper::Response;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount};
+use rustix::time::{ClockId, Timespec, clock_settime};
+
+use crate::agent::Agent;
+use crate::body::Body;
+use crate::init::network;
+use crate::router::answer;
+use crate::{Error, Result};
+
+/// `RNDADDENTROPY` and `RNDRESEEDCRNG` (linux/random.h), whose numbers the libc crate does not have.
+const RNDADDENTROPY: u32 = 0x4008_5203;
+const RNDRESEEDCRNG: u32 = 0x5207;
+/// The most random bytes of a request.
+const MAX_ENTROPY: usize = 256;
+/// Where a machine id may stand; the last one is often a link to the first.
+const MACHINE_IDS: [&str; 3] = ["etc/machine-id", "run/machine-id", "var/lib/dbus/machine-id"];
+const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
+/// What is laid over the kernel's own boot id, which cannot be changed.
+const OWN_BOOT_ID: &str = "run/quicksand-boot-id";
+
+/// Takes the identity.
+///
+/// # Errors
+/// Values that are none, and a kernel that refuses. The old token stays in force then.
+pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
+    let request = IdentityRequest::from_json(body)?;
+    let entropy = request.check()?;
+    let token = request.token.clone().into_bytes();
+    super::in_thread("take an identity", move || {
+        let failed = |step: &str| {
+            let step = step.to_owned();
+            move |source| Error::Boot { step, source }
+        };
+        seed(&entropy).map_err(failed("seed the random generator"))?;
+        set_clock(request.unix_nanos).map_err(failed("set the clock"))?;
+        network::set_address(request.mac).map_err(failed("set the address of eth0"))?;
+        let root = Path::new("/");
+        write_machine_id(root, &request.machine_id).map_err(failed("write the machine id"))?;
+        cover_boot_id(root, &request.boot_id).map_err(failed("replace the boot id"))
+    })
+    .await?;
+    agent.tokens.renew(token);
+    Ok(answer(&OkResponse { ok: true }))
+}
+
+/// Adds random bytes to the kernel's generator, as good as they are long, and has it begin anew.
+fn seed(entropy: &[u8]) -> io::Result<()> {
+    #[repr(C)]
+    struct Pool {
+        n_bits: libc::c_int,
+        n_bytes: libc::c_int,
+        bytes: [u8; MAX_ENTROPY],
+    }
+    let mut pool = Pool {
+        n_bits: entropy.len() as i32 * 8,
+        n_bytes: entropy.len() as i32,
+        bytes: [0; MAX_ENTROPY],
+    };
+    pool.bytes[..entropy.len()].copy_from_slice(entropy);
+    let file = fs_err::OpenOptions::new().write(true).open("/dev/urandom")?;
+    // SAFETY: the structure is the kernel's `rand_pool_info` with its bytes; it only reads it.
+    if unsafe { libc::ioctl(file.as_raw_fd(), RNDADDENTROPY as _, &pool) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open; the command takes no argument.
+    if unsafe { libc::ioctl(file.as_raw_fd(), RNDRESEEDCRNG as _) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn set_clock(unix_nanos: u64) -> io::Result<()> {
+    let time = Timespec {
+        tv_sec: (unix_nanos / 1_000_000_000) as i64,
+        tv_nsec: (unix_nanos % 1_000_000_000) as _,
+    };
+    Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+/// Replaces the machine id in each place that has one. A link is followed by nobody: what it leads to
+/// is replaced in its own place.
+fn write_machine_id(root: &Path, id: &str) -> io::Result<()> {
+    for place in MACHINE_IDS {
+        let path = root.join(place);
+        match fs_err::symlink_metadata(&path) {
+            Ok(found) if found.is_file() && found.len() > 0 => {}
+            _ => continue,
+        }
+        let beside = path.with_extension("quicksand-new");
+        fs_err::write(&beside, format!("{id}\n"))?;
+        fs_err::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+        fs_err::rename(&beside, &path)?;
+    }
+    Ok(())
+}
+
+/// Lays a file with another boot id over the kernel's, which has its own for as long as it runs.
+fn cover_boot_id(root: &Path, id: &str) -> io::Result<()> {
+    let (covered, own) = (root.join(BOOT_ID), root.join(OWN_BOOT_ID));
+    if !fs_err::exists(&covered)? || !fs_err::exists(root.join("run"))? {
+        return Ok(());
+    }
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&own, flags, Mode::from_raw_mode(0o444))?;
+    io::Write::write_all(&mut std::fs::File::from(file), format!("{id}\n").as_bytes())?;
+    // A copy of a copy has one there already: the new one lies above it.
+    Ok(mount(&own, &covered, c"", MountFlags::BIND, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_id_is_replaced_where_there_is_one() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["etc", "run", "var/lib/dbus"] {
+            fs_err::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let place = |name: &str| root.path().join(name);
+        fs_err::write(place("etc/machine-id"), "0123\n").unwrap();
+        fs_err::write(place("run/machine-id"), "").unwrap();
+        std::os::unix::fs::symlink("../../../etc/machine-id", place("var/lib/dbus/machine-id"))
+            .unwrap();
+        write_machine_id(root.path(), "ff00").unwrap();
+        assert_eq!(fs_err::read_to_string(place("etc/machine-id")).unwrap(), "ff00\n");
+        // Empty ones are for the distribution's init to fill.
+        assert_eq!(fs_err::read_to_string(place("run/machine-id")).unwrap(), "");
+        assert!(fs_err::symlink_metadata(place("var/lib/dbus/machine-id")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_root_without_proc_keeps_its_boot_id() {
+        let root = tempfile::tempdir().unwrap();
+        cover_boot_id(root.path(), "x").unwrap();
+        assert_eq!(fs_err::read_dir(root.path()).unwrap().count(), 0);
+    }
+}
