@@ -227,6 +227,7 @@ class SandboxConfigParams(TypedDict, total=False):
     vnc: Literal["auto", "port", "off"]
     transport: Literal["auto", "socket", "tcp"]
     wait_for: Literal["agent", "boot"]
+    warm: Literal["auto", "off"]
     limits: Limits | Mapping[str, Any]
 
 
@@ -260,6 +261,9 @@ class SandboxConfig:
             transport and ``"off"`` with the ``socket`` transport.
         transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
+        warm: with ``"auto"`` a start copies a machine of the same kind that has booted before,
+            where that is possible; the first start of a configuration makes that template, in the
+            user's cache folder. With ``"off"`` every machine boots.
         limits: what the guest can make the host hold, as ``Limits`` or a mapping of its fields.
 
     Raises:
@@ -290,6 +294,7 @@ class SandboxConfig:
     vnc: str = "auto"
     transport: str = "auto"
     wait_for: str = "agent"
+    warm: str = "off"
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -474,7 +474,9 @@ class BootTiming:
             with ``wait_for="boot"``).
         mount: mounting the shares that the configuration names.
         total: the whole start.
-        guest_marks: the guest's own marks, in seconds since its kernel began, in their order.
+        guest_marks: the guest's own marks, in seconds since its kernel began, in their order;
+            none with ``warm``.
+        warm: whether the machine is a copy of a template (``warm="auto"``).
     """
 
     locate: float
@@ -484,6 +486,7 @@ class BootTiming:
     mount: float
     total: float
     guest_marks: dict[str, float]
+    warm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,13 @@ mod dev;
 mod machine;
 mod packages;
 mod save;
+mod template;
 
 pub use dev::{BakeArgs, DevAction, DevArgs, NewImageArgs, ScaffoldKind};
 pub use machine::MachineArgs;
 pub use packages::{CleanArgs, InstallArgs, ListArgs, UninstallArgs};
 pub use save::{SaveAction, SaveArgs, SavePlace};
+pub use template::{TemplateAction, TemplateArgs};
 
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
@@ -55,6 +57,8 @@ pub enum Task {
     Save(SaveArgs),
     /// Say which QEMU is used, where it was found and why, and how fast it can be
     Qemu(QemuArgs),
+    /// Make, list and remove the templates that quick starts copy
+    Template(TemplateArgs),
     /// Measure how long a start and commands take on this host
     Benchmark(Box<BenchmarkArgs>),
     /// Print a script that completes this command's words in a shell

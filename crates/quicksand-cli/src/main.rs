@@ -16,6 +16,7 @@ mod run;
 mod save;
 mod signals;
 mod streams;
+mod template;
 mod terminal;
 mod view;
 
@@ -33,6 +34,7 @@ fn main() {
         Task::Save(args) => save::run(&args.action).map(|()| 0),
         Task::View(args) => view::run(args),
         Task::Qemu(args) => qemu::run(args).map(|()| 0),
+        Task::Template(args) => template::run(&args.action).map(|()| 0),
         Task::Benchmark(args) => benchmark::run(args).map(|()| 0),
         Task::Completion(args) => print(&args.script()).map(|()| 0),
         Task::Dev(args) => dev::run(&args.action).map(|()| 0),

@@ -134,6 +134,7 @@ impl Machine {
             fields.set_item(name, duration.as_secs_f64())?;
         }
         fields.set_item("guest_marks", marks)?;
+        fields.set_item("warm", timing.warm)?;
         Ok(Some(fields))
     }
 

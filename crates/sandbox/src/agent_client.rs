@@ -7,6 +7,8 @@
 
 mod disk;
 mod files;
+#[cfg(unix)]
+mod identity;
 #[cfg(all(test, unix))]
 mod lies;
 #[cfg(unix)]

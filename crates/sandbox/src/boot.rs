@@ -9,6 +9,8 @@ pub(crate) use assembly::preview;
 
 use crate::agent_client::{AgentClient, wait_on_port};
 use crate::budget::raise_descriptors;
+#[cfg(target_os = "linux")]
+use crate::config::Warm;
 use crate::config::{AccelChoice, SandboxConfig, WaitFor};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
@@ -26,6 +28,36 @@ use std::time::Duration;
 /// Under an accelerator the guest's first words come within a second or two. One that has said
 /// nothing for this long, on however busy a host, runs on an accelerator that does not work.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
+/// How long a copy of a template may take to its first answer; a start from the image follows.
+const COPY_TIME: Duration = Duration::from_secs(20);
+
+/// What a machine begins with.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// Its image.
+    Cold,
+    /// Its image, with its memory in a file: it is to become a template.
+    #[cfg(target_os = "linux")]
+    Make,
+    /// A template.
+    #[cfg(target_os = "linux")]
+    Copy(crate::template::store::Template),
+}
+
+impl Source {
+    /// What lies between the image's disks and the machine's own.
+    fn disk(&self) -> Option<&std::sync::Arc<std::fs::File>> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Copy(template) => Some(&template.disk),
+            _ => None,
+        }
+    }
+
+    fn is_copy(&self) -> bool {
+        self.disk().is_some()
+    }
+}
 
 /// What a start needs to know.
 pub(crate) struct Start<'a> {
@@ -59,19 +91,60 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     };
     timing.locate = watch.lap();
     tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
-    let machine = match attempt(&start, &located, &mut watch, &mut timing).await {
+    #[cfg(target_os = "linux")]
+    if let Some(machine) = of_template(&start, &located, &mut watch, &mut timing).await {
+        (start.progress)(DONE, STAGES.len(), STAGES.len());
+        return Ok(machine);
+    }
+    let machine = match attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await {
         Ok(machine) => machine,
         Err(Failure { error, may_be_accelerator: true }) => {
             let given_up = located.accelerator.name();
             tracing::warn!(%error, "the guest made no progress under {given_up}; using tcg");
             located.accelerator = Accelerator::Tcg;
             located.reason = format!("the guest made no progress under {given_up}");
-            attempt(&start, &located, &mut watch, &mut timing).await.map_err(|fail| fail.error)?
+            let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
+            again.map_err(|failure| failure.error)?
         }
         Err(failure) => return Err(failure.error),
     };
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)
+}
+
+/// A start from a template, where there is one or can be one. Whatever goes wrong ends in a start from
+/// the image.
+#[cfg(target_os = "linux")]
+async fn of_template(
+    start: &Start<'_>,
+    located: &Located,
+    watch: &mut Stopwatch,
+    timing: &mut BootTiming,
+) -> Option<Machine> {
+    let limit = boot_timeout(start.config, Some(located.accelerator));
+    if start.config.warm() == Warm::Off {
+        return None;
+    }
+    let looking = tokio::time::timeout(limit, crate::template::of(start, located));
+    let template = match looking.await.unwrap_or_else(|_| Err("there was no time for it".into())) {
+        Ok(template) => template,
+        Err(reason) => {
+            timing.cold_reason = Some(reason);
+            return None;
+        }
+    };
+    let key = template.key.clone();
+    timing.warm = true;
+    match attempt(start, located, &Source::Copy(template), watch, timing).await {
+        Ok(machine) => Some(machine),
+        Err(Failure { error, .. }) => {
+            tracing::warn!(%error, "a copy of the template did not answer: it is removed");
+            timing.warm = false;
+            timing.cold_reason = Some(error.to_string());
+            crate::template::remove(start.search, &key);
+            None
+        }
+    }
 }
 
 impl Start<'_> {
@@ -81,8 +154,8 @@ impl Start<'_> {
 }
 
 /// Why an attempt failed, and whether another accelerator could do better.
-struct Failure {
-    error: Error,
+pub(crate) struct Failure {
+    pub error: Error,
     may_be_accelerator: bool,
 }
 
@@ -92,24 +165,30 @@ impl From<Error> for Failure {
     }
 }
 
-async fn attempt(
+/// Starts a machine and waits for its first answer.
+pub(crate) async fn attempt(
     start: &Start<'_>,
     located: &Located,
+    source: &Source,
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
 ) -> std::result::Result<Machine, Failure> {
     start.stage(1);
-    let (config, finds) = (start.config.clone(), located.clone());
-    let limit = boot_timeout(start.config, Some(located.accelerator));
-    let preparing = blocking(move || assembly::prepare(&config, &finds));
+    let (config, finds, from) = (start.config.clone(), located.clone(), source.clone());
+    let mut limit = boot_timeout(start.config, Some(located.accelerator));
+    if source.is_copy() {
+        limit = limit.min(COPY_TIME);
+    }
+    let preparing = blocking(move || assembly::prepare(&config, &finds, &from));
     let prepared = within(limit, "prepare the machine's disks", preparing).await?;
     timing.prepare = watch.lap();
     start.stage(2);
     let (hull, wires, origin) = prepared.launch()?;
-    let is_on_trial =
-        located.accelerator != Accelerator::Tcg && start.config.accel() == AccelChoice::Auto;
+    let is_on_trial = !source.is_copy()
+        && located.accelerator != Accelerator::Tcg
+        && start.config.accel() == AccelChoice::Auto;
     let answered = async {
-        let (qmp, agent) = first_answer(start, &hull, wires, watch, timing).await?;
+        let (qmp, agent) = first_answer(start, source, &hull, wires, watch, timing).await?;
         if origin.is_grown {
             agent.grow().await?;
         }
@@ -170,12 +249,27 @@ async fn attempt(
 /// Waits for QEMU's greeting and the agent's first answer.
 async fn first_answer(
     start: &Start<'_>,
+    source: &Source,
     hull: &Hull,
     wires: Wires,
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
 ) -> Result<(Qmp, AgentClient)> {
     let (qmp, agent) = match wires {
+        #[cfg(target_os = "linux")]
+        Wires::Socket { qmp, agent, token } if source.is_copy() => {
+            let Source::Copy(template) = source else { unreachable!("it is a copy") };
+            let qmp = Qmp::connect_socket(qmp).await?;
+            timing.launch = watch.lap();
+            start.stage(3);
+            let state = template
+                .state
+                .try_clone()
+                .map_err(|source| Error::System { action: "hand a file to QEMU", source })?;
+            crate::template::load::read(&qmp, state).await?;
+            let window = hull.limits.wire();
+            (qmp, AgentClient::of_copy(agent, &template.token, &token, window).await?)
+        }
         #[cfg(unix)]
         Wires::Socket { qmp, agent, token } => {
             // The request waits in the socket until the guest opens its end, so that the answer
@@ -209,7 +303,8 @@ async fn first_answer(
     if let Some(screen) = &hull.screen {
         screen.open_vnc(&qmp).await?;
     }
-    if start.config.wait_for() == WaitFor::Boot {
+    // A template's guest has finished its boot.
+    if start.config.wait_for() == WaitFor::Boot && !source.is_copy() {
         wait_for_init(&agent).await?;
     }
     Ok((qmp, agent))
@@ -264,7 +359,7 @@ fn meant(error: Error, accelerator: Accelerator) -> Error {
 }
 
 /// Runs something that blocks where that is allowed.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {

@@ -52,6 +52,17 @@ pub enum WaitFor {
     Boot,
 }
 
+/// Whether a start may copy a machine that has booted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Warm {
+    /// Where that is possible; the first start of a configuration makes the template.
+    Auto,
+    /// Every machine boots.
+    #[default]
+    Off,
+}
+
 /// Who may watch the display through VNC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -122,6 +133,7 @@ pub struct SandboxConfig {
     wait_for: WaitFor,
     enable_display: bool,
     vnc: VncAccess,
+    warm: Warm,
     limits: Limits,
 }
 
@@ -253,6 +265,29 @@ impl SandboxConfig {
     /// What the guest can make the host hold.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether a start may copy a machine that has booted before.
+    pub fn warm(&self) -> Warm {
+        self.warm
+    }
+
+    /// The same machine, with nothing that only this host process knows of: no shares, no ports, no
+    /// list of what may be reached, and a boot that is waited for.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn without_host(&self) -> Self {
+        let mut config = self.clone();
+        config.mounts.clear();
+        config.port_forwards.clear();
+        config.allow = None;
+        if config.network_mode == NetworkMode::Full {
+            config.network_mode = NetworkMode::MountsOnly;
+        }
+        config.save = None;
+        config.wait_for = WaitFor::Boot;
+        config.boot_timeout = None;
+        config.warm = Warm::Off;
+        config
     }
 
     /// Who may watch the display through VNC.
@@ -392,6 +427,11 @@ impl SandboxConfigBuilder {
     /// Sets what the guest can make the host hold.
     pub fn limits(self, limits: &Limits) -> Self {
         self.option("limits", limits.to_value())
+    }
+
+    /// Sets whether a start may copy a machine that has booted before.
+    pub fn warm(self, warm: Warm) -> Self {
+        self.option("warm", options::enum_value(&warm))
     }
 
     /// Sets who may watch the display through VNC.

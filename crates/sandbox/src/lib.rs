@@ -50,6 +50,9 @@ mod sandbox;
 pub mod save;
 mod shares;
 mod size;
+#[cfg(target_os = "linux")]
+mod template;
+pub mod templates;
 mod timing;
 mod usernet;
 mod users;
@@ -62,7 +65,9 @@ struct Guide;
 pub use agent_client::SessionInput;
 pub use agent_protocol::GuestText;
 pub use checkpoint::Checkpoint;
-pub use config::{AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor};
+pub use config::{
+    AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor, Warm,
+};
 pub use desktop::{Key, MouseButton, POINTER_MAX, PointerUnit, Region, ScreenshotOptions};
 pub use error::{Error, ErrorKind, Result};
 pub use execute::{
@@ -82,7 +87,7 @@ pub use mount::{Mount, MountCache, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};
 pub use plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share,
-    QmpPlan,
+    QmpPlan, TemplatePlan,
 };
 pub use printable::printable;
 pub use qemu_args::qemu_args;

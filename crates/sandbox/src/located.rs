@@ -8,7 +8,9 @@ use crate::error::{Error, Result};
 use crate::machine::MachineType;
 use crate::mount::MountType;
 use crate::network::{Direction, Forward, NetworkMode};
-use crate::plan::{ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan};
+use crate::plan::{
+    ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan, TemplatePlan,
+};
 use crate::shares::plan9_tag;
 use crate::size::Size;
 use agent_protocol::{FW_CFG_TOKEN, share_frame::SHARE_PORT_NAME};
@@ -20,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 /// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
 const MAX_AGENT: u64 = 16 << 20;
+
+/// What an agent must hold that takes a new identity: a field of that request.
+const IDENTITY_FIELD: &str = "entropy_base64";
 
 /// The finds of one start.
 #[derive(Clone, Debug)]
@@ -40,6 +45,8 @@ pub(crate) struct Located {
     pub has_socket_agent: bool,
     /// Whether it carries shares on a port of their own as well.
     pub has_share_agent: bool,
+    /// Whether it can become another machine's, which a copy needs.
+    pub has_identity_agent: bool,
 }
 
 /// The part of a plan that is made anew for each start.
@@ -52,6 +59,7 @@ pub(crate) struct Ends {
     pub disk: DiskPlan,
     pub fd_sets: Vec<FdSet>,
     pub cable_fd: Option<i32>,
+    pub template: Option<TemplatePlan>,
 }
 
 /// Finds everything. `assumed` stands in for the probe and its verdict.
@@ -76,7 +84,6 @@ pub(crate) fn locate(
         path: image.initrd.clone(),
         source,
     })?;
-    let Agent { has_socket: has_socket_agent, has_shares: has_share_agent } = agent;
     if let Some(notice) = &image.notice {
         tracing::warn!("{notice}");
     }
@@ -90,8 +97,9 @@ pub(crate) fn locate(
         memory,
         cpus,
         disk_size,
-        has_socket_agent,
-        has_share_agent,
+        has_socket_agent: agent.has_socket,
+        has_share_agent: agent.has_shares,
+        has_identity_agent: agent.has_identity,
     })
 }
 
@@ -134,6 +142,8 @@ struct Agent {
     has_socket: bool,
     /// It carries the requests of shares on a port of their own.
     has_shares: bool,
+    /// It takes a new identity.
+    has_identity: bool,
 }
 
 /// Finds out what an initrd's agent can do, by the names that it must hold for that. Our initrds are
@@ -148,7 +158,11 @@ fn agent_of(mut initrd: &File) -> std::io::Result<Agent> {
         return Ok(Agent::default());
     }
     let has = |name: &str| memchr::memmem::find(&start, name.as_bytes()).is_some();
-    Ok(Agent { has_socket: has(FW_CFG_TOKEN), has_shares: has(SHARE_PORT_NAME) })
+    Ok(Agent {
+        has_socket: has(FW_CFG_TOKEN),
+        has_shares: has(SHARE_PORT_NAME),
+        has_identity: has(IDENTITY_FIELD),
+    })
 }
 
 fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
@@ -248,6 +262,7 @@ impl Located {
             plan9: plan9_shares(config),
             smb_server: None,
             display: self.display(config),
+            template: ends.template,
             fd_sets: ends.fd_sets,
             seccomp: self.os == Os::Linux,
             extra_args: config.extra_qemu_args().to_vec(),
@@ -318,7 +333,7 @@ mod tests {
             (b"\x1f\x8b\x08 opt/quicksand/token", false, false),
             (b"", false, false),
         ] {
-            assert_eq!(check(bytes), Agent { has_socket, has_shares });
+            assert_eq!(check(bytes), Agent { has_socket, has_shares, has_identity: false });
         }
         let late = [b"070701".as_slice(), &vec![0; MAX_AGENT as usize], shares].concat();
         assert_eq!(check(&late), Agent::default());

@@ -61,6 +61,13 @@ impl NewFile {
         }
     }
 
+    /// The same file, opened another time for writing alone.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn reopened_for_writing(&self) -> io::Result<File> {
+        let path = own_path(&self.file);
+        Ok(fs_err::OpenOptions::new().write(true).open(path)?.into_file())
+    }
+
     /// Gives it its name, unless something has that name. Then it stays as it is, to be tried again.
     pub(crate) fn place(&mut self, folder: &Dir, name: &OsStr) -> io::Result<()> {
         match &self.beside {

@@ -71,6 +71,7 @@ impl Overlay {
         image: &ImageFind,
         wanted: Option<&Size>,
         (memory, cpus): (Size, u16),
+        template: Option<&Arc<File>>,
     ) -> Result<Self> {
         let mut save_layers = Vec::new();
         let mut fingerprint = String::new();
@@ -84,6 +85,11 @@ impl Overlay {
                 save_layers.push(Arc::clone(file));
             }
             size = layer.size;
+        }
+        // What a template's guest has written is below what its copies write, and in their saves.
+        if let Some(file) = template {
+            size = check_layer(file, Path::new("template"), false)?.size;
+            save_layers.push(Arc::clone(file));
         }
         let (head, length) = qcow2::empty_overlay(grown(size, wanted)?, "").ok_or_else(|| {
             let reason = "its size is beyond the format".into();
@@ -130,7 +136,8 @@ impl Overlay {
         }
         #[cfg(unix)]
         {
-            let layers = image.files.chain.iter().map(|file| Ok(file.try_clone()?.into()));
+            let files = image.files.chain.iter().chain(template);
+            let layers = files.map(|file| Ok(file.try_clone()?.into()));
             let layers = layers.collect::<std::io::Result<_>>();
             let layers =
                 layers.map_err(|source| Error::System { action: "keep a disk open", source })?;

@@ -52,12 +52,30 @@ pub struct MachinePlan {
     pub smb_server: Option<String>,
     /// The screen, when there is one.
     pub display: Option<DisplayPlan>,
+    /// Whether the machine is to be copied later, or is a copy.
+    pub template: Option<TemplatePlan>,
     /// Descriptors handed to QEMU as sets, in the order of their numbers.
     pub fd_sets: Vec<FdSet>,
     /// Whether QEMU confines itself with seccomp, which only Linux has.
     pub seccomp: bool,
     /// The user's own arguments, last.
     pub extra_args: Vec<String>,
+}
+
+/// The part of a machine in templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplatePlan {
+    /// It is frozen once it has booted; its memory is in the file of this path.
+    Make {
+        /// The path.
+        memory: String,
+    },
+    /// It begins with the memory in the file of this path, which it never writes to, and waits for the
+    /// state of its devices.
+    Copy {
+        /// The path.
+        memory: String,
+    },
 }
 
 /// A folder of the host on a 9p device.

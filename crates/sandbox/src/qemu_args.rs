@@ -10,7 +10,9 @@
 use crate::kernel_cmdline;
 use crate::machine::{MachineType, accel_flag, cpu_flag, cpu_properties};
 use crate::network::NetworkMode;
-use crate::plan::{AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED};
+use crate::plan::{
+    AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED, TemplatePlan,
+};
 use agent_protocol::{VIRTIO_PORT_NAME, share_frame::SHARE_PORT_NAME};
 use serde_json::json;
 
@@ -29,6 +31,7 @@ pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
     args.pair("-machine", machine(plan));
     args.pair("-m", &plan.memory);
     args.pair("-smp", plan.cpus.to_string());
+    template(plan, &mut args);
     if let Some(firmware) = &plan.firmware {
         args.pair("-L", firmware.to_string_lossy());
     }
@@ -84,8 +87,34 @@ fn is_socket(plan: &MachinePlan) -> bool {
 fn machine(plan: &MachinePlan) -> String {
     match plan.machine {
         // These parts are probed at boot, for a tenth of its time, and used by nobody.
-        MachineType::Q35 if is_socket(plan) => "q35,smbus=off,sata=off,usb=off,hpet=off".into(),
+        MachineType::Q35 if is_socket(plan) => {
+            let memory = if plan.template.is_some() { ",memory-backend=memory0" } else { "" };
+            format!("q35,smbus=off,sata=off,usb=off,hpet=off{memory}")
+        }
         machine => machine.name().into(),
+    }
+}
+
+/// What a machine has that is copied, or a copy. The state of the devices says nothing of memory that
+/// is shared with a file, and a copy maps the file as its own.
+fn template(plan: &MachinePlan, args: &mut Args) {
+    let (memory, sharing) = match &plan.template {
+        None => return,
+        Some(TemplatePlan::Make { memory }) => (memory, "share=on"),
+        Some(TemplatePlan::Copy { memory }) => (memory, "share=off,readonly=on,rom=off"),
+    };
+    args.pair(
+        "-object",
+        format!(
+            "memory-backend-file,id=memory0,size={},mem-path={},{sharing}",
+            plan.memory,
+            escape(memory)
+        ),
+    );
+    // Tells the guest's kernel that it is another machine now. See docs/specs/vmgenid.rst of QEMU.
+    args.pair("-device", "vmgenid,guid=auto");
+    if matches!(plan.template, Some(TemplatePlan::Copy { .. })) {
+        args.pair("-incoming", "defer");
     }
 }
 

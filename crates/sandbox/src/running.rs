@@ -45,6 +45,11 @@ pub(crate) struct Hull {
     /// The port of the guest's shares, when its agent has a use for it.
     #[cfg(target_os = "linux")]
     pub shares: Option<Arc<crate::shares::Channel>>,
+    /// The guest's memory, when the machine is to become a template, and what its agent was told.
+    #[cfg(target_os = "linux")]
+    pub memory: Option<std::fs::File>,
+    #[cfg(target_os = "linux")]
+    pub token: String,
     /// Counts what the guest makes this process hold.
     #[cfg(unix)]
     pub budget: Arc<crate::budget::Budget>,

@@ -24,6 +24,10 @@ pub struct BootTiming {
     pub boot: Duration,
     /// Mounting the shares that the configuration names.
     pub mount: Duration,
+    /// Whether the machine is a copy of a template.
+    pub warm: bool,
+    /// Why it is none, when a copy was allowed (`warm="auto"`).
+    pub cold_reason: Option<String>,
     /// The whole start.
     pub total: Duration,
     /// The guest's own marks (`init`, `root`, `ready`): seconds since its kernel began.

@@ -61,6 +61,11 @@ pub struct MachineArgs {
     #[arg(long, value_name = "EVENT")]
     pub wait_for: Option<String>,
 
+    /// Copy a machine of the same kind that has booted before, where that is possible: auto or off
+    /// [default: off]
+    #[arg(long)]
+    pub warm: Option<String>,
+
     /// Change what the guest can make the host hold: descriptors, memory, disk, checkpoints or picture
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
     pub limit: Vec<(String, Value)>,
@@ -111,6 +116,7 @@ impl MachineArgs {
             put("vnc", json!("port"));
         }
         put("wait_for", json!(self.wait_for));
+        put("warm", json!(self.warm));
         if !self.limit.is_empty() {
             put("limits", Value::Object(self.limit.iter().cloned().collect()));
         }

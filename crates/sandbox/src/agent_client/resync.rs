@@ -33,7 +33,7 @@ pub(super) struct Stream {
     socket: Socket,
     /// How many bytes of answers may wait for somebody to take them.
     window: u32,
-    secret: Secret,
+    secret: Mutex<Secret>,
     /// Whether the agent knows the secret; one of an earlier release does not.
     is_keyed: AtomicBool,
     now: Mutex<Connection>,
@@ -83,11 +83,34 @@ impl Stream {
         Ok(Self {
             socket,
             window,
-            secret: Secret::new(token.as_bytes()),
+            secret: Mutex::new(Secret::new(token.as_bytes())),
             is_keyed: AtomicBool::new(false),
             now: Mutex::new(Connection { sender, tasks, number: 0 }),
             opening: Default::default(),
         })
+    }
+
+    /// Finds the agent of a machine that was copied while another host spoke with it, which knew this
+    /// token.
+    pub(super) async fn open_copy(stream: UnixStream, token: &str, window: u32) -> Result<Self> {
+        let socket = stream.into_std().map_err(broken)?;
+        let secret = Secret::new(token.as_bytes());
+        let (ahead, stream) = find(&socket, Some(&secret)).await?;
+        let tasks = Tasks::default();
+        let sender = begin(Ahead::new(ahead, stream), &tasks, window).await?;
+        Ok(Self {
+            socket,
+            window,
+            secret: Mutex::new(secret),
+            is_keyed: AtomicBool::new(true),
+            now: Mutex::new(Connection { sender, tasks, number: 0 }),
+            opening: Default::default(),
+        })
+    }
+
+    /// Takes note of the agent's new token.
+    pub(super) fn renew(&self, token: &str) {
+        *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = Secret::new(token.as_bytes());
     }
 
     /// The connection that is there now, and its number.
@@ -129,30 +152,32 @@ impl Stream {
         };
         // Their end is waited for, so that they write nothing in between.
         tasks.end().await;
-        let deadline = Instant::now() + GIVE_UP;
-        let mut patience = ATTEMPT;
-        let mut stream = of_socket(&self.socket)?;
-        loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(patience.min(rest), self.call(&mut stream)).await {
-                Ok(Ok(ahead)) => {
-                    let tasks = Tasks::default();
-                    let sender = begin(Ahead::new(ahead, stream), &tasks, self.window).await?;
-                    *self.now() = Connection { sender, tasks, number: number + 1 };
-                    return Ok(());
-                }
-                Ok(Err(error)) => return Err(broken(error)),
-                Err(_) if Instant::now() >= deadline => {
-                    return Err(Error::GuestSilent { timeout: GIVE_UP });
-                }
-                // A slow guest answers late, and a second request undoes what it began.
-                Err(_) => patience *= 2,
-            }
-        }
+        let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_keyed = self.is_keyed.load(Ordering::Relaxed);
+        let (ahead, stream) = find(&self.socket, is_keyed.then_some(&secret)).await?;
+        let tasks = Tasks::default();
+        let sender = begin(Ahead::new(ahead, stream), &tasks, self.window).await?;
+        *self.now() = Connection { sender, tasks, number: number + 1 };
+        Ok(())
     }
+}
 
-    async fn call(&self, stream: &mut UnixStream) -> io::Result<Bytes> {
-        call(stream, self.is_keyed.load(Ordering::Relaxed).then_some(&self.secret)).await
+/// Asks until the agent answers; gives the stream and what came behind the answer.
+async fn find(socket: &Socket, secret: Option<&Secret>) -> Result<(Bytes, UnixStream)> {
+    let deadline = Instant::now() + GIVE_UP;
+    let mut patience = ATTEMPT;
+    let mut stream = of_socket(socket)?;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(patience.min(rest), call(&mut stream, secret)).await {
+            Ok(Ok(ahead)) => return Ok((ahead, stream)),
+            Ok(Err(error)) => return Err(broken(error)),
+            Err(_) if Instant::now() >= deadline => {
+                return Err(Error::GuestSilent { timeout: GIVE_UP });
+            }
+            // A slow guest answers late, and a second request undoes what it began.
+            Err(_) => patience *= 2,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Blocking, short, and without any waiting for QEMU: that is `boot`'s.
 
+use super::Source;
 #[cfg(unix)]
 use crate::budget::Budget;
 use crate::config::{SandboxConfig, Transport};
@@ -15,6 +16,8 @@ use crate::located::{Ends, Located};
 use crate::machine::MachineType;
 use crate::network::{Direction, Forward, NetworkMode};
 use crate::overlay::{Origin, Overlay};
+#[cfg(target_os = "linux")]
+use crate::plan::TemplatePlan;
 use crate::plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan,
 };
@@ -58,6 +61,10 @@ pub(crate) struct Prepared {
     shares: Option<Channel>,
     #[cfg(unix)]
     budget: Arc<Budget>,
+    #[cfg(target_os = "linux")]
+    memory: Option<std::fs::File>,
+    #[cfg(target_os = "linux")]
+    token: String,
     screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: tempfile::TempPath,
@@ -133,7 +140,11 @@ impl QmpWire {
 }
 
 /// Makes everything that the machine needs.
-pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepared> {
+pub(crate) fn prepare(
+    config: &SandboxConfig,
+    located: &Located,
+    source: &Source,
+) -> Result<Prepared> {
     let token = make_token()?;
     let is_socket = located.transport(config)? == Transport::Socket;
     if !located.has_cable(config, is_socket) {
@@ -143,8 +154,9 @@ pub(crate) fn prepare(config: &SandboxConfig, located: &Located) -> Result<Prepa
         &located.image,
         located.disk_size.as_ref(),
         (located.memory.clone(), located.cpus),
+        source.disk(),
     )?;
-    prepare_platform(config, located, overlay, token, is_socket)
+    prepare_platform(config, located, overlay, token, is_socket, source)
 }
 
 #[cfg(unix)]
@@ -154,6 +166,7 @@ fn prepare_platform(
     overlay: Overlay,
     token: String,
     is_socket: bool,
+    source: &Source,
 ) -> Result<Prepared> {
     let failed = |source| Error::System { action: "make a socket", source };
     let inherited = |fd| Inherited::new(fd).map_err(failed);
@@ -175,6 +188,14 @@ fn prepare_platform(
         inherit.push(layer);
     }
     let image = &located.image;
+    #[cfg(target_os = "linux")]
+    let (template, memory) = template_plan(located, source, &mut inherit)?;
+    #[cfg(not(target_os = "linux"))]
+    let template = None;
+    #[cfg(not(target_os = "linux"))]
+    let Source::Cold = source;
+    #[cfg(target_os = "linux")]
+    let kept_token = token.clone();
     let kernel = boot_file(&image.files.kernel, &image.kernel, &mut inherit)?;
     let initrd = boot_file(&image.files.initrd, &image.initrd, &mut inherit)?;
     let screen = if let Some(display) = located.display(config) {
@@ -238,7 +259,8 @@ fn prepare_platform(
         (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, port, token })
     };
     let drive = DiskPlan { file: fd_set_path(0), layers, cache: DiskCache::Unsafe };
-    let ends = Ends { kernel, initrd, control, qmp: qmp_plan, disk: drive, fd_sets, cable_fd };
+    let qmp = qmp_plan;
+    let ends = Ends { kernel, initrd, control, qmp, disk: drive, fd_sets, cable_fd, template };
     let plan = located.plan(config, ends);
     let screen = screen.map(|(screen, theirs)| {
         inherit.push(theirs);
@@ -261,8 +283,38 @@ fn prepare_platform(
         #[cfg(target_os = "linux")]
         shares,
         budget,
+        #[cfg(target_os = "linux")]
+        memory,
+        #[cfg(target_os = "linux")]
+        token: kept_token,
         screen,
     })
+}
+
+/// The memory of a machine that becomes a template, or of one that is a copy of it.
+#[cfg(target_os = "linux")]
+fn template_plan(
+    located: &Located,
+    source: &Source,
+    inherit: &mut Vec<Inherited>,
+) -> Result<(Option<TemplatePlan>, Option<std::fs::File>)> {
+    let (file, kept) = match source {
+        Source::Cold => return Ok((None, None)),
+        Source::Make => {
+            let file = crate::template::memory_file(located.memory.bytes())?;
+            (file.try_clone(), Some(file))
+        }
+        Source::Copy(template) => (template.memory.try_clone(), None),
+    };
+    let failed = |source| Error::System { action: "hand a file to QEMU", source };
+    let file = Inherited::new(file.map_err(failed)?.into()).map_err(failed)?;
+    let memory = descriptor_path(file.number());
+    inherit.push(file);
+    let plan = match kept {
+        Some(_) => TemplatePlan::Make { memory },
+        None => TemplatePlan::Copy { memory },
+    };
+    Ok((Some(plan), kept))
 }
 
 /// What QEMU reads kernel or initrd by: the file that was opened when the image was found. QEMU opens
@@ -343,6 +395,7 @@ fn prepare_platform(
     overlay: Overlay,
     token: String,
     _is_socket: bool,
+    _source: &Source,
 ) -> Result<Prepared> {
     let port = free_port()?;
     let control = tcp_control(AppendPlan::Argument { token: token.clone() });
@@ -355,7 +408,7 @@ fn prepare_platform(
     let qmp = QmpPlan::Tcp { port };
     let (kernel, initrd) = (located.image.kernel.clone(), located.image.initrd.clone());
     let fd_sets = Vec::new();
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd: None };
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd: None, template: None };
     let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
@@ -445,7 +498,8 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     } else {
         (located.image.kernel.clone(), located.image.initrd.clone())
     };
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets: Vec::new(), cable_fd };
+    let ends =
+        Ends { kernel, initrd, control, qmp, disk, fd_sets: Vec::new(), cable_fd, template: None };
     Ok(shown(located, &located.plan(config, ends)))
 }
 
@@ -470,6 +524,10 @@ impl Prepared {
             net,
             #[cfg(target_os = "linux")]
             shares: self.shares.map(Arc::new),
+            #[cfg(target_os = "linux")]
+            memory: self.memory,
+            #[cfg(target_os = "linux")]
+            token: self.token,
             #[cfg(unix)]
             budget: self.budget,
             #[cfg(not(unix))]

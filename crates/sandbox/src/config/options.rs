@@ -1,6 +1,6 @@
 //! Reads and writes each option of the configuration: types, limits, defaults and messages.
 
-use super::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, WaitFor};
+use super::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, WaitFor, Warm};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::mount::{Mount, MountType};
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// Every option that the interface knows, those of later versions included.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "image",
     "arch",
     "memory",
@@ -30,6 +30,7 @@ const NAMES: [&str; 20] = [
     "disk_size",
     "enable_display",
     "vnc",
+    "warm",
     "transport",
     "wait_for",
     "limits",
@@ -73,6 +74,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         wait_for: WaitFor::Agent,
         enable_display: false,
         vnc: VncAccess::Auto,
+        warm: Warm::default(),
         limits: Limits::default(),
     };
     for (name, value) in options {
@@ -131,6 +133,7 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
             return Err(invalid("enable_display", &shown(&value), "true or false", "Leave it out"));
         }
         ("vnc", value) => config.vnc = choice("vnc", value, &["auto", "port", "off"])?,
+        ("warm", value) => config.warm = choice("warm", value, &["auto", "off"])?,
         ("disk_size", value) => config.disk_size = Some(read_disk_size(value)?),
         ("save", value) => config.save = Some(text("save", value, "the name of a save")?),
         ("workspace", value) => {
@@ -190,6 +193,7 @@ pub(super) fn write(config: &SandboxConfig) -> Value {
         "disk_size": config.disk_size,
         "enable_display": config.enable_display,
         "vnc": config.vnc,
+        "warm": config.warm,
         "transport": config.transport,
         "wait_for": config.wait_for,
         "limits": config.limits.to_value(),

@@ -34,7 +34,8 @@ fn defaults_are_those_of_the_documents() {
       "port_forwards": [],
       "transport": "auto",
       "vnc": "auto",
-      "wait_for": "agent"
+      "wait_for": "agent",
+      "warm": "off"
     }
     "#);
 }

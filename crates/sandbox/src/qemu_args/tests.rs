@@ -37,6 +37,7 @@ fn documents_arm64() -> MachinePlan {
         smb_server: Some("/path/to/smb_server".into()),
         display: None,
         fd_sets: Vec::new(),
+        template: None,
         seccomp: false,
         extra_args: Vec::new(),
     }
@@ -257,4 +258,35 @@ fn only_a_share_server_may_be_a_child_of_qemu() {
     assert!(sandbox(&socket_amd64()).unwrap().contains("spawn=deny"));
     assert!(sandbox(&with_share).unwrap().contains("spawn=allow"));
     assert_eq!(sandbox(&documents_arm64()), None);
+}
+
+#[test]
+fn a_template_and_its_copies_have_the_same_devices() {
+    let memory = || "/proc/self/fd/9".to_owned();
+    let make =
+        MachinePlan { template: Some(TemplatePlan::Make { memory: memory() }), ..socket_amd64() };
+    let copy =
+        MachinePlan { template: Some(TemplatePlan::Copy { memory: memory() }), ..socket_amd64() };
+    let of = |plan: &MachinePlan, name: &str| {
+        let args = qemu_args(plan);
+        let pairs: Vec<String> =
+            args.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1].clone()).collect();
+        pairs
+    };
+    assert_eq!(of(&make, "-device"), of(&copy, "-device"));
+    assert!(of(&make, "-device").contains(&"vmgenid,guid=auto".to_owned()));
+    assert_eq!(of(&make, "-machine"), of(&copy, "-machine"));
+    assert_eq!(
+        of(&make, "-object")[0],
+        "memory-backend-file,id=memory0,size=512M,mem-path=/proc/self/fd/9,share=on"
+    );
+    assert_eq!(
+        of(&copy, "-object")[0],
+        "memory-backend-file,id=memory0,size=512M,mem-path=/proc/self/fd/9,share=off,readonly=on,\
+         rom=off"
+    );
+    assert_eq!(
+        (of(&make, "-incoming"), of(&copy, "-incoming")),
+        (vec![], vec!["defer".to_owned()])
+    );
 }

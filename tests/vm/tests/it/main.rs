@@ -27,6 +27,7 @@ mod saves;
 mod shares;
 mod transport;
 #[cfg(target_os = "linux")]
+mod warm;
 mod world;
 
 use sandbox::{ExecuteRequest, ExecuteResult, Sandbox};

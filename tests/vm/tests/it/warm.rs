@@ -1,0 +1,124 @@
+//! Starts from templates: what a copy can do, what no two copies share, and what becomes of a template
+//! that is not right.
+
+use super::run;
+use runtime_locator::Search;
+use sandbox::{NetworkMode, Sandbox, SandboxConfigBuilder, Warm};
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where a test keeps its templates.
+fn search(cache: &Path) -> Search {
+    Search { cache_dir: Some(cache.to_owned()), ..vm_tests::search() }
+}
+
+async fn started(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
+    let config = builder.warm(Warm::Auto).build().unwrap();
+    let sandbox = Sandbox::new(config).with_locator(search(cache));
+    if let Err(error) = sandbox.start().await {
+        panic!("{error}\nhint: {:?}", error.hint());
+    }
+    sandbox
+}
+
+fn is_warm(sandbox: &Sandbox) -> bool {
+    sandbox.boot_timing().unwrap().warm
+}
+
+fn names(cache: &Path) -> Vec<String> {
+    let entries = fs_err::read_dir(cache.join("templates")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_answer_soon_and_share_nothing_that_tells_who_they_are() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut seen: [HashSet<String>; 4] = Default::default();
+    let mut sandboxes = Vec::new();
+    const N: usize = 5;
+    for _ in 0..N {
+        let sandbox = started(vm_tests::minimal(), cache.path()).await;
+        assert!(is_warm(&sandbox));
+        eprintln!("{:?}", sandbox.boot_timing().unwrap());
+        let script = "cat /proc/sys/kernel/random/uuid; cat /proc/sys/kernel/random/boot_id; \
+                      cat /sys/class/net/eth0/address; head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'";
+        let told = run(&sandbox, script).await;
+        for (set, line) in seen.iter_mut().zip(told.lines()) {
+            set.insert(line.to_owned());
+        }
+        // The guest's clock is the host's, to a twentieth of a second and what a command takes.
+        let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let guest: f64 = run(
+            &sandbox,
+            "cut -d' ' -f1 /proc/uptime >/dev/null; date +%s.%N 2>/dev/null | sed 's/[^0-9.]//g'",
+        )
+        .await
+        .parse()
+        .unwrap();
+        let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((before - 1.05..after + 0.05).contains(&guest), "{before} {guest} {after}");
+        sandboxes.push(sandbox);
+    }
+    for set in &seen {
+        assert_eq!(set.len(), N, "{set:?}");
+    }
+    // What one writes no other sees.
+    run(&sandboxes[0], "echo mine > /mine; sync").await;
+    assert_eq!(run(&sandboxes[1], "ls /mine 2>/dev/null || echo none").await, "none");
+    for sandbox in &sandboxes {
+        sandbox.stop().await.unwrap();
+    }
+    assert_eq!(names(cache.path()).len(), 5, "{:?}", names(cache.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_does_what_a_machine_does() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("host.txt"), "from the host").unwrap();
+    let workspace = tempfile::tempdir().unwrap();
+    let builder = vm_tests::minimal()
+        .network_mode(NetworkMode::MountsOnly)
+        .workspace(workspace.path())
+        .mount(sandbox::Mount::new(folder.path(), "/mnt/host"));
+    let sandbox = started(builder, cache.path()).await;
+    assert!(is_warm(&sandbox));
+    assert_eq!(run(&sandbox, "cat /mnt/host/host.txt").await, "from the host");
+    run(&sandbox, "echo guest > /mnt/host/guest.txt; echo kept > /kept").await;
+    assert_eq!(fs_err::read_to_string(folder.path().join("guest.txt")).unwrap(), "guest\n");
+    sandbox.checkpoint("one").await.unwrap();
+    run(&sandbox, "echo lost > /kept; sync").await;
+    sandbox.revert("one").await.unwrap();
+    assert_eq!(run(&sandbox, "cat /kept").await, "kept");
+    sandbox.save("of-a-copy", &sandbox::save::SaveOptions::default()).await.unwrap();
+    sandbox.stop().await.unwrap();
+    let place = workspace.path().join("of-a-copy");
+    let again = sandbox::SandboxConfig::builder(place.to_str().unwrap());
+    let again = started(again.workspace(workspace.path()), cache.path()).await;
+    assert!(!is_warm(&again), "a save starts from its disk");
+    assert_eq!(run(&again, "cat /kept").await, "kept");
+    again.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_is_not_right_is_made_anew_and_never_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let builder = || vm_tests::minimal().network_mode(NetworkMode::None);
+    started(builder(), cache.path()).await.stop().await.unwrap();
+    let before: HashSet<String> = names(cache.path()).into_iter().collect();
+    let state = before.iter().find(|name| name.ends_with(".state")).unwrap();
+    let state = cache.path().join("templates").join(state);
+    let mut bytes = fs_err::read(&state).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x55;
+    fs_err::write(&state, bytes).unwrap();
+    let sandbox = started(builder(), cache.path()).await;
+    assert_eq!(run(&sandbox, "echo fine").await, "fine");
+    sandbox.stop().await.unwrap();
+    let after: HashSet<String> = names(cache.path()).into_iter().collect();
+    assert!(!after.contains(state.file_name().unwrap().to_str().unwrap()), "{after:?}");
+    // Another machine has another template.
+    started(builder().memory("192M"), cache.path()).await.stop().await.unwrap();
+    assert_eq!(names(cache.path()).iter().filter(|name| name.ends_with(".json")).count(), 2);
+}
