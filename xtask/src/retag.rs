@@ -27,14 +27,7 @@ pub struct Args {
 /// Retags and prints the new wheels.
 pub fn run(args: &Args) -> Result<()> {
     let runner = args.runner.map_or_else(this_runner, Ok)?;
-    let mut made = Vec::new();
-    // Everything is decided before the first wheel is written.
-    for (wheel, tags) in plan(&args.dir, runner)? {
-        for tag in tags {
-            made.push(retag(&wheel, &tag, &args.dir)?);
-        }
-    }
-    made.sort();
+    let made = all(&args.dir, runner)?;
     if args.json {
         println!("{}", serde_json::json!({ "runner": runner, "made": made }));
     } else {
@@ -44,6 +37,19 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("nothing to retag for {runner}");
     }
     Ok(())
+}
+
+/// Adds the other tags of a runner's wheels in a folder; gives the new wheels.
+pub fn all(dir: &Path, runner: Runner) -> Result<Vec<PathBuf>> {
+    let mut made = Vec::new();
+    // Everything is decided before the first wheel is written.
+    for (wheel, tags) in plan(dir, runner)? {
+        for tag in tags {
+            made.push(retag(&wheel, &tag, dir)?);
+        }
+    }
+    made.sort();
+    Ok(made)
 }
 
 /// Each wheel that is retagged, with its further tags.

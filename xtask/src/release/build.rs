@@ -25,6 +25,13 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whatever runner this host is.
+    pub fn of_this_host() -> Self {
+        Self { runner: None, json: false }
+    }
+}
+
 /// Makes what the plan says for this host. Each part is tried, so that the report is whole.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let runner = this_runner()?;

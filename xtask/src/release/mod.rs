@@ -1,14 +1,19 @@
-//! `cargo xtask release plan|build|retag|merge|verify|publish`: a release, one step a sub-command.
+//! `cargo xtask release plan|build|retag|merge|verify|publish|rehearse`: a release, one step a
+//! sub-command.
 //!
 //! `plan` is data (which runner builds what, under which names it ships); the workflows only call
 //! the other steps, and so can a person. Nothing leaves the host but by `publish --execute`.
 
+mod binaries;
 mod build;
 mod gather;
+mod hosts;
 mod index;
 mod pages;
 mod plan;
 mod publish;
+mod rehearse;
+mod stand_ins;
 mod verify;
 
 use crate::{context::Context, merge_fat, retag};
@@ -39,6 +44,9 @@ enum Step {
     /// Check the index's limits and write an index that pip and uv install from; upload nothing
     /// without --execute.
     Publish(publish::Args),
+    /// Play all steps on this host, with stand-ins for the wheels of other machines, up to pip and uv on the
+    /// hosts of the installation document; nothing is uploaded.
+    Rehearse(rehearse::Args),
 }
 
 /// Which release.
@@ -81,5 +89,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         }
         Step::Verify(args) => verify::run(args),
         Step::Publish(args) => publish::run(context, args),
+        Step::Rehearse(args) => rehearse::run(context, args),
     }
 }

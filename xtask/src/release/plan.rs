@@ -166,6 +166,11 @@ impl Plan {
             .collect()
     }
 
+    /// Whether a wheel is the one that the plan has under this name.
+    pub fn is_planned_as(planned: &str, wheel: &str) -> bool {
+        matches(planned, wheel)
+    }
+
     /// Whether a tag of the repository is that of this version.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ const REFUSED_PLATFORMS: [&str; 1] = ["linux_"];
 const MANYLINUX: &str = "manylinux_2_17_";
 
 /// What uploads, pinned.
-const UPLOADER: &[&str] = &["uv==0.13.9"];
+pub(super) const UPLOADER: &[&str] = &["uv==0.13.9"];
 
 /// What to publish.
 #[derive(clap::Args)]
@@ -66,6 +66,23 @@ pub struct Args {
     /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// A dry run that keeps all names.
+    pub fn dry(dir: &Path, index: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            index: Some(index.to_owned()),
+            max_file_mib: MAX_FILE_MIB,
+            linux_tags: LinuxTags::AsIs,
+            execute: false,
+            publish_url: None,
+            check_url: None,
+            tag: None,
+            json: false,
+        }
+    }
 }
 
 /// What becomes of the tags `linux_*`, which the public index refuses.

@@ -147,3 +147,23 @@ fn what_is_not_true_is_not_published() {
     assert!(publish(&[]).stderr.contains("not sound"));
     assert!(!index.exists(), "an index was written");
 }
+
+#[test]
+fn a_rehearsal_ends_with_installers_on_every_host_of_the_table() {
+    if std::env::var_os("QUICKSAND_UV").is_none() {
+        eprintln!("skipped: no QUICKSAND_UV; `cargo xtask test it` sets it");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let rehearse = || xtask(["release", "rehearse", "--stand-ins", "--out", out.to_str().unwrap()]);
+    let outcome = rehearse();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let last = format!("rehearsed: {} wheels, 8 hosts", expected().len());
+    assert_eq!(outcome.stdout.lines().last(), Some(last.as_str()), "{}", outcome.stdout);
+    let mut wheels = names(&out.join("wheels"));
+    wheels.sort();
+    assert_eq!(wheels, expected());
+    // What is there already is not taken for a part of it.
+    assert!(rehearse().stderr.contains("is not empty"));
+}

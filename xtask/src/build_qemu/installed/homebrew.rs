@@ -3,7 +3,7 @@
 //! A keg is `Cellar/NAME/VERSION`, the formula `.brew/NAME.rb` in it, licence texts are at its top:
 //! <https://docs.brew.sh/Formula-Cookbook>.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 
 /// One installed version of a formula.
@@ -53,8 +53,10 @@ fn word_after<'a>(formula: &'a str, keyword: &str) -> Option<&'a str> {
     line.strip_prefix('"')?.split('"').next()
 }
 
-/// `license "MIT"`, or a list of these under `all_of:` or `any_of:`, each perhaps `=> { with: "X" }`.
+/// `license "MIT"`, or a list of these under `all_of:` or `any_of:`, each perhaps with
+/// `=> { with: "X" }` behind it, or a list itself in braces.
 fn license(formula: &str) -> Result<String> {
+    let keyword = "license ";
     let start = formula
         .lines()
         .scan(0, |offset, line| {
@@ -62,36 +64,76 @@ fn license(formula: &str) -> Result<String> {
             *offset += line.len() + 1;
             Some((at, line))
         })
-        .find(|(_, line)| line.trim_start().starts_with("license "));
+        .find(|(_, line)| line.trim_start().starts_with(keyword));
     let (at, first) = start.context("The formula has no license")?;
-    let value = first.trim_start().trim_start_matches("license ").trim();
-    if value.starts_with('"') && !value.contains("=>") {
-        return Ok(value.trim_matches('"').to_owned());
+    let value = first.trim_start().trim_start_matches(keyword).trim();
+    let rest = formula[at..].trim_start().trim_start_matches(keyword);
+    let mut words = Words { rest };
+    let term = words.term(0);
+    let (expression, _) =
+        term.with_context(|| format!("The formula's license is not understood: {value}"))?;
+    Ok(expression)
+}
+
+/// The part of Ruby that licences are written in, word by word.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    /// Takes a word if it is the next.
+    fn take(&mut self, word: &str) -> bool {
+        let rest = self.rest.trim_start().strip_prefix(word);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
-    let rest = &formula[at..];
-    let whole = match value.contains('[') {
-        true => rest.split_inclusive(']').next().unwrap_or(rest),
-        false => first,
-    };
-    let joint = match (whole.contains("any_of:"), whole.contains("all_of:")) {
-        (true, false) => " OR ",
-        (false, true) => " AND ",
-        (false, false) if whole.contains("=>") => " AND ",
-        _ => bail!("The formula's license is not understood: {}", value),
-    };
-    let mut terms: Vec<String> = Vec::new();
-    let mut before = "";
-    for (index, part) in whole.split('"').enumerate() {
-        if index % 2 == 0 {
-            before = part;
-        } else if before.trim_end().ends_with("with:") {
-            let term = terms.last_mut().context("An exception without a licence")?;
-            *term += &format!(" WITH {part}");
-        } else {
-            terms.push(part.to_owned());
+
+    fn quoted(&mut self) -> Option<&'a str> {
+        let (text, rest) = self.rest.trim_start().strip_prefix('"')?.split_once('"')?;
+        self.rest = rest;
+        Some(text)
+    }
+
+    /// One licence or list, with the word that joins its parts; none when it is something else.
+    fn term(&mut self, depth: u32) -> Option<(String, Option<&'static str>)> {
+        const MAX_DEPTH: u32 = 8;
+        if depth > MAX_DEPTH {
+            return None;
         }
+        if let Some(name) = self.quoted() {
+            if !self.take("=>") {
+                return Some((name.to_owned(), None));
+            }
+            let is_exception = self.take("{") && self.take("with:");
+            let exception = self.quoted().filter(|_| is_exception)?;
+            return self.take("}").then(|| (format!("{name} WITH {exception}"), None));
+        }
+        if self.take("{") {
+            let term = self.term(depth + 1)?;
+            return self.take("}").then_some(term);
+        }
+        let joint = if self.take("any_of:") {
+            "OR"
+        } else if self.take("all_of:") {
+            "AND"
+        } else {
+            return None;
+        };
+        if !self.take("[") {
+            return None;
+        }
+        let mut terms: Vec<String> = Vec::new();
+        while !self.take("]") {
+            let (term, inner) = self.term(depth + 1)?;
+            let is_other = inner.is_some_and(|inner| inner != joint);
+            terms.push(if is_other { format!("({term})") } else { term });
+            if !self.take(",") && !self.rest.trim_start().starts_with(']') {
+                return None;
+            }
+        }
+        let joint_of_many = (terms.len() > 1).then_some(joint);
+        (!terms.is_empty()).then(|| (terms.join(&format!(" {joint} ")), joint_of_many))
     }
-    Ok(terms.join(joint))
 }
 
 #[cfg(test)]
@@ -133,6 +175,26 @@ mod tests {
             "license all_of: [\"GPL-2.0-or-later\" => { with: \"Bison-exception-2.2\" }, \"MIT\"]",
             "GPL-2.0-or-later WITH Bison-exception-2.2 AND MIT",
         );
+    }
+
+    #[test]
+    fn lists_in_lists_keep_their_meaning() {
+        let check = |text: &str, expect: Option<&str>| {
+            let found = license(&format!("  license {text}\n  head \"x\"\n"));
+            assert_eq!(found.ok().as_deref(), expect, "{text}");
+        };
+        check(
+            "all_of: [\n    { any_of: [\"BSD-3-Clause\", \"GPL-2.0-only\"] },\n    \"MIT\",\n  ]",
+            Some("(BSD-3-Clause OR GPL-2.0-only) AND MIT"),
+        );
+        check(
+            "any_of: [{ all_of: [\"A\" => { with: \"X\" }, \"B\"] }, { any_of: [\"C\", \"D\"] }]",
+            Some("(A WITH X AND B) OR C OR D"),
+        );
+        check("all_of: [{ any_of: [\"MIT\"] }, \"Zlib\"]", Some("MIT AND Zlib"));
+        check("all_of: [\"MIT\" \"Zlib\"]", None);
+        check("all_of: [:public_domain, \"MIT\"]", None);
+        check("any_of: []", None);
     }
 
     #[test]
