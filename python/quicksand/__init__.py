@@ -82,6 +82,7 @@ from ._sandbox import (
     UbuntuSandbox,
 )
 
+from ._pool import Pool
 from ._saves import (
     SaveInfo,
     SaveManifest,
@@ -128,6 +129,7 @@ __all__ = [
     "NotAvailableError",
     "NotRunningError",
     "PlatformConfig",
+    "Pool",
     "PortForward",
     "QemuNotFoundError",
     "RuntimeInfo",
