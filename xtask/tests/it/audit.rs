@@ -72,7 +72,7 @@ fn wheels_of_the_other_systems_are_true_to_their_names() {
         .filter(|wheel| !wheel.to_string_lossy().contains("linux"))
         .map(PathBuf::as_path)
         .collect();
-    assert!(others.len() >= 2);
+    assert!(others.len() >= 15, "the corpus has {} wheels of other systems", others.len());
     let (code, reports) = audit(&others);
     assert_eq!(code, 0, "{reports:#}");
     for report in reports["reports"].as_array().unwrap() {

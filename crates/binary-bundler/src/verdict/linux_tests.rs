@@ -218,6 +218,7 @@ fn what_no_system_grants_is_a_problem() {
     };
     check(|elf| elf.isa_level = 3, "a processor of the level x86-64-v3");
     check(|elf| elf.foreign_abi = Some("Arm's soft-float ABI"), "Arm's soft-float ABI");
+    check(|elf| elf.unversioned = vec!["PyFPE_jbuf".to_owned()], "PyFPE_jbuf");
     check(|elf| elf.page_alignment = 512, "segments aligned to 512 bytes");
     check(
         |elf| elf.interpreter = Some("/nix/store/x/ld.so".to_owned()),

@@ -28,6 +28,11 @@ pub(super) fn judge(judged: &Judged<'_>, is_musl: bool, verdict: &mut Verdict) {
              on others",
         );
     }
+    // A Python that was built with `--with-fpectl`, as up to 3.6 some were; no other has these.
+    const OF_FPECTL: [&str; 3] = ["PyFPE_jbuf", "PyFPE_dummy", "PyFPE_counter"];
+    if let Some(symbol) = elf.unversioned.iter().find(|name| OF_FPECTL.contains(&name.as_str())) {
+        problem(symbol.clone(), "only a Python that was built with fpectl has this symbol");
+    }
     // The kernel starts a static program whatever its calls look like: firmware, for example.
     let is_loaded = elf.interpreter.is_some() || !elf.needed.is_empty() || !elf.is_executable;
     if let Some(abi) = elf.foreign_abi.filter(|_| is_loaded) {
