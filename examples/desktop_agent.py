@@ -15,7 +15,6 @@ import io
 from collections.abc import Callable
 
 from PIL import Image, ImageChops
-
 from quicksand.sync import Sandbox
 
 RED, GREEN = (0xD0, 0x20, 0x20), (0x20, 0xC0, 0x20)

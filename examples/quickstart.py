@@ -16,7 +16,9 @@ async def main() -> None:
         print(f"accelerator: {sb.accelerator}")
         print(f"boot: {sb.boot_timing}")
     stopped = time.perf_counter()
-    print(f"start {started - begin:.2f} s, execute {answered - started:.3f} s, stop {stopped - answered:.2f} s")
+    print(
+        f"start {started - begin:.2f} s, execute {answered - started:.3f} s, stop {stopped - answered:.2f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ from ._machine import (
 )
 from ._native import __version__
 from ._native import shutdown as _shutdown
+from ._pool import Pool
 from ._runtime import (
     AcceleratorStatus,
     PlatformConfig,
@@ -81,8 +82,6 @@ from ._sandbox import (
     UbuntuDesktopSandbox,
     UbuntuSandbox,
 )
-
-from ._pool import Pool
 from ._saves import (
     SaveInfo,
     SaveManifest,

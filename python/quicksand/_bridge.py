@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Event", "Operation", "run", "run_sync"]
+__all__ = ["Event", "Operation", "in_thread", "run", "run_sync"]
 
 Event = tuple[Any, ...]
 
@@ -90,6 +90,11 @@ async def run(begin: Begin, on_event: OnEvent = _ignore, *, cancellable: bool = 
                 await ready.wait()
                 ready.clear()
         raise
+
+
+async def in_thread(call: Callable[..., Any], *arguments: object) -> Any:
+    """Waits for a call that blocks, made in a thread, so that the event loop goes on."""
+    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
 
 
 def run_sync(begin: Begin, on_event: OnEvent = _ignore, *, cancellable: bool = True) -> Any:

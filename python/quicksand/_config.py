@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal, TypedDict, Union
+from typing import Any, ClassVar, Literal, TypedDict, overload
 
 from . import _native
 from ._enums import Accelerator, Architecture, MountType, NetworkMode
@@ -59,37 +59,103 @@ _MEMORY = _UntouchedText("512M")
 _CPUS = _UntouchedNumber(1)
 
 
+class _Items(list[Any]):
+    """The items of an option: a list that nobody changes, so that a configuration has a hash.
+
+    It is equal to a tuple of the same items as well.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (list, tuple)) else NotImplemented
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Items, (list(self),))
+
+    def __copy__(self) -> _Items:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Items:
+        # The items are immutable too.
+        return self
+
+    def _refuse(self, *args: object, **options: object) -> Any:
+        raise TypeError("a configuration is immutable: make another one")
+
+    append = clear = extend = insert = pop = remove = reverse = _refuse
+    sort = _refuse  # pyright: ignore[reportAssignmentType]
+    __delitem__ = __iadd__ = __imul__ = __setitem__ = _refuse
+
+
 @dataclasses.dataclass(frozen=True)
-class Host:
+class _End:
+    """One end of a forwarding: a port, and an address where there is more than one."""
+
+    port: int
+    address: str | None = None
+
+    _least: ClassVar[int] = 1
+
+    @overload
+    def __init__(self, port: int, address: str | None = None) -> None: ...
+
+    @overload
+    def __init__(self, address: str, port: int) -> None: ...
+
+    @overload
+    def __init__(self, address_and_port: str, /) -> None: ...
+
+    def __init__(self, *ends: object, **named: object) -> None:
+        name = type(self).__name__
+        port, address = named.pop("port", None), named.pop("address", None)
+        for end in ends:
+            # The text comes first when both are given so, and may have the port behind a colon.
+            if isinstance(end, str) and address is None and len(ends) == 1 and port is None:
+                before, _, after = end.rpartition(":")
+                address, port = before or None, int(after) if after.isdecimal() else after
+            elif (isinstance(end, str) or end is None) and address is None:
+                address = end
+            elif port is None:
+                port = end
+            else:
+                raise TypeError(f"{name}() takes a port and an address")
+        if named:
+            raise TypeError(f"{name}() got an unexpected argument {next(iter(named))!r}")
+        if address is not None and not isinstance(address, str):
+            raise _invalid(f"{name}.address", address, "an address")
+        _check_port(f"{name}.port", port, least=self._least)
+        object.__setattr__(self, "port", port)
+        object.__setattr__(self, "address", address)
+
+
+class Host(_End):
     """An end of a forwarding on the host.
 
     Args:
         port: 1 to 65535, or 0 for any free port where the host listens;
             ``Sandbox.port_forwards()`` names it.
-        address: the host's address to listen on; 127.0.0.1 when ``None``.
+        address: the host's address to listen on; 127.0.0.1 when ``None``. Of the host that a port
+            of the guest leads to, it may be a name, which is looked up when the forward begins.
+
+    Example:
+        >>> Host("0.0.0.0:8080") == Host("0.0.0.0", 8080) == Host(8080, "0.0.0.0")
+        True
+        >>> Host(8080)
+        Host(port=8080, address=None)
     """
 
-    port: int
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_port("Host.port", self.port, least=0)
+    _least = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Guest:
+class Guest(_End):
     """An end of a forwarding in the guest.
 
     Args:
         port: 1 to 65535.
-        address: the guest's address; its only one when ``None``.
+        address: the guest's address; its only one when ``None``. The forms are those of ``Host``.
     """
-
-    port: int
-    address: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_port("Guest.port", self.port)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,9 +322,9 @@ class SandboxConfig:
         accel: ``"auto"``, an ``Accelerator`` or its name; ``None`` means TCG.
         disk_size: grow the disk to this size; forms as for ``memory``.
         enable_display: give the machine a screen, a keyboard and a mouse.
-        vnc: who may watch the display: ``"port"`` serves VNC with a password on 127.0.0.1, ports
-            5900 to 5999; ``"off"`` lets nobody; ``"auto"`` is ``"port"`` with the ``tcp``
-            transport and ``"off"`` with the ``socket`` transport.
+        vnc: who may watch the display: ``"port"`` serves VNC on 127.0.0.1, ports 5900 to 5999, with
+            a password that ``Sandbox.vnc_password`` tells; ``"off"`` opens no port. ``"auto"`` is
+            ``"port"``.
         transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
         warm: with ``"auto"`` a start copies a machine of the same kind that has booted before,
@@ -282,13 +348,13 @@ class SandboxConfig:
     arch: str | None = None
     memory: str | int = _MEMORY
     cpus: int = _CPUS
-    mounts: tuple[Mount, ...] = ()
-    port_forwards: tuple[PortForward | Forward, ...] = ()
+    mounts: Sequence[Mount] = dataclasses.field(default_factory=_Items)
+    port_forwards: Sequence[PortForward | Forward] = dataclasses.field(default_factory=_Items)
     network_mode: NetworkMode = NetworkMode.MOUNTS_ONLY
-    allow: tuple[str, ...] | None = None
-    extra_qemu_args: tuple[str, ...] = ()
+    allow: Sequence[str] | None = None
+    extra_qemu_args: Sequence[str] = dataclasses.field(default_factory=_Items)
     boot_timeout: float = _BOOT_TIMEOUT
-    accel: Union[Accelerator, Literal["auto"], None] = "auto"
+    accel: Accelerator | Literal["auto"] | None = "auto"
     disk_size: str | int | None = None
     enable_display: bool = False
     vnc: str = "auto"
@@ -312,13 +378,17 @@ class SandboxConfig:
         put("limits", _read_limits(self.limits))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, (tuple, Limits)):
+            if not isinstance(value, (_Items, Limits)):
                 _check_scalar(field.name, value)
         checked = json.loads(_native.check_config(self.to_json()))
         put("arch", checked["arch"])
         put("network_mode", NetworkMode(checked["network_mode"]))
         if self.accel not in (None, "auto"):
             put("accel", Accelerator(checked["accel"]))
+
+    def __getitem__(self, name: str) -> Any:
+        """An option by its name, as ``to_dict`` has it."""
+        return self.to_dict()[name]
 
     def to_dict(self) -> dict[str, Any]:
         """The options as values that JSON knows. A boot timeout nobody touched is left out."""
@@ -409,12 +479,12 @@ def _check_scalar(option: str, value: object) -> None:
         raise _invalid(option, value, "text, a number, True, False or None")
 
 
-def _items(option: str, value: object, kinds: tuple[type, ...]) -> tuple[Any, ...]:
+def _items(option: str, value: object, kinds: tuple[type, ...]) -> _Items:
     names = " or ".join(kind.__name__ for kind in kinds)
     # A string is a sequence of strings too, and never what was meant.
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise _invalid(option, value, f"a list of {names}")
-    items = tuple(value)
+    items = _Items(value)
     for item in items:
         if not isinstance(item, kinds):
             raise _invalid(option, item, f"a list of {names}")
@@ -423,7 +493,7 @@ def _items(option: str, value: object, kinds: tuple[type, ...]) -> tuple[Any, ..
 
 def plain(value: object) -> object:
     """A value in the form that JSON knows."""
-    if isinstance(value, tuple):
+    if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, Forward):
         return _plain_forward(value)

@@ -14,7 +14,7 @@ from ._bridge import run
 from ._errors import ConfigError
 
 if TYPE_CHECKING:
-    from typing_extensions import Literal
+    from typing import Literal
 
     from ._bridge import Begin
     from ._native import Machine
@@ -36,7 +36,7 @@ class Key(str, Enum):
     I = "i"  # noqa: E741
     J = "j"
     K = "k"
-    L = "l"  # noqa: E741
+    L = "l"
     M = "m"
     N = "n"
     O = "o"  # noqa: E741
@@ -160,7 +160,8 @@ class BaseDesktop:
 
     @property
     def vnc_port(self) -> int | None:
-        """The VNC server's port on 127.0.0.1, while a machine with ``vnc="port"`` runs."""
+        """The VNC server's port on 127.0.0.1 while a machine with a display runs; ``None`` without a
+        display, and with ``vnc="off"``."""
         return self._machine.vnc_port
 
     @property
@@ -214,7 +215,10 @@ class BaseDesktop:
     def _begin_drag(
         self, start: tuple[int, int], end: tuple[int, int], button: str, unit: str
     ) -> Begin:
-        places = [[_count(axis, at) for axis, at in zip("xy", place)] for place in (start, end)]
+        places = [
+            [_count(axis, at) for axis, at in zip("xy", place, strict=False)]
+            for place in (start, end)
+        ]
         arguments = {"from": places[0], "to": places[1], "button": button, "unit": unit}
         return self._begin_desktop("mouse_drag", **arguments)
 

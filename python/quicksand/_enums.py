@@ -49,6 +49,11 @@ class Architecture(_Word):
     AMD64 = "x86_64"
     AARCH64 = "aarch64"
 
+    @property
+    def arch_type(self) -> Architecture:
+        """This architecture: what a platform's ``arch`` is asked for."""
+        return self
+
 
 class OS(_Word):
     """The host's operating system."""
@@ -56,6 +61,11 @@ class OS(_Word):
     LINUX = "linux"
     MACOS = "macos"
     WINDOWS = "windows"
+
+    @property
+    def os_type(self) -> OS:
+        """This system: what a platform's ``os`` is asked for."""
+        return self
 
 
 class MountType(_Word):

@@ -7,14 +7,14 @@ import contextlib
 import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, Protocol, Union, cast
+from typing import Any, Protocol, cast
 
 from . import _native
 from ._bridge import Begin, OnEvent, run, run_sync
 
 __all__ = ["AsyncInput", "Input", "encoded", "run_fed", "run_sync_fed"]
 
-Piece = Union[bytes, str]
+Piece = bytes | str
 
 
 class Readable(Protocol):
@@ -25,10 +25,10 @@ class Readable(Protocol):
         ...
 
 
-Input = Union[Piece, Iterable[Piece], Readable]
+Input = Piece | Iterable[Piece] | Readable
 """Bytes or text; an iterable of them; a file that is open for reading."""
 
-AsyncInput = Union[Input, AsyncIterable[Piece]]
+AsyncInput = Input | AsyncIterable[Piece]
 """The same, and asynchronous iterables."""
 
 _CHUNK = 1 << 16
@@ -91,7 +91,7 @@ async def _async_pieces(source: object) -> AsyncIterator[bytes]:
                 if is_over.is_set():
                     return
                 put(data, None)
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             # It is raised in the task that made the call.
             put(None, error)
         else:
@@ -112,9 +112,7 @@ async def _async_pieces(source: object) -> AsyncIterator[bytes]:
         room.release()
 
 
-async def run_fed(
-    begin: Begin, on_event: OnEvent, source: object, feed: _native.Input
-) -> Any:
+async def run_fed(begin: Begin, on_event: OnEvent, source: object, feed: _native.Input) -> Any:
     """Waits for an operation that is fed meanwhile."""
 
     async def pump() -> None:
@@ -150,7 +148,7 @@ def run_sync_fed(begin: Begin, on_event: OnEvent, source: object, feed: _native.
             for data in pieces(source):
                 if not run_sync(lambda wake, data=data: feed.write(wake, data)):  # type: ignore[misc]
                     return
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             # It is raised in the thread that made the call.
             failures.append(error)
             holder[0].cancel()

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 
-from ._errors import ConfigError, InstallError
+from ._errors import ConfigError, ImageNotFoundError, InstallError
 
-__all__ = ["command", "install"]
+__all__ = ["AUTO_INSTALL", "command", "install", "install_missing"]
+
+AUTO_INSTALL = "QUICKSAND_AUTO_INSTALL"
+"""The variable that has missing images installed when it is 1."""
 
 _DISTRIBUTION = "quicksand-runtime"
 
@@ -57,6 +60,24 @@ def install(
     importlib.invalidate_caches()
 
 
+def install_missing(missing: ImageNotFoundError, image: str) -> None:
+    """Installs an image that a start did not find, where the environment says so.
+
+    Raises:
+        ImageNotFoundError: it does not, or the image is named by a path.
+        InstallError: it could not be installed.
+    """
+    is_name = not any(mark in image for mark in (os.sep, "/")) and image not in (".", "..")
+    if os.environ.get(AUTO_INSTALL) != "1" or not is_name:
+        raise missing
+    print(f"quicksand: installing {image}, which is missing ({AUTO_INSTALL}=1)", file=sys.stderr)
+    try:
+        install(image)
+    except ConfigError:
+        # Nothing of that name can be installed.
+        raise missing from None
+
+
 def command() -> str:
     """The command that belongs to this package, wherever its installer put it."""
     try:
@@ -67,7 +88,8 @@ def command() -> str:
         if file.name in ("quicksand", "quicksand.exe"):
             return os.path.realpath(os.fspath(file.locate()))
     raise InstallError(
-        "The `quicksand` command of this package was not found", f"install {_DISTRIBUTION} as a wheel"
+        "The `quicksand` command of this package was not found",
+        f"install {_DISTRIBUTION} as a wheel",
     )
 
 

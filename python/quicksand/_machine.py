@@ -22,7 +22,7 @@ from ._locate import search
 from ._logging import refresh as refresh_log
 from ._saves import SaveManifest, validate_save
 from ._shell import Terminal, command_line
-from ._users import _User
+from ._users import User
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,6 +44,7 @@ Output = Callable[[str], object]
 GuestPath = Union[str, "os.PathLike[str]"]
 AnyPath = Union[GuestPath, bytes, "os.PathLike[bytes]"]
 ProgressCallback = Callable[[str, int, int], object]
+
 
 @dataclasses.dataclass(frozen=True)
 class ExecuteResult:
@@ -186,7 +187,7 @@ class BaseSandbox:
     ) -> None:
         image = self._preset if image is None else image
         if image is None:
-            raise TypeError(f"{type(self).__name__}() needs an image, such as image=\"debian\"")
+            raise TypeError(f'{type(self).__name__}() needs an image, such as image="debian"')
         _check_callback("progress_callback", progress_callback)
         check_options({"image": "-", **dict.fromkeys(options)})
         self._progress_callback = progress_callback
@@ -194,7 +195,8 @@ class BaseSandbox:
         self._config = SandboxConfig(image=image, **options)  # type: ignore[arg-type]
         place = {"save": _text(save), "workspace": _text(workspace)}
         self._machine = _native.Machine(
-            json.dumps({**self._config.named(), **place}), search(self._config.image)
+            json.dumps({**self._config.named(), **place}),
+            search(self._config.image, self._config.arch),
         )
 
     def __repr__(self) -> str:
@@ -372,8 +374,8 @@ class BaseSandbox:
             raise TypeError(f"name is a string, not {type(name).__name__}")
         return lambda wake: self._machine.create_user(wake, name)
 
-    def _begin_delete_user(self, name: str | _User, remove_home: bool) -> Begin:
-        text = name.name if isinstance(name, _User) else name
+    def _begin_delete_user(self, name: str | User, remove_home: bool) -> Begin:
+        text = name.name if isinstance(name, User) else name
         if not isinstance(text, str):
             raise TypeError(f"name is a string, not {type(name).__name__}")
         return lambda wake: self._machine.delete_user(wake, text, remove_home)

@@ -21,7 +21,7 @@ def find_qemu(arch: str | None, search: str) -> str:
     """
 
 def detect_accelerator() -> str:
-    """What ``auto`` chooses, and why. The answer is JSON: the fields of ``AcceleratorStatus``."""
+    """What ``auto`` chooses, and why. The answer is JSON: accelerator, reason, hint, nested."""
 
 def machine_type(arch: str | None) -> str:
     """QEMU's machine for an architecture.
@@ -178,6 +178,4 @@ class Machine:
         timeout: float | None,
     ) -> Operation: ...
     def create_user(self, wake: Callable[[], None], name: str) -> Operation: ...
-    def delete_user(
-        self, wake: Callable[[], None], name: str, remove_home: bool
-    ) -> Operation: ...
+    def delete_user(self, wake: Callable[[], None], name: str, remove_home: bool) -> Operation: ...

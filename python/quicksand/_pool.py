@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Union
+from typing import Any
 
 from ._errors import ConfigError, NotRunningError
 from ._sandbox import Sandbox
@@ -47,7 +47,7 @@ class Pool:
         self._options = {"image": image, **options}
         Sandbox(**self._options)  # what is wrong with the options is told here
         self._size = size
-        self._ready: asyncio.Queue[Union[Sandbox, BaseException]] = asyncio.Queue()
+        self._ready: asyncio.Queue[Sandbox | BaseException] = asyncio.Queue()
         self._free = asyncio.Semaphore(size)
         self._filling: asyncio.Task[None] | None = None
 

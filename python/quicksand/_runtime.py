@@ -56,12 +56,25 @@ class AcceleratorStatus:
     """What ``accel="auto"`` chooses on this host, and why.
 
     Attributes:
-        accelerator: the choice.
-        reason: why it was chosen, or why a faster one was refused.
+        available: the hardware accelerator that was proved to work; ``None`` without one.
+        fallback: what is used without one, ``Accelerator.TCG``.
+        error: why there is none; ``None`` when there is one.
+        hint: what to do about that, where something can be done.
+        nested: whether this host is a guest itself, as far as it tells.
+        reason: why the choice was made, or why a faster one was refused.
     """
 
-    accelerator: Accelerator
+    available: Accelerator | None
+    fallback: Accelerator
+    error: str | None
+    hint: str | None
+    nested: bool
     reason: str
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The choice: ``available``, or else ``fallback``."""
+        return self.fallback if self.available is None else self.available
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +92,9 @@ class PlatformConfig:
     arch: Architecture
     machine_type: MachineType
     accelerator: Accelerator
+
+    def __str__(self) -> str:
+        return f"{self.os}-{self.arch}"
 
 
 def get_runtime(arch: str | Architecture | None = None) -> RuntimeInfo:
@@ -147,8 +163,17 @@ def detect_accelerator() -> AcceleratorStatus:
         >>> detect_accelerator().accelerator in Accelerator
         True
     """
-    verdict = json.loads(_native.detect_accelerator())
-    return AcceleratorStatus(Accelerator(verdict["accelerator"]), verdict["reason"])
+    choice = json.loads(_native.detect_accelerator())
+    chosen, reason = Accelerator(choice["accelerator"]), choice["reason"]
+    has_one = chosen is not Accelerator.TCG
+    return AcceleratorStatus(
+        available=chosen if has_one else None,
+        fallback=Accelerator.TCG,
+        error=None if has_one else reason,
+        hint=choice["hint"],
+        nested=choice["nested"],
+        reason=reason,
+    )
 
 
 def get_accelerator() -> Accelerator:

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ._bridge import run
+from ._bridge import in_thread, run
 from ._config import Forward, PortForward, read_forward
 from ._desktop import Desktop
 from ._enums import MountType
+from ._errors import ImageNotFoundError
 from ._input import AsyncInput, run_fed
+from ._install import install_missing
 from ._machine import (
     AnyPath,
     BaseSandbox,
@@ -22,7 +24,6 @@ from ._machine import (
     Metrics,
     MountHandle,
     Output,
-    ProgressCallback,
     Transfer,
 )
 from ._saves import SaveManifest
@@ -31,9 +32,8 @@ from ._users import SandboxUser
 from ._users import fields as user_fields
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Self
 
-    from ._config import SandboxConfigParams
 
 __all__ = [
     "AlpineDesktopSandbox",
@@ -75,15 +75,21 @@ class Sandbox(Desktop, BaseSandbox):
     async def start(self) -> None:
         """Starts the machine and waits until it answers.
 
-        A cancelled or failed start leaves nothing behind.
+        A cancelled or failed start leaves nothing behind. With the variable
+        ``QUICKSAND_AUTO_INSTALL=1`` an image that is missing is installed first.
 
         Raises:
             AlreadyRunningError: it runs already.
             ImageNotFoundError: ``Image not found: '<name>'``.
+            InstallError: it was to be installed, and could not be.
             QemuNotFoundError: no QEMU was found.
             StartError: QEMU did not start, or the guest did not answer in ``boot_timeout`` seconds.
         """
-        await run(self._begin_start(), self._on_progress)
+        try:
+            await run(self._begin_start(), self._on_progress)
+        except ImageNotFoundError as missing:
+            await in_thread(install_missing, missing, self._config.image)
+            await run(self._begin_start(), self._on_progress)
 
     async def stop(self) -> None:
         """Ends the machine; does nothing when it does not run.
@@ -274,9 +280,7 @@ class Sandbox(Desktop, BaseSandbox):
         """
         return await run(self._begin_read_file(path, max_bytes))  # type: ignore[no-any-return]
 
-    async def write_file(
-        self, path: AnyPath, data: bytes | str, mode: int | None = None
-    ) -> None:
+    async def write_file(self, path: AnyPath, data: bytes | str, mode: int | None = None) -> None:
         """Writes a file of the guest, as root, in one step. Missing folders above it are made.
 
         Whoever reads the file sees the old content or the new one, and an error leaves the old one.

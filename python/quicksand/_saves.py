@@ -8,6 +8,8 @@ import os
 from typing import Any
 
 from . import _native
+from ._config import SandboxConfig
+from ._errors import ConfigError, NotAvailableError
 
 __all__ = [
     "SaveInfo",
@@ -26,19 +28,20 @@ class SaveManifest:
 
     Attributes:
         version: the layout's version.
-        config: the options of the sandbox; ``image`` names what the save lies on.
+        config: the options of the sandbox; ``config.image`` names what the save lies on. Options of
+            another version that mean nothing here are left out.
         arch: the guest's architecture in QEMU's words, such as ``x86_64``.
     """
 
     version: int
-    config: dict[str, Any]
+    config: SandboxConfig
     arch: str | None
 
     @classmethod
     def from_json(cls, text: str) -> SaveManifest:
         """Reads a manifest; keys that are not ours are left out."""
         values = json.loads(text)
-        return cls(values["version"], values["config"], values.get("arch"))
+        return cls(values["version"], _config(values["config"]), values.get("arch"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,16 @@ class SaveInfo:
     bytes: int
     created: int | None
     problem: str | None
+
+
+def _config(options: dict[str, Any]) -> SandboxConfig:
+    """The options that a save names, as far as they mean something here."""
+    names = {field.name for field in dataclasses.fields(SandboxConfig)}
+    known = {name: value for name, value in options.items() if name in names}
+    try:
+        return SandboxConfig.from_dict(known)
+    except (ConfigError, NotAvailableError, TypeError, KeyError):
+        return SandboxConfig(image=known["image"])
 
 
 def validate_save(path: str | os.PathLike[str]) -> SaveManifest:

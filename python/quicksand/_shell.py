@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from . import _native
-from ._bridge import Begin, run, run_sync
+from ._bridge import Begin, run
 from ._errors import ConfigError
 from ._interact import OwnTerminal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["BaseShell", "Shell", "SyncShell", "Terminal", "command_line"]
+__all__ = ["BaseShell", "Shell", "Terminal", "command_line"]
 
 _BEST = 'for s in /bin/bash /bin/sh; do [ -x "$s" ] && exec "$s" -l; done'
 """A login shell reads the profile, which whoever opens a terminal expects."""
@@ -200,77 +200,3 @@ class Shell(BaseShell):
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-class SyncShell(BaseShell):
-    """``quicksand.Shell`` with blocking methods; made by ``quicksand.sync.Sandbox.shell``."""
-
-    def write(self, data: bytes | str) -> None:
-        """See ``quicksand.Shell.write``."""
-        run_sync(self._write(data))
-
-    def read(self) -> str:
-        """See ``quicksand.Shell.read``."""
-        while not self._unread and self._exit_code is None:
-            text = self._take(run_sync(self._next()))
-            if text is None:
-                break
-            self._unread = text
-        return self._taken()
-
-    def read_until(self, text: str) -> str:
-        """See ``quicksand.Shell.read_until``."""
-        seen = ""
-        while text not in seen:
-            more = self.read()
-            if not more:
-                return seen
-            seen += more
-        end = seen.index(text) + len(text)
-        self._unread = seen[end:]
-        return seen[:end]
-
-    def resize(self, rows: int, cols: int) -> None:
-        """See ``quicksand.Shell.resize``."""
-        run_sync(self._resize(rows, cols))
-
-    def send_signal(self, signal: int) -> None:
-        """See ``quicksand.Shell.send_signal``."""
-        run_sync(self._signal(signal))
-
-    def wait(self) -> int:
-        """See ``quicksand.Shell.wait``."""
-        while self.read():
-            pass
-        return -1 if self._exit_code is None else self._exit_code
-
-    def interact(self) -> int:
-        """See ``quicksand.Shell.interact``."""
-        with self._own_terminal() as terminal:
-            while self._exit_code is None and self._shown(run_sync(self._next()), terminal):
-                pass
-        return -1 if self._exit_code is None else self._exit_code
-
-    def close(self) -> None:
-        """See ``quicksand.Shell.close``."""
-        self._session.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> str:
-        text = self.read()
-        if not text:
-            raise StopIteration
-        return text
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

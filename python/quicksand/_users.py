@@ -8,16 +8,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._input import AsyncInput, Input
+    from ._input import AsyncInput
     from ._machine import ExecuteResult, Output
     from ._sandbox import Sandbox
-    from .sync import Sandbox as SyncSandbox
 
-__all__ = ["SandboxUser", "SyncSandboxUser", "fields"]
+__all__ = ["SandboxUser", "User", "fields"]
 
 
 @dataclasses.dataclass(frozen=True)
-class _User:
+class User:
     """Who a user of the guest is.
 
     Attributes:
@@ -34,7 +33,7 @@ class _User:
 
 
 @dataclasses.dataclass(frozen=True)
-class SandboxUser(_User):
+class SandboxUser(User):
     """A user of the guest; made by ``Sandbox.create_user``.
 
     Example:
@@ -61,42 +60,6 @@ class SandboxUser(_User):
     ) -> ExecuteResult:
         """Runs a command as this user; options as for ``Sandbox.execute``, but for ``user``."""
         return await self._sandbox.execute(
-            command,
-            timeout,
-            cwd,
-            shell,
-            on_stdout,
-            on_stderr,
-            exclusive,
-            self.name,
-            stdin=stdin,
-            env=env,
-            max_output=max_output,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class SyncSandboxUser(_User):
-    """A user of the guest; made by ``quicksand.sync.Sandbox.create_user``."""
-
-    _sandbox: SyncSandbox = dataclasses.field(repr=False, compare=False)
-
-    def execute(
-        self,
-        command: str,
-        timeout: float | None = 30.0,
-        cwd: str | os.PathLike[str] | None = None,
-        shell: str = "/bin/sh",
-        on_stdout: Output | None = None,
-        on_stderr: Output | None = None,
-        exclusive: bool = False,
-        *,
-        stdin: Input | None = None,
-        env: dict[str, str] | None = None,
-        max_output: int | None = None,
-    ) -> ExecuteResult:
-        """See ``quicksand.SandboxUser.execute``."""
-        return self._sandbox.execute(
             command,
             timeout,
             cwd,

@@ -44,7 +44,12 @@ class Browser:
         assert program, f"none of {BROWSERS} is installed"
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
-        line = [program, *OPTIONS, f"--user-data-dir={home / 'profile'}", f"--window-size={size[0]},{size[1]}"]
+        line = [
+            program,
+            *OPTIONS,
+            f"--user-data-dir={home / 'profile'}",
+            f"--window-size={size[0]},{size[1]}",
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-c", AS_3_AND_4, str(theirs_in), str(theirs_out), *line],
             pass_fds=(theirs_in, theirs_out),
@@ -57,7 +62,9 @@ class Browser:
         self.input, self.output = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
         self.count, self.rest, self.session = 0, b"", ""
         target = self.call("Target.createTarget", url=address)["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         # The page is as large as the screen that it shows, so that pixels stay what they are.
         self.call(
             "Emulation.setDeviceMetricsOverride",

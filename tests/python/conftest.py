@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 import quicksand
 from quicksand import Sandbox, SandboxError
 from quicksand.sync import Sandbox as SyncSandbox
-
 from seeing import events, until
 
 

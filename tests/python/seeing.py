@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageChops
-
 from quicksand.sync import Sandbox
 
 Pixel = tuple[int, int, int]

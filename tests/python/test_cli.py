@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-
 import quicksand
 
 RUN = ["run", "minimal", "--memory", "256M"]
@@ -167,7 +167,9 @@ def test_an_unknown_image_is_125_and_names_the_nearest(cli) -> None:
 def test_ctrl_c_kills_the_command(command: str) -> None:
     process = subprocess.Popen(
         [command, *RUN, "--", "sh", "-c", "echo up; exec sleep 99"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     start = time.monotonic()
@@ -179,7 +181,9 @@ def test_ctrl_c_kills_the_command(command: str) -> None:
 def test_ctrl_c_kills_a_command_that_ignores_it(command: str) -> None:
     process = subprocess.Popen(
         [command, *RUN, "--", "sh", "-c", "trap '' INT; echo up; sleep 99"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGINT)
@@ -190,7 +194,9 @@ def test_ctrl_c_kills_a_command_that_ignores_it(command: str) -> None:
 def test_no_signal_leaves_anything_behind(command: str, number: int, tmp_path, is_gone) -> None:
     process = subprocess.Popen(
         [command, *RUN, "--", "sh", "-c", "echo up; sleep 99"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
@@ -232,8 +238,24 @@ def test_a_signal_ends_a_search_that_hangs(command: str, number: int, where: str
     held.mkdir(parents=True)
     environment = {**os.environ, **({"QUICKSAND_IMAGE_PATH": str(held)} if where == "path" else {})}
     process = subprocess.Popen(
-        ["unshare", "-rm", sys.executable, "-c", HANGS, str(held), command, "run", "held", "--", "true"],
-        cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        [
+            "unshare",
+            "-rm",
+            sys.executable,
+            "-c",
+            HANGS,
+            str(held),
+            command,
+            "run",
+            "held",
+            "--",
+            "true",
+        ],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     run = int(process.stdout.readline())
@@ -248,7 +270,9 @@ def test_a_signal_ends_a_search_that_hangs(command: str, number: int, where: str
 def test_a_signal_ends_a_start(command: str, number: int, tmp_path) -> None:
     process = subprocess.Popen(
         [command, *RUN, "-o", str(tmp_path / "kept"), "--", "true"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     time.sleep(0.7)
     process.send_signal(number)
@@ -270,17 +294,21 @@ def is_writing_in(pid: int, folder) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stands_still", [False, True])
-def test_a_signal_ends_a_save(command: str, number: int, stands_still: bool, tmp_path, is_gone) -> None:
+def test_a_signal_ends_a_save(
+    command: str, number: int, stands_still: bool, tmp_path, is_gone
+) -> None:
     fill = "dd if=/dev/urandom of=/fill bs=1M count=200 2>/dev/null; sync"
     process = subprocess.Popen(
         [command, *RUN, "-o", str(tmp_path / "kept"), "--", "sh", "-c", fill],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     deadline = time.monotonic() + 120
     while not is_writing_in(process.pid, tmp_path):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    machines = [pid for pid in machines_of(process.pid)]
+    machines = list(machines_of(process.pid))
     if stands_still:
         os.kill(machines[0], signal.SIGSTOP)
     process.send_signal(number)
@@ -299,8 +327,19 @@ def test_a_signal_ends_a_save(command: str, number: int, stands_still: bool, tmp
 
 def test_a_second_signal_does_not_wait(command: str, tmp_path) -> None:
     process = subprocess.Popen(
-        [command, *RUN, "-o", str(tmp_path / "kept"), "--", "sh", "-c", "trap '' INT; echo up; sleep 99"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [
+            command,
+            *RUN,
+            "-o",
+            str(tmp_path / "kept"),
+            "--",
+            "sh",
+            "-c",
+            "trap '' INT; echo up; sleep 99",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGINT)
@@ -330,7 +369,9 @@ def descends(pid: int, ancestor: int) -> bool:
 def test_a_reader_that_leaves_ends_the_run(command: str) -> None:
     process = subprocess.Popen(
         [command, *RUN, "--", "sh", "-c", "yes"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stdout.read(4) == b"y\ny\n"
@@ -357,11 +398,15 @@ def test_qemu_says_which_where_and_why(cli) -> None:
 
 def test_qemu_that_is_missing(command: str, tmp_path) -> None:
     copy = tmp_path / "quicksand"
-    copy.write_bytes(open(command, "rb").read())
+    copy.write_bytes(Path(command).read_bytes())
     copy.chmod(0o755)
     done = subprocess.run(
-        [copy, "qemu"], capture_output=True, text=True, check=False,
-        env={"PATH": "/nonexistent", "HOME": str(tmp_path)}, cwd=tmp_path,
+        [copy, "qemu"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/nonexistent", "HOME": str(tmp_path)},
+        cwd=tmp_path,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -380,8 +425,18 @@ def test_list_names_the_installed_images(cli) -> None:
 def test_version_and_help(cli) -> None:
     assert cli("--version").stdout.decode().split() == ["quicksand", quicksand.__version__]
     text = cli("run", "--help").stdout.decode()
-    for option in ("--arch", "--memory", "--cpus", "--network", "--boot-timeout", "--accel",
-                   "--extra-args", "--log-level", "125", "130"):
+    for option in (
+        "--arch",
+        "--memory",
+        "--cpus",
+        "--network",
+        "--boot-timeout",
+        "--accel",
+        "--extra-args",
+        "--log-level",
+        "125",
+        "130",
+    ):
         assert option in text
 
 
@@ -403,7 +458,7 @@ def test_bash_completes_words(cli) -> None:
     script = cli("completion", "bash").stdout.decode()
     ask = script + (
         "\nCOMP_WORDS=(quicksand run minimal --mem); COMP_CWORD=3"
-        "\n_quicksand quicksand --mem minimal; echo \"${COMPREPLY[@]}\"\n"
+        '\n_quicksand quicksand --mem minimal; echo "${COMPREPLY[@]}"\n'
     )
     done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["--memory"], done.stderr

@@ -8,7 +8,6 @@ import pickle
 from pathlib import Path
 
 import pytest
-
 from quicksand import (
     Accelerator,
     ConfigError,
@@ -188,9 +187,7 @@ def test_forwards_that_collide_or_lead_nowhere() -> None:
     with pytest.raises(ConfigError, match="8080"):
         SandboxConfig(image="minimal", port_forwards=twice)
     with pytest.raises(ConfigError, match="port_forwards"):
-        SandboxConfig(
-            image="minimal", network_mode="none", port_forwards=[PortForward(8080, 80)]
-        )
+        SandboxConfig(image="minimal", network_mode="none", port_forwards=[PortForward(8080, 80)])
 
 
 def test_mounts_forwards_and_the_allow_list_go_to_json_and_back() -> None:

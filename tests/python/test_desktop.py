@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from seeing import AMBER, GREEN, RED, events, find, look, middle, until
-
 from quicksand import ConfigError, Key
 from quicksand.sync import Sandbox
+from seeing import AMBER, GREEN, RED, events, find, look, middle, until
 
 
 @pytest.fixture
@@ -89,16 +88,26 @@ def test_keys_go_down_in_order_and_up_in_reverse(sb: Sandbox, told) -> None:
 def test_pixels_and_absolute_units_are_the_same_place(sb: Sandbox, told) -> None:
     width, height = sb.query_display_size()
     assert (width, height) == look(sb).size
-    told(lambda: sb.mouse_move(width - 1, height - 1, unit="px"), f"motion {width - 1} {height - 1}")
+    told(
+        lambda: sb.mouse_move(width - 1, height - 1, unit="px"), f"motion {width - 1} {height - 1}"
+    )
     told(lambda: sb.mouse_move(700, 500, unit="px"), "motion 700 500")
-    assert sb.query_mouse_position() == pytest.approx((700 / width * 32768, 500 / height * 32768), abs=32)
+    assert sb.query_mouse_position() == pytest.approx(
+        (700 / width * 32768, 500 / height * 32768), abs=32
+    )
     told(lambda: sb.mouse_move(0, 0), "motion 0 0")
     told(lambda: sb.mouse_move(16384, 16384), f"motion {width // 2} {height // 2}")
 
 
 def test_each_button_goes_down_and_up_where_the_pointer_is(sb: Sandbox, told) -> None:
     # The pointer goes on at once: nothing may be released or turned where it goes.
-    for button, number in [("right", 3), ("middle", 2), ("left", 1), ("wheel-up", 4), ("wheel-down", 5)]:
+    for button, number in [
+        ("right", 3),
+        ("middle", 2),
+        ("left", 1),
+        ("wheel-up", 4),
+        ("wheel-down", 5),
+    ]:
 
         def act(button: str = button) -> None:
             sb.mouse_move(900, 600, unit="px")
@@ -160,7 +169,9 @@ def test_the_display_takes_any_size(sb: Sandbox) -> None:
     for size in [(1920, 1080), (1023, 767), first]:
         sb.set_display_size(*size)
         assert sb.query_display_size() == size == look(sb).size
-        asked = sb.execute("DISPLAY=:0 xrandr | sed -n 's/.* connected [a-z ]*\\([0-9x]*\\).*/\\1/p'")
+        asked = sb.execute(
+            "DISPLAY=:0 xrandr | sed -n 's/.* connected [a-z ]*\\([0-9x]*\\).*/\\1/p'"
+        )
         assert asked.stdout.strip() == f"{size[0]}x{size[1]}"
     for wrong in [(0, 768), (1024, 100), (9000, 768)]:
         with pytest.raises(ConfigError, match="320 to 8192"):

@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import quicksand
 from quicksand import Sandbox, _native
 
@@ -65,7 +64,7 @@ def test_an_example_that_is_a_function(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     names = vars(quicksand).copy()
-    exec(FUNCTIONS[name].replace("8080", str(port)), names)  # noqa: S102
+    exec(FUNCTIONS[name].replace("8080", str(port)), names)
 
     async def call() -> object:
         if name == "restrict":
@@ -116,7 +115,9 @@ def test_the_stub_names_what_the_native_module_has() -> None:
     for node in stub.body:
         if isinstance(node, ast.ClassDef):
             members = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
-            public = {name for name in vars(getattr(_native, node.name)) if not name.startswith("__")}
+            public = {
+                name for name in vars(getattr(_native, node.name)) if not name.startswith("__")
+            }
             assert members - {"__init__"} == public
 
 

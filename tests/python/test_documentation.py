@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 import quicksand
 from quicksand import Sandbox
 
@@ -58,7 +57,7 @@ def test_the_examples_of(
                 continue
             # An example that starts a machine of its own calls it by the same name.
             names["sb"] = sb
-            outcome = eval(tree, names)  # noqa: S307
+            outcome = eval(tree, names)
             if inspect.iscoroutine(outcome):
                 await outcome
 

@@ -12,7 +12,6 @@ import textwrap
 import time
 
 import pytest
-
 from quicksand import ConfigError, ExecuteResult, Sandbox, SandboxError
 
 
@@ -317,7 +316,11 @@ def test_an_input_that_blocks_keeps_no_program_from_ending(call: str) -> None:
     with os.fdopen(reader), os.fdopen(writer, "w"):
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(script)],
-            stdin=reader, capture_output=True, text=True, timeout=90,
+            check=False,
+            stdin=reader,
+            capture_output=True,
+            text=True,
+            timeout=90,
         )
     assert (done.returncode, done.stdout) == (0, "alive\nout\n"), done
 

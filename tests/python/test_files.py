@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-
 import quicksand.sync
 from quicksand import (
     ConfigError,
@@ -87,7 +86,9 @@ def test_the_guest_does_not_choose_what_a_download_is(sb: Sandbox, tmp_path: Pat
     (home / ".bashrc").write_text("mine")
 
     async def main() -> None:
-        await sb.execute("mkdir -p /root/r.txt; echo evil > /root/r.txt/.bashrc; echo 1 > /root/one")
+        await sb.execute(
+            "mkdir -p /root/r.txt; echo evil > /root/r.txt/.bashrc; echo 1 > /root/one"
+        )
         with pytest.raises(GuestFileError, match="folder") as wrong:
             await sb.download("/root/r.txt", home)
         assert "tree=True" in str(wrong.value)
@@ -132,7 +133,9 @@ def test_a_download_has_limits(sb: Sandbox, tmp_path: Path) -> None:
 
 def test_a_cancelled_download_leaves_nothing(sb: Sandbox, tmp_path: Path) -> None:
     async def main() -> None:
-        await sb.execute("mkdir -p /root/c; dd if=/dev/zero of=/root/c/x bs=1M count=30 2>/dev/null")
+        await sb.execute(
+            "mkdir -p /root/c; dd if=/dev/zero of=/root/c/x bs=1M count=30 2>/dev/null"
+        )
         for wait in (0.01, 0.03, 0.06):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(sb.download("/root/c", tmp_path / "c"), wait)

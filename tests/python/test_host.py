@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 import quicksand
 from quicksand import Accelerator, Architecture, ConfigError, MachineType
 
@@ -116,5 +115,7 @@ def test_nothing_of_the_build_machine_is_in_the_binaries(command: str) -> None:
 
 def test_importing_starts_nothing() -> None:
     script = "import threading, quicksand; print(threading.active_count(), len(__import__('os').listdir('/proc/self/task')))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["1", "1"]

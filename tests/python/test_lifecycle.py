@@ -9,14 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 import warnings
 from pathlib import Path
 
 import pytest
-
 from quicksand import (
     Accelerator,
     AlreadyRunningError,
@@ -24,7 +22,6 @@ from quicksand import (
     ImageNotFoundError,
     NotRunningError,
     PortForward,
-    QemuNotFoundError,
     Sandbox,
     StartError,
     sync,
@@ -50,7 +47,9 @@ def children() -> set[int]:
             pid = parents[pid]
         return False
 
-    return {int(pid) for pid, _, name in rows if name.startswith("qemu-system") and is_ours(int(pid))}
+    return {
+        int(pid) for pid, _, name in rows if name.startswith("qemu-system") and is_ours(int(pid))
+    }
 
 
 def test_the_quick_start() -> None:
@@ -118,7 +117,9 @@ def test_a_sandbox_starts_again_and_has_forgotten() -> None:
         sb = small()
         for _ in range(2):
             async with sb:
-                result = await sb.execute("cat /root/mark 2>/dev/null || echo none; echo x > /root/mark")
+                result = await sb.execute(
+                    "cat /root/mark 2>/dev/null || echo none; echo x > /root/mark"
+                )
         return result.stdout
 
     assert asyncio.run(main()) == "none\n"
@@ -183,7 +184,10 @@ def test_a_missing_qemu_is_named() -> None:
     env = {"PATH": "/nonexistent", "HOME": "/nonexistent"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True, text=True, env=env, check=True,
+        capture_output=True,
+        text=True,
+        env=env,
+        check=True,
     )
     first, second = done.stdout.splitlines()
     assert first == "False"
@@ -288,7 +292,9 @@ def test_a_forgotten_sandbox_is_ended_with_a_warning() -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("end", ["sys.exit(0)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 2)", "os.abort()"])
+@pytest.mark.parametrize(
+    "end", ["sys.exit(0)", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 2)", "os.abort()"]
+)
 def test_nothing_outlives_the_process(end: str, is_gone, tmp_path: Path) -> None:
     script = f"""
         import asyncio, os, sys
@@ -302,7 +308,10 @@ def test_nothing_outlives_the_process(end: str, is_gone, tmp_path: Path) -> None
     before = children()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert process.stdout is not None and process.stdin is not None
@@ -330,7 +339,9 @@ def test_ctrl_c_in_asyncio_run_leaves_nothing(is_gone, tmp_path: Path) -> None:
     before = children()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert process.stdout is not None
@@ -357,7 +368,10 @@ def test_a_process_that_becomes_another_program_leaves_no_machine(is_gone, tmp_p
     before = children()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     try:
@@ -370,7 +384,9 @@ def test_a_process_that_becomes_another_program_leaves_no_machine(is_gone, tmp_p
         time.sleep(3)
         assert process.poll() is None
         # The other program collects no children, so that what has ended stays as a zombie.
-        ended = [is_gone(pid) or ") Z " in Path(f"/proc/{pid}/stat").read_text() for pid in machines]
+        ended = [
+            is_gone(pid) or ") Z " in Path(f"/proc/{pid}/stat").read_text() for pid in machines
+        ]
         assert all(ended)
         assert glob.glob(f"{tmp_path}/*") == []
     finally:
@@ -426,7 +442,11 @@ def test_a_start_without_descriptors_says_so() -> None:
         asyncio.run(main())
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done
     assert "Image not found" not in done.stdout
@@ -457,5 +477,3 @@ def test_a_forked_child_can_have_a_machine_of_its_own(sb: Sandbox) -> None:
             os._exit(code)
     assert os.waitpid(pid, 0)[1] == 0
     assert sb.is_running
-
-

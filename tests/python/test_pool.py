@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from quicksand import ConfigError, NotRunningError, Pool, SandboxError
 from test_lifecycle import children
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 import quicksand
 from quicksand import Checkpoint, Metrics, Sandbox, SaveManifest, SaveNotFoundError, sync
 
@@ -111,10 +110,18 @@ def hole(path: Path) -> None:
         ("manifest.json", link("/etc/passwd"), "manifest.json cannot be read"),
         ("manifest.json", link("nowhere"), "manifest.json cannot be read"),
         ("manifest.json", hole, "manifest.json cannot be read"),
-        ("manifest.json", lambda path: path.write_bytes(b"\xff\xfe{}"), "manifest.json cannot be read"),
+        (
+            "manifest.json",
+            lambda path: path.write_bytes(b"\xff\xfe{}"),
+            "manifest.json cannot be read",
+        ),
         ("manifest.json", lambda path: path.write_bytes(b"[" * 100_000), "manifest"),
         ("manifest.json", lambda path: path.write_bytes(b"[]"), "manifest"),
-        ("manifest.json", lambda path: path.write_bytes(b'{"version": 1e99, "config": {}}'), "manifest"),
+        (
+            "manifest.json",
+            lambda path: path.write_bytes(b'{"version": 1e99, "config": {}}'),
+            "manifest",
+        ),
         ("overlays", os.mkfifo, "overlays is not read, or no folder"),
         ("overlays", link("/"), "overlays is not read, or no folder"),
         ("overlays", link("../other/overlays"), "overlays is not read, or no folder"),
@@ -123,7 +130,11 @@ def hole(path: Path) -> None:
         ("overlays/0.qcow2", link("/dev/zero"), "0.qcow2 cannot be read"),
         ("overlays/0.qcow2", link("/etc/passwd"), "0.qcow2 cannot be read"),
         ("overlays/0.qcow2", hole, "0.qcow2 is damaged"),
-        ("overlays/0.qcow2", lambda path: path.write_bytes(b"QFI\xfb" + b"\xff" * 500), "0.qcow2 is damaged"),
+        (
+            "overlays/0.qcow2",
+            lambda path: path.write_bytes(b"QFI\xfb" + b"\xff" * 500),
+            "0.qcow2 is damaged",
+        ),
         ("overlays/1.qcow2", lambda path: path.write_bytes(b"x"), "0.qcow2 is missing"),
         ("overlays/007.qcow2", lambda path: path.write_bytes(b"x"), "No overlay files found"),
     ],
@@ -167,7 +178,9 @@ def test_a_folder_that_is_no_save_is_left_alone(sb: Sandbox, tmp_path: Path) -> 
 
 def test_checkpoints_and_metrics() -> None:
     with sync.Sandbox(image="minimal", memory="256M") as sb:
-        sb.execute("echo before > /state; (while :; do sleep 1; done) > /dev/null 2>&1 & echo $! > /pid")
+        sb.execute(
+            "echo before > /state; (while :; do sleep 1; done) > /dev/null 2>&1 & echo $! > /pid"
+        )
         made = sb.checkpoint("one")
         assert isinstance(made, Checkpoint)
         assert made.tag == "one" and made.state_bytes > 0

@@ -24,7 +24,10 @@ class Terminal:
         self.resize(30, 100)
         self.before = termios.tcgetattr(self.slave)
         self.process = subprocess.Popen(
-            arguments, stdin=self.slave, stdout=self.slave, stderr=self.slave,
+            arguments,
+            stdin=self.slave,
+            stdout=self.slave,
+            stderr=self.slave,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "TERM": "xterm-256color"},
@@ -152,7 +155,11 @@ def test_interact_lends_the_callers_terminal(kind: str) -> None:
 def test_interact_needs_a_terminal() -> None:
     script = INTERACT.replace("asyncio.run(main())", "None")
     done = subprocess.run(
-        [sys.executable, "-c", script, "sync"], input="", capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, "sync"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "interact() needs a terminal" in done.stderr and "hint: " in done.stderr

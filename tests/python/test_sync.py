@@ -12,7 +12,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from quicksand import AlreadyRunningError, NotRunningError, Sandbox, sync
 
 
@@ -79,7 +78,12 @@ def test_ctrl_c_interrupts_a_blocking_call() -> None:
                 print("interrupted", sb.execute("echo alive").stdout.strip(), flush=True)
     """
     process = subprocess.Popen(
-        [sys.executable, "-u", "-c", textwrap.dedent(script).replace("sleep 99", "echo up; sleep 99")],
+        [
+            sys.executable,
+            "-u",
+            "-c",
+            textwrap.dedent(script).replace("sleep 99", "echo up; sleep 99"),
+        ],
         stdout=subprocess.PIPE,
         text=True,
     )

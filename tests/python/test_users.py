@@ -8,9 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-
-from quicksand import ConfigError, NotRunningError, Sandbox, SandboxError
-from quicksand import sync
+from quicksand import ConfigError, NotRunningError, Sandbox, SandboxError, sync
 from quicksand._logging import emit
 
 
@@ -150,9 +148,10 @@ def test_the_limit_of_a_result_can_be_set(sb: Sandbox) -> None:
 
 
 def test_the_log_reaches_logging(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="quicksand"), sync.Sandbox(
-        image="minimal", memory="256M"
-    ) as sandbox:
+    with (
+        caplog.at_level(logging.INFO, logger="quicksand"),
+        sync.Sandbox(image="minimal", memory="256M") as sandbox,
+    ):
         # The same calls without async, on a machine that is there anyway.
         assert sandbox.execute("cat", stdin=iter(["a", b"b"])).stdout == "ab"
         with sandbox.shell() as shell:

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from browser import Browser
 from PIL import Image
-from seeing import GREEN, RED, events, find, keep, look, middle, until
-
 from quicksand import Key
 from quicksand.sync import Sandbox
+from seeing import GREEN, RED, events, find, keep, look, middle, until
 
 
 class View:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from seeing import find, look, middle, until
-
 from quicksand import Key
 from quicksand.sync import Sandbox
+from seeing import find, look, middle, until
 
 BLACK = (0, 0, 0)
 PANEL = (0xF6, 0xF5, 0xF4)
@@ -62,7 +61,7 @@ def test_the_desktop(sb: Sandbox) -> None:
 
     start = ((first[0] + first[2]) // 2, first[1] - 39)
     sb.mouse_drag(start, (start[0] + 300, start[1] + 150), unit="px")
-    moved = tuple(side + by for side, by in zip(first, (300, 150, 300, 150)))
+    moved = tuple(side + by for side, by in zip(first, (300, 150, 300, 150), strict=False))
     until(lambda: terminal(sb, "4-dragged") == moved, 20, f"the window at {moved}")
 
     sb.type_text("clear; seq 1 200\n")

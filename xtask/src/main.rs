@@ -19,6 +19,7 @@ mod environment;
 mod fuzz;
 mod image;
 mod merge_fat;
+mod newcomer;
 mod preflight;
 mod release;
 mod retag;
@@ -42,7 +43,7 @@ struct Cli {
     offline: bool,
 
     #[command(subcommand)]
-    task: Task,
+    task: Option<Task>,
 }
 
 #[derive(Subcommand)]
@@ -51,7 +52,7 @@ enum Task {
     Demo(demo::Args),
     /// Set everything up and run the tests: unit, it, vm, python (all without an argument).
     Test(test::Args),
-    /// Format, clippy, licences and sources, tidy and layering.
+    /// Format, clippy, licences and sources, tidy and layering, Python, workflows.
     Check(check::Args),
     /// Build QEMU from pinned source and pack its wheel.
     BuildQemu(build_qemu::Args),
@@ -103,16 +104,20 @@ impl Task {
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    let Some(task) = cli.task else {
+        print!("{}", newcomer::text());
+        return std::process::ExitCode::SUCCESS;
+    };
     let context = match context::Context::new(cli.offline) {
         Ok(context) => context,
         Err(error) => return ui::report(&error),
     };
-    if let Some((name, needs)) = cli.task.needs(&context)
+    if let Some((name, needs)) = task.needs(&context)
         && let Err(error) = preflight::run(&context, name, &needs)
     {
         return ui::report(&error);
     }
-    let outcome = match cli.task {
+    let outcome = match task {
         Task::Demo(args) => demo::run(&context, &args),
         Task::Test(args) => test::run(&context, &args),
         Task::Check(args) => check::run(&context, &args),

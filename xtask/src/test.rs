@@ -32,7 +32,7 @@ const SECONDS: f64 = 900.0;
 const ROOM: Room = Room { cache: 0, target: 6000, temporary: 200 };
 
 /// Pyright as a package that brings its own engine, so that no test fetches one.
-const PYRIGHT: &[&str] = &["basedpyright==1.40.2"];
+pub const PYRIGHT: &[&str] = &["basedpyright==1.40.2"];
 
 /// Makes the fixtures for macOS and Windows.
 const ZIG: &[&str] = &["ziglang==0.17.1"];

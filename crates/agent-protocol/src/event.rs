@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorResponse, ExitReport};
 
-/// Longest event that the decoder accepts, in bytes: a chunk of one mebibyte as JSON with every
-/// byte escaped, and its base64.
-pub const MAX_EVENT: usize = 8 << 20;
+/// Longest event that the decoder accepts, in bytes. Agents made elsewhere send a whole result in one,
+/// and 20 MB of it are usual there.
+pub const MAX_EVENT: usize = 32 << 20;
 
 /// One event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use crate::errors;
 use host_platform::Arch;
 use pyo3::prelude::*;
-use runtime_locator::{AcceleratorRequest, Search};
+use runtime_locator::{AcceleratorRequest, Search, ToldImage};
 use sandbox::{MachineType, SandboxConfig};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +18,17 @@ struct Places {
     site_packages: Vec<PathBuf>,
     qemu_bin_dirs: Vec<PathBuf>,
     image_path: Vec<PathBuf>,
+    told_images: Vec<Told>,
+}
+
+/// What the object of an image's entry point answered.
+#[derive(Deserialize)]
+struct Told {
+    name: String,
+    arch: String,
+    kernel: PathBuf,
+    initrd: PathBuf,
+    chain: Vec<PathBuf>,
 }
 
 /// The search that Python's folders and this process's environment describe.
@@ -27,6 +38,12 @@ pub fn search(places: &str) -> PyResult<Search> {
     let mut search = Search::of_process(places.site_packages);
     search.qemu_bin_dirs = places.qemu_bin_dirs;
     search.image_path.extend(places.image_path);
+    for Told { name, arch, kernel, initrd, chain } in places.told_images {
+        // Of an architecture that nobody knows, no machine can be made.
+        if let Ok(arch) = arch.parse() {
+            search.told_images.push(ToldImage { name, arch, kernel, initrd, chain });
+        }
+    }
     Ok(search)
 }
 
@@ -69,7 +86,13 @@ pub fn detect_accelerator(py: Python<'_>) -> String {
             host_platform::native_arch(),
         )
     });
-    json!({"accelerator": choice.accelerator.name(), "reason": choice.reason}).to_string()
+    json!({
+        "accelerator": choice.accelerator.name(),
+        "reason": choice.reason,
+        "hint": choice.hint(),
+        "nested": runtime_locator::is_guest(),
+    })
+    .to_string()
 }
 
 /// QEMU's machine for an architecture.

@@ -6,9 +6,11 @@
 
 mod hvf;
 mod kvm;
+mod nested;
 mod verdict_cache;
 mod whpx;
 
+pub use nested::is_guest;
 pub use whpx::{is_hyperv_guest, whpx_needs_irqchip_off};
 
 use crate::Search;
@@ -137,6 +139,23 @@ pub struct Choice {
     pub reason: String,
     /// What the probe found, where there was one.
     pub verdict: Option<Verdict>,
+}
+
+impl Choice {
+    /// What to do for a faster one, where a person can do something.
+    pub fn hint(&self) -> Option<&'static str> {
+        let refused = self.verdict.as_ref().filter(|verdict| !verdict.usable)?;
+        match refused.accelerator {
+            Accelerator::Kvm => Some(
+                "Use a host whose kernel has KVM, and let this user open /dev/kvm (the group `kvm`)",
+            ),
+            Accelerator::Hvf => Some("Use a Mac itself, or a machine with nested virtualisation"),
+            Accelerator::Whpx => {
+                Some("Turn the Windows feature \"Windows Hypervisor Platform\" on")
+            }
+            Accelerator::Tcg => None,
+        }
+    }
 }
 
 /// Before a verdict is measured: what was found, and whether it stays true until the next boot.

@@ -10,7 +10,7 @@
 //! that came from elsewhere nothing but that name is taken.
 
 use crate::{
-    Attempt, Error, Folder, Search, Source,
+    Attempt, Error, Folder, Search, Source, ToldImage,
     base_disk::Below,
     entry_points::image_entry_points,
     image_folder::{ImageFolder, Unfit, Wanted},
@@ -215,6 +215,10 @@ fn find_below(
                 tried.push(attempt);
             }
         }
+    }
+    let is_told = |told: &&ToldImage| told.name == name && told.arch == wanted_arch;
+    if let Some(told) = search.told_images.iter().find(is_told) {
+        return Ok(ImageFind { tried, ..told.find()? });
     }
     if !other_arches.is_empty() {
         return Err(Error::ImageArch {

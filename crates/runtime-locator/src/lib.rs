@@ -19,10 +19,11 @@ mod qemu;
 mod report;
 mod seal;
 mod search;
+mod told_image;
 
 pub use accelerator::{
     Accelerator, AcceleratorRequest, Choice, ParseAcceleratorError, Verdict, choose_accelerator,
-    is_hyperv_guest, probe, whpx_needs_irqchip_off,
+    is_guest, is_hyperv_guest, probe, whpx_needs_irqchip_off,
 };
 pub use base_disk::check_base_disks;
 pub use error::Error;
@@ -33,3 +34,4 @@ pub use qemu::{QemuFind, find_qemu};
 pub use report::{Attempt, Source};
 pub use seal::{OWN_KEY, SealKey, remove_seal};
 pub use search::Search;
+pub use told_image::ToldImage;

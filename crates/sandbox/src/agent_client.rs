@@ -5,6 +5,7 @@
 //! TCP it is HTTP/1.1 with a connection for each request. Every byte that comes back is the
 //! guest's: headers, frames, events and error texts are bounded.
 
+mod by_command;
 mod disk;
 mod files;
 #[cfg(unix)]

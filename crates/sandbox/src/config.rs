@@ -67,10 +67,10 @@ pub enum Warm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VncAccess {
-    /// A port with the `tcp` transport, nobody with the `socket` transport.
+    /// As [`VncAccess::Port`]: whoever asks for a display wants it to be seen.
     #[default]
     Auto,
-    /// Whoever knows the password, on a loopback port of 5900 to 5999.
+    /// Whoever knows the password, which is drawn at each start, on a loopback port of 5900 to 5999.
     Port,
     /// Nobody: pictures come through QMP alone.
     Off,

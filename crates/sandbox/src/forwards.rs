@@ -42,7 +42,13 @@ impl Sandbox {
             }
             Some(net) => {
                 check_guest_end(&forward)?;
-                net.change(|policy| policy.serve(forward.guest_end(), forward.host_end()));
+                let named = forward.clone();
+                let looking = tokio::task::spawn_blocking(move || named.destination());
+                let host = looking.await.map_err(|error| Error::System {
+                    action: "look a name up",
+                    source: std::io::Error::other(error.to_string()),
+                })??;
+                net.change(|policy| policy.serve(forward.guest_end(), host));
             }
             None if host_to_guest => {
                 // The port is free a moment before QEMU takes it.

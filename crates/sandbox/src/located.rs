@@ -225,13 +225,10 @@ impl Located {
 
     /// The screen that the configuration asks for.
     pub(crate) fn display(&self, config: &SandboxConfig) -> Option<DisplayPlan> {
-        let is_tcp = matches!(self.transport(config), Ok(Transport::Tcp));
-        let is_served = match config.vnc() {
-            VncAccess::Port => true,
-            VncAccess::Auto => is_tcp,
-            VncAccess::Off => false,
+        let display = match config.vnc() {
+            VncAccess::Auto | VncAccess::Port => DisplayPlan::Vnc { first: 0 },
+            VncAccess::Off => DisplayPlan::Hidden,
         };
-        let display = if is_served { DisplayPlan::Vnc { first: 0 } } else { DisplayPlan::Hidden };
         config.enable_display().then_some(display)
     }
 

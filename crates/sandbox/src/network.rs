@@ -8,7 +8,7 @@ use crate::usernet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// What the guest can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Forward {
     pub direction: Direction,
     /// The host's address to listen on, or to lead to (loopback).
     pub host_address: Ipv4Addr,
+    /// The name of what it leads to instead of an address, looked up when the forward begins.
+    pub host_name: Option<String>,
     /// The host's port. Where the host listens, 0 is any that is free: the running sandbox's
     /// forwards name it.
     pub host_port: u16,
@@ -67,6 +69,7 @@ impl Forward {
         Self {
             direction: Direction::HostToGuest,
             host_address: Ipv4Addr::LOCALHOST,
+            host_name: None,
             host_port,
             guest_address: None,
             guest_port,
@@ -83,6 +86,22 @@ impl Forward {
         SocketAddrV4::new(self.guest_address.unwrap_or(usernet::FORWARDS), self.guest_port)
     }
 
+    /// Where it leads to; a name is looked up. Blocking.
+    pub(crate) fn destination(&self) -> Result<SocketAddrV4> {
+        let Some(name) = &self.host_name else { return Ok(self.host_end()) };
+        let found = std::net::ToSocketAddrs::to_socket_addrs(&(name.as_str(), self.host_port));
+        let address = found.ok().into_iter().flatten().find_map(|address| match address {
+            SocketAddr::V4(address) => Some(address),
+            SocketAddr::V6(_) => None,
+        });
+        address.ok_or_else(|| Error::InvalidValue {
+            option: "port_forwards",
+            value: name.clone(),
+            allowed: "a name that this host finds an IPv4 address for".into(),
+            hint: Some("Name an address, or look whether the name resolves".into()),
+        })
+    }
+
     /// The host's end.
     pub(crate) fn host_end(&self) -> SocketAddrV4 {
         SocketAddrV4::new(self.host_address, self.host_port)
@@ -91,10 +110,10 @@ impl Forward {
     /// The JSON form: `{"host": 8080, "guest": 80}`, where each side may also be
     /// `{"address": "127.0.0.1", "port": 8080}`.
     pub fn to_value(&self) -> Value {
-        let host = if self.host_address == Ipv4Addr::LOCALHOST {
-            json!(self.host_port)
-        } else {
-            json!({"address": self.host_address, "port": self.host_port})
+        let host = match &self.host_name {
+            Some(name) => json!({"address": name, "port": self.host_port}),
+            None if self.host_address == Ipv4Addr::LOCALHOST => json!(self.host_port),
+            None => json!({"address": self.host_address, "port": self.host_port}),
         };
         let guest = match self.guest_address {
             None => json!(self.guest_port),
@@ -128,8 +147,20 @@ impl Forward {
             Some("guest_to_host") => Direction::GuestToHost,
             Some(_) => return Err(refuse(&given)),
         };
-        let (host_address, host_port) = raw.host.parts();
-        let (guest_address, guest_port) = raw.guest.parts();
+        let (host, host_port) = raw.host.parts();
+        let (guest, guest_port) = raw.guest.parts();
+        let (host_address, host_name) = match host {
+            None => (None, None),
+            Some(text) => match text.parse() {
+                Ok(address) => (Some(address), None),
+                Err(_) if direction == Direction::GuestToHost && is_name(&text) => {
+                    (None, Some(text))
+                }
+                Err(_) => return Err(refuse(&given)),
+            },
+        };
+        let guest_address = guest.map(|text| text.parse()).transpose();
+        let guest_address = guest_address.map_err(|_| refuse(&given))?;
         // Any free port is something that only the side can choose that listens.
         let least = u16::from(direction == Direction::GuestToHost);
         let port = |port: u64, least: u16| {
@@ -138,6 +169,7 @@ impl Forward {
         Ok(Self {
             direction,
             host_address: host_address.unwrap_or(Ipv4Addr::LOCALHOST),
+            host_name,
             host_port: port(host_port, least)?,
             guest_address,
             guest_port: port(guest_port, 1)?,
@@ -163,17 +195,28 @@ enum RawEndpoint {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FullEndpoint {
-    address: Option<Ipv4Addr>,
+    address: Option<String>,
     port: u64,
 }
 
 impl RawEndpoint {
-    fn parts(self) -> (Option<Ipv4Addr>, u64) {
+    fn parts(self) -> (Option<String>, u64) {
         match self {
             Self::Port(port) => (None, port),
             Self::Full(FullEndpoint { address, port }) => (address, port),
         }
     }
+}
+
+/// Whether it can be the name of a host (RFC 1123), and is no address that was mistyped.
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len()) && !label.starts_with('-') && label.bytes().all(is_word)
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= 253 && text.split('.').all(is_label) && !is_number
 }
 
 fn refuse(given: &str) -> Error {

@@ -8,6 +8,7 @@ mod layering;
 mod licences;
 mod links;
 mod promises;
+mod python;
 mod tidy;
 
 use crate::{context::Context, preflight::Needs, setup, ui::hinted};
@@ -40,12 +41,21 @@ pub enum Check {
     Tidy,
     /// Who may depend on whom, and that the tasks share what they are compiled from with the rest.
     Layering,
+    /// ruff and pyright find nothing in the Python, and `quicksand.sync` is what its source gives.
+    Python,
     /// The workflows fit their schema, and the security scanner zizmor finds nothing in them.
     Workflows,
 }
 
-const ALL: [Check; 6] =
-    [Check::Fmt, Check::Tidy, Check::Layering, Check::Licences, Check::Workflows, Check::Clippy];
+const ALL: [Check; 7] = [
+    Check::Fmt,
+    Check::Tidy,
+    Check::Layering,
+    Check::Python,
+    Check::Licences,
+    Check::Workflows,
+    Check::Clippy,
+];
 
 /// Linter and scanner of workflows. Neither asks a network: the schema is part of the linter.
 const WORKFLOW_TOOLS: &[&str] = &["check-jsonschema==0.39.0", "zizmor==1.32.0"];
@@ -56,11 +66,14 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
         return cross::needs(context);
     }
     let wants = |check| args.checks.is_empty() || args.checks.contains(&check);
-    let needs = Needs { compiles: wants(Check::Clippy), ..Needs::default() };
-    match wants(Check::Workflows) {
-        true => needs.and(setup::needs_of_python_tools(context, WORKFLOW_TOOLS)),
-        false => needs,
+    let mut needs = Needs { compiles: wants(Check::Clippy), ..Needs::default() };
+    if wants(Check::Python) {
+        needs = needs.and(python::needs(context));
     }
+    if wants(Check::Workflows) {
+        needs = needs.and(setup::needs_of_python_tools(context, WORKFLOW_TOOLS));
+    }
+    needs
 }
 
 /// Runs the checks and fails when any of them found something.
@@ -100,6 +113,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
                 findings.extend(features::findings(context)?);
                 conclude(findings)
             })?,
+            Check::Python => python::run(context)?,
             Check::Workflows => {
                 let tools = setup::python_tools(context, WORKFLOW_TOOLS)?;
                 context.ui.step("Check the workflows", |step| {

@@ -25,6 +25,21 @@ class ResolvedImage(NamedTuple):
     disk: Path
     arch: str
 
+    @property
+    def name(self) -> str:
+        """The image's name."""
+        return Image.name
+
+    @property
+    def chain(self) -> list[Path]:
+        """The image's disks, the base first."""
+        return [self.disk]
+
+    @property
+    def guest_arch(self) -> str:
+        """The guest's architecture, ``amd64`` or ``arm64``."""
+        return self.arch
+
 
 class Image:
     """An image as the entry point group ``quicksand.images`` offers it."""
@@ -53,7 +68,8 @@ class Image:
         for file in files:
             if not file.is_file():
                 raise FileNotFoundError(f"the image {self.name} is not here for {known}: {file}")
-        return ResolvedImage(*files, known)
+        kernel, initrd, disk = files
+        return ResolvedImage(kernel, initrd, disk, known)
 
     def __repr__(self) -> str:
         return f"<quicksand image {self.name} {self.version}>"

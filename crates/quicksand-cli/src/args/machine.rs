@@ -33,12 +33,16 @@ pub struct MachineArgs {
     pub allow: Vec<String>,
 
     /// Share a folder or file of the host; ro: to read only; TYPE: fuse, cifs or 9p
-    #[arg(short = 'v', long = "volume", value_name = "HOST:GUEST[:ro][:TYPE]", value_parser = volume)]
+    #[arg(short = 'v', long = "volume", visible_alias = "mount", value_name = "HOST:GUEST[:ro][:TYPE]", value_parser = volume)]
     pub volume: Vec<Value>,
 
     /// Lead a TCP port of the host into the guest
     #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
     pub publish: Vec<Value>,
+
+    /// Lead a TCP port that the guest sees, on 10.0.2.101 or ADDR, to one of the host
+    #[arg(short = 'g', long = "guest-port", value_name = "[ADDR:]GUEST:[ADDR:]HOST", value_parser = guest_port)]
+    pub guest_port: Vec<Value>,
 
     /// Seconds until a start is given up [default: 60; software emulation 600]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
@@ -102,7 +106,8 @@ impl MachineArgs {
         put("cpus", json!(self.cpus));
         put("disk_size", json!(self.disk_size));
         put("network_mode", json!(self.network.map(Network::option)));
-        put("port_forwards", json!(self.publish));
+        let forwards: Vec<&Value> = self.publish.iter().chain(&self.guest_port).collect();
+        put("port_forwards", json!(forwards));
         put("mounts", json!(self.volume));
         if !self.allow.is_empty() {
             put("allow", json!(self.allow));
@@ -112,8 +117,6 @@ impl MachineArgs {
         put("transport", json!(self.transport));
         if self.enable_display {
             put("enable_display", json!(true));
-            // Whoever asks for a screen at the command line wants to look at it.
-            put("vnc", json!("port"));
         }
         put("wait_for", json!(self.wait_for));
         put("warm", json!(self.warm));
@@ -177,6 +180,18 @@ fn limit(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
+/// Reads `[ADDR:]GUEST:[ADDR:]HOST` into the JSON form of a forward that leads out of the guest.
+fn guest_port(text: &str) -> Result<Value, String> {
+    let wrong = || "allowed is [ADDR:]GUEST:[ADDR:]HOST, for example 5432:5432".to_owned();
+    let Ok(Value::Object(ends)) = forward(text) else { return Err(wrong()) };
+    let is_no_port = |end: &Value| end == &json!(0) || end["port"] == json!(0);
+    match (&ends["host"], &ends["guest"]) {
+        (guest, _) if is_no_port(guest) => Err(wrong()),
+        // What comes first is where the connection begins.
+        (guest, host) => Ok(json!({"guest": guest, "host": host, "direction": "guest_to_host"})),
+    }
+}
+
 /// Reads `[ADDR:]HOST:[ADDR:]GUEST` into the JSON form of a forward.
 fn forward(text: &str) -> Result<Value, String> {
     let parts: Vec<&str> = text.split(':').collect();
@@ -233,6 +248,24 @@ mod tests {
         }
         for text in ["", "80", "80:0", "80:65536", "a:b", "1:2:3:4:5", "x:y:z"] {
             forward(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn ports_that_lead_out_of_the_guest() {
+        let out = "guest_to_host";
+        for (text, expect) in [
+            ("80:8080", json!({"guest": 80, "host": 8080, "direction": out})),
+            (
+                "10.0.2.102:80:localhost:8080",
+                json!({"guest": {"address": "10.0.2.102", "port": 80},
+                       "host": {"address": "localhost", "port": 8080}, "direction": out}),
+            ),
+        ] {
+            assert_eq!(guest_port(text).unwrap(), expect, "{text}");
+        }
+        for text in ["", "80", "0:80", "80:0", "80:65536", "a:b"] {
+            guest_port(text).unwrap_err();
         }
     }
 

@@ -130,14 +130,22 @@ impl AgentClient {
 
     /// Mounts a share in the guest.
     pub(crate) async fn mount(&self, request: &MountRequest) -> Result<()> {
-        patiently(MOUNT_PATIENCE, self.post(paths::MOUNT, request)).await?;
-        Ok(())
+        match patiently(MOUNT_PATIENCE, self.post(paths::MOUNT, request)).await {
+            Err(Error::AgentRefused { status: NOT_SERVED, .. }) if request.kind != "fuse" => {
+                self.mount_by_command(request, MOUNT_PATIENCE).await
+            }
+            answer => answer.map(drop),
+        }
     }
 
     /// Unmounts one.
     pub(crate) async fn unmount(&self, request: &UnmountRequest) -> Result<()> {
-        patiently(MOUNT_PATIENCE, self.post(paths::UNMOUNT, request)).await?;
-        Ok(())
+        match patiently(MOUNT_PATIENCE, self.post(paths::UNMOUNT, request)).await {
+            Err(Error::AgentRefused { status: NOT_SERVED, .. }) => {
+                self.unmount_by_command(request, MOUNT_PATIENCE).await
+            }
+            answer => answer.map(drop),
+        }
     }
 
     async fn post(

@@ -356,7 +356,7 @@ fn lay_cable(
     let mut forwards = config.port_forwards().to_vec();
     for forward in &mut forwards {
         match forward.direction {
-            Direction::GuestToHost => policy.serve(forward.guest_end(), forward.host_end()),
+            Direction::GuestToHost => policy.serve(forward.guest_end(), forward.destination()?),
             Direction::HostToGuest => {
                 listeners.push((usernet::bind(forward)?, forward.clone()));
             }

@@ -82,6 +82,12 @@ fn forms_that_scripts_use_are_read() {
     let config = read(json!({"image": "x", "port_forwards": forward}));
     assert_eq!(config.port_forwards()[0].host_address, std::net::Ipv4Addr::UNSPECIFIED);
     assert_eq!(config.to_value()["port_forwards"], forward);
+    let out = json!([{"host": {"address": "localhost", "port": 80}, "guest": 80,
+        "direction": "guest_to_host"}]);
+    let config = read(json!({"image": "x", "port_forwards": out}));
+    assert_eq!(config.to_value()["port_forwards"], out);
+    let found = config.port_forwards()[0].destination().unwrap();
+    assert_eq!(found, std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 80));
     // What a configuration of a later version writes for options that are not used.
     read(
         json!({"image": "x", "mounts": [], "disk_size": null, "enable_display": false, "save": null}),
@@ -132,6 +138,16 @@ fn bad_values_are_named_with_what_is_allowed() {
         (json!({"port_forwards": [{"host": 80, "guest": 0}]}), "1 to 65535"),
         (
             json!({"port_forwards": [{"host": 0, "guest": 80, "direction": "guest_to_host"}]}),
+            "1 to 65535",
+        ),
+        // Names are for what a port of the guest leads to, and addresses are whole.
+        (
+            json!({"port_forwards": [{"host": {"address": "a.test", "port": 1}, "guest": 1}]}),
+            "1 to 65535",
+        ),
+        (
+            json!({"port_forwards": [{"host": {"address": "10.0.2", "port": 1}, "guest": 1,
+                "direction": "guest_to_host"}]}),
             "1 to 65535",
         ),
         (json!({"limits": {"descriptors": 1}}), "from 16 to 65535"),

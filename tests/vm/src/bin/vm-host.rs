@@ -1,20 +1,29 @@
 //! A host program for the tests: starts a sandbox, says so, and waits to be ended in whatever way.
 //!
 //! `vm-host IMAGE [COMMAND…]` prints QEMU's process number and, for each command, what it puts out
-//! and where the time went, or its error; `rm:PATH` removes a file of the host instead. Then it
-//! sleeps until its standard input ends.
+//! and where the time went, or its error; `rm:PATH` removes a file of the host instead, and `9p:PATH`
+//! shares a folder at `/mnt/9p`. Then it sleeps until its standard input ends.
 
-use sandbox::{ExecuteRequest, SandboxConfig};
+use sandbox::{ExecuteRequest, Mount, MountType, SandboxConfig};
 use tokio::io::AsyncReadExt;
 
 #[tokio::main]
 async fn main() {
     let mut args = std::env::args().skip(1);
     let image = args.next().unwrap_or_else(|| "minimal".into());
-    let builder = SandboxConfig::builder(image).memory("256M");
+    let mut builder = SandboxConfig::builder(image).memory("256M");
+    let mut commands = Vec::new();
+    for arg in args {
+        match arg.strip_prefix("9p:") {
+            Some(path) => {
+                builder = builder.mount(Mount::new(path, "/mnt/9p").kind(MountType::Plan9));
+            }
+            None => commands.push(arg),
+        }
+    }
     let sandbox = vm_tests::started(builder).await;
     println!("{}", sandbox.pid().unwrap_or_default());
-    for command in args {
+    for command in commands {
         if let Some(path) = command.strip_prefix("rm:") {
             fs_err::remove_file(path).expect("the file is there");
             continue;

@@ -194,6 +194,13 @@ async fn vnc_asks_for_a_password() {
     vnc.read_exact(&mut verdict).await.unwrap();
     assert_ne!(verdict, [0; 4], "a wrong answer was let in");
     sandbox.stop().await.unwrap();
+    // Whoever says nothing gets a port, and who wants none none.
+    for (vnc, is_served) in [(VncAccess::Auto, true), (VncAccess::Off, false)] {
+        let sandbox = vm_tests::started(config(Transport::Socket, vnc)).await;
+        assert_eq!(sandbox.vnc_port().is_some(), is_served, "{vnc:?}");
+        assert_eq!(sandbox.vnc_password().is_some(), is_served, "{vnc:?}");
+        sandbox.stop().await.unwrap();
+    }
 
     let without = SandboxConfig::builder("minimal").build().unwrap();
     assert!(!without.enable_display());

@@ -20,6 +20,8 @@ mod network;
 mod other_arch;
 #[cfg(unix)]
 mod paused;
+#[cfg(target_os = "linux")]
+mod plan9;
 mod reports;
 mod revocation;
 mod saves;
