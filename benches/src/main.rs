@@ -15,6 +15,7 @@ mod ssh;
 mod start;
 mod starts;
 mod stream;
+mod warm;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -69,6 +70,8 @@ enum Name {
     Start,
     /// 16 machines started at once.
     Starts,
+    /// Copies of a template beside starts from the image.
+    Warm,
     /// `execute("true")` beside the guest's own fork and exec.
     Execute,
     /// The first and later calls of `execute` beside SSH into the same machine.
@@ -108,6 +111,7 @@ fn main() -> Result<()> {
         let found = match name {
             Name::Start => runtime.block_on(start::measure(args.samples))?,
             Name::Starts => runtime.block_on(starts::measure())?,
+            Name::Warm => runtime.block_on(warm::measure(args.samples))?,
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Ssh => runtime.block_on(ssh::measure(args.samples))?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,

@@ -92,7 +92,8 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     timing.locate = watch.lap();
     tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
     #[cfg(target_os = "linux")]
-    if let Some(machine) = of_template(&start, &located, &mut watch, &mut timing).await {
+    // Boxed, as are the attempts in it: together they would be large for the stack of a thread.
+    if let Some(machine) = Box::pin(of_template(&start, &located, &mut watch, &mut timing)).await {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
         return Ok(machine);
     }
@@ -135,7 +136,7 @@ async fn of_template(
     };
     let key = template.key.clone();
     timing.warm = true;
-    match attempt(start, located, &Source::Copy(template), watch, timing).await {
+    match Box::pin(attempt(start, located, &Source::Copy(template), watch, timing)).await {
         Ok(machine) => Some(machine),
         Err(Failure { error, .. }) => {
             tracing::warn!(%error, "a copy of the template did not answer: it is removed");

@@ -65,7 +65,7 @@ async fn find_or_make(start: &Start<'_>, located: &Located) -> Result<Template, 
     let Some(turn) = store.turn().map_err(|error| error.to_string())? else {
         return Err("another process is making a template".into());
     };
-    let made = make(start, located, &store, &key).await;
+    let made = Box::pin(make(start, located, &store, &key)).await;
     drop(turn);
     made.map_err(|error| {
         let reason = error.to_string();
