@@ -42,6 +42,8 @@ pub struct Goal {
 pub enum GoalKind {
     /// Our median divided by the reference's is at most the limit.
     RatioAtMost,
+    /// Our median divided by the reference's is at least the limit.
+    RatioAtLeast,
     /// Our median is at most the limit.
     AtMost,
     /// Our median is at least the limit.
@@ -88,13 +90,16 @@ impl Figure {
     /// Holds it to a goal. A ratio needs a reference.
     pub fn goal(mut self, kind: GoalKind, limit: f64) -> Self {
         let reached = match kind {
-            GoalKind::RatioAtMost => {
+            GoalKind::RatioAtMost | GoalKind::RatioAtLeast => {
                 let Some(reference) = &self.reference else { return self };
                 self.ours.median() / reference.samples.median()
             }
             GoalKind::AtMost | GoalKind::AtLeast => self.ours.median(),
         };
-        let is_met = if kind == GoalKind::AtLeast { reached >= limit } else { reached <= limit };
+        let is_met = match kind {
+            GoalKind::AtLeast | GoalKind::RatioAtLeast => reached >= limit,
+            GoalKind::AtMost | GoalKind::RatioAtMost => reached <= limit,
+        };
         self.goal = Some(Goal { kind, limit, reached, is_met });
         self
     }
@@ -111,6 +116,7 @@ impl fmt::Display for Figure {
         if let Some(Goal { kind, limit, is_met, .. }) = &self.goal {
             let word = match kind {
                 GoalKind::RatioAtMost => "ratio at most",
+                GoalKind::RatioAtLeast => "ratio at least",
                 GoalKind::AtMost => "at most",
                 GoalKind::AtLeast => "at least",
             };
@@ -134,6 +140,8 @@ mod tests {
         assert_eq!(figure.ours.median(), 2.0);
         assert!(goal(GoalKind::RatioAtMost, 0.5));
         assert!(!goal(GoalKind::RatioAtMost, 0.4));
+        assert!(goal(GoalKind::RatioAtLeast, 0.5));
+        assert!(!goal(GoalKind::RatioAtLeast, 0.6));
         assert!(goal(GoalKind::AtLeast, 2.0));
         assert!(!goal(GoalKind::AtMost, 1.9));
     }

@@ -29,6 +29,8 @@ CONFIG_NVDIMM=y
 CONFIG_VIRTIO_9P=y
 CONFIG_VHOST_USER_FS=y
 CONFIG_VHOST_VSOCK=y
+# Memory that the guest and this host's server of shares both see.
+CONFIG_IVSHMEM_DEVICE=y
 
 # Desktop: display, keyboard, pointer.
 CONFIG_VIRTIO_GPU=y

@@ -96,6 +96,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         if wants("start") {
             add_usual(context, &mut folders)?;
         }
+        if wants("shares") {
+            folders.push(context.cache.folder("test-images")?);
+            let args = bake::Args::to("debian-agent", &folders[folders.len() - 1]);
+            bake::run(context, &args)?;
+        }
         if wants("ssh") {
             setup::ensure_packages(context, &["openssh-client"])?;
             folders.push(context.cache.folder("test-images")?);

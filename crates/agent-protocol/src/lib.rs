@@ -18,6 +18,7 @@ mod request;
 mod response;
 pub mod resync;
 pub mod share_frame;
+pub mod share_window;
 mod text;
 
 pub use error::{Error, suggest};

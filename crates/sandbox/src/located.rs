@@ -17,14 +17,18 @@ use agent_protocol::{FW_CFG_TOKEN, share_frame::SHARE_PORT_NAME};
 use host_platform::{Arch, Os};
 use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Search};
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
 const MAX_AGENT: u64 = 16 << 20;
 
 /// What an agent must hold that takes a new identity: a field of that request.
 const IDENTITY_FIELD: &str = "entropy_base64";
+/// The device of the shares' window, as QEMU names it.
+const WINDOW_DEVICE: &str = "ivshmem-doorbell";
 
 /// The finds of one start.
 #[derive(Clone, Debug)]
@@ -165,6 +169,43 @@ fn agent_of(mut initrd: &File) -> std::io::Result<Agent> {
     })
 }
 
+/// Whether a QEMU has the device of the shares' window, by the name that it must hold for that. What
+/// is found is remembered for as long as the program is the same.
+fn has_window_device(qemu: &Path) -> bool {
+    type Known = (PathBuf, Option<SystemTime>, u64);
+    static FOUND: Mutex<Vec<(Known, bool)>> = Mutex::new(Vec::new());
+    let Ok(file) = fs_err::File::open(qemu) else { return false };
+    let Ok(metadata) = file.metadata() else { return false };
+    let known: Known = (qemu.to_owned(), metadata.modified().ok(), metadata.len());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, has)) = found.iter().find(|(one, _)| *one == known) {
+        return *has;
+    }
+    let has = holds(file, WINDOW_DEVICE.as_bytes()).unwrap_or(false);
+    found.push((known, has));
+    has
+}
+
+/// Whether a file holds a word.
+fn holds(mut file: impl Read, word: &[u8]) -> std::io::Result<bool> {
+    let (mut buffer, mut length) = (vec![0; 1 << 20], 0);
+    loop {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => return Ok(false),
+            Ok(n_read) => length += n_read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if memchr::memmem::find(&buffer[..length], word).is_some() {
+            return Ok(true);
+        }
+        // The word may lie across two reads.
+        let kept = length.min(word.len() - 1);
+        buffer.copy_within(length - kept..length, 0);
+        length = kept;
+    }
+}
+
 fn choose(search: &Search, choice: AccelChoice, arch: Arch) -> Result<(Accelerator, String)> {
     let request = match choice {
         AccelChoice::Auto => AcceleratorRequest::Auto,
@@ -221,6 +262,14 @@ impl Located {
     /// has.
     pub(crate) fn has_share_port(&self, is_socket: bool) -> bool {
         cfg!(target_os = "linux") && is_socket && self.has_share_agent
+    }
+
+    /// Whether shares have a window as well: a device that not every QEMU has. On real processors of
+    /// Arm the memory of such a device takes no atomic operations.
+    pub(crate) fn has_share_window(&self, is_socket: bool) -> bool {
+        self.has_share_port(is_socket)
+            && self.image.arch == Arch::Amd64
+            && has_window_device(&self.qemu.system)
     }
 
     /// The screen that the configuration asks for.
@@ -334,6 +383,16 @@ mod tests {
         }
         let late = [b"070701".as_slice(), &vec![0; MAX_AGENT as usize], shares].concat();
         assert_eq!(check(&late), Agent::default());
+    }
+
+    #[test]
+    fn a_word_is_found_wherever_it_lies() {
+        for n_before in [0, 1, (1 << 20) - 8, (1 << 20) - 1, 1 << 20, 3 << 20] {
+            let file = [&vec![b'i'; n_before][..], b"ivshmem-doorbell"].concat();
+            assert!(holds(&file[..], WINDOW_DEVICE.as_bytes()).unwrap(), "{n_before}");
+            assert!(!holds(&file[..file.len() - 1], WINDOW_DEVICE.as_bytes()).unwrap());
+        }
+        assert!(!has_window_device(Path::new("/nonexistent")));
     }
 
     #[test]

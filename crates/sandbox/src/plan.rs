@@ -153,6 +153,8 @@ pub enum ControlPlan {
         agent_fd: i32,
         /// QEMU's end of the socket for shares, where the image has a use for it.
         shares_fd: Option<i32>,
+        /// QEMU's end of the socket that gives it the shares' window, where it has such a device.
+        window_fd: Option<i32>,
         /// A file that holds the token, readable by QEMU alone.
         token_file: String,
     },

@@ -215,7 +215,9 @@ fn kernel(plan: &MachinePlan, args: &mut Args) {
 }
 
 fn agent(plan: &MachinePlan, args: &mut Args) {
-    let ControlPlan::Socket { agent_fd, shares_fd, token_file } = &plan.control else { return };
+    let ControlPlan::Socket { agent_fd, shares_fd, window_fd, token_file } = &plan.control else {
+        return;
+    };
     args.pair("-fw_cfg", format!("name={TOKEN_ITEM},file={}", escape(token_file)));
     // The guest's driver sets up two queues for each possible port; port 0 is not for us.
     let n_ports = if shares_fd.is_some() { 3 } else { 2 };
@@ -227,6 +229,12 @@ fn agent(plan: &MachinePlan, args: &mut Args) {
         let Some(fd) = fd else { continue };
         args.pair("-chardev", format!("socket,id={id},fd={fd}"));
         args.pair("-device", format!("virtserialport,bus=serial0.0,chardev={id},name={name}"));
+    }
+    if let Some(fd) = window_fd {
+        args.pair("-chardev", format!("socket,id=window,fd={fd}"));
+        // Its memory is part of checkpoints, which a peer other than the master forbids.
+        let device = "ivshmem-doorbell,vectors=1,master=on,chardev=window";
+        args.pair("-device", device);
     }
     args.pair("-object", "rng-builtin,id=rng0");
     args.pair("-device", format!("{},rng=rng0", plan.machine.virtio("rng")));

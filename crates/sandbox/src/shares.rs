@@ -8,6 +8,8 @@
 //! Mounting asks the guest; taking a share back does not: it is withdrawn here first.
 
 #[cfg(target_os = "linux")]
+mod asked;
+#[cfg(target_os = "linux")]
 mod channel;
 #[cfg(target_os = "linux")]
 mod echoes;
@@ -19,6 +21,8 @@ mod open;
 mod server;
 #[cfg(target_os = "linux")]
 mod waiting;
+#[cfg(target_os = "linux")]
+mod window;
 
 #[cfg(target_os = "linux")]
 pub(crate) use channel::Channel;

@@ -243,6 +243,14 @@ pub fn is_slow(request: &[u8]) -> bool {
     )
 }
 
+/// Whether a request is answered at once and by itself: it neither takes long ([`is_slow`]) nor is about
+/// a lock, which may have to wait or need another word before its answer, nor interrupts another.
+pub fn is_prompt(request: &[u8]) -> bool {
+    use Opcode::{Getlk, Interrupt, Setlk, Setlkw};
+    let Some((header, _)) = Header::read(request) else { return false };
+    !is_slow(request) && !matches!(header.opcode, Some(Getlk | Setlk | Setlkw | Interrupt))
+}
+
 /// The request that an interruption means.
 pub fn interrupted(request: &[u8]) -> Option<u64> {
     let (header, mut body) = Header::read(request)?;

@@ -1,4 +1,5 @@
-//! The port that carries the messages of all shares, and the thread that takes the host's from it.
+//! The ways to the host that all shares have: the window, where there is one, and the port, with the
+//! thread that takes the host's messages from it.
 //!
 //! The host may ask to begin anew between two messages, after the guest went back in time: what
 //! either side had in its hands then means nothing any more.
@@ -13,8 +14,10 @@ use std::time::Duration;
 
 use agent_protocol::resync::{self, Scan, Scanner, Secret};
 use agent_protocol::share_frame::{ECHO, HEAD, Next, SHARE_PORT_NAME, head, next};
+use agent_protocol::share_window::Asked;
 
 use super::mounted::Mounted;
+use super::window::Window;
 use crate::virtio_port;
 
 /// Bytes of the port that are read at a time; its driver gives a page.
@@ -27,9 +30,10 @@ const NOTIFY_RESEND: [u8; 4] = 7i32.to_le_bytes();
 /// A word of the host that the kernel may have to wait for: of which share, and what.
 type Word = (u32, Vec<u8>);
 
-/// The port of all shares.
+/// The ways of all shares.
 pub struct Line {
     port: File,
+    window: Option<Window>,
     /// To the thread that tells the kernel what to forget. It may wait there for data that is on its
     /// way, and so must not be the thread that brings the data.
     words: Sender<Word>,
@@ -46,8 +50,13 @@ impl Line {
     pub fn open(secrets: Vec<Secret>) -> std::io::Result<Option<Arc<Self>>> {
         let Some(port) = virtio_port::open_blocking(SHARE_PORT_NAME) else { return Ok(None) };
         let (words, told) = channel();
-        let line =
-            Arc::new(Self { port, words, writing: Mutex::default(), mounted: Mutex::default() });
+        let line = Arc::new(Self {
+            port,
+            window: Window::find(),
+            words,
+            writing: Mutex::default(),
+            mounted: Mutex::default(),
+        });
         let telling = Arc::downgrade(&line);
         let thread = std::thread::Builder::new().name("share-words".into());
         thread.spawn(move || {
@@ -109,6 +118,27 @@ impl Line {
         message[..HEAD].copy_from_slice(&head(content, share));
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         (&self.port).write_all(message)
+    }
+
+    /// Takes a request to the host, whose message has room for a head at the start. Gives whether the
+    /// answer is there already; it comes on the port otherwise, if one is waited for.
+    ///
+    /// # Errors
+    /// When nobody takes it.
+    pub fn ask(
+        &self,
+        share: u32,
+        message: &mut [u8],
+        answer: &mut Vec<u8>,
+    ) -> std::io::Result<bool> {
+        let asked = match &self.window {
+            Some(window) => window.ask(share, &message[HEAD..], answer),
+            None => Asked::Unasked,
+        };
+        if asked == Asked::Unasked {
+            self.send(share, message)?;
+        }
+        Ok(asked == Asked::Answered)
     }
 
     fn tell(&self, share: u32, word: &[u8]) {

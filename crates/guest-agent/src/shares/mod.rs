@@ -1,13 +1,16 @@
 //! Shares of the host by FUSE: the guest's kernel asks, the host answers, and this carries both.
 //!
-//! Each mounted share has a thread that takes the kernel's requests from `/dev/fuse` to the port, and
-//! one thread for all takes the host's answers from the port to the kernel. They wait in reads and
-//! know nothing of what they carry, so that nothing of the agent waits with them.
+//! Each mounted share has a thread that takes the kernel's requests from `/dev/fuse` to the host: into
+//! the window that both see, where the answer mostly comes at once, else to the port. One thread for
+//! all takes the host's answers from the port to the kernel. They know next to nothing of what they
+//! carry, and nothing of the agent waits with them.
 //!
 //! See `Documentation/filesystems/fuse.rst` of the kernel, and [`agent_protocol::share_frame`].
 
 mod line;
 mod mounted;
+mod own_answers;
+mod window;
 
 use std::ffi::CString;
 use std::path::Path;
@@ -86,11 +89,29 @@ pub fn mount(request: &Request<'_>, secrets: Vec<Secret>) -> Result<()> {
         result => result.map_err(|errno| failed(errno.into())),
     };
     let result = result.and_then(|()| mounted.serve(request.share, &line).map_err(failed));
+    if result.is_ok() {
+        let target = request.target.to_owned();
+        let thread = std::thread::Builder::new().name("share-ahead".into());
+        let _ = thread.spawn(move || read_ahead(&target));
+    }
     if result.is_err() {
         line.remove(request.share);
         let _ = rustix::mount::unmount(request.target, rustix::mount::UnmountFlags::DETACH);
     }
     result
+}
+
+/// Has the kernel read as much of a file ahead as one request may ask for: its own measure is for disks
+/// that answer faster.
+fn read_ahead(target: &Path) {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let flags = AtFlags::from_bits_retain(libc::AT_STATX_DONT_SYNC as u32);
+    let Ok(found) = statx(CWD, target, flags, StatxFlags::empty()) else { return };
+    // The first answer of all, which says how much the host allows, has come before this one.
+    let _ = rustix::fs::statfs(target);
+    let (major, minor) = (found.stx_dev_major, found.stx_dev_minor);
+    let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    let _ = fs_err::write(file, (MAX_READ >> 10).to_string());
 }
 
 /// Ends what is mounted at a place, whoever uses it still: they get errors.

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::mount::FsOpenFlags;
 
 use super::line::Line;
+use super::own_answers::OwnAnswers;
 
 const DEVICE: &str = "/dev/fuse";
 /// Wakes a thread from its read. Nobody else sends it, and by itself it does nothing.
@@ -99,6 +100,7 @@ impl Mounted {
     fn take_requests(&self, share: u32, line: &Line) {
         let Some(device) = self.device() else { return };
         let mut buffer = vec![0; HEAD + MAX_SHARE_MESSAGE];
+        let (mut own, mut answer) = (OwnAnswers::default(), Vec::new());
         while !self.has_ended.load(Ordering::SeqCst) {
             match rustix::io::read(&device, &mut buffer[HEAD..]) {
                 Ok(0) | Err(Errno::NODEV) => return,
@@ -108,8 +110,15 @@ impl Mounted {
                     if !opcode.is_some_and(|opcode| SILENT.contains(&opcode)) {
                         self.n_open.fetch_add(1, Ordering::SeqCst);
                     }
-                    if line.send(share, &mut buffer[..HEAD + length]).is_err() {
-                        return;
+                    if let Some(answer) = own.answer(&buffer[HEAD..HEAD + length]) {
+                        self.answer(&answer);
+                        continue;
+                    }
+                    match line.ask(share, &mut buffer[..HEAD + length], &mut answer) {
+                        // Nothing is said to what waits for no answer.
+                        Ok(true) if !answer.is_empty() => self.answer(&answer),
+                        Ok(_) => {}
+                        Err(_) => return,
                     }
                 }
                 // The request was taken back before it was read.

@@ -222,23 +222,25 @@ fn prepare_platform(
         let secret = inherited(secret_file(token.as_bytes())?)?;
         let their_agent = inherited(their_agent.into())?;
         #[cfg(not(target_os = "linux"))]
-        let shares_fd = None;
+        let (shares_fd, window_fd) = (None, None);
         #[cfg(target_os = "linux")]
-        let shares_fd = match located.has_share_port(is_socket) {
-            true => {
-                let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
-                let copy = theirs.try_clone().map_err(failed)?;
-                shares = Some(Channel::new(ours, copy.into(), &token));
-                let theirs = inherited(theirs.into())?;
+        let (shares_fd, window_fd) = if located.has_share_port(is_socket) {
+            let (channel, theirs) = Channel::pair(&token, located.has_share_window(is_socket))?;
+            shares = Some(channel);
+            let mut hand_over = |theirs| {
+                let theirs = inherited(theirs)?;
                 let number = theirs.number();
                 inherit.push(theirs);
-                Some(number)
-            }
-            false => None,
+                Ok::<_, Error>(number)
+            };
+            (Some(hand_over(theirs.port)?), theirs.window.map(hand_over).transpose()?)
+        } else {
+            (None, None)
         };
         let control = ControlPlan::Socket {
             agent_fd: their_agent.number(),
             shares_fd,
+            window_fd,
             token_file: descriptor_path(secret.number()),
         };
         inherit.extend([secret, their_agent]);
@@ -484,7 +486,9 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     let is_socket = located.transport(config)? == Transport::Socket;
     let control = if is_socket {
         let shares_fd = located.has_share_port(is_socket).then_some(19);
-        ControlPlan::Socket { agent_fd: 15, shares_fd, token_file: "/proc/self/fd/14".into() }
+        let window_fd = located.has_share_window(is_socket).then_some(20);
+        let token_file = "/proc/self/fd/14".into();
+        ControlPlan::Socket { agent_fd: 15, shares_fd, window_fd, token_file }
     } else {
         tcp_control(AppendPlan::Argument { token: String::new() })
     };

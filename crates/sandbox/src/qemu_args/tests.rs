@@ -60,6 +60,7 @@ fn socket_amd64() -> MachinePlan {
         control: ControlPlan::Socket {
             agent_fd: 15,
             shares_fd: Some(16),
+            window_fd: Some(17),
             token_file: "/proc/self/fd/14".into(),
         },
         qmp: QmpPlan::Fd { fd: 13 },
@@ -79,6 +80,12 @@ fn socket_arm64() -> MachinePlan {
         machine: MachineType::Virt,
         kernel: documents_arm64().kernel,
         initrd: documents_arm64().initrd,
+        control: ControlPlan::Socket {
+            agent_fd: 15,
+            shares_fd: Some(16),
+            window_fd: None,
+            token_file: "/proc/self/fd/14".into(),
+        },
         ..socket_amd64()
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! Owns the way of the messages: which share answers, who waits for a lock, what goes to a thread of
 //! its own because it may take long, and how both sides begin anew after the guest went back in time.
+//! Where there is a window, most requests come and are answered there (`asked`), on a thread beside.
 //! What a message says is `share_server`'s business. The guest is believed nothing: a message that is
 //! too long ends the channel, one for a share that there is not is refused, and what waits is bounded.
 
+use super::asked::Asked;
 use super::echoes::{Echo, Echoes};
 use super::moments::Moments;
 use super::waiting::Waiting;
+use super::window::Window;
 use crate::error::{Error, Result};
 use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, Secret, answer};
 use agent_protocol::share_frame::{ECHO, HEAD, Next, head, next};
@@ -38,6 +41,12 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 /// The channel of one machine. It ends with this value.
 pub(crate) struct Channel(Arc<Inner>);
 
+/// QEMU's ends of a channel.
+pub(crate) struct Theirs {
+    pub port: OwnedFd,
+    pub window: Option<OwnedFd>,
+}
+
 pub(super) struct Inner {
     socket: UnixStream,
     /// QEMU's own end, to take back what was sent to a past that is gone.
@@ -56,6 +65,7 @@ pub(super) struct Inner {
     echoes: Echoes,
     workers: Mutex<Option<SyncSender<Job>>>,
     is_running: Mutex<bool>,
+    pub(super) asked: Option<Asked>,
 }
 
 /// A request on its way to an answer.
@@ -66,17 +76,27 @@ pub(super) struct Job {
     pub epoch: u64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Channel {
-    /// A channel on a socket whose other end QEMU has; `theirs` is a copy of that end. Nothing runs
-    /// before the first share.
-    pub(crate) fn new(socket: UnixStream, theirs: OwnedFd, token: &str) -> Self {
+    /// A channel, with a window if QEMU can show one to the guest. Nothing runs before the first share.
+    pub(crate) fn pair(token: &str, has_window: bool) -> Result<(Self, Theirs)> {
+        let failed = |source| Error::System { action: "make a channel for shares", source };
+        let (socket, port) = UnixStream::pair().map_err(failed)?;
+        let theirs = port.try_clone().map_err(failed)?;
+        let window = has_window.then(Window::new).transpose().map_err(failed)?;
+        let (window, their_window) = window.unzip();
+        let channel = Self::new(socket, theirs.into(), window, token);
+        Ok((channel, Theirs { port: port.into(), window: their_window }))
+    }
+
+    fn new(socket: UnixStream, theirs: OwnedFd, window: Option<Window>, token: &str) -> Self {
         Self(Arc::new(Inner {
             socket,
             theirs,
+            asked: window.map(Asked::new),
             secret: Secret::new(token.as_bytes()),
             shares: Default::default(),
             writing: Default::default(),
@@ -97,6 +117,10 @@ impl Channel {
         if !*is_running {
             let inner = Arc::clone(&self.0);
             spawn("quicksand-shares", move || inner.serve())?;
+            if self.0.asked.is_some() {
+                let inner = Arc::clone(&self.0);
+                spawn("quicksand-window", move || super::asked::serve(&inner))?;
+            }
             *is_running = true;
         }
         self.0.shares.write().unwrap_or_else(PoisonError::into_inner).insert(id, share);
@@ -119,6 +143,9 @@ impl Channel {
     /// Ends everything: the machine is gone.
     pub(crate) fn close(&self) {
         let _ = self.0.socket.shutdown(Shutdown::Both);
+        if let Some(asked) = &self.0.asked {
+            asked.close();
+        }
         let shares =
             std::mem::take(&mut *self.0.shares.write().unwrap_or_else(PoisonError::into_inner));
         shares.values().for_each(|share| share.revoke());
@@ -175,6 +202,9 @@ impl Channel {
         if !*lock(&self.0.is_running) {
             return;
         }
+        if let Some(asked) = &self.0.asked {
+            asked.pause();
+        }
         let mut nonce = [0; NONCE_LEN];
         // Without a random number nothing can be expected, and the shares stay silent.
         let _ = getrandom::fill(&mut nonce);
@@ -204,6 +234,9 @@ impl Channel {
             if let Some(moment) = moments.and_then(|moments| moments.all.get(&id)) {
                 share.restore(moment);
             }
+        }
+        if let Some(asked) = &self.0.asked {
+            asked.resume();
         }
         let inner = Arc::clone(&self.0);
         let _ = spawn("quicksand-shares-again", move || inner.begin_again(nonce));
@@ -242,6 +275,14 @@ impl Inner {
         let flags = rustix::net::RecvFlags::DONTWAIT;
         while let Ok((length @ 1.., _)) = rustix::net::recv(&self.theirs, &mut buffer[..], flags) {
             tracing::trace!(length, "bytes for a guest's past are thrown away");
+        }
+    }
+
+    /// Does something that the guest sees, unless it is the past's.
+    pub(super) fn if_present(&self, epoch: u64, act: impl FnOnce()) {
+        let _writing = lock(&self.writing);
+        if epoch == self.epoch() {
+            act();
         }
     }
 
@@ -307,12 +348,12 @@ impl Inner {
         }
     }
 
-    fn share(&self, id: u32) -> Option<Arc<Share>> {
+    pub(super) fn share(&self, id: u32) -> Option<Arc<Share>> {
         self.shares.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Answers a message, or finds somebody who does.
-    fn take(self: &Arc<Self>, id: u32, request: &[u8], epoch: u64, out: &mut Vec<u8>) {
+    /// Answers a message on the port, or finds somebody who does.
+    pub(super) fn take(self: &Arc<Self>, id: u32, request: &[u8], epoch: u64, out: &mut Vec<u8>) {
         if let Ok(number) = <[u8; ECHO]>::try_from(request) {
             if let Some(message) = self.echoes.take(u64::from_le_bytes(number)) {
                 self.send(&message, epoch);
