@@ -388,6 +388,20 @@ mod tests {
     }
 
     #[test]
+    fn two_runs_at_one_step_have_logs_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, turn) = own_log(folder.path(), "fetch").unwrap();
+        fs::write(&first, "of the first").unwrap();
+        let (second, _) = own_log(folder.path(), "fetch").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(fs::read_to_string(&first).unwrap(), "of the first");
+        drop(turn);
+        let (third, _) = own_log(folder.path(), "fetch").unwrap();
+        assert_eq!(third, first);
+        assert_eq!(fs::read_to_string(&third).unwrap(), "");
+    }
+
+    #[test]
     fn a_log_shows_the_command_line_alone() {
         let command = duct::cmd!("echo", "(a)").env("X", "1").dir("/").stderr_null();
         assert_eq!(argv(&command), "[\"echo\", \"(a)\"]");

@@ -202,6 +202,14 @@ pub enum Error {
         /// The archive, such as `debian` or `debian-security`.
         archive: String,
     },
+    /// An image of a registry that cannot be had.
+    #[error("Failed to pull the image `{reference}`: {detail}")]
+    Pull {
+        /// As the recipe names it.
+        reference: String,
+        /// Why.
+        detail: String,
+    },
     /// Files of an image that one machine alone should know.
     #[error("`{image}` would ship secrets: `{}`", paths.join("`, `"))]
     Secrets {

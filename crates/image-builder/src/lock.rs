@@ -260,6 +260,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn eight_bakes_at_once_lose_nothing_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.lock");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let arch = if number % 2 == 0 { Arch::Amd64 } else { Arch::Arm64 };
+                    let name = format!("of-{}", arch.image_name());
+                    let part = arch_lock(&[(name.as_str(), "1")]);
+                    for _ in 0..20 {
+                        Lock::put(path, "small", arch, part.clone()).unwrap();
+                        assert!(Lock::load(path).unwrap().any(arch).is_some());
+                    }
+                });
+            }
+        });
+        let lock = Lock::load(&path).unwrap();
+        for arch in [Arch::Amd64, Arch::Arm64] {
+            let name = format!("of-{}", arch.image_name());
+            assert_eq!(lock.any(arch).unwrap().package[0].name, name);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing lies beside it");
+    }
+
+    #[test]
     fn a_lock_comes_back_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("recipe.lock");

@@ -21,7 +21,7 @@ use crate::{
     tree::Tree,
     wheel,
 };
-pub use bake::{Baked, Options, bake};
+pub use bake::{Baked, Options, Pull, Pulled, bake};
 use fs_err as fs;
 use host_platform::Arch;
 use std::{

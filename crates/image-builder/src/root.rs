@@ -34,12 +34,29 @@ pub fn read(root: &Root, folder: &Path, arch: Arch) -> Result<Brought, Error> {
     let brought = match root {
         Root::Tar(path) => tar(&folder.join(path))?,
         Root::Oci(path) => oci::read(&folder.join(path), arch)?,
+        // Its blobs must be fetched first.
+        Root::Image(name) => {
+            let detail = "it is in a registry".to_owned();
+            return Err(Error::BadRoot { path: name.into(), detail });
+        }
     };
-    if brought.tree.len() < 2 {
-        let path = folder.join(root.path());
-        return Err(Error::BadRoot { path, detail: "it holds no files".to_owned() });
+    with_files(brought, &folder.join(root.path()))
+}
+
+/// Reads an image whose blobs were fetched from a registry into a store, `blobs/sha256` in it, by the
+/// digest of its manifest.
+pub fn read_pulled(store: &Path, digest: &str) -> Result<Brought, Error> {
+    with_files(oci::read_manifest(store, digest)?, store)
+}
+
+fn with_files(brought: Brought, path: &Path) -> Result<Brought, Error> {
+    match brought.tree.len() {
+        0..2 => {
+            let detail = "it holds no files".to_owned();
+            Err(Error::BadRoot { path: path.to_owned(), detail })
+        }
+        _ => Ok(brought),
     }
-    Ok(brought)
 }
 
 fn tar(path: &Path) -> Result<Brought, Error> {

@@ -73,6 +73,12 @@ pub fn package(name: &str) -> String {
     format!("{PACKAGE_PREFIX}{}", name.replace(['-', '.'], "_"))
 }
 
+/// Where a file of an installed image is from the overlays of another one that is installed beside it:
+/// what an overlay's header names, relative to its own folder `PACKAGE/images/NAME/overlays`.
+pub fn installed_beside(name: &str, file: &str) -> String {
+    format!("../../../../{}/{file}", images_dir(name))
+}
+
 /// The folder of the image's files below a `site-packages` folder.
 pub fn images_dir(name: &str) -> String {
     format!("{}/{IMAGES_DIR}", package(name))
@@ -271,6 +277,16 @@ mod tests {
             assert!(error.to_string().contains(&format!("`{bad}`")), "{error}");
             assert!(error.hint().is_some());
         }
+    }
+
+    #[test]
+    fn an_overlay_finds_its_base_in_the_package_beside_it() {
+        let overlay = "quicksand_debian_agent/images/debian-agent/overlays";
+        let named = installed_beside("debian", "debian-13-amd64.qcow2");
+        let ups = named.matches("../").count();
+        assert_eq!(overlay.split('/').count(), ups, "as many steps up as down");
+        let rest = named.trim_start_matches("../");
+        assert_eq!(rest, "quicksand_debian/images/debian-13-amd64.qcow2");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod bake;
 mod boot;
 mod new_image;
+mod registry;
 
 use crate::{
     args::{DevAction, ScaffoldKind},
@@ -14,7 +15,13 @@ use image_builder::outside::template::Ground;
 /// Does it.
 pub fn run(action: &DevAction) -> Result<(), Failure> {
     match action {
-        DevAction::NewImage(args) => new_image::run(args, Ground::Image),
+        DevAction::NewImage(args) => {
+            let ground = match &args.from {
+                Some(reference) => Ground::Registry(reference.clone()),
+                None => Ground::Image,
+            };
+            new_image::run(args, ground)
+        }
         DevAction::Scaffold(args) => {
             let ground = match args.kind {
                 ScaffoldKind::Base => Ground::Brought,

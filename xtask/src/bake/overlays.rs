@@ -8,7 +8,10 @@ use super::{
 use anyhow::Result;
 use fs_err as fs;
 use image_builder::{assemble, disk, ext4, qcow2, tree::Tree};
-use package_layout::manifest::{BaseDisk, Manifest};
+use package_layout::{
+    image::{installed_beside, overlay_file},
+    manifest::{BaseDisk, Manifest},
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +29,7 @@ impl Baker<'_> {
     /// The overlay's disk, its manifest, and the whole tree for overlays on this one.
     pub fn overlay(&self, below: &Below, rootfs: &Path) -> Result<PathBuf> {
         let mut key = self.key("overlay", DISK_SOURCES)?;
+        key.add("place", self.place_of(below).as_bytes());
         key.add("below", name_of(&below.entry));
         key.add("rootfs", name_of(rootfs));
         for layer in self.recipe.layers() {
@@ -51,11 +55,22 @@ impl Baker<'_> {
             let changed = disk::changed(&old, new);
             step.say("qcow2");
             step.expect(changed.iter().flatten().count() as u64);
-            let settings = qcow2_settings(Some(below.name.clone()));
+            let settings = qcow2_settings(Some(self.place_of(below)));
             qcow2::write(&folder.join("qcow2"), &changed, &settings, &|n| step.reach(n))?;
             fs::write(folder.join("manifest.json"), self.manifest(below)?)?;
             Ok(())
         })
+    }
+
+    /// Where the disk below is from this one, once both are installed. It is for people and their tools:
+    /// a sandbox passes the chain itself and trusts no header.
+    fn place_of(&self, below: &Below) -> String {
+        let Some(base) = &self.recipe.base else { return below.name.clone() };
+        let file = match base.base {
+            None => below.name.clone(),
+            Some(_) => format!("{}/{}", base.name, overlay_file(0)),
+        };
+        installed_beside(&base.name, &file)
     }
 
     /// The manifest: what the overlay lies on, and what a sandbox gets by default.

@@ -8,15 +8,16 @@ use super::{
 };
 use crate::{
     Error, assemble, beside, disk, ext4, qcow2,
-    recipe::{Check, Defaults, Recipe},
+    recipe::{Check, Defaults, Recipe, Root},
     root,
     rootfs::Ownership,
     tree::Tree,
     wheel::{self, Contents, Papers},
 };
 use fs_err as fs;
+use host_platform::Arch;
 use package_layout::{
-    image::{MANIFEST_FILE, Part, file_name, overlay_file},
+    image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file},
     manifest::{BaseDisk, Manifest},
 };
 use serde_json::Value;
@@ -48,6 +49,28 @@ pub struct Options<'a> {
     pub version: &'a str,
     /// Hears what is being done.
     pub say: &'a dyn Fn(&str),
+    /// Fetches an image of a registry; the error says why it could not.
+    pub pull: &'a dyn Fn(&Pull) -> Result<Pulled, String>,
+}
+
+/// An image of a registry that is wanted.
+#[derive(Debug)]
+pub struct Pull<'a> {
+    /// As the recipe names it.
+    pub reference: &'a str,
+    /// Whose image it is.
+    pub arch: Arch,
+    /// The digest of the manifest that the lock names, `sha256:…`.
+    pub locked: Option<String>,
+}
+
+/// One that was fetched.
+#[derive(Debug)]
+pub struct Pulled {
+    /// The folder with `blobs/sha256`.
+    pub store: PathBuf,
+    /// The digest of its manifest, `sha256:…`.
+    pub digest: String,
 }
 
 /// What a bake made, before it is published.
@@ -115,7 +138,8 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
         None => None,
         Some(root) => {
             (options.say)("Reading the root file system");
-            let brought = root::read(root, folder, base.arch)?;
+            let locked = old.as_ref().and_then(|old| old.root.as_ref());
+            let brought = brought_root(root, folder, base.arch, locked, options)?;
             let pin = Pinned { name: root.path().to_owned(), sha256: brought.sha256.clone() };
             if let Some(locked) = old.as_ref().and_then(|old| old.root.as_ref()) {
                 compare("the root file system", locked, &pin)?;
@@ -154,6 +178,23 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
         checks: recipe.body.checks.clone(),
         name: recipe.name,
     })
+}
+
+/// Reads the root file system that a recipe names, fetched first where it is in a registry.
+fn brought_root(
+    root: &Root,
+    folder: &Path,
+    arch: Arch,
+    locked: Option<&Pinned>,
+    options: &Options,
+) -> Result<root::Brought, Error> {
+    let Root::Image(reference) = root else { return root::read(root, folder, arch) };
+    // A recipe that names another image is another lock's matter.
+    let locked = locked.filter(|pin| pin.name == *reference);
+    let locked = locked.map(|pin| format!("sha256:{}", pin.sha256));
+    let pulled = (options.pull)(&Pull { reference, arch, locked })
+        .map_err(|detail| Error::Pull { reference: reference.clone(), detail })?;
+    root::read_pulled(&pulled.store, &pulled.digest)
 }
 
 type Files = Vec<(PathBuf, String)>;
@@ -216,9 +257,23 @@ impl Maker<'_> {
         let (disk, manifest) = (place(&overlay_file(0)), place(MANIFEST_FILE));
         let path = self.folder.join(&disk);
         fs::create_dir_all(path.parent().unwrap_or(self.folder))?;
-        qcow2::write(&path, &changed, &settings_of(Some(base_pin.name.clone())), &|_| {})?;
+        let backing = self.place_of_base(base_pin);
+        qcow2::write(&path, &changed, &settings_of(Some(backing)), &|_| {})?;
         fs::write(self.folder.join(&manifest), self.manifest(base_pin))?;
         Ok((tree, [disk, manifest].map(|name| self.place(name)).into()))
+    }
+
+    /// Where the base's disk is from the overlay, once both are installed; its name alone where the base
+    /// is in no package. It is for people and their tools: a sandbox passes the chain itself.
+    fn place_of_base(&self, base_pin: &Pinned) -> String {
+        let file = match self.base.chain.len() {
+            0 | 1 => base_pin.name.clone(),
+            _ => format!("{}/{}", self.base.name, overlay_file(0)),
+        };
+        match self.base.requirement {
+            Some(_) => installed_beside(&self.base.name, &file),
+            None => base_pin.name.clone(),
+        }
     }
 
     fn manifest(&self, base_pin: &Pinned) -> String {

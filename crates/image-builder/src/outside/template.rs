@@ -1,12 +1,14 @@
 //! The folder that a new image starts as: one recipe to edit, and what a reader needs beside it.
 
 /// What the files of a new image lie on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ground {
     /// The files of the installed image that it names.
     Image,
     /// A root file system that somebody brings; the installed image gives kernel and agent alone.
     Brought,
+    /// An image of a registry, by this reference; the installed image gives kernel and agent alone.
+    Registry(String),
 }
 
 /// The files of the folder by name. `name` is the image's, `base` that of the image that it lies on,
@@ -25,6 +27,12 @@ pub fn files(
     let recipe = match ground {
         Ground::Image => fill(RECIPE),
         Ground::Brought => fill(RECIPE.replace(AWAY, HERE).replace(ON_IMAGE, ON_ROOT).as_str()),
+        Ground::Registry(reference) => {
+            let here = format!("[root]\nimage = \"{reference}\"\n[disk]\nsize = \"4G\"\n# tar");
+            let on =
+                format!("the container image {reference}, with the kernel and agent of BASE_NAME.");
+            fill(RECIPE.replace(AWAY_TAR, &here).replace(ON_IMAGE, &on).as_str())
+        }
     };
     vec![
         ("recipe.toml", recipe),
@@ -103,6 +111,9 @@ const HERE: &str = "\
 [root]
 tar = \"rootfs.tar\"                   # plain";
 
+/// The same up to the name of the tar, for an image of a registry.
+const AWAY_TAR: &str = "# [root]\n# tar";
+
 const README: &str = "# IMAGE_NAME
 
 A machine image for quicksand, on the image `BASE_NAME`.
@@ -123,6 +134,15 @@ root file system of your own are baked anywhere.
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_of_a_registry_stands_in_the_recipe() {
+        let ground = Ground::Registry("registry.test/tool:1@sha256:0123".to_owned());
+        let recipe = files("tools", "debian", "13", ground).remove(0).1;
+        assert!(recipe.contains("\n[root]\nimage = \"registry.test/tool:1@sha256:0123\"\n"));
+        assert!(recipe.contains("\n[disk]\nsize = \"4G\"\n"), "{recipe}");
+        toml::from_str::<toml::Table>(&recipe).unwrap();
+    }
 
     #[test]
     fn every_name_is_filled_in() {

@@ -76,6 +76,7 @@ fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<
     let said = Mutex::new(Vec::new());
     let licences = [("LICENSE-MIT".to_owned(), b"text".to_vec())];
     let options = Options {
+        pull: &|_| Err("no registry is at hand".to_owned()),
         out: &folder.join("dist"),
         cache: &folder.join("cache"),
         python: python.as_os_str(),
@@ -277,7 +278,7 @@ fn what_cannot_be_is_refused_where_it_stands() {
         ("version = \"1\"\n", "missing field `base`"),
         (
             "base = \"base\"\nsummary = \"x\"\n[root]\ntar = \"a\"\noci = \"b\"\n",
-            "either `tar` or `oci`",
+            "either `tar` or `oci` or `image`",
         ),
         (
             "base = \"base\"\nsummary = \"x\"\npackages = [\"a\"]\n[root]\ntar = \"a\"\n",

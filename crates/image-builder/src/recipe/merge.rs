@@ -175,11 +175,13 @@ fn root(
         let hint = "name the image whose kernel it gets: base = \"debian\"";
         return Err(source.error(at, "a root file system needs a `base`", Some(hint)));
     }
-    match (&written.get_ref().tar, &written.get_ref().oci) {
-        (Some(path), None) if !path.is_empty() => Ok(Root::Tar(path.clone())),
-        (None, Some(path)) if !path.is_empty() => Ok(Root::Oci(path.clone())),
+    let WrittenRoot { tar, oci, image } = written.get_ref();
+    match (tar, oci, image) {
+        (Some(path), None, None) if !path.is_empty() => Ok(Root::Tar(path.clone())),
+        (None, Some(path), None) if !path.is_empty() => Ok(Root::Oci(path.clone())),
+        (None, None, Some(name)) if !name.is_empty() => Ok(Root::Image(name.clone())),
         _ => {
-            let message = "the root file system is either `tar` or `oci`";
+            let message = "the root file system is either `tar` or `oci` or `image`";
             Err(source.error(at, message, Some("as in tar = \"rootfs.tar.gz\"")))
         }
     }

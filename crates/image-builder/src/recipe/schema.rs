@@ -138,22 +138,25 @@ pub struct Disk {
 pub(super) struct WrittenRoot {
     pub tar: Option<String>,
     pub oci: Option<String>,
+    pub image: Option<String>,
 }
 
-/// A root file system that somebody brings: a path, relative to the recipe's folder.
+/// A root file system that somebody brings: a path, relative to the recipe's folder, or an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Root {
     /// A tar, plain or compressed.
     Tar(String),
     /// An OCI image layout, a folder or a tar of one.
     Oci(String),
+    /// An image of a registry, as container tools name it.
+    Image(String),
 }
 
 impl Root {
-    /// Where it is.
+    /// Where it is: a path, or an image's name.
     pub fn path(&self) -> &str {
         match self {
-            Self::Tar(path) | Self::Oci(path) => path,
+            Self::Tar(path) | Self::Oci(path) | Self::Image(path) => path,
         }
     }
 }

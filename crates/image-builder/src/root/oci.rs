@@ -23,7 +23,18 @@ pub(super) fn read(path: &Path, arch: Arch) -> Result<Brought, Error> {
     let layout = Layout::open(path)?;
     let index: Document = layout.parse(&layout.file("index.json")?)?;
     let digest = layout.manifest(index, arch, 0)?;
-    let manifest: Document = layout.parse(&layout.blob(&digest)?)?;
+    layers(&layout, &digest)
+}
+
+/// Reads the image of this manifest, whatever platform it is for.
+pub(super) fn read_manifest(path: &Path, digest: &str) -> Result<Brought, Error> {
+    layers(&Layout { path, packed: None }, digest)
+}
+
+/// Lays the layers of a manifest on each other.
+fn layers(layout: &Layout, digest: &str) -> Result<Brought, Error> {
+    let path = layout.path;
+    let manifest: Document = layout.parse(&layout.blob(digest)?)?;
     let mut files = Files::new();
     let mut left = MAX_BYTES;
     for layer in &manifest.layers {

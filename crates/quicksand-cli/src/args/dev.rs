@@ -33,9 +33,20 @@ pub struct NewImageArgs {
     /// The image's name: lower-case words of letters and digits, joined by dashes, as in my-tools
     pub name: String,
 
-    /// The installed image that it lies on
-    #[arg(long, value_name = "IMAGE")]
-    pub base: String,
+    /// The installed image that it lies on, or whose kernel and agent a container image gets [default
+    /// with --from: debian]
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        required_unless_present = "from",
+        default_value_if("from", clap::builder::ArgPredicate::IsPresent, "debian")
+    )]
+    pub base: Option<String>,
+
+    /// A container image of a registry whose files it gets, as in registry.example.org/tool:1; what it
+    /// means now is written down by its digest
+    #[arg(long, value_name = "REFERENCE")]
+    pub from: Option<String>,
 
     /// The folder to make NAME in [default: the working folder]
     #[arg(long, value_name = "DIR")]
@@ -73,7 +84,8 @@ pub enum ScaffoldKind {
 impl ScaffoldArgs {
     /// The new image without its kind.
     pub fn image(&self) -> NewImageArgs {
-        NewImageArgs { name: self.name.clone(), base: self.base.clone(), dir: self.dir.clone() }
+        let base = Some(self.base.clone());
+        NewImageArgs { name: self.name.clone(), base, from: None, dir: self.dir.clone() }
     }
 }
 

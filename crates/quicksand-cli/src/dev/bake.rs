@@ -1,6 +1,6 @@
 //! `quicksand dev bake`: finds the base, bakes, proves and says where the wheel is.
 
-use super::boot;
+use super::{boot, registry};
 use crate::{
     args::BakeArgs,
     install, places,
@@ -52,6 +52,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         licences: &licences,
         version: env!("CARGO_PKG_VERSION"),
         say: &|what| eprintln!("{what}"),
+        pull: &|wanted| registry::pull(&cache.join("oci"), wanted, &|what| eprintln!("{what}")),
     };
     let baked = outside::bake(&args.dir, &base, &options)?;
     // What is not proved is not published, unless that is what was asked for.

@@ -1,9 +1,10 @@
 //! `quicksand dev new-image` and `quicksand dev scaffold`: the folder that a new image starts as.
 
+use super::registry;
 use crate::{
     args::NewImageArgs,
     places,
-    report::{Failure, USAGE},
+    report::{FAILURE, Failure, USAGE},
 };
 use fs_err as fs;
 use image_builder::outside::template::{self, Ground};
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
     package_layout::image::check_name(&args.name)
         .map_err(|error| Failure::new(USAGE, error.to_string(), None))?;
-    let found = runtime_locator::find_image(&places::search(), &args.base, None)
+    let base = args.base.as_deref().unwrap_or("debian");
+    let found = runtime_locator::find_image(&places::search(), base, None)
         .map_err(|error| Failure::locate(&error))?;
-    if args.name == args.base {
+    if args.name == base {
         let message = format!("The image `{}` cannot lie on itself", args.name);
         return Err(Failure::new(USAGE, message, Some("choose another name")));
     }
@@ -26,9 +28,18 @@ pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
         let message = format!("`{}` is there already", place.display());
         return Err(Failure::new(USAGE, message, Some("choose another name, or --dir")));
     }
+    let ground = match ground {
+        Ground::Registry(reference) => {
+            Ground::Registry(registry::resolve(&reference).map_err(|detail| {
+                let message = format!("Failed to find the image `{reference}`: {detail}");
+                Failure::new(FAILURE, message, None)
+            })?)
+        }
+        ground => ground,
+    };
     let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&parent)?;
     let folder = beside.path().join(&args.name);
-    for (name, text) in template::files(&args.name, &args.base, &found.version, ground) {
+    for (name, text) in template::files(&args.name, base, &found.version, ground.clone()) {
         let file = folder.join(name);
         fs::create_dir_all(file.parent().unwrap_or(&folder))?;
         fs::write(file, text)?;
@@ -36,7 +47,7 @@ pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
     fs::rename(&folder, &place)?;
     println!("{}", place.display());
     let first = match ground {
-        Ground::Image => String::new(),
+        Ground::Image | Ground::Registry(_) => String::new(),
         Ground::Brought => format!("put {} there, ", place.join("rootfs.tar").display()),
     };
     eprintln!(

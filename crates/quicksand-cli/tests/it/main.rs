@@ -3,5 +3,6 @@
 mod index;
 mod install;
 mod kill;
+mod registry;
 mod wheels;
 mod world;
