@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -187,6 +188,27 @@ def test_the_command_takes_the_references_options(command: str, tmp_path: Path) 
         assert "--mount" in text.stdout and "-g, --guest-port" in text.stdout
 
 
+@pytest.mark.parametrize("image", ["alpine-desktop", "no-such-image", "./alpine-desktop"])
+def test_the_command_installs_a_missing_image_when_it_is_told_to(command: str, image: str) -> None:
+    for wish in ("0", "1"):
+        done = subprocess.run(
+            [command, "run", image, "--", "true"],
+            env={
+                **os.environ,
+                "QUICKSAND_AUTO_INSTALL": wish,
+                "PIP_INDEX_URL": "http://127.0.0.1:9/",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        # Nothing answers at that index, which is told only by who has asked it.
+        is_asked = wish == "1" and image == "alpine-desktop"
+        assert ("127.0.0.1:9" in done.stderr) is is_asked, done
+        assert done.returncode == 125 and ("not found" in done.stderr) is not is_asked, done
+
+
 def test_the_object_of_an_image_tells_its_files() -> None:
     (entry,) = importlib.metadata.entry_points(group="quicksand.images", name="minimal")
     resolved = entry.load().resolve()
@@ -228,7 +250,7 @@ def test_a_package_made_elsewhere_tells_its_files(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**__import__("os").environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

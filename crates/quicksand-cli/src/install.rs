@@ -71,6 +71,25 @@ fn read(words: &[String]) -> Result<Vec<Request>, Failure> {
     Ok(requests)
 }
 
+/// The variable that has missing images installed when it is 1.
+const AUTO_INSTALL: &str = "QUICKSAND_AUTO_INSTALL";
+
+/// Installs an image that a start would not find, where the environment says so. What is no name of
+/// ours is for the start to refuse.
+pub fn missing(image: &str, arch: Option<host_platform::Arch>) -> Result<(), Failure> {
+    if std::env::var(AUTO_INSTALL).as_deref() != Ok("1") {
+        return Ok(());
+    }
+    let names = [image.to_owned()];
+    let is_name = read(&names).is_ok_and(|requests| requests.iter().all(|it| it.file.is_none()));
+    let found = runtime_locator::find_image(&places::search(), image, arch);
+    if !is_name || !matches!(found, Err(runtime_locator::Error::ImageNotFound { .. })) {
+        return Ok(());
+    }
+    eprintln!("quicksand: installing {image}, which is missing ({AUTO_INSTALL}=1)");
+    run(&InstallArgs { names: names.into(), ..InstallArgs::default() })
+}
+
 /// Where downloads are kept: in the user's cache, or where the system keeps what may go.
 fn cache() -> Result<PathBuf, Failure> {
     let folder = places::search()

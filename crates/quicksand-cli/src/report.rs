@@ -28,6 +28,11 @@ impl Failure {
         Self { message: message.into(), hint: hint.map(str::to_owned), code }
     }
 
+    /// The same with another exit code.
+    pub fn with_code(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+
     /// A failed sandbox. A wrong option is a wrong command line.
     pub fn sandbox(error: &sandbox::Error) -> Self {
         let code = match error.kind() {

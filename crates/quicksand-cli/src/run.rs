@@ -10,7 +10,7 @@
 
 use crate::{
     args::RunArgs,
-    places,
+    install, places,
     report::{Failure, INTERRUPTED, SANDBOX, TIMED_OUT, USAGE},
     save,
     signals::{Signal, Signals},
@@ -55,6 +55,8 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
         options["save"] = save::name_or_path(output).into();
     }
     let config = SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
+    let installed = install::missing(config.image(), config.arch());
+    installed.map_err(|failure| failure.with_code(SANDBOX))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -9,7 +9,7 @@ debian-agent, and all; a version follows as in `debian==0.1.0`. Wheels are chose
 by Python's tag, compared with the index's sha256 and verified; all are put in place, or none.";
 
 /// The options of `quicksand install`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = NAMES)]
 pub struct InstallArgs {
     /// What to install: names, or paths of wheels
