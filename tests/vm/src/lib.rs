@@ -25,9 +25,14 @@ pub fn search() -> Search {
     search
 }
 
-/// A configuration for the smallest machine.
+/// A configuration for the smallest machine. With `QUICKSAND_TEST_WARM=auto` the tests run with copies
+/// of a template, where there can be any.
 pub fn minimal() -> SandboxConfigBuilder {
-    SandboxConfig::builder("minimal").memory("128M")
+    let builder = SandboxConfig::builder("minimal").memory("128M");
+    match std::env::var("QUICKSAND_TEST_WARM") {
+        Ok(warm) => builder.option("warm", warm),
+        Err(_) => builder,
+    }
 }
 
 /// A sandbox of a configuration, not started.
