@@ -39,6 +39,7 @@ mod network;
 mod new_file;
 mod overlay;
 mod plan;
+mod pool;
 mod printable;
 mod qcow2;
 mod qemu_args;
@@ -89,6 +90,7 @@ pub use plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share,
     QmpPlan, TemplatePlan,
 };
+pub use pool::Pool;
 pub use printable::printable;
 pub use qemu_args::qemu_args;
 pub use runtime_locator::{Accelerator, Search};

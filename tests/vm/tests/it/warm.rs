@@ -106,6 +106,27 @@ async fn a_copy_does_what_a_machine_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_hands_each_machine_out_once_and_replaces_those_that_died() {
+    let cache = tempfile::tempdir().unwrap();
+    let config = vm_tests::minimal().warm(Warm::Auto).build().unwrap();
+    let pool = sandbox::Pool::start(config, 2.try_into().unwrap(), Some(search(cache.path())));
+    let one = pool.take().await.unwrap();
+    run(&one, "echo used > /used").await;
+    let two = pool.take().await.unwrap();
+    assert_eq!(run(&two, "ls /used 2>/dev/null || echo new").await, "new");
+    assert_ne!(one.pid(), two.pid());
+    drop(pool);
+    // What was handed out goes on.
+    assert_eq!(run(&one, "cat /used").await, "used");
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
+
+    let missing = sandbox::SandboxConfig::builder("/nonexistent").build().unwrap();
+    let pool = sandbox::Pool::start(missing, 1.try_into().unwrap(), Some(search(cache.path())));
+    assert!(pool.take().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_at_once_one_makes_the_template_and_all_start() {
     let cache = tempfile::tempdir().unwrap();
     let starts: Vec<_> = (0..4)
