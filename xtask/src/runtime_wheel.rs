@@ -13,6 +13,7 @@ use crate::{
     compiled_paths,
     context::Context,
     preflight::{Needs, Room},
+    setup,
     ui::Step,
 };
 use anyhow::{Context as _, Result};
@@ -50,7 +51,14 @@ const DEV_ROOM: Room = Room { cache: 20, target: 700, temporary: 100 };
 const DEV_BUILD: &str = "0dev";
 
 /// Raise it when the code here changes what a wheel holds.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
+
+/// The oldest glibc that Rust's own standard library runs with, and every distribution of today has. zig's
+/// linker knows the libraries of each glibc; the host's would bind symbols to the host's.
+const GLIBC: &str = "2.17";
+
+/// The linker, and the cargo command that knows how to call it.
+const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// How the runtime is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +103,7 @@ fn key(context: &Context, profile: Profile) -> Result<Key> {
     let mut key = Key::new("runtime-wheel");
     key.add("recipe", RECIPE.as_bytes());
     key.add("profile", format!("{profile:?}").as_bytes());
+    key.add("linker", ZIG.join(" ").as_bytes());
     key.add("rustc", cmd!("rustc", "--version", "--verbose").dir(root).read()?.as_bytes());
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         let value = std::env::var_os(variable).unwrap_or_default();
@@ -125,7 +134,7 @@ fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
         Profile::Release => {
             let target = context.cache.folder(TARGET)?;
             step.run(compile_release(context, &target)?)?;
-            let made = binaries(&target.join("release"), os);
+            let made = binaries(&release_folder(&target, os), os);
             compiled_paths::check(&made.module, &[&target])?;
             compiled_paths::check(&made.command, &[&target])?;
             Ok(made)
@@ -159,26 +168,70 @@ pub fn needs(context: &Context, profile: Profile) -> Needs {
         return needs;
     }
     match profile {
-        Profile::Release => needs.build("the runtime for release", SECONDS, ROOM),
+        Profile::Release => {
+            let tools = match host_platform::host().os {
+                Os::Linux => setup::needs_of_python_tools(context, ZIG),
+                Os::Macos | Os::Windows => Needs::default(),
+            };
+            needs.and(tools).build("the runtime for release", SECONDS, ROOM)
+        }
         Profile::Dev => needs.build("the runtime", DEV_SECONDS, DEV_ROOM),
     }
 }
 
 /// The compiler's call for what ships.
 fn compile_release(context: &Context, target: &Path) -> Result<duct::Expression> {
-    let mut args = vec!["build", "--release", "--locked"];
+    let os = host_platform::host().os;
+    let mut args = vec![if os == Os::Linux { "zigbuild" } else { "build" }.to_owned()];
+    args.extend(["--release", "--locked"].map(str::to_owned));
+    if os == Os::Linux {
+        args.extend(["--target".to_owned(), format!("{}.{GLIBC}", linux_target())]);
+    }
     for name in CRATES {
-        args.extend(["--package", name]);
+        args.extend(["--package", name].map(str::to_owned));
     }
     if context.offline {
-        args.push("--offline");
+        args.push("--offline".to_owned());
     }
-    let cargo = cmd("cargo", args)
+    let cargo = match os {
+        Os::Linux => with_zig(context, &args)?,
+        Os::Macos => cmd("cargo", args).env("MACOSX_DEPLOYMENT_TARGET", "11.0"),
+        Os::Windows => cmd("cargo", args),
+    };
+    let cargo = cargo
         .dir(&context.root)
         .env("CARGO_TARGET_DIR", target)
         // The stable interface needs no interpreter to build against.
         .env("PYO3_NO_PYTHON", "1");
-    compiled_paths::hide(cargo, &[], None)
+    // A clean Windows has no C runtime of the compiler's, and a program does not look into Python's folder.
+    let flags: &[&str] = match os {
+        Os::Windows => &["-C", "target-feature=+crt-static"],
+        Os::Linux | Os::Macos => &[],
+    };
+    compiled_paths::hide(cargo, flags, None)
+}
+
+/// cargo with zig as linker and C compiler.
+fn with_zig(context: &Context, args: &[String]) -> Result<duct::Expression> {
+    let bin = setup::python_tools(context, ZIG)?;
+    let ask = "import ziglang; print(ziglang.__path__[0] + '/zig')";
+    let zig = cmd!(bin.join("python"), "-c", ask).read()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([bin.clone()].into_iter().chain(std::env::split_paths(&path)))?;
+    Ok(cmd(bin.join("cargo-zigbuild"), args).env("PATH", path).env("CARGO_ZIGBUILD_ZIG_PATH", zig))
+}
+
+/// Rust's name of this host, on Linux.
+fn linux_target() -> String {
+    format!("{}-unknown-linux-gnu", host_platform::native_arch().qemu_name())
+}
+
+/// Where cargo puts what is for release.
+fn release_folder(target: &Path, os: Os) -> PathBuf {
+    match os {
+        Os::Linux => target.join(linux_target()).join("release"),
+        Os::Macos | Os::Windows => target.join("release"),
+    }
 }
 
 /// The compiler's call for a first look. The tasks are among its packages, although they are compiled
