@@ -23,7 +23,7 @@ async fn the_desktop_of_a_real_machine() {
     keyboard(&sandbox).await;
     pictures(&sandbox).await;
     pointer(&sandbox).await;
-    assert_eq!(sandbox.vnc_port(), None);
+    assert!(sandbox.vnc_port().is_some_and(|port| (5900..=5999).contains(&port)));
     sandbox.stop().await.unwrap();
 }
 
