@@ -83,14 +83,16 @@ fn template(
 fn said(archive: &Archive, lists: &Path) -> Option<String> {
     let place = archive.uri.split_once("://").map_or(archive.uri.as_str(), |(_, rest)| rest);
     let stem = format!("{}_dists_", place.replace('/', "_"));
-    let entries = fs::read_dir(lists).ok()?;
-    let text = entries.filter_map(Result::ok).find_map(|entry| {
+    // One of its suites may say it and another not.
+    fs::read_dir(lists).ok()?.filter_map(Result::ok).find_map(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_its = name.starts_with(&stem) && name.ends_with("_InRelease");
-        is_its.then(|| fs::read_to_string(entry.path()).ok()).flatten()
-    })?;
-    let field = deb::field(&text, "Snapshots")?.trim();
-    (field != "no" && field.starts_with("http")).then(|| field.to_owned())
+        if !name.starts_with(&stem) || !name.ends_with("_InRelease") {
+            return None;
+        }
+        let text = fs::read_to_string(entry.path()).ok()?;
+        let field = deb::field(&text, "Snapshots")?.trim();
+        field.starts_with("http").then(|| field.to_owned())
+    })
 }
 
 /// A time as snapshots are called: `20260131T235959Z`.
@@ -133,6 +135,11 @@ mod tests {
         let release = "Origin: x\nSnapshots: https://past.test/debian/@SNAPSHOTID@/\n";
         let name = "m.test_debian_dists_trixie_InRelease";
         fs::write(lists.path().join(name), release).unwrap();
+        // Whichever of the suites is read first.
+        for suite in ["a", "trixie-updates", "z"] {
+            let name = format!("m.test_debian_dists_{suite}_InRelease");
+            fs::write(lists.path().join(name), "Origin: x\n").unwrap();
+        }
         let archive = |name: &str, uri: &str| Archive { name: name.into(), uri: uri.into() };
         let both = [
             archive("debian", "http://m.test/debian"),
