@@ -97,7 +97,7 @@ from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
 from ._errors import ImageNotFoundError
 from ._input import Input, run_sync_fed
-from ._install import install_missing
+from ._install import install_missing, may_install
 from ._machine import (
     AnyPath,
     BaseSandbox,

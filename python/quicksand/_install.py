@@ -11,7 +11,7 @@ from importlib import metadata
 
 from ._errors import ConfigError, ImageNotFoundError, InstallError
 
-__all__ = ["AUTO_INSTALL", "command", "install", "install_missing"]
+__all__ = ["AUTO_INSTALL", "command", "install", "install_missing", "may_install"]
 
 AUTO_INSTALL = "QUICKSAND_AUTO_INSTALL"
 """The variable that has missing images installed when it is 1."""
@@ -60,16 +60,19 @@ def install(
     importlib.invalidate_caches()
 
 
+def may_install(image: str) -> bool:
+    """Whether an image that is missing is to be installed: the environment says so, and it has a name."""
+    is_name = not any(mark in image for mark in (os.sep, "/")) and image not in (".", "..")
+    return os.environ.get(AUTO_INSTALL) == "1" and is_name
+
+
 def install_missing(missing: ImageNotFoundError, image: str) -> None:
-    """Installs an image that a start did not find, where the environment says so.
+    """Installs an image that a start did not find.
 
     Raises:
-        ImageNotFoundError: it does not, or the image is named by a path.
+        ImageNotFoundError: nothing of that name can be installed.
         InstallError: it could not be installed.
     """
-    is_name = not any(mark in image for mark in (os.sep, "/")) and image not in (".", "..")
-    if os.environ.get(AUTO_INSTALL) != "1" or not is_name:
-        raise missing
     print(f"quicksand: installing {image}, which is missing ({AUTO_INSTALL}=1)", file=sys.stderr)
     try:
         install(image)

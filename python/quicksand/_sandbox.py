@@ -14,7 +14,7 @@ from ._desktop import Desktop
 from ._enums import MountType
 from ._errors import ImageNotFoundError
 from ._input import AsyncInput, run_fed
-from ._install import install_missing
+from ._install import install_missing, may_install
 from ._machine import (
     AnyPath,
     BaseSandbox,
@@ -88,6 +88,8 @@ class Sandbox(Desktop, BaseSandbox):
         try:
             await run(self._begin_start(), self._on_progress)
         except ImageNotFoundError as missing:
+            if not may_install(self._config.image):
+                raise
             await in_thread(install_missing, missing, self._config.image)
             await run(self._begin_start(), self._on_progress)
 

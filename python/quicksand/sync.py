@@ -24,7 +24,7 @@ from ._desktop import BaseDesktop, Key, Region, keep_picture
 from ._enums import MountType
 from ._errors import ImageNotFoundError
 from ._input import Input, run_sync_fed
-from ._install import install_missing
+from ._install import install_missing, may_install
 from ._machine import (
     AnyPath,
     BaseSandbox,
@@ -386,6 +386,8 @@ class Sandbox(Desktop, BaseSandbox):
         try:
             run_sync(self._begin_start(), self._on_progress)
         except ImageNotFoundError as missing:
+            if not may_install(self._config.image):
+                raise
             install_missing(missing, self._config.image)
             run_sync(self._begin_start(), self._on_progress)
 

@@ -27,6 +27,9 @@ use tokio::task::JoinSet;
 const ATTEMPT: Duration = Duration::from_millis(400);
 /// How long all of them may take.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// How many bytes of the past are thrown away, beside twice those that the connection allowed: what lies
+/// in buffers on the way. An agent that sends more has not heard of the request.
+const ON_THE_WAY: usize = 16 << 20;
 
 /// The socket with the connection that is on it now.
 pub(super) struct Stream {
@@ -95,7 +98,7 @@ impl Stream {
     pub(super) async fn open_copy(stream: UnixStream, token: &str, window: u32) -> Result<Self> {
         let socket = stream.into_std().map_err(broken)?;
         let secret = Secret::new(token.as_bytes());
-        let (ahead, stream) = find(&socket, Some(&secret)).await?;
+        let (ahead, stream) = find(&socket, Some(&secret), window).await?;
         let tasks = Tasks::default();
         let sender = begin(Ahead::new(ahead, stream), &tasks, window).await?;
         Ok(Self {
@@ -154,7 +157,8 @@ impl Stream {
         tasks.end().await;
         let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_keyed = self.is_keyed.load(Ordering::Relaxed);
-        let (ahead, stream) = find(&self.socket, is_keyed.then_some(&secret)).await?;
+        let secret = is_keyed.then_some(&secret);
+        let (ahead, stream) = find(&self.socket, secret, self.window).await?;
         let tasks = Tasks::default();
         let sender = begin(Ahead::new(ahead, stream), &tasks, self.window).await?;
         *self.now() = Connection { sender, tasks, number: number + 1 };
@@ -163,13 +167,18 @@ impl Stream {
 }
 
 /// Asks until the agent answers; gives the stream and what came behind the answer.
-async fn find(socket: &Socket, secret: Option<&Secret>) -> Result<(Bytes, UnixStream)> {
+async fn find(
+    socket: &Socket,
+    secret: Option<&Secret>,
+    window: u32,
+) -> Result<(Bytes, UnixStream)> {
+    let mut past = ON_THE_WAY + 2 * window as usize;
     let deadline = Instant::now() + GIVE_UP;
     let mut patience = ATTEMPT;
     let mut stream = of_socket(socket)?;
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(patience.min(rest), call(&mut stream, secret)).await {
+        match tokio::time::timeout(patience.min(rest), call(&mut stream, secret, &mut past)).await {
             Ok(Ok(ahead)) => return Ok((ahead, stream)),
             Ok(Err(error)) => return Err(broken(error)),
             Err(_) if Instant::now() >= deadline => {
@@ -186,8 +195,13 @@ fn of_socket(socket: &Socket) -> Result<UnixStream> {
     UnixStream::from_std(socket).map_err(broken)
 }
 
-/// Asks once and reads to the answer; gives what came after it.
-async fn call(stream: &mut UnixStream, secret: Option<&Secret>) -> io::Result<Bytes> {
+/// Asks once and reads to the answer, throwing away no more of the past than is left of it; gives what
+/// came after the answer.
+async fn call(
+    stream: &mut UnixStream,
+    secret: Option<&Secret>,
+    past: &mut usize,
+) -> io::Result<Bytes> {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -209,6 +223,9 @@ async fn call(stream: &mut UnixStream, secret: Option<&Secret>) -> io::Result<By
         if let Some(at) = kept.windows(ANSWER_LEN).position(|window| window == answer) {
             return Ok(Bytes::from(kept.split_off(at + ANSWER_LEN)));
         }
+        *past = past.checked_sub(length).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "it sends without an answer")
+        })?;
         // The answer may lie across two reads.
         kept.drain(..kept.len().saturating_sub(ANSWER_LEN - 1));
     }
@@ -297,10 +314,18 @@ mod tests {
             theirs
         });
         let patience = Duration::from_millis(50);
-        let first = tokio::time::timeout(patience, call(&mut ours, Some(&secret))).await;
+        let mut past = 400_000;
+        let first = call(&mut ours, Some(&secret), &mut past);
+        let first = tokio::time::timeout(patience, first).await;
         assert!(first.is_err());
-        assert_eq!(call(&mut ours, Some(&secret)).await.unwrap(), "new");
-        drop(agent.await.unwrap());
-        assert!(call(&mut ours, Some(&secret)).await.is_err());
+        assert_eq!(call(&mut ours, Some(&secret), &mut past).await.unwrap(), "new");
+        let mut theirs = agent.await.unwrap();
+        theirs.write_all(&[7; 1000]).await.unwrap();
+        // An agent that sends without end is given up.
+        past = 999;
+        let error = call(&mut ours, Some(&secret), &mut past).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        drop(theirs);
+        assert!(call(&mut ours, Some(&secret), &mut past).await.is_err());
     }
 }
