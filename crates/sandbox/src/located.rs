@@ -5,6 +5,7 @@
 
 use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess};
 use crate::error::{Error, Result};
+use crate::fork::PerProcess;
 use crate::machine::MachineType;
 use crate::mount::MountType;
 use crate::network::{Direction, Forward, NetworkMode};
@@ -19,7 +20,7 @@ use runtime_locator::{Accelerator, AcceleratorRequest, ImageFind, QemuFind, Sear
 use std::fs::File;
 use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 /// How far into an initrd the agent is looked for, in bytes; in ours it is the first file.
@@ -173,11 +174,11 @@ fn agent_of(mut initrd: &File) -> std::io::Result<Agent> {
 /// is found is remembered for as long as the program is the same.
 fn has_window_device(qemu: &Path) -> bool {
     type Known = (PathBuf, Option<SystemTime>, u64);
-    static FOUND: Mutex<Vec<(Known, bool)>> = Mutex::new(Vec::new());
+    static FOUND: PerProcess<Vec<(Known, bool)>> = PerProcess::new();
     let Ok(file) = fs_err::File::open(qemu) else { return false };
     let Ok(metadata) = file.metadata() else { return false };
     let known: Known = (qemu.to_owned(), metadata.modified().ok(), metadata.len());
-    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut found = FOUND.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, has)) = found.iter().find(|(one, _)| *one == known) {
         return *has;
     }
