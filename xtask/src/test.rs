@@ -23,7 +23,8 @@ pub const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13
 const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
 /// What the integration tests compare our output with.
-const IT_PACKAGES: &[&str] = &["e2fsprogs", "qemu-utils", "zstd"];
+const IT_PACKAGES: &[&str] =
+    &["docker-registry", "e2fsprogs", "libarchive-tools", "qemu-utils", "zstd"];
 
 /// Seconds of one processor for compiling the tests.
 const SECONDS: f64 = 900.0;
