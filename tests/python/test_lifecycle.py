@@ -6,6 +6,7 @@ import asyncio
 import glob
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -455,6 +456,7 @@ def test_a_start_without_descriptors_says_so() -> None:
 def test_a_forked_child_can_neither_use_nor_end_its_parents_machine(sb: Sandbox) -> None:
     pid = os.fork()
     if pid == 0:
+        signal.alarm(90)  # a child that hangs is a failure, and not the end of all tests
         code = 1
         try:
             asyncio.run(sb.execute("true"))
@@ -469,6 +471,7 @@ def test_a_forked_child_can_neither_use_nor_end_its_parents_machine(sb: Sandbox)
 def test_a_forked_child_can_have_a_machine_of_its_own(sb: Sandbox) -> None:
     pid = os.fork()
     if pid == 0:
+        signal.alarm(90)  # a child that hangs is a failure, and not the end of all tests
         code = 1
         try:
             with sync.Sandbox(image="minimal", memory="256M") as mine:
