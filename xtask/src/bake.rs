@@ -1,35 +1,29 @@
 //! `cargo xtask bake`: from a recipe to kernel, initrd, disk and their wheel.
 //!
-//! Each stage is an entry of the build cache, named by the hash of what it is made from, so that a
-//! change repeats what depends on it and no more. What the stages do is `image-builder`'s.
+//! The order of the stages is `image_builder::bake`'s; here are the flags, the build cache that it works in
+//! (`host`), and the proof by boot.
 
 mod agent;
 mod boot;
 mod emulator;
-mod locked;
+mod host;
 mod needs;
-mod overlays;
-mod rootfs;
-mod stages;
 mod usual;
-mod wheels;
 
 #[cfg(test)]
 mod tests;
 
-use crate::{context::Context, side_by_side};
-use anyhow::{Context as _, Result};
+use crate::context::Context;
+use anyhow::Result;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    lock::ArchLock,
+    bake::{self, Finished, Ground, Options, Order},
     pool,
     recipe::{self, Recipe},
     rootfs::Ownership,
 };
 pub use needs::needs;
-use overlays::Below;
-use package_layout::image::{MANIFEST_FILE, Part, file_name, overlay_file};
 use std::path::{Path, PathBuf};
 pub use usual::{repository, usual};
 
@@ -117,6 +111,17 @@ impl Args {
         }
     }
 
+    /// How the bake is done.
+    fn options(&self) -> Options {
+        Options {
+            no_cache: self.no_cache,
+            renewed: self.update.then(|| self.name.clone()),
+            is_lenient: self.is_lenient,
+            ownership: self.ownership,
+            ..Options::default()
+        }
+    }
+
     /// The folder of recipes.
     fn recipes(&self, context: &Context) -> PathBuf {
         self.recipes.clone().unwrap_or_else(|| context.root.join("recipes"))
@@ -154,9 +159,15 @@ pub struct Made {
 
 /// Bakes the image as far as that goes without QEMU.
 pub fn make(context: &Context, args: &Args) -> Result<Made> {
-    let arch = args.arch();
+    let (arch, options) = (args.arch(), args.options());
     let (recipe, pool) = inputs(context, args, &args.recipes(context), arch)?;
-    let finished = bake(context, args, &recipe, arch, &pool)?;
+    let order =
+        Order { recipe: &recipe, arch, pool: &pool, ground: Ground::Nothing, options: &options };
+    let finished = bake::run(context, order)?;
+    if let Some(file) = &args.export_cache {
+        let n_files = bake::export(context, &recipe, arch, &finished.locks, &pool, file)?;
+        context.ui.line(&format!("    exported {n_files} files to {}", file.display()));
+    }
     Ok(Made { recipe, arch, finished })
 }
 
@@ -172,14 +183,8 @@ pub fn publish_proved(context: &Context, args: &Args, made: &Made) -> Result<Pat
             .ui
             .line(&format!("    nothing was written to {place}; --no-boot does without proof"));
     })?;
-    for (made, name) in &finished.files {
-        let place = out.join(name);
-        fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;
-        publish(made, &place)?;
-    }
-    let wheel = out.join(finished.wheel.file_name().context("A wheel has a name")?);
-    publish(&finished.wheel, &wheel)?;
-    publish(&report, &out.join(boot::report_name(recipe, *arch)))?;
+    let wheel = finished.publish(&out)?;
+    bake::publish(&report, &out.join(boot::report_name(recipe, *arch)))?;
     Ok(wheel)
 }
 
@@ -191,114 +196,6 @@ fn inputs(context: &Context, args: &Args, recipes: &Path, arch: Arch) -> Result<
         let n_new = pool::import(file, &pool)?;
         context.ui.line(&format!("    imported {n_new} files from {}", file.display()));
     }
-    let recipe = wheels::with_programs(context, args, &recipe, arch, &pool)?;
+    let recipe = bake::with_programs(context, &recipe, arch, &pool, args.no_cache)?;
     Ok((recipe, pool))
-}
-
-/// Writes all that was fetched for the image, if that is asked for.
-fn export(
-    context: &Context,
-    args: &Args,
-    recipe: &Recipe,
-    arch: Arch,
-    locks: &[&ArchLock],
-    pool: &Path,
-) -> Result<()> {
-    let Some(file) = &args.export_cache else { return Ok(()) };
-    let wheels = wheels::in_pool(context, recipe, arch, pool)?;
-    let n_written = pool::export(locks, &wheels, pool, file)?;
-    context.ui.line(&format!("    exported {n_written} files to {}", file.display()));
-    Ok(())
-}
-
-/// What a bake made, still in the cache.
-struct Finished {
-    /// The files of the image, and what they are called below the folder they are published to.
-    files: Vec<(PathBuf, String)>,
-    /// The same for the images below it.
-    below: Vec<(PathBuf, String)>,
-    /// The wheel.
-    wheel: PathBuf,
-    /// The lock of the topmost layer.
-    lock: ArchLock,
-}
-
-/// Bakes the layers of the image, the bottom one first.
-fn bake(
-    context: &Context,
-    args: &Args,
-    recipe: &Recipe,
-    arch: Arch,
-    pool: &Path,
-) -> Result<Finished> {
-    let mut locks: Vec<ArchLock> = Vec::new();
-    let mut files: Vec<(PathBuf, String)> = Vec::new();
-    let mut below: Option<Below> = None;
-    for layer in recipe.layers() {
-        let path = layer.lock_path();
-        let wanted =
-            locked::Wanted { context, recipe: layer, arch, pool, base: &locks, path: &path };
-        let lock = locked::lock(args, &wanted)?;
-        let is_top = layer.name == recipe.name;
-        let base = locks.as_slice();
-        let baker = stages::Baker { context, args, recipe: layer, arch, lock: &lock, base, pool };
-        let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
-        let n_below = files.len();
-        let (entry, rootfs, kernel) = match &below {
-            None => {
-                let (kernel, rootfs, agent) = side_by_side::three(
-                    &context.ui,
-                    || baker.kernel(),
-                    || baker.rootfs(),
-                    || agent::binary(context, arch),
-                )?;
-                let disk = baker.disk(&rootfs, Some(&kernel))?;
-                let initrd = baker.initrd(&kernel, &agent)?;
-                files.push((kernel.join("kernel"), name(Part::Kernel)));
-                files.push((initrd.join("initrd"), name(Part::Initrd)));
-                files.push((disk.join("qcow2"), name(Part::Disk)));
-                (disk, rootfs, Some(kernel))
-            }
-            Some(below) => {
-                let rootfs = baker.install_over(&below.entry)?;
-                let overlay = baker.overlay(below, &rootfs)?;
-                let place = |file: &str| format!("{}/{file}", layer.name);
-                files.push((overlay.join("qcow2"), place(&overlay_file(0))));
-                files.push((overlay.join(MANIFEST_FILE), place(MANIFEST_FILE)));
-                (overlay, rootfs, None)
-            }
-        };
-        if is_top {
-            let all: Vec<&ArchLock> = locks.iter().chain([&lock]).collect();
-            export(context, args, recipe, arch, &all, pool)?;
-            let own = files.split_off(n_below);
-            let lies_on = below.as_ref().map(|below| below.entry.as_path());
-            let wheel = baker.wheel(&rootfs, &own, kernel.as_deref(), lies_on)?;
-            return Ok(Finished { files: own, below: files, wheel, lock });
-        }
-        let mut chain = below.map(|below| below.chain).unwrap_or_default();
-        chain.push(entry.join("qcow2"));
-        below = Some(Below { entry, chain, name: name(Part::Disk) });
-        locks.push(lock);
-    }
-    anyhow::bail!("The recipe `{}` has no layers", recipe.name)
-}
-
-/// Copies a finished file to its place, beside it first, unless it is there already. A copy and
-/// no link: what people do to their file must not reach the cache.
-fn publish(made: &Path, place: &Path) -> Result<()> {
-    let from = fs::metadata(made)?;
-    if let Ok(there) = fs::metadata(place)
-        && there.len() == from.len()
-        && there.modified()? == from.modified()?
-    {
-        return Ok(());
-    }
-    let folder = place.parent().context("A finished file has a folder")?;
-    let beside = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
-    std::io::copy(&mut fs::File::open(made)?, &mut beside.as_file())?;
-    beside.as_file().set_modified(from.modified()?)?;
-    beside.as_file().set_permissions(from.permissions())?;
-    beside.persist(place)?;
-    Ok(())
 }

@@ -5,9 +5,9 @@
 
 use crate::ui::hinted;
 use anyhow::{Context as _, Result};
+pub use cache_key::Key;
 use fs_err as fs;
 use image_builder::beside;
-use sha2::{Digest, Sha256};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -173,52 +173,6 @@ fn make_listable(path: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn make_listable(_path: &Path) -> Result<()> {
     Ok(())
-}
-
-/// The hash of everything that went into an entry.
-#[derive(Clone)]
-pub struct Key(Sha256);
-
-impl Key {
-    /// Starts with the name of what is built.
-    pub fn new(what: &str) -> Self {
-        let mut key = Self(Sha256::new());
-        key.add("what", what.as_bytes());
-        key
-    }
-
-    /// Adds one named input.
-    pub fn add(&mut self, name: &str, value: &[u8]) {
-        for part in [name.as_bytes(), value] {
-            self.0.update((part.len() as u64).to_le_bytes());
-            self.0.update(part);
-        }
-    }
-
-    /// Adds the contents of one file.
-    pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.add(&name, &fs::read(path)?);
-        Ok(())
-    }
-
-    /// Adds every file below a folder, by relative name, in sorted order.
-    pub fn add_tree(&mut self, root: &Path) -> Result<()> {
-        for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
-            let entry = entry?;
-            if entry.file_type().is_file() {
-                let name = entry.path().strip_prefix(root)?.to_string_lossy().into_owned();
-                self.add(&name, &fs::read(entry.path())?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The key in hexadecimal, shortened to 32 digits.
-    pub fn digest(&self) -> String {
-        let digest = self.0.clone().finalize();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-    }
 }
 
 #[cfg(test)]

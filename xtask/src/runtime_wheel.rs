@@ -17,6 +17,7 @@ use crate::{
     ui::Step,
 };
 use anyhow::{Context as _, Result};
+use cache_key::code::{self, Reading};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -28,6 +29,9 @@ const NAME: &str = "quicksand-runtime";
 
 /// The crates that end up in the wheel.
 const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
+
+/// The crates that audit and pack it.
+const PACKERS: &[&str] = &["binary-bundler", "wheel-retag"];
 
 /// Extras, and thereby the distributions that belong to the same release.
 const EXTRAS: &[&str] = &["qemu", "qemu-cross", "debian", "minimal"];
@@ -109,20 +113,12 @@ fn key(context: &Context, profile: Profile) -> Result<Key> {
         let value = std::env::var_os(variable).unwrap_or_default();
         key.add(variable, value.as_encoded_bytes());
     }
-    let files = [
-        "Cargo.toml",
-        "Cargo.lock",
-        ".cargo/config.toml",
-        "README.md",
-        "LICENSE-MIT",
-        "LICENSE-APACHE",
-    ];
-    for file in files {
+    for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         key.add_file(&root.join(file))?;
     }
-    for folder in ["crates", "python/quicksand"] {
-        key.add_tree(&root.join(folder))?;
-    }
+    key.add_tree(&root.join("python/quicksand"))?;
+    key.add("code", code::digest(root, CRATES, Reading::Exact)?.as_bytes());
+    key.add("packing", code::digest(root, PACKERS, Reading::Meaning)?.as_bytes());
     Ok(key)
 }
 

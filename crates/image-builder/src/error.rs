@@ -18,6 +18,12 @@ pub enum Error {
         /// What to do about it.
         hint: String,
     },
+    /// Something is not there that nothing may be fetched for.
+    #[error("{what}")]
+    Offline {
+        /// What is not there.
+        what: String,
+    },
     /// A recipe that is not valid.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Recipe {
@@ -521,6 +527,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoWay { hint, .. } => Some(hint.clone()),
+            Self::Offline { .. } => Some(
+                "run once without --offline, or take what is missing with --import-cache from where it was exported"
+                    .to_owned(),
+            ),
             Self::Recipe { hint, .. } => hint.clone(),
             Self::NoRecipe { name, known } => {
                 Some(match crate::nearest(name, known.iter().map(String::as_str)) {

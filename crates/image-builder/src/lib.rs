@@ -14,6 +14,7 @@ pub mod account;
 pub mod apk;
 pub mod apt;
 pub mod assemble;
+pub mod bake;
 mod beside;
 pub mod compare;
 pub mod cpio;

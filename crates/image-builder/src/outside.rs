@@ -7,9 +7,8 @@
 //! images are installed: the caller finds the base and boots the result.
 
 mod bake;
+mod host;
 mod lock;
-mod packages;
-mod programs;
 pub mod template;
 
 use crate::{

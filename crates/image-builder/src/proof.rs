@@ -1,7 +1,12 @@
 //! Runs a recipe's checks in a machine that somebody else has booted. The machine is a function: this
 //! crate must not know what runs it.
 
-use crate::{Error, recipe::Check};
+use crate::{
+    Error,
+    recipe::{Check, Defaults},
+};
+use host_platform::Arch;
+use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -18,6 +23,50 @@ pub struct Answer {
 
 /// Runs a command as root in the machine, for so long at most.
 pub type Run<'a> = dyn FnMut(&str, Duration) -> Result<Answer, std::io::Error> + 'a;
+
+/// The memory of a machine whose recipe names none.
+const MEMORY: &str = "512M";
+
+/// The options of the machine that an image is proved in; `n_cpus` is for a recipe that names none.
+pub fn machine(image: &str, arch: Arch, defaults: &Defaults, n_cpus: u16) -> Value {
+    json!({
+        "image": image,
+        "arch": arch.image_name(),
+        "accel": "auto",
+        "memory": defaults.memory.as_ref().map_or(MEMORY, |memory| memory.as_str()),
+        "cpus": defaults.cpus.map_or(n_cpus, |cpus| cpus.0),
+    })
+}
+
+/// How a machine came up.
+pub struct Boot<'a> {
+    /// What ran it.
+    pub accelerator: Option<&'a str>,
+    /// Until QEMU ran.
+    pub launch: Duration,
+    /// Until the agent answered.
+    pub ready: Duration,
+    /// What the guest says it had done after how many seconds.
+    pub marks: &'a [(String, f64)],
+}
+
+/// What was proved, for the report of a bake: times in seconds, to the millisecond.
+pub fn report(boot: &Boot<'_>, passed: &BTreeMap<String, Duration>) -> Value {
+    let seconds = |time: &Duration| Value::from((time.as_secs_f64() * 1000.0).round() / 1000.0);
+    let checks: Map<String, Value> =
+        passed.iter().map(|(name, time)| (name.clone(), seconds(time))).collect();
+    let marks: Map<String, Value> =
+        boot.marks.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect();
+    json!({
+        "accelerator": boot.accelerator,
+        "checks_seconds": checks,
+        "boot_seconds": {
+            "launch": seconds(&boot.launch),
+            "ready": seconds(&boot.ready),
+            "guest": marks,
+        },
+    })
+}
 
 /// How long a command may take at least: emulated machines are slow.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -9,14 +9,14 @@ use crate::{
     setup,
 };
 use anyhow::Result;
+use cache_key::{
+    code::{self, Reading},
+    tools,
+};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
-
-/// What the binary is made from, relative to the workspace's root.
-const SOURCES: [&str; 2] = ["crates/guest-agent", "crates/agent-protocol"];
-const SHARED: [&str; 3] = ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
 
 /// Seconds of one processor, and room: with the toolchain, and with a compiler that is fetched and
 /// makes the standard library too.
@@ -41,17 +41,7 @@ enum Compiler {
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     let target = target(arch);
     let compiler = compiler(arch);
-    let mut key = Key::new("agent 2");
-    key.add("target", target.as_bytes());
-    if compiler != Compiler::Native {
-        key.add("compiler", format!("{compiler:?}").as_bytes());
-    }
-    for source in SOURCES {
-        key.add_tree(&context.root.join(source))?;
-    }
-    for file in SHARED {
-        key.add_file(&context.root.join(file))?;
-    }
+    let key = key(&context.root, target, compiler)?;
     let entry = context.cache.entry("agent", &key, |folder| {
         let target_dir = context.cache.folder("target-agent")?;
         let build = command(context, arch, compiler)?.env("CARGO_TARGET_DIR", &target_dir);
@@ -64,6 +54,37 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
         })
     })?;
     Ok(entry.join("agent"))
+}
+
+/// The hash of all that a binary is made from: its code and that of its libraries, the compiler, the linker and
+/// the C library that is linked in.
+fn key(root: &Path, target: &str, compiler: Compiler) -> Result<Key> {
+    let mut key = Key::new("agent");
+    key.add("target", target.as_bytes());
+    key.add("compiler", format!("{compiler:?} {FLAGS:?}").as_bytes());
+    key.add("code", code::digest(root, &["guest-agent"], Reading::Exact)?.as_bytes());
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        key.add(variable, std::env::var_os(variable).unwrap_or_default().as_encoded_bytes());
+    }
+    let linker = match compiler {
+        Compiler::Native => "cc".to_owned(),
+        Compiler::Linked | Compiler::Unpacked => linker(target),
+    };
+    if compiler != Compiler::Unpacked {
+        let rustc = cmd!("rustc", "--version", "--verbose").dir(root).read()?;
+        key.add("rustc", rustc.as_bytes());
+    }
+    tools::add(&mut key, &[&linker, "ld"]);
+    // Where the linker finds the static C library; its name alone where it finds none.
+    let library = cmd!(&linker, "-print-file-name=libc.a").stderr_null().unchecked().read();
+    let library = PathBuf::from(library.unwrap_or_default().trim());
+    key.add("libc", &fs::read(&library).unwrap_or_default());
+    Ok(key)
+}
+
+/// The distribution's linker for another architecture.
+fn linker(target: &str) -> String {
+    format!("{}-linux-gnu-gcc", target.split('-').next().unwrap_or(target))
 }
 
 /// What it needs; nothing when it is built already.
@@ -103,7 +124,7 @@ fn command(context: &Context, arch: Arch, compiler: Compiler) -> Result<Expressi
         _ => (with_toolchain(), None),
     };
     let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
-    let command = command.env(variable, format!("{}-linux-gnu-gcc", arch.qemu_name()));
+    let command = command.env(variable, linker(target));
     compiled_paths::hide(command, &FLAGS, at.as_deref())
 }
 
@@ -132,5 +153,21 @@ fn linker_packages(arch: Arch) -> [&'static str; 2] {
     match arch {
         Arch::Amd64 => ["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"],
         Arch::Arm64 => ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_is_its_code_its_target_and_its_compiler() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let digest = |arch, compiler| key(root, target(arch), compiler).unwrap().digest();
+        let first = digest(Arch::Amd64, Compiler::Native);
+        assert_eq!(first, digest(Arch::Amd64, Compiler::Native));
+        assert_ne!(first, digest(Arch::Arm64, Compiler::Native));
+        assert_ne!(first, digest(Arch::Amd64, Compiler::Linked));
+        assert_ne!(first, digest(Arch::Amd64, Compiler::Unpacked));
     }
 }

@@ -4,25 +4,24 @@
 //! The report is no part of the wheel: the same lock gives the same wheel, and no two boots take
 //! the same time.
 
-use super::{Args, Finished};
+use super::Args;
 use crate::{build_qemu, cache::Key, context::Context, ui::Step};
 use anyhow::{Context as _, Result, anyhow};
+use cache_key::code::{self, Reading};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    proof::{self, Answer},
+    bake::{CODE, Finished},
+    proof::{self, Answer, Boot},
     recipe::Recipe,
 };
 use runtime_locator::Search;
-use sandbox::{BootTiming, ExecuteRequest, Sandbox, SandboxConfig};
+use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
 use serde_json::{Map, Value, json};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// The memory of a machine whose recipe names none.
-const MEMORY: &str = "512M";
 
 /// The kind of the cache's entries with reports.
 const PROOFS: &str = "image-proof";
@@ -40,13 +39,7 @@ pub fn report(
     arch: Arch,
     finished: &Finished,
 ) -> Result<PathBuf> {
-    let mut key = Key::new("proof 1");
-    for (made, name) in finished.below.iter().chain(&finished.files) {
-        key.add(name, made.as_os_str().as_encoded_bytes());
-    }
-    let body = &recipe.body;
-    key.add("checks", format!("{:?} {:?}", body.checks, body.defaults).as_bytes());
-    key.add("boot", &[u8::from(!args.no_boot)]);
+    let key = key(context, args, recipe, arch, finished)?;
     if args.no_cache {
         context.cache.forget(PROOFS, &key)?;
     }
@@ -68,6 +61,35 @@ pub fn report(
     Ok(entry.join("report"))
 }
 
+/// The hash of all that a proof depends on: the files, the checks, and what boots and runs them.
+fn key(
+    context: &Context,
+    args: &Args,
+    recipe: &Recipe,
+    arch: Arch,
+    finished: &Finished,
+) -> Result<Key> {
+    let mut key = Key::new("proof");
+    key.add("code", CODE.as_bytes());
+    for (made, name) in finished.below.iter().chain(&finished.files) {
+        key.add(name, made.as_os_str().as_encoded_bytes());
+    }
+    let body = &recipe.body;
+    key.add("checks", format!("{:?} {:?}", body.checks, body.defaults).as_bytes());
+    key.add("boot", &[u8::from(!args.no_boot)]);
+    if !args.no_boot {
+        let runtime = code::digest(&context.root, &["sandbox"], Reading::Meaning)?;
+        key.add("runtime", runtime.as_bytes());
+        let found = runtime_locator::find_qemu(&Search::of_process(Vec::new()), arch);
+        let qemu = match &found {
+            Ok(found) => fs::read(&found.system)?,
+            Err(_) => own_qemu(context, arch)?.1.digest().into_bytes(),
+        };
+        key.add("qemu", &qemu);
+    }
+    Ok(key)
+}
+
 /// Where the machine finds its files: the finished ones laid out as a folder of images, and QEMU
 /// where everybody looks for it, else the one that is built here.
 fn search(
@@ -76,24 +98,22 @@ fn search(
     arch: Arch,
 ) -> Result<(Search, tempfile::TempDir)> {
     let images = tempfile::Builder::new().prefix("quicksand-").tempdir()?;
-    for (made, name) in finished.below.iter().chain(&finished.files) {
-        let place = images.path().join(name);
-        fs::create_dir_all(place.parent().context("A finished file has a folder")?)?;
-        if fs::hard_link(made, &place).is_err() {
-            fs::copy(made, &place)?;
-        }
-    }
+    finished.lay_out(images.path())?;
     let mut search = Search::of_process(Vec::new());
     search.image_path = vec![images.path().to_owned()];
     if runtime_locator::find_qemu(&search, arch).is_err() {
-        let args = build_qemu::Args::default();
-        let (bundle, _) = match arch == host_platform::host().process_arch {
-            true => build_qemu::bundle(context, &args)?,
-            false => build_qemu::cross_bundle(context, &args)?,
-        };
-        search.qemu_dir = Some(bundle.join("bin"));
+        search.qemu_dir = Some(own_qemu(context, arch)?.0.join("bin"));
     }
     Ok((search, images))
+}
+
+/// The QEMU that is built here, and the key of what it was built from.
+fn own_qemu(context: &Context, arch: Arch) -> Result<(PathBuf, Key)> {
+    let args = build_qemu::Args::default();
+    match arch == host_platform::host().process_arch {
+        true => build_qemu::bundle(context, &args),
+        false => build_qemu::cross_bundle(context, &args),
+    }
 }
 
 fn boot(
@@ -102,14 +122,8 @@ fn boot(
     arch: Arch,
     (search, _images): (Search, tempfile::TempDir),
 ) -> Result<Value> {
-    let defaults = &recipe.body.defaults;
-    let config = SandboxConfig::from_value(json!({
-        "image": recipe.name,
-        "arch": arch.image_name(),
-        "accel": "auto",
-        "memory": defaults.memory.as_ref().map_or(MEMORY, |memory| memory.as_str()),
-        "cpus": defaults.cpus.map_or(n_cpus(), |cpus| cpus.0),
-    }))?;
+    let options = proof::machine(&recipe.name, arch, &recipe.body.defaults, n_cpus());
+    let config = SandboxConfig::from_value(options)?;
     let machine = Sandbox::new(config).with_locator(search);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -132,27 +146,15 @@ fn boot(
     let console = machine.console();
     runtime.block_on(machine.stop())?;
     let passed = outcome.inspect_err(|_| step.say(console))?;
-    let seconds = |time: &Duration| Value::from((time.as_secs_f64() * 1000.0).round() / 1000.0);
-    let checks: Map<String, Value> =
-        passed.iter().map(|(name, time)| (name.clone(), seconds(time))).collect();
-    Ok(json!({
-        "accelerator": accelerator,
-        "checks_seconds": checks,
-        "boot_seconds": marks(&timing),
-    }))
+    let boot =
+        Boot { accelerator, launch: timing.launch, ready: timing.boot, marks: &timing.guest_marks };
+    Ok(proof::report(&boot, &passed))
 }
 
 /// The processors of a machine whose recipe names none: the distribution's init starts its services
 /// side by side, and the host has little else to do at the end of a bake.
 fn n_cpus() -> u16 {
     if std::thread::available_parallelism().is_ok_and(|n_host| n_host.get() > 1) { 2 } else { 1 }
-}
-
-fn marks(timing: &BootTiming) -> Value {
-    let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
-    let guest: Map<String, Value> =
-        timing.guest_marks.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect();
-    json!({"launch": seconds(timing.launch), "ready": seconds(timing.boot), "guest": guest})
 }
 
 /// The report: what the image is, its files by digest, what it was made from, what was proved.
@@ -163,7 +165,7 @@ fn describe(recipe: &Recipe, arch: Arch, finished: &Finished, proof: Value) -> R
     }
     let wheel = finished.wheel.file_name().context("A wheel has a name")?.to_string_lossy();
     files.insert(wheel.into_owned(), digest(&finished.wheel)?);
-    let lock = &finished.lock;
+    let lock = finished.locks.last().context("An image has a lock")?;
     Ok(json!({
         "image": recipe.name,
         "version": recipe.body.version,

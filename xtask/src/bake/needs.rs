@@ -1,15 +1,17 @@
 //! What a bake needs from the host and the network, as far as the cache does not hold it.
 
-use super::{Args, agent, boot, inputs, rootfs, wheels};
+use super::{Args, agent, boot, host::PIP};
 use crate::{
     build_qemu,
     context::Context,
     preflight::{Needs, Registry, Room, RootFileSystem},
+    setup,
 };
 use anyhow::Result;
 use host_platform::Arch;
 use image_builder::{
     apt,
+    bake::{KERNEL_PACKAGES, KEYRING_PACKAGES, PACKAGES},
     foreign::Runner,
     lock::{ArchLock, Lock},
     pool, programs,
@@ -30,12 +32,6 @@ const BASE_ROOM: Room = Room { cache: 1100, target: 0, temporary: 1000 };
 /// The same for an overlay, estimated for `debian-desktop`.
 const OVERLAY_ROOM: Room = Room { cache: 2500, target: 0, temporary: 2500 };
 
-/// Unpacks the kernel's modules.
-pub const KERNEL_PACKAGES: &[&str] = &["kmod"];
-
-/// The keys of Debian's archive.
-pub const KEYRING_PACKAGES: &[&str] = &["debian-archive-keyring"];
-
 /// What is needed; nothing when the image is baked and proved already.
 pub fn needs(context: &Context, args: &Args) -> Needs {
     let recipes = args.recipes(context);
@@ -50,7 +46,7 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
         root_file_system: Some(RootFileSystem { ownership: args.ownership }),
         ..Needs::default()
     }
-    .packages(rootfs::PACKAGES)
+    .packages(PACKAGES)
     .packages(KERNEL_PACKAGES)
     .and(agent::needs(context, arch));
     for layer in recipe.layers() {
@@ -72,7 +68,7 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
             if !there.is_ok_and(|path| path.is_file()) {
                 needs = needs
                     .fetch(format!("the wheel {} {}", wheel.name, wheel.version), Registry::Python)
-                    .and(wheels::needs(context));
+                    .and(setup::needs_of_python_tools(context, PIP));
             }
         }
     }
@@ -94,9 +90,8 @@ fn is_made(context: &Context, args: &Args) -> bool {
     }
     let look = context.looking();
     let outcome = || -> Result<()> {
-        let (recipe, pool) = inputs(&look, args, &args.recipes(context), args.arch())?;
-        let finished = super::bake(&look, args, &recipe, args.arch(), &pool)?;
-        boot::report(&look, args, &recipe, args.arch(), &finished).map(drop)
+        let made = super::make(&look, args)?;
+        boot::report(&look, args, &made.recipe, made.arch, &made.finished).map(drop)
     };
     outcome().is_ok()
 }

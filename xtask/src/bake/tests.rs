@@ -13,7 +13,7 @@ use crate::{cache::Cache, ui::Ui};
 use duct::cmd;
 use image_builder::{
     apt::{self, pool_path},
-    lock::{Lock, Package, Release},
+    lock::{ArchLock, Lock, Package, Release},
     sha256,
 };
 use served::{File, deb, file, kernel, module, put, spoil};
@@ -84,13 +84,6 @@ fn package(name: &str, files: &[File], pool: &Path) -> Package {
 impl World {
     fn new(folder: &Path) -> Self {
         let world = Self { folder: folder.to_owned(), cache: folder.join("cache") };
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        // Another user may not be allowed to look into the checkout.
-        for name in ["crates/image-builder/src", "LICENSE-MIT", "LICENSE-APACHE"] {
-            let place = world.folder.join(name);
-            fs::create_dir_all(place.parent().unwrap()).unwrap();
-            cmd!("cp", "-r", root.join(name), place).run().unwrap();
-        }
         for (name, text) in [
             ("recipes/small/recipe.toml", RECIPE),
             ("recipes/small/files/mine", "mine"),
@@ -154,6 +147,10 @@ impl World {
         self.stages(&context, &self.recipe()?, &self.folder.join("packages"))
     }
 
+    fn options(&self) -> Options {
+        Options { agent: Some(self.folder.join("agent")), ..Options::default() }
+    }
+
     /// All stages but the boot; gives the finished files' digests by name.
     fn stages(
         &self,
@@ -161,32 +158,23 @@ impl World {
         recipe: &Recipe,
         pool: &Path,
     ) -> Result<BTreeMap<String, String>> {
-        let path = self.lock_path();
-        let args = Args { is_lenient: false, ..Args::of("small") };
-        let wanted = locked::Wanted { context, recipe, arch: ARCH, pool, base: &[], path: &path };
-        let lock = locked::lock(&args, &wanted)?;
-        let baker = stages::Baker {
-            context,
-            args: &args,
-            recipe,
-            arch: ARCH,
-            lock: &lock,
-            base: &[],
-            pool,
-        };
-        let kernel = baker.kernel()?;
-        let rootfs = baker.rootfs()?;
-        let disk = baker.disk(&rootfs, Some(&kernel))?;
-        let initrd = baker.initrd(&kernel, &self.folder.join("agent"))?;
-        let files = [
-            (kernel.join("kernel"), "small.kernel".to_owned()),
-            (initrd.join("initrd"), "small.initrd".to_owned()),
-            (disk.join("qcow2"), "small.qcow2".to_owned()),
-        ];
-        let wheel = baker.wheel(&rootfs, &files, Some(&kernel), None)?;
-        let mut digests = BTreeMap::new();
-        for (path, name) in files.into_iter().chain([(wheel, "wheel".to_owned())]) {
-            digests.insert(name, sha256(&fs::read(path)?));
+        self.stages_with(context, recipe, pool, &self.options())
+    }
+
+    fn stages_with(
+        &self,
+        context: &Context,
+        recipe: &Recipe,
+        pool: &Path,
+        options: &Options,
+    ) -> Result<BTreeMap<String, String>> {
+        let order = Order { recipe, arch: ARCH, pool, ground: Ground::Nothing, options };
+        let finished = bake::run(context, order)?;
+        let mut digests =
+            BTreeMap::from([("wheel".to_owned(), sha256(&fs::read(&finished.wheel)?))]);
+        for (path, name) in &finished.files {
+            let part = name.rsplit('.').next().unwrap();
+            digests.insert(format!("small.{part}"), sha256(&fs::read(path)?));
         }
         Ok(digests)
     }
@@ -206,6 +194,40 @@ impl World {
         fs::write(path, text.replacen(from, to, 1)).unwrap();
         text
     }
+}
+
+/// How many entries there are of each kind of what a bake makes.
+fn entries(cache: &Path) -> BTreeMap<String, usize> {
+    fs::read_dir(cache)
+        .unwrap()
+        .map(|kind| kind.unwrap())
+        .map(|kind| (kind.file_name().to_string_lossy().into_owned(), kind.path()))
+        .filter(|(name, _)| name.starts_with("image-"))
+        .map(|(name, path)| (name, fs::read_dir(path).unwrap().count()))
+        .collect()
+}
+
+#[test]
+fn other_code_makes_every_stage_again_and_the_same_code_none() {
+    if !tools_are_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path());
+    let (context, recipe) = (world.context(&world.cache).unwrap(), world.recipe().unwrap());
+    let pool = world.folder.join("packages");
+    let bake = |code: Option<&str>| {
+        let options = Options { code: code.map(str::to_owned), ..world.options() };
+        world.stages_with(&context, &recipe, &pool, &options).unwrap()
+    };
+    let first = bake(None);
+    let kinds = ["image-disk", "image-initrd", "image-kernel", "image-rootfs", "image-wheel"];
+    let times = |n: usize| kinds.map(|kind| (kind.to_owned(), n)).into_iter().collect();
+    assert_eq!(entries(&world.cache), times(1));
+    assert_eq!(bake(None), first);
+    assert_eq!(entries(&world.cache), times(1));
+    assert_eq!(bake(Some("other code")), first);
+    assert_eq!(entries(&world.cache), times(2));
 }
 
 fn tools_are_there() -> bool {

@@ -2,12 +2,13 @@
 //! compressed kernel and its own initramfs, the network set up by the system, the agent started by
 //! it as a service.
 
-use super::{Args, agent, locked, publish, rootfs::TAR, stages};
+use super::{Args, agent};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
+    bake::{Baker, CODE, TAR, Wanted, publish, read_or_renewed},
     recipe::{self, File, Link, LinkTarget, Method, Recipe},
     rootfs,
     tree::Tree,
@@ -70,17 +71,17 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     let recipes = context.root.join("recipes");
     let agent = agent::binary(context, arch)?;
     let pool = context.cache.folder("packages")?;
-    let args = Args::of(name);
+    let options = Args::of(name).options();
 
     let installed = installed(context, arch)?;
     let locked = |recipe: &Recipe, path: &Path| {
-        let wanted = locked::Wanted { context, recipe, arch, pool: &pool, base: &[], path };
-        locked::lock(&args, &wanted)
+        let wanted = Wanted { host: context, recipe, arch, pool: &pool, base: &[], status: None };
+        read_or_renewed(&options, &wanted, path)
     };
     let lock = locked(&installed, &lock_path(context)?)?;
-    let system = stages::Baker {
-        context,
-        args: &args,
+    let system = Baker {
+        host: context,
+        options: &options,
         recipe: &installed,
         arch,
         lock: &lock,
@@ -97,9 +98,9 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     } else {
         busybox_service(&mut own, &agent)?;
         let lock = locked(&own, &recipes.join(name).join("recipe.lock"))?;
-        let baker = stages::Baker {
-            context,
-            args: &args,
+        let baker = Baker {
+            host: context,
+            options: &options,
             recipe: &own,
             arch,
             lock: &lock,
@@ -150,9 +151,10 @@ pub fn repository(context: &Context) -> Result<PathBuf> {
     let pool = context.cache.folder("packages")?;
     let path = lock_path(context)?;
     let wanted =
-        locked::Wanted { context, recipe: &recipe, arch, pool: &pool, base: &[], path: &path };
-    let lock = locked::lock(&Args::of("debian"), &wanted)?;
+        Wanted { host: context, recipe: &recipe, arch, pool: &pool, base: &[], status: None };
+    let lock = read_or_renewed(&Args::of("debian").options(), &wanted, &path)?;
     let mut key = Key::new("usual-repository");
+    key.add("code", CODE.as_bytes());
     key.add("lock", format!("{lock:?}").as_bytes());
     context.cache.entry("usual-repository", &key, |folder| {
         rootfs::lay_out(&lock.package, &recipe, arch, &pool, folder)?;

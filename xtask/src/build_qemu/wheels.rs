@@ -3,6 +3,7 @@
 use super::{bundle::files_below, emulator::Emulator, pack};
 use crate::{cache::Key, context::Context};
 use anyhow::Result;
+use cache_key::code::{self, Reading};
 use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,9 @@ pub fn of_bundle(
     let python = context.root.join("qemu/python");
     key.add("wheel", env!("CARGO_PKG_VERSION").as_bytes());
     key.add_tree(&python)?;
+    let packers = ["binary-bundler", "wheel-retag"];
+    let packing = code::digest(&context.root, &packers, Reading::Meaning)?;
+    key.add("packing", packing.as_bytes());
     let packed = context.cache.entry(&format!("{}-wheels", emulator.kind()), &key, |place| {
         context.ui.step("Pack QEMU's wheel", |step| {
             step.say("compressing");

@@ -8,12 +8,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("host-platform", &[]),
     ("package-layout", &[]),
     ("agent-protocol", &[]),
+    ("cache-key", &[]),
     ("binary-bundler", &["host-platform", "package-layout"]),
     ("wheel-retag", &["host-platform", "package-layout"]),
     ("runtime-locator", &["host-platform", "package-layout"]),
     ("jail", &[]),
     ("share-server", &[]),
-    ("image-builder", &["host-platform", "package-layout", "wheel-retag", "binary-bundler"]),
+    (
+        "image-builder",
+        &["host-platform", "package-layout", "cache-key", "wheel-retag", "binary-bundler"],
+    ),
     (
         "sandbox",
         &[
@@ -48,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "host-platform",
             "package-layout",
+            "cache-key",
             "binary-bundler",
             "wheel-retag",
             "image-builder",

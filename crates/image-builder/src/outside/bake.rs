@@ -2,33 +2,30 @@
 //! wheel.
 
 use super::{
-    Base, LOCK, load,
+    Base, LOCK, as_locked,
+    host::Plain,
+    load,
     lock::{Inputs, Lock, Pinned, compare},
-    packages, programs,
 };
 use crate::{
-    Error, assemble, beside, disk, ext4, qcow2,
+    Error, apt,
+    bake::{self, Below, Files, Finished, Ground, Host as _, Image, Order, Wanted},
+    beside, disk, ext4,
+    lock::ArchLock,
+    qcow2,
     recipe::{Check, Defaults, Recipe, Root},
     root,
     rootfs::Ownership,
     tree::Tree,
-    wheel::{self, Contents, Papers},
 };
 use fs_err as fs;
 use host_platform::Arch;
-use package_layout::{
-    image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file},
-    manifest::{BaseDisk, Manifest},
-};
-use serde_json::Value;
+use package_layout::image::{installed_beside, overlay_file};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
 };
-
-/// zstd's level for disks, as everywhere in this project.
-const DISK_LEVEL: i32 = 9;
 
 /// How a bake is done.
 pub struct Options<'a> {
@@ -43,14 +40,10 @@ pub struct Options<'a> {
     pub ownership: Option<Ownership>,
     /// Renew the lock.
     pub update: bool,
-    /// The texts of our own licences by file name.
-    pub licences: &'a [(String, Vec<u8>)],
-    /// The version of what is ours in the image.
-    pub version: &'a str,
     /// Hears what is being done.
-    pub say: &'a dyn Fn(&str),
+    pub say: &'a (dyn Fn(&str) + Sync),
     /// Fetches an image of a registry; the error says why it could not.
-    pub pull: &'a dyn Fn(&Pull) -> Result<Pulled, String>,
+    pub pull: &'a (dyn Fn(&Pull) -> Result<Pulled, String> + Sync),
 }
 
 /// An image of a registry that is wanted.
@@ -74,15 +67,14 @@ pub struct Pulled {
 }
 
 /// What a bake made, before it is published.
-#[derive(Debug)]
 pub struct Baked {
     /// The image's name.
     pub name: String,
-    /// Holds the image's files and the wheel, and goes with them if they are not published.
+    /// The files, in `folder`.
+    finished: Finished,
+    /// Holds all that was made, and goes with it if it is not published.
     folder: tempfile::TempDir,
-    /// What the wheel is called.
-    wheel: String,
-    /// Where they are published.
+    /// Where it is published.
     out: PathBuf,
     /// What the recipe gives a machine by default.
     pub defaults: Defaults,
@@ -92,28 +84,34 @@ pub struct Baked {
 
 impl Baked {
     /// The folder that holds the image's files, to be used as a folder of images.
-    pub fn images(&self) -> &Path {
-        self.folder.path()
+    pub fn images(&self) -> PathBuf {
+        self.folder.path().join(IMAGES)
     }
 
-    /// Moves everything to its place, with a report of what was proved, and gives the wheel's.
+    /// Copies everything to its place, with a report of what was proved, and gives the wheel's.
     pub fn publish(self, report: Option<&str>) -> Result<PathBuf, Error> {
+        let wheel = self.finished.publish(&self.out)?;
         if let Some(report) = report {
-            fs::write(self.folder.path().join(format!("{}.json", self.name)), report)?;
+            let name = format!("{}.json", self.name);
+            let made = self.folder.path().join(&name);
+            fs::write(&made, report)?;
+            bake::publish(&made, &self.out.join(name))?;
         }
-        publish(self.folder.path(), &self.out)?;
-        Ok(self.out.join(&self.wheel))
+        Ok(wheel)
     }
 }
+
+/// The folder with the image's files among all that was made.
+const IMAGES: &str = "images";
 
 /// Bakes the recipe in `folder` on the base.
 pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Error> {
     (options.say)("Reading the base");
     let chain: Vec<&Path> = base.chain.iter().map(PathBuf::as_path).collect();
     let chunks = qcow2::read(&chain)?;
-    let base_disk = disk::SparseDisk::from_chunks(chunks.clone());
-    let below = ext4::read(base_disk)?;
-    let recipe = load(folder, base, &below, (chunks.len() * disk::CHUNK) as u64)?;
+    let size = (chunks.len() * disk::CHUNK) as u64;
+    let tree = ext4::read(disk::SparseDisk::from_chunks(chunks))?;
+    let recipe = load(folder, base, &tree, size)?;
 
     let top = base
         .chain
@@ -132,8 +130,10 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     if let Some(old) = &old {
         compare("the base", &old.base, &base_pin)?;
     }
-    let unpacked = tempfile::tempdir()?;
-    let recipe = programs::add(&recipe, base.arch, unpacked.path(), options)?;
+    fs::create_dir_all(options.out)?;
+    let host = Plain::new(options, beside(options.out)?);
+    let pool = host.folder("packages")?;
+    let recipe = bake::with_programs(&host, &recipe, base.arch, &pool, false)?;
     let brought = match &recipe.body.root {
         None => None,
         Some(root) => {
@@ -147,37 +147,89 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
             Some((brought.tree, pin))
         }
     };
-    let ground = brought.as_ref().map_or(&below, |(tree, _)| tree);
-    let locked = old.as_ref().map(|old| &old.packages);
-    let packages = packages::lock(&recipe, base.arch, ground, locked, options)?;
+    let ground = brought.as_ref().map_or(&tree, |(tree, _)| tree);
+    let below = as_locked(ground, ground.newest_time())?;
+    let old_packages = old.as_ref().map(|old| &old.packages);
+    let lock_of_packages =
+        choose(&host, &recipe, (base.arch, &pool), (ground, &below), old_packages)?;
     let inputs = Inputs {
         base: base_pin.clone(),
         root: brought.as_ref().map(|(_, pin)| pin.clone()),
-        packages,
+        packages: lock_of_packages.clone(),
     };
     if old.as_ref() != Some(&inputs) {
-        lock.save(&lock_path, base.arch, inputs.clone())?;
+        lock.save(&lock_path, base.arch, inputs)?;
     }
-    let time = inputs.packages.source_date;
-    let installed = packages::install(&recipe, base.arch, ground, &inputs.packages, options)?;
-
-    fs::create_dir_all(options.out)?;
-    let making = beside(options.out)?;
-    let maker = Maker { recipe: &recipe, base, options, folder: making.path() };
-    let (tree, files) = match &brought {
-        Some((ground, _)) => maker.image(installed, ground, &below, time)?,
-        None => maker.overlay(installed, &below, chunks, &inputs, &base_pin)?,
+    let image = Image {
+        base,
+        brought: brought.map(|(tree, pin)| Files::Read(Box::new(tree), pin.sha256)),
+        lock: lock_of_packages,
+        packages: below,
+        kernel: base.kernel(&tree),
     };
-    (options.say)("Packing the wheel");
-    let wheel = maker.wheel(&tree, &below, &inputs, &files)?;
+    let below = Below {
+        files: Files::Read(Box::new(tree), base_pin.sha256.clone()),
+        chain: base.chain.clone(),
+        place: place_of(base, &base_pin),
+        name: base_pin.name,
+    };
+    let how = bake::Options { ownership: options.ownership, ..bake::Options::default() };
+    let order = Order {
+        recipe: &recipe,
+        arch: base.arch,
+        pool: &pool,
+        ground: Ground::Image(below, Box::new(image)),
+        options: &how,
+    };
+    let finished = bake::run(&host, order)?;
+    let folder = host.into_folder();
+    finished.lay_out(&folder.path().join(IMAGES))?;
     Ok(Baked {
-        folder: making,
-        wheel,
+        finished,
+        folder,
         out: options.out.to_owned(),
         defaults: recipe.body.defaults.clone(),
         checks: recipe.body.checks.clone(),
         name: recipe.name,
     })
+}
+
+/// The packages that answer the recipe, those of the old lock if they do, with every one of them in the pool.
+/// Without packages nothing is asked of a mirror.
+fn choose(
+    host: &Plain<'_>,
+    recipe: &Recipe,
+    (arch, pool): (Arch, &Path),
+    (ground, below): (&Tree, &ArchLock),
+    old: Option<&ArchLock>,
+) -> Result<ArchLock, Error> {
+    let base = std::slice::from_ref(below);
+    let request = apt::request(recipe, arch, base);
+    if recipe.body.packages.is_empty() {
+        return Ok(ArchLock { request, package: Vec::new(), ..below.clone() });
+    }
+    let status = ground.read("var/lib/dpkg/status")?.ok_or_else(|| Error::NoPackageManager {
+        base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
+    })?;
+    let status = String::from_utf8_lossy(&status);
+    let wanted = Wanted { host, recipe, arch, pool, base, status: Some(&status) };
+    match old.filter(|old| old.request == request) {
+        Some(old) => bake::fetched(&wanted, old, false),
+        None => bake::lock(&wanted),
+    }
+}
+
+/// Where the base's disk is from the overlay, once both are installed; its name alone where the base is in no
+/// package.
+fn place_of(base: &Base, pin: &Pinned) -> String {
+    let file = match base.chain.len() {
+        0 | 1 => pin.name.clone(),
+        _ => format!("{}/{}", base.name, overlay_file(0)),
+    };
+    match base.requirement {
+        Some(_) => installed_beside(&base.name, &file),
+        None => pin.name.clone(),
+    }
 }
 
 /// Reads the root file system that a recipe names, fetched first where it is in a registry.
@@ -195,168 +247,6 @@ fn brought_root(
     let pulled = (options.pull)(&Pull { reference, arch, locked })
         .map_err(|detail| Error::Pull { reference: reference.clone(), detail })?;
     root::read_pulled(&pulled.store, &pulled.digest)
-}
-
-type Files = Vec<(PathBuf, String)>;
-
-/// What makes the files.
-struct Maker<'a> {
-    recipe: &'a Recipe,
-    base: &'a Base,
-    options: &'a Options<'a>,
-    folder: &'a Path,
-}
-
-impl Maker<'_> {
-    /// An image of its own: the base's kernel and initrd, and a disk with the brought files.
-    fn image(
-        &self,
-        installed: Tree,
-        ground: &Tree,
-        below: &Tree,
-        time: i64,
-    ) -> Result<(Tree, Files), Error> {
-        let mut modules = Tree::new(time);
-        for (path, node) in below.iter().filter(|(path, _)| path.starts_with(b"usr/lib/modules/")) {
-            modules.put_bytes(path, node.clone())?;
-        }
-        let tree = assemble::brought(installed, ground, &modules, self.recipe, time)?;
-        (self.options.say)("Writing the disk");
-        let settings = ext4::Settings {
-            size: self.recipe.body.disk.size.0,
-            label: self.recipe.name.chars().take(16).collect(),
-            uuid: assemble::volume_id(self.recipe, self.base.arch),
-            time,
-        };
-        let chunks = ext4::build(&tree, &settings)?.into_chunks();
-        let arch = self.base.arch.image_name();
-        let name = |part| file_name(&self.recipe.name, &self.recipe.body.version, arch, part);
-        let (kernel, initrd, disk) = (name(Part::Kernel), name(Part::Initrd), name(Part::Disk));
-        fs::copy(&self.base.kernel, self.folder.join(&kernel))?;
-        fs::copy(&self.base.initrd, self.folder.join(&initrd))?;
-        qcow2::write(&self.folder.join(&disk), &chunks, &settings_of(None), &|_| {})?;
-        Ok((tree, [kernel, initrd, disk].map(|name| self.place(name)).into()))
-    }
-
-    /// An overlay: what differs from the base, in the base's own file system.
-    fn overlay(
-        &self,
-        installed: Tree,
-        below: &Tree,
-        old: Vec<Option<Box<[u8]>>>,
-        inputs: &Inputs,
-        base_pin: &Pinned,
-    ) -> Result<(Tree, Files), Error> {
-        let tree = assemble::overlay(installed, below, self.recipe, &inputs.packages)?;
-        (self.options.say)("Writing the overlay");
-        let time = inputs.packages.source_date;
-        let new = disk::SparseDisk::from_chunks(old.clone());
-        let new = ext4::update(new, below, &tree, time)?.into_chunks();
-        let changed = disk::changed(&old, new);
-        let place = |file: &str| format!("{}/{file}", self.recipe.name);
-        let (disk, manifest) = (place(&overlay_file(0)), place(MANIFEST_FILE));
-        let path = self.folder.join(&disk);
-        fs::create_dir_all(path.parent().unwrap_or(self.folder))?;
-        let backing = self.place_of_base(base_pin);
-        qcow2::write(&path, &changed, &settings_of(Some(backing)), &|_| {})?;
-        fs::write(self.folder.join(&manifest), self.manifest(base_pin))?;
-        Ok((tree, [disk, manifest].map(|name| self.place(name)).into()))
-    }
-
-    /// Where the base's disk is from the overlay, once both are installed; its name alone where the base
-    /// is in no package. It is for people and their tools: a sandbox passes the chain itself.
-    fn place_of_base(&self, base_pin: &Pinned) -> String {
-        let file = match self.base.chain.len() {
-            0 | 1 => base_pin.name.clone(),
-            _ => format!("{}/{}", self.base.name, overlay_file(0)),
-        };
-        match self.base.requirement {
-            Some(_) => installed_beside(&self.base.name, &file),
-            None => base_pin.name.clone(),
-        }
-    }
-
-    fn manifest(&self, base_pin: &Pinned) -> String {
-        let mut config = self.recipe.body.defaults.config();
-        config.insert("image".to_owned(), Value::from(self.base.name.as_str()));
-        let mut manifest = Manifest::new(config, self.base.arch.qemu_name());
-        let (file, sha256) = (base_pin.name.clone(), base_pin.sha256.clone());
-        manifest.base_disk = Some(BaseDisk { file, sha256 });
-        manifest.to_json()
-    }
-
-    /// The wheel, and its name.
-    fn wheel(
-        &self,
-        tree: &Tree,
-        below: &Tree,
-        inputs: &Inputs,
-        files: &Files,
-    ) -> Result<String, Error> {
-        let lock = &inputs.packages;
-        let pool = self.options.cache.join("packages");
-        let mut copyrights = wheel::copyrights(tree, lock, &pool)?;
-        copyrights.extend(wheel::copyrights_of_wheels(self.recipe)?);
-        let mut kernel = None;
-        if !self.is_overlay() {
-            let (found, text) = self.base.kernel(below);
-            copyrights.extend(text.map(|text| (found.name.clone(), text.into_bytes())));
-            kernel = Some(found);
-        }
-        let contents = Contents {
-            recipe: self.recipe,
-            lock,
-            pool: &pool,
-            tree,
-            below: self.is_overlay().then_some(below),
-            kernel,
-            copyrights: &copyrights,
-            is_ours: false,
-        };
-        let components = wheel::components(&contents, self.options.version, files)?;
-        let papers = Papers {
-            components: &components,
-            copyrights: &copyrights,
-            our_licences: self.options.licences,
-            requires: self.base.requirement.iter().filter(|_| self.is_overlay()).cloned().collect(),
-            packed_kernel: None,
-        };
-        let version = &self.recipe.body.version;
-        let spec = wheel::spec(self.recipe, self.base.arch, version, lock, papers, files);
-        let path = wheel_retag::write(&spec, self.folder)?;
-        Ok(display_name(&path))
-    }
-
-    fn is_overlay(&self) -> bool {
-        self.recipe.body.root.is_none()
-    }
-
-    fn place(&self, name: String) -> (PathBuf, String) {
-        (self.folder.join(&name), name)
-    }
-}
-
-fn settings_of(backing: Option<String>) -> qcow2::Settings {
-    qcow2::Settings {
-        level: DISK_LEVEL,
-        n_threads: std::thread::available_parallelism().map_or(1, usize::from),
-        backing: backing.map(|name| (name, "qcow2".to_owned())),
-    }
-}
-
-/// Moves everything that was made to its place, each in one step.
-fn publish(from: &Path, to: &Path) -> Result<(), Error> {
-    let old = tempfile::Builder::new().prefix(".old-").tempdir_in(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        // A folder cannot be renamed onto one that holds something.
-        if place.is_dir() {
-            fs::rename(&place, old.path().join(entry.file_name()))?;
-        }
-        fs::rename(entry.path(), place)?;
-    }
-    Ok(())
 }
 
 fn display_name(path: &Path) -> String {

@@ -74,7 +74,6 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<Published, Error> {
     let said = Mutex::new(Vec::new());
-    let licences = [("LICENSE-MIT".to_owned(), b"text".to_vec())];
     let options = Options {
         pull: &|_| Err("no registry is at hand".to_owned()),
         out: &folder.join("dist"),
@@ -82,8 +81,6 @@ fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<
         python: python.as_os_str(),
         ownership: None,
         update,
-        licences: &licences,
-        version: "0.1.0",
         say: &|what| said.lock().unwrap().push(what.to_owned()),
     };
     let before = names(options.out);

@@ -15,12 +15,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The texts of our licences, for what is ours in an image.
-const LICENCES: [(&str, &str); 2] = [
-    ("LICENSE-MIT", include_str!("../../../../LICENSE-MIT")),
-    ("LICENSE-APACHE", include_str!("../../../../LICENSE-APACHE")),
-];
-
 /// Bakes and prints the wheel's path.
 pub fn run(args: &BakeArgs) -> Result<(), Failure> {
     if !args.dir.join(outside::RECIPE).is_file() {
@@ -42,15 +36,12 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         let hint = "set HOME or XDG_CACHE_HOME";
         Failure::new(FAILURE, "No folder for caches is known", Some(hint))
     })?;
-    let licences = LICENCES.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
     let options = Options {
         out: &out,
         cache: &cache.join("images"),
         python: &python(),
         ownership: args.ownership,
         update: args.update,
-        licences: &licences,
-        version: env!("CARGO_PKG_VERSION"),
         say: &|what| eprintln!("{what}"),
         pull: &|wanted| registry::pull(&cache.join("oci"), wanted, &|what| eprintln!("{what}")),
     };
@@ -65,7 +56,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         let mut search = search;
         let base_folder = base.chain[0].parent().map(Path::to_owned);
         search.image_path =
-            [Some(absolute(baked.images())?), base_folder].into_iter().flatten().collect();
+            [Some(absolute(&baked.images())?), base_folder].into_iter().flatten().collect();
         let report = boot::prove(&baked, arch, search).inspect_err(|_| {
             let place = out.display();
             eprintln!("nothing was written to {place}; --no-boot does without proof");

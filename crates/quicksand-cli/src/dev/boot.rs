@@ -4,28 +4,18 @@ use crate::report::{FAILURE, Failure};
 use host_platform::Arch;
 use image_builder::{
     outside::Baked,
-    proof::{self, Answer},
+    proof::{self, Answer, Boot},
 };
 use runtime_locator::Search;
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::time::Duration;
-
-/// The memory of a machine whose recipe names none.
-const MEMORY: &str = "512M";
 
 /// Boots the image and gives the report.
 pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure> {
     let failed = |error: &sandbox::Error| Failure::task(error);
-    let defaults = &baked.defaults;
-    let config = SandboxConfig::from_value(json!({
-        "image": baked.name,
-        "arch": arch.image_name(),
-        "accel": "auto",
-        "memory": defaults.memory.as_ref().map_or(MEMORY, |memory| memory.as_str()),
-        "cpus": defaults.cpus.map_or(1, |cpus| cpus.0),
-    }))
-    .map_err(|error| failed(&error))?;
+    let options = proof::machine(&baked.name, arch, &baked.defaults, 1);
+    let config = SandboxConfig::from_value(options).map_err(|error| failed(&error))?;
     let machine = Sandbox::new(config).with_locator(search);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -48,27 +38,10 @@ pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure
         let hint = "commands are run by /bin/sh, which the root file system must have";
         return Err(Failure::new(FAILURE, message, Some(hint)));
     }
-    let checks: Value = outcome?
-        .into_iter()
-        .map(|(name, time)| (name, seconds(time)))
-        .collect::<Map<_, _>>()
-        .into();
-    let marks: Map<String, Value> =
-        timing.guest_marks.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect();
-    Ok(json!({
-        "image": baked.name,
-        "arch": arch.image_name(),
-        "accelerator": accelerator,
-        "checks_seconds": checks,
-        "boot_seconds": {
-            "launch": seconds(timing.launch),
-            "ready": seconds(timing.boot),
-            "guest": marks,
-        },
-    }))
-}
-
-/// To the millisecond.
-fn seconds(time: Duration) -> Value {
-    Value::from((time.as_secs_f64() * 1000.0).round() / 1000.0)
+    let boot =
+        Boot { accelerator, launch: timing.launch, ready: timing.boot, marks: &timing.guest_marks };
+    let mut report = proof::report(&boot, &outcome?);
+    report["image"] = baked.name.as_str().into();
+    report["arch"] = arch.image_name().into();
+    Ok(report)
 }

@@ -39,10 +39,9 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     world.edit("recipes/small/recipe.toml", "[disk]\nsize = \"64M\"\n", &wheel);
     let recipes = world.folder.join("recipes");
     let file = world.folder.join("export.tar");
-    let args = Args { export_cache: Some(file.clone()), ..Args::of("small") };
-    let (recipe, pool) = inputs(&here, &args, &recipes, ARCH).unwrap();
+    let (recipe, pool) = inputs(&here, &Args::of("small"), &recipes, ARCH).unwrap();
     let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
-    export(&here, &args, &recipe, ARCH, &[&lock], &pool).unwrap();
+    bake::export(&here, &recipe, ARCH, &[lock], &pool, &file).unwrap();
     let first = world.stages(&here, &recipe, &pool).unwrap();
 
     // Another host: nothing is there but the recipes and the export.

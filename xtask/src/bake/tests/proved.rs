@@ -14,7 +14,7 @@ fn no_cache_makes_the_proof_anew() {
         files: vec![(wheel.clone(), "small.kernel".to_owned())],
         below: Vec::new(),
         wheel,
-        lock: ArchLock::clone(Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap()),
+        locks: vec![Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone()],
     };
     // No machine: what is asked here is whether it would be started.
     let report = |no_cache: bool| {
