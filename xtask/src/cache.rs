@@ -75,6 +75,14 @@ impl Cache {
         Ok(path)
     }
 
+    /// The folder that cargo compiles `what` of one checkout in. Cargo takes what another checkout's sources of
+    /// the same name have made for fresh by the files' times alone, so no two share it.
+    pub fn target(&self, what: &str, root: &Path) -> Result<PathBuf> {
+        let mut key = Key::new("checkout");
+        key.add("root", root.as_os_str().as_encoded_bytes());
+        self.folder(&format!("target-{what}/{}", &key.digest()[..12]))
+    }
+
     /// A turn at what can be made by one run at a time, such as an environment that holds its own path;
     /// waits for the others, and ends with the file that it gives.
     pub fn turn(&self, name: &str) -> Result<fs::File> {
@@ -189,6 +197,16 @@ mod tests {
         cache.entry("kind", &key, |_| Ok(())).unwrap();
         look.forget("kind", &key).unwrap();
         look.entry("kind", &key, |_| panic!("it was made")).unwrap();
+    }
+
+    #[test]
+    fn no_two_checkouts_are_compiled_in_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path()).unwrap();
+        let of = |what, root| cache.target(what, Path::new(root)).unwrap();
+        assert_eq!(of("agent", "/one"), of("agent", "/one"));
+        assert_ne!(of("agent", "/one"), of("agent", "/two"));
+        assert_ne!(of("agent", "/one"), of("runtime", "/one"));
     }
 
     #[test]

@@ -36,8 +36,8 @@ const PACKERS: &[&str] = &["binary-bundler", "wheel-retag"];
 /// Extras, and thereby the distributions that belong to the same release.
 const EXTRAS: &[&str] = &["qemu", "qemu-cross", "debian", "minimal"];
 
-/// The folder of the cache that it is compiled in.
-const TARGET: &str = "target-runtime";
+/// What the cache calls the folder that it is compiled in.
+const TARGET: &str = "runtime";
 
 /// Seconds of one processor for a first build for release; later ones compile what changed.
 const SECONDS: f64 = 400.0;
@@ -128,7 +128,7 @@ fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
     let stripped = tempfile::tempdir()?;
     let binaries = context.ui.step("Build the runtime", |step| match profile {
         Profile::Release => {
-            let target = context.cache.folder(TARGET)?;
+            let target = context.cache.target(TARGET, &context.root)?;
             step.run(compile_release(context, &target)?)?;
             let made = binaries(&release_folder(&target, os), os);
             compiled_paths::check(&made.module, &[&target])?;

@@ -41,11 +41,7 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// What a program prints; nothing when it cannot be run.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a build script has few dependencies"
-)]
+#[expect(clippy::disallowed_methods, reason = "a build script has few dependencies")]
 pub fn output(program: &str, args: &[&str]) -> Vec<u8> {
     let output = std::process::Command::new(program).args(args).output();
     output.map(|output| output.stdout).unwrap_or_default()

@@ -43,7 +43,7 @@ pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     let compiler = compiler(arch);
     let key = key(&context.root, target, compiler)?;
     let entry = context.cache.entry("agent", &key, |folder| {
-        let target_dir = context.cache.folder("target-agent")?;
+        let target_dir = context.cache.target("agent", &context.root)?;
         let build = command(context, arch, compiler)?.env("CARGO_TARGET_DIR", &target_dir);
         context.ui.step(&format!("Build the guest agent for {}", arch.image_name()), |step| {
             step.run(if context.offline { build.env("CARGO_NET_OFFLINE", "true") } else { build })?;
