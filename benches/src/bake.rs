@@ -7,14 +7,16 @@ use crate::{
     figure::{Figure, GoalKind},
 };
 use anyhow::{Context as _, Result, bail, ensure};
+use disk_formats::{
+    difference::{self, Difference},
+    ext4, qcow2,
+    tree::{Node, Tree},
+};
 use duct::cmd;
 use image_builder::{
     apt,
-    difference::{self, Difference},
-    ext4,
     lock::{Lock, Package},
-    qcow2, recipe,
-    tree::{Node, Tree},
+    recipe,
 };
 use serde_json::Value;
 use std::{
@@ -290,7 +292,7 @@ fn overlay(chain: &[PathBuf]) -> Result<Figure> {
 }
 
 fn bytes(tree: &Tree, path: &[u8]) -> Result<Option<std::sync::Arc<[u8]>>> {
-    use image_builder::tree::Kind;
+    use disk_formats::tree::Kind;
     match tree.get(path) {
         Some(Node { kind: Kind::File(content), .. }) => Ok(Some(content.read()?)),
         _ => Ok(None),

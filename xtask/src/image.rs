@@ -3,13 +3,11 @@
 
 use crate::{context::Context, ui::hinted};
 use anyhow::{Context as _, Result};
+use disk_formats::{ext4, qcow2, tree::Tree};
 use fs_err as fs;
 use image_builder::{
     compare::{self, File, Report, Side},
-    ext4,
     packages::{self, Installed},
-    qcow2, sbom,
-    tree::Tree,
 };
 use package_layout::image::MANIFEST_FILE;
 use runtime_locator::{ImageFind, Search};
@@ -132,7 +130,7 @@ impl Image {
             packages = of_bill(bill);
         }
         let tells_packages = bill.is_some() || !packages.is_empty();
-        let owners = bill.as_ref().map(sbom::owners).unwrap_or_default();
+        let owners = bill.as_ref().map(bill_of_materials::image::owners).unwrap_or_default();
         Ok(Self { tree, packages, owners, parts, tells_packages })
     }
 

@@ -299,7 +299,7 @@ fn spec(
         Os::Linux | Os::Macos => ("_native.abi3.so", "quicksand"),
     };
     let license_expression = linked.license_expression()?;
-    let subject = binary_bundler::Subject {
+    let subject = bill_of_materials::Subject {
         name: NAME.to_owned(),
         version: version.to_owned(),
         license: license_expression.clone(),
@@ -327,7 +327,7 @@ fn spec(
         ],
         sboms: vec![(
             "quicksand-runtime.cdx.json".to_owned(),
-            binary_bundler::cyclonedx(&subject, &linked.components).into_bytes(),
+            bill_of_materials::bill(&subject, &linked.components).into_bytes(),
         )],
         ..WheelSpec::default()
     };

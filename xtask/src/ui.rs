@@ -359,6 +359,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             .map(|hinted| hinted.hint.clone())
             .or_else(|| cause.downcast_ref::<StepFailed>().map(|failed| failed.hint.clone()))
             .or_else(|| cause.downcast_ref::<image_builder::Error>().and_then(|error| error.hint()))
+            .or_else(|| cause.downcast_ref::<disk_formats::Error>()?.hint())
+            .or_else(|| cause.downcast_ref::<bill_of_materials::Error>().map(|error| error.hint()))
             .or_else(|| cause.downcast_ref::<wheel_retag::Error>()?.hint())
             .or_else(|| cause.to_string().contains(FULL).then(|| FREE_SOME.to_owned()))
     })

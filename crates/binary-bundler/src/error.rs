@@ -193,18 +193,6 @@ pub enum Error {
         /// The map file.
         path: PathBuf,
     },
-
-    /// A component of the bundle whose licence is not an SPDX expression.
-    #[error("The component `{component}` has the licence `{license}`, which is no SPDX expression")]
-    License {
-        /// The component's name.
-        component: String,
-        /// What was given as its licence.
-        license: String,
-        /// Where the expression goes wrong.
-        #[source]
-        source: spdx::ParseError,
-    },
 }
 
 impl Error {
@@ -222,9 +210,6 @@ impl Error {
                  without `{symbol}`"
             ),
             Error::Mixed { .. } => "make one wheel for each architecture".to_owned(),
-            Error::License { .. } => {
-                "write identifiers of spdx.org/licenses joined by AND, OR and WITH".to_owned()
-            }
             Error::NotFound { library, .. } => {
                 format!("install the package that has `{library}`, or name it as excluded")
             }

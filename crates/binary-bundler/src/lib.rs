@@ -5,20 +5,16 @@
 //! how a bundle is built, nor what a wheel looks like inside. `goblin` is used here and nowhere else.
 
 mod audit;
-mod component;
 mod elf;
 mod error;
 #[cfg(test)]
 mod fuzz;
 mod link_map;
-mod sbom;
 
 pub use audit::{POLICY_FLOOR, audit_folder, wheel_platforms};
-pub use component::{Component, How, license_expression, sources_text};
 pub use elf::{Bound, ElfFloor, LibcVersion, Linkage, audit_elf, audit_elf_bytes};
 pub use error::Error;
 pub use link_map::linked_files;
-pub use sbom::{Subject, cyclonedx};
 
 pub mod closure;
 pub mod inspect;

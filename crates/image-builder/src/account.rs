@@ -107,7 +107,7 @@ fn replace(tree: &mut Tree, path: &str, text: Vec<u8>, mode: u16, time: i64) -> 
     let mut node =
         tree.get(path.as_bytes()).cloned().unwrap_or_else(|| Node::file(*b"", mode, time));
     node.kind = Kind::File(crate::tree::Content::Bytes(text.into()));
-    tree.put(path, node)
+    Ok(tree.put(path, node)?)
 }
 
 /// Makes a user a member of a group that exists.

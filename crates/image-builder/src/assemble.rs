@@ -72,7 +72,7 @@ pub fn tree(
 fn give_root_a_home(tree: &mut Tree, time: i64) -> Result<(), Error> {
     match tree.get(b"root") {
         Some(_) => Ok(()),
-        None => tree.put("root", Node::folder(0o700, time)),
+        None => Ok(tree.put("root", Node::folder(0o700, time))?),
     }
 }
 
@@ -180,9 +180,9 @@ pub fn brought(
 }
 
 fn tree_node(tree: &Tree, path: &[u8]) -> Result<Node, Error> {
-    tree.get(path)
-        .cloned()
-        .ok_or_else(|| Error::NoParent { path: String::from_utf8_lossy(path).into_owned() })
+    tree.get(path).cloned().ok_or_else(|| {
+        disk_formats::Error::NoParent { path: String::from_utf8_lossy(path).into_owned() }.into()
+    })
 }
 
 /// Removes what the recipe, or one below it, leaves out.
@@ -260,15 +260,7 @@ fn own(tree: &mut Tree, recipe: &Recipe) -> Result<(), Error> {
 /// each bake. Version 8 of RFC 9562 is the one for such values.
 pub fn volume_id(recipe: &Recipe, arch: Arch) -> [u8; 16] {
     let name = format!("{}-{}-{}", recipe.name, recipe.body.version, arch.image_name());
-    let digest = crate::sha256(name.as_bytes());
-    let mut id = [0; 16];
-    for (byte, pair) in id.iter_mut().zip(digest.as_bytes().chunks(2)) {
-        let digit = |at: usize| (pair[at] as char).to_digit(16).unwrap_or(0) as u8;
-        *byte = digit(0) << 4 | digit(1);
-    }
-    id[6] = id[6] & 0x0f | 0x80;
-    id[8] = id[8] & 0x3f | 0x80;
-    id
+    bill_of_materials::uuid::of_content(&name)
 }
 
 fn remove_traces(tree: &mut Tree) {
@@ -328,7 +320,7 @@ fn settle_sources(tree: &mut Tree, recipe: &Recipe, arch: Arch, time: i64) -> Re
     let sources = apt::of_image(&example, &apt::tool_text(), distribution, arch, keyring);
     let Some(sources) = sources else { return Ok(()) };
     let place = format!("etc/apt/sources.list.d/{name}.sources");
-    tree.put(&place, Node::file(sources.into_bytes(), 0o644, time))
+    Ok(tree.put(&place, Node::file(sources.into_bytes(), 0o644, time))?)
 }
 
 fn has_apt(tree: &Tree) -> bool {

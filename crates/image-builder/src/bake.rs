@@ -26,9 +26,9 @@ use crate::{
     outside, pool,
     recipe::Recipe,
     rootfs::Ownership,
-    sbom::Component,
 };
 pub use below::{Below, Files};
+use bill_of_materials::image::Component;
 use fs_err as fs;
 pub use host::{Host, Outcome, Step, StepOf};
 use host_platform::Arch;

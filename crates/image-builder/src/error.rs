@@ -10,6 +10,9 @@ pub enum Error {
     /// A file could not be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A tree, an archive, a file system or a disk.
+    #[error(transparent)]
+    Disk(disk_formats::Error),
     /// No way of making a root file system works on this host.
     #[error("No root file system can be made on this host: {}", tried.join("; "))]
     NoWay {
@@ -311,28 +314,6 @@ pub enum Error {
         /// What is wrong with it.
         detail: &'static str,
     },
-    /// A path of an archive that would leave the tree.
-    #[error("The path `{path}` leaves the tree")]
-    PathLeavesTree {
-        /// The path.
-        path: String,
-    },
-    /// A file that the initial file system's format cannot hold.
-    #[error("`{path}` is too large for an initrd: {bytes} bytes")]
-    FileTooLarge {
-        /// Its path.
-        path: String,
-        /// Its size.
-        bytes: u64,
-    },
-    /// The file system could not be written.
-    #[error("Failed to put `{path}` into the file system")]
-    Ext4 {
-        /// The path inside of the image.
-        path: String,
-        /// What the writer said.
-        source: fs_ext4::Error,
-    },
     /// A name that no image can have.
     #[error(transparent)]
     ImageName(#[from] package_layout::Error),
@@ -362,38 +343,6 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
-    },
-    /// The file system could not be read.
-    #[error("Failed to read `{path}` of the file system")]
-    Ext4Read {
-        /// The path inside of the image.
-        path: String,
-        /// What the reader said.
-        source: fs_ext4::Error,
-    },
-    /// A device whose number ext4 has no room for.
-    #[error("`{path}` has the device number {major}:{minor}, and ext4 holds at most 4095:1048575")]
-    DeviceNumber {
-        /// The path inside of the image.
-        path: String,
-        /// Its major number.
-        major: u32,
-        /// Its minor number.
-        minor: u32,
-    },
-    /// The tree has an entry without the folder above it.
-    #[error("`{path}` has no folder above it")]
-    NoParent {
-        /// Its path.
-        path: String,
-    },
-    /// A hard link to something that is not there.
-    #[error("`{path}` is a link to `{target}`, which is not there")]
-    LostLink {
-        /// The link.
-        path: String,
-        /// What it names.
-        target: String,
     },
     /// A file of the recipe belongs to a user that nothing brings.
     #[error("`{path}` cannot be given to the user `{user}`: there is no such user")]
@@ -432,26 +381,6 @@ pub enum Error {
     IsFolder {
         /// The path.
         path: String,
-    },
-    /// The file system's writer still holds the disk.
-    #[error("The disk is still in use by the file system's writer")]
-    DiskInUse,
-    /// qcow2 has room for 1023 bytes.
-    #[error("The backing file's name is longer than 1023 bytes")]
-    BackingNameTooLong,
-    /// A disk image that cannot be read back.
-    #[error("Failed to read the disk `{}`: {detail}", path.display())]
-    BadQcow2 {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        detail: &'static str,
-    },
-    /// A disk that lies on another, without that one.
-    #[error("The disk `{}` is an overlay, and nothing without the disk below it", path.display())]
-    OverlayAlone {
-        /// The file.
-        path: PathBuf,
     },
     /// A check of the recipe does not hold in the booted machine.
     #[error("The check `{name}` failed: {reason}")]
@@ -522,6 +451,15 @@ pub enum Error {
     },
 }
 
+impl From<disk_formats::Error> for Error {
+    fn from(error: disk_formats::Error) -> Self {
+        match error {
+            disk_formats::Error::Io(source) => Self::Io(source),
+            error => Self::Disk(error),
+        }
+    }
+}
+
 impl Error {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
@@ -549,9 +487,6 @@ impl Error {
                 Some(format!("mirrors drop old versions; renew the lock with: {renewal}"))
             }
             Self::Installation { way, .. } => way.hint().map(str::to_owned),
-            Self::OverlayAlone { .. } => {
-                Some("name the image's folder, its wheel or its name instead".to_owned())
-            }
             Self::OtherOnMirror { .. } => Some(
                 "either the lock was changed, or distrust the mirror; --update renews the lock from \
                  signed lists"
@@ -643,9 +578,7 @@ impl Error {
             | Self::UnknownModule { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `{nearest}`?"))
             }
-            Self::Ext4 { source: fs_ext4::Error::NoSpaceLeftOnDevice, .. } => {
-                Some("give the recipe's disk a larger size".to_owned())
-            }
+            Self::Disk(error) => error.hint(),
             _ => None,
         }
     }

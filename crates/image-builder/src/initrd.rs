@@ -27,5 +27,5 @@ pub fn build(agent: &[u8], modules: &[Unpacked], time: i64) -> Result<Vec<u8>, E
     for folder in ["proc", "sys", "root"] {
         tree.put(folder, Node::folder(0o755, time))?;
     }
-    cpio::archive(&tree)
+    Ok(cpio::archive(&tree)?)
 }

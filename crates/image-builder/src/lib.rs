@@ -17,12 +17,8 @@ pub mod assemble;
 pub mod bake;
 mod beside;
 pub mod compare;
-pub mod cpio;
 pub mod deb;
-pub mod difference;
-pub mod disk;
 mod error;
-pub mod ext4;
 pub mod foreign;
 #[cfg(test)]
 mod fuzz;
@@ -30,7 +26,6 @@ mod identity;
 pub mod initrd;
 pub mod kernel;
 pub mod kernel_package;
-pub mod licence;
 pub mod lock;
 pub mod modules;
 pub mod outside;
@@ -40,14 +35,13 @@ pub mod packages;
 pub mod pool;
 pub mod programs;
 pub mod proof;
-pub mod qcow2;
 pub mod recipe;
 pub mod root;
 pub mod rootfs;
-pub mod sbom;
 pub mod tiers;
-pub mod tree;
 pub mod wheel;
+
+use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};
 
 pub use beside::beside;
 pub use error::Error;

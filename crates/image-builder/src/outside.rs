@@ -16,11 +16,11 @@ use crate::{
     lock::{ArchLock, Package},
     packages as database,
     recipe::{self, Disk, DiskSize, Distribution, DistributionName, Kernel, Method, Recipe},
-    sbom::{self, Component},
     tree::Tree,
     wheel,
 };
 pub use bake::{Baked, Options, Pull, Pulled, bake};
+use bill_of_materials::image::{self, Component};
 use fs_err as fs;
 use host_platform::Arch;
 use std::{
@@ -78,7 +78,7 @@ impl Base {
             let path = paths.find(|path| path.to_string_lossy().ends_with(end))?;
             fs::read_to_string(path).ok()
         };
-        let known = read("sboms", ".cdx.json").and_then(|bill| sbom::kernel(&bill));
+        let known = read("sboms", ".cdx.json").and_then(|bill| image::kernel(&bill));
         let kernel = known.unwrap_or(unknown);
         let texts = read("licenses", "COPYRIGHT-packages.txt").unwrap_or_default();
         let text = wheel::copyright_of(&texts, &kernel.name).map(str::to_owned);

@@ -145,7 +145,7 @@ pub fn unpack(wheel: &Wheel, file: &Path, folder: &Path) -> Result<(), Error> {
         });
     }
     if texts.is_empty() {
-        texts = format!("{}{}\n", crate::licence::SPDX, wheel.licence).into_bytes();
+        texts = format!("{}{}\n", bill_of_materials::copyright::SPDX, wheel.licence).into_bytes();
     }
     Ok(fs::write(folder.join(COPYRIGHT), texts)?)
 }

@@ -104,10 +104,10 @@ impl<R: Read> Read for Bounded<R> {
 fn at(path: &Path, error: Error) -> Error {
     match error {
         Error::Io(source) => Error::BadRoot { path: path.to_owned(), detail: source.to_string() },
-        Error::PathLeavesTree { path: name } => {
+        Error::Disk(disk_formats::Error::PathLeavesTree { path: name }) => {
             Error::BadRoot { path: path.to_owned(), detail: format!("`{name}` leaves it") }
         }
-        Error::LostLink { path: name, target } => {
+        Error::Disk(disk_formats::Error::LostLink { path: name, target }) => {
             let detail = format!("`{name}` is a hard link to `{target}`, which is not there");
             Error::BadRoot { path: path.to_owned(), detail }
         }

@@ -1,13 +1,11 @@
 //! Describes the wheel of an image: the three files, the module that names them, the licences and
 //! the bill of materials of what is in them. Writing it is `wheel-retag`'s matter.
 
-use crate::{
-    Error, cpio, licence,
-    lock::ArchLock,
-    owners,
-    recipe::Recipe,
-    sbom::{self, Component},
-    tree::Tree,
+use crate::{Error, cpio, lock::ArchLock, owners, recipe::Recipe, tree::Tree};
+use bill_of_materials::{
+    copyright,
+    image::{self as bill, Component},
+    purl,
 };
 use fs_err as fs;
 use host_platform::Arch;
@@ -41,7 +39,8 @@ pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrig
             // Alpine's packages say their licence in a line and leave its text out.
             let read = crate::apk::package::Package::read(&crate::apt::pool_path(pool, package))?;
             let terms = read.first("license").unwrap_or_default();
-            texts.insert(package.name.clone(), format!("{}{terms}\n", licence::SPDX).into_bytes());
+            texts
+                .insert(package.name.clone(), format!("{}{terms}\n", copyright::SPDX).into_bytes());
         } else if let Some(text) =
             rootfs.read(&format!("usr/share/doc/{}/copyright", package.name))?
         {
@@ -124,12 +123,12 @@ pub fn components(
         }
         let licences = match (copyright(&package.name)?, &package.licence) {
             (None, Some(declared)) => {
-                licence::terms(&package.name, &format!("{}{declared}", licence::SPDX))
+                copyright::terms(&package.name, &format!("{}{declared}", copyright::SPDX))
             }
-            (text, _) => licence::terms(&package.name, text.as_deref().unwrap_or_default()),
+            (text, _) => copyright::terms(&package.name, text.as_deref().unwrap_or_default()),
         };
         components.push(Component {
-            purl: Some(sbom::purl(&kind, &package.name, &package.version, &package.arch)),
+            purl: Some(purl(&kind, &package.name, &package.version, Some(&package.arch))),
             name: package.name,
             version: package.version,
             kind: "library",
@@ -142,16 +141,16 @@ pub fn components(
     let (modules, others): (Vec<String>, Vec<String>) = initrd_files(files)?
         .into_iter()
         .partition(|name| name.starts_with("modules/") && name.ends_with(".ko"));
-    let in_initrd = |names: Vec<String>| names.into_iter().map(|n| format!("{}{n}", sbom::INITRD));
+    let in_initrd = |names: Vec<String>| names.into_iter().map(|n| format!("{}{n}", bill::INITRD));
     let kernel = match &lock.kernel {
         None => kernel.clone(),
         Some(locked) => Some(Component {
             name: locked.name.clone(),
             version: locked.version.clone(),
             kind: "operating-system",
-            purl: Some(sbom::purl(&kind, &locked.name, &locked.version, &locked.arch)),
+            purl: Some(purl(&kind, &locked.name, &locked.version, Some(&locked.arch))),
             sha256: Some(locked.sha256.clone()),
-            licences: licence::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
+            licences: copyright::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
             ..Component::default()
         }),
     };
@@ -165,9 +164,12 @@ pub fn components(
             name: package.name.clone(),
             version: package.version.clone(),
             kind: "library",
-            purl: Some(sbom::purl(&kind, &package.name, &package.version, &package.arch)),
+            purl: Some(purl(&kind, &package.name, &package.version, Some(&package.arch))),
             sha256: Some(package.sha256.clone()),
-            licences: licence::terms(&package.name, &copyright(&package.name)?.unwrap_or_default()),
+            licences: copyright::terms(
+                &package.name,
+                &copyright(&package.name)?.unwrap_or_default(),
+            ),
             ..Component::default()
         });
     }
@@ -304,7 +306,12 @@ pub fn spec(
     terms.extend(ours());
     let mut licenses: Vec<(String, Vec<u8>)> = our_licences.to_vec();
     licenses.push(("COPYRIGHT-packages.txt".to_owned(), bundle(copyrights)));
-    let bill = sbom::cyclonedx(&recipe.name, &recipe.body.version, &lock.release, components);
+    let bill = bill::bill(
+        &recipe.name,
+        &recipe.body.version,
+        lock.release.iter().map(|one| (&*one.archive, &*one.suite, &*one.sha256)),
+        components,
+    );
     WheelSpec {
         name: image::distribution(&recipe.name),
         version: version.to_owned(),
@@ -312,7 +319,7 @@ pub fn spec(
         tag: WheelTag::new("py3", "none", [platform(arch)]),
         metadata: Metadata {
             summary: recipe.body.summary.clone(),
-            license_expression: licence::expression(&terms),
+            license_expression: copyright::all_of(&terms),
             requires_python: ">=3.10".to_owned(),
             requires_dist: requires,
             entry_points: vec![(

@@ -86,9 +86,9 @@ fn fuzz_qcow2() {
     tables_of_layers_at_their_limits();
     Target::new("qcow2").max_input(1 << 16).max_memory(160 << 20).run(|input| {
         for is_base in [true, false] {
-            if let Ok(layer) = crate::qcow2::inspect(&mut Cursor::new(input), is_base) {
+            if let Ok(layer) = disk_formats::qcow2::inspect(&mut Cursor::new(input), is_base) {
                 assert!(layer.size > 0);
-                let _ = crate::qcow2::empty_overlay(layer.size, "below");
+                let _ = disk_formats::qcow2::empty_overlay(layer.size, "below");
             }
         }
     });
@@ -110,13 +110,13 @@ fn tables_of_layers_at_their_limits() {
                     image[36..40].copy_from_slice(&n_entries.to_be_bytes());
                     image[40..48].copy_from_slice(&offset.to_be_bytes());
                     image[100..104].copy_from_slice(&104u32.to_be_bytes());
-                    let _ = crate::qcow2::inspect(&mut Cursor::new(image), true);
+                    let _ = disk_formats::qcow2::inspect(&mut Cursor::new(image), true);
                 }
             }
         }
     }
     for size in numbers {
-        let _ = crate::qcow2::empty_overlay(size, "below");
+        let _ = disk_formats::qcow2::empty_overlay(size, "below");
     }
 }
 

@@ -41,7 +41,6 @@ mod overlay;
 mod plan;
 mod pool;
 mod printable;
-mod qcow2;
 mod qemu_args;
 mod qmp;
 mod quota;

@@ -5,8 +5,8 @@
 //! are files in the folder for temporary files, removed on drop and swept at the next start.
 
 use crate::error::{Error, Result};
-use crate::qcow2::{self, Fault, Layer};
 use crate::size::Size;
+use disk_formats::qcow2::{self, Fault, Layer};
 use host_platform::Arch;
 use runtime_locator::ImageFind;
 use std::fs::File;

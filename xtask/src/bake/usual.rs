@@ -5,13 +5,13 @@
 use super::{Args, agent};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
+use disk_formats::tree::Tree;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     bake::{Baker, CODE, TAR, Wanted, publish, read_or_renewed},
     recipe::{self, File, Link, LinkTarget, Method, Recipe},
     rootfs,
-    tree::Tree,
 };
 use package_layout::image::{Part, file_name};
 use std::path::{Path, PathBuf};

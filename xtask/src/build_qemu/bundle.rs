@@ -22,7 +22,7 @@ use crate::{
     ui::{Step, hinted},
 };
 use anyhow::{Context as _, Result};
-use binary_bundler::{Component, How};
+use bill_of_materials::{Component, How};
 use duct::cmd;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};

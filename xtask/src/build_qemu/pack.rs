@@ -6,7 +6,7 @@ use super::{
     emulator::Emulator,
 };
 use anyhow::{Context as _, Result, ensure};
-use binary_bundler::{Component, How, Subject};
+use bill_of_materials::{Component, How, Subject};
 use fs_err as fs;
 use host_platform::Arch;
 use package_layout::qemu;
@@ -120,7 +120,7 @@ fn spec(
         ensure!(record.files.contains_key(*path), "Nothing is recorded about `{path}`");
     }
     let components = in_wheel(record.components(bundled.iter().copied()), plan.package);
-    let license = binary_bundler::license_expression(&components)?;
+    let license = bill_of_materials::license_expression(&components)?;
     let subject = Subject {
         name: plan.distribution.to_owned(),
         version: VERSION.to_owned(),
@@ -151,7 +151,7 @@ fn spec(
 
     let mut licenses = licence_texts(entry, &components)?;
     licenses.push(("SOURCES".to_owned(), sources(plan, record, &components).into_bytes()));
-    let bill = binary_bundler::cyclonedx(&subject, &components);
+    let bill = bill_of_materials::bill(&subject, &components);
     let system = match platforms.first().map_or("", String::as_str) {
         tag if tag.starts_with("macosx") => "Operating System :: MacOS",
         tag if tag.starts_with("win") => "Operating System :: Microsoft :: Windows",
@@ -244,7 +244,7 @@ fn sources(plan: &Plan, record: &Record, components: &[Component]) -> String {
          was built from. QEMU's source was chosen as: {}.\n",
         plan.distribution, record.chosen
     );
-    binary_bundler::sources_text(&heading, components)
+    bill_of_materials::sources_text(&heading, components)
 }
 
 fn description(plan: &Plan, record: &Record, components: &[Component]) -> String {

@@ -5,7 +5,7 @@
 
 use crate::context::Context;
 use anyhow::{Context as _, Result};
-use binary_bundler::{Component, How};
+use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use duct::cmd;
 use fs_err as fs;
@@ -161,7 +161,7 @@ impl Linked {
             let license = canonical(env!("CARGO_PKG_LICENSE"));
             all.push(Component { name: "quicksand".to_owned(), license, ..ours.clone() });
         }
-        Ok(binary_bundler::license_expression(&all)?)
+        Ok(bill_of_materials::license_expression(&all)?)
     }
 
     /// All licence texts and notices, each text once, under the names of those it belongs to.

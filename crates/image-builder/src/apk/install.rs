@@ -200,7 +200,7 @@ fn database(tree: &mut Tree, packages: &[(Package, u64)], time: i64) -> Result<(
     put("installed", installed.into_bytes())?;
     put("triggers", triggers.into_bytes())?;
     put("scripts.tar", scripts.into_inner()?)?;
-    put("lock", Vec::new())
+    Ok(put("lock", Vec::new())?)
 }
 
 /// A package's record: its fields, then each folder with its files.

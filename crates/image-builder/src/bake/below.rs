@@ -50,7 +50,7 @@ impl Files {
     /// Writes the files as a tar.
     pub fn put_tar(&self, place: &Path) -> Result<(), Error> {
         match self {
-            Self::Read(tree, _) => tree.write_tar(place),
+            Self::Read(tree, _) => Ok(tree.write_tar(place)?),
             // A copy: what is kept may lie where other users may not look.
             Self::Entry(entry) => Ok(fs::copy(entry.join(TREE), place).map(|_| ())?),
         }

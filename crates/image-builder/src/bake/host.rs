@@ -20,7 +20,7 @@ pub type StepOf<'a, H> = &'a dyn Step<Failure = <H as Host>::Failure>;
 /// Whoever runs a bake.
 pub trait Host: Sync {
     /// Its own errors.
-    type Failure: From<Error> + From<io::Error> + Send;
+    type Failure: From<Error> + From<disk_formats::Error> + From<io::Error> + Send;
 
     /// The entry `kind/key` of what is kept, made by `fill` in an empty folder when it is absent.
     ///

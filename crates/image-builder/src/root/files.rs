@@ -79,7 +79,7 @@ impl Files {
                     let gone = &name[WHITEOUT.len()..];
                     if matches!(gone, b"." | b"..") {
                         let path = String::from_utf8_lossy(&path).into_owned();
-                        return Err(Error::PathLeavesTree { path });
+                        return Err(disk_formats::Error::PathLeavesTree { path }.into());
                     }
                     let mut place = self.enter(&mut layer, folder, member.mtime)?;
                     join(&mut place, gone);
@@ -103,7 +103,7 @@ impl Files {
                 continue;
             }
             let inode = self.target(&layer, &target).filter(|inode| !self.is_folder(*inode));
-            let inode = inode.ok_or_else(|| Error::LostLink {
+            let inode = inode.ok_or_else(|| disk_formats::Error::LostLink {
                 path: String::from_utf8_lossy(&place).into_owned(),
                 target: String::from_utf8_lossy(&target).into_owned(),
             })?;

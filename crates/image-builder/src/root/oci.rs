@@ -86,7 +86,8 @@ impl<'a> Layout<'a> {
         }
         let bytes = fs::read(path)?;
         let mut tree = Tree::new(0);
-        tree.add_tar_stream(unpacked(&bytes, MAX_BYTES)?).map_err(|error| at(path, error))?;
+        tree.add_tar_stream(unpacked(&bytes, MAX_BYTES)?)
+            .map_err(|error| at(path, error.into()))?;
         Ok(Self { path, packed: Some(tree) })
     }
 

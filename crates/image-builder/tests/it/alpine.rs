@@ -5,6 +5,7 @@ use crate::{
     tool,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use disk_formats::tree::Tree;
 use duct::cmd;
 use flate2::{Compression, write::GzEncoder};
 use fs_err as fs;
@@ -18,7 +19,6 @@ use image_builder::{
     lock::ArchLock,
     ownership, recipe, rootfs, sha256,
     tiers::Tier,
-    tree::Tree,
 };
 use std::{
     io::Write as _,

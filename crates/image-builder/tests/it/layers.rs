@@ -3,15 +3,14 @@
 //! (overlayfs), in a mount namespace that ends with its process.
 
 use super::{tool, write_raw};
+use disk_formats::{
+    ext4,
+    tree::{Node, Tree},
+};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
-use image_builder::{
-    ext4,
-    recipe::Root,
-    root,
-    tree::{Node, Tree},
-};
+use image_builder::{recipe::Root, root};
 use std::path::Path;
 
 /// Makes a folder with everything that a tar can hold, prints what a folder holds, packs one.

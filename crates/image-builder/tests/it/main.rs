@@ -6,13 +6,14 @@ mod layers;
 mod served;
 mod ubuntu;
 
-use duct::cmd;
-use fs_err as fs;
-use image_builder::{
+use disk_formats::{
     disk::{CHUNK, SparseDisk, changed},
     ext4, qcow2,
     tree::{Kind, Node, Tree},
 };
+use duct::cmd;
+use fs_err as fs;
+
 use std::path::{Path, PathBuf};
 
 /// A tool, wherever root's or a user's PATH has it. A test that needs it says so and ends.
@@ -91,7 +92,7 @@ fn what_was_written_is_read_back() {
         })
         .unwrap();
     let found = ext4::read(ext4::build(&expected, &settings()).unwrap()).unwrap();
-    let difference = image_builder::difference::between(&expected, &found).unwrap();
+    let difference = disk_formats::difference::between(&expected, &found).unwrap();
     assert!(difference.is_empty(), "{difference:?}");
 }
 
@@ -110,7 +111,7 @@ fn a_tar_gives_the_tree_that_it_was_written_from() {
     expected.write_tar(&path).unwrap();
     let mut found = Tree::new(1000);
     found.add_tar_file(&path).unwrap();
-    let difference = image_builder::difference::between(&expected, &found).unwrap();
+    let difference = disk_formats::difference::between(&expected, &found).unwrap();
     assert!(difference.is_empty(), "{difference:?}");
 }
 
@@ -126,7 +127,7 @@ fn attributes_of_names_that_are_no_text_change_in_place() {
     let disk = ext4::build(&before, &settings()).unwrap();
     let disk = ext4::update(disk, &before, &after, 1000).unwrap();
     let found = ext4::read(disk).unwrap();
-    let difference = image_builder::difference::between(&after, &found).unwrap();
+    let difference = disk_formats::difference::between(&after, &found).unwrap();
     assert!(difference.is_empty(), "{difference:?}");
 }
 
@@ -337,7 +338,7 @@ fn a_chain_is_read_back_as_it_was_written() {
     write("top.qcow2", &changed(&before, after.clone()), Some("base.qcow2"));
     assert!(qcow2::read(&[&place("base.qcow2")]).unwrap() == before);
     let alone = qcow2::read(&[&place("top.qcow2")]).unwrap_err();
-    assert!(matches!(alone, image_builder::Error::OverlayAlone { .. }), "{alone}");
+    assert!(matches!(alone, disk_formats::Error::OverlayAlone { .. }), "{alone}");
     let chain = qcow2::read(&[&place("base.qcow2"), &place("top.qcow2")]).unwrap();
     assert!(SparseDisk::from_chunks(chain).into_chunks() == after);
 

@@ -1,12 +1,13 @@
 //! Images of a registry become machine images: against the field's own registry server on loopback,
 //! with images that the test makes and pushes.
 
-use duct::cmd;
-use fs_err as fs;
-use image_builder::{
+use disk_formats::{
     ext4, qcow2,
     tree::{Node, Tree},
 };
+use duct::cmd;
+use fs_err as fs;
+
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -178,7 +179,7 @@ fn base(folder: &Path) {
     fs::write(name("kernel"), "kernel").unwrap();
     let mut initrd = Tree::new(0);
     initrd.put("init", Node::file(*b"agent", 0o755, 0)).unwrap();
-    fs::write(name("initrd"), image_builder::cpio::archive(&initrd).unwrap()).unwrap();
+    fs::write(name("initrd"), disk_formats::cpio::archive(&initrd).unwrap()).unwrap();
 }
 
 /// A home of its own for the command.
@@ -222,7 +223,7 @@ impl Home {
         let disk = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
         let disk = disk.into_iter().find(|path| path.extension().is_some_and(|it| it == "qcow2"));
         let chunks = qcow2::read(&[disk.unwrap().as_path()]).unwrap();
-        ext4::read(image_builder::disk::SparseDisk::from_chunks(chunks)).unwrap()
+        ext4::read(disk_formats::disk::SparseDisk::from_chunks(chunks)).unwrap()
     }
 }
 

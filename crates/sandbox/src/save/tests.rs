@@ -1,7 +1,7 @@
 //! Names and places, what a check finds, and what an import refuses.
 
 use super::*;
-use crate::qcow2::empty_overlay;
+use disk_formats::qcow2::empty_overlay;
 use fs_err as fs;
 use serde_json::json;
 

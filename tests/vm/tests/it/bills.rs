@@ -1,7 +1,8 @@
 //! The bill of materials of an installed image names an owner and licences for every file of its
 //! disk. No machine is booted for it.
 
-use image_builder::{ext4, qcow2, sbom};
+use bill_of_materials::image;
+use disk_formats::{ext4, qcow2};
 use runtime_locator::Search;
 use serde_json::Value;
 use std::{collections::BTreeSet, path::Path};
@@ -47,7 +48,7 @@ fn every_file_is_known(name: &str) {
     assert!(unknown.is_empty(), "{name}: on the disk or in the bill alone: {unknown:?}");
     // What is not on the disk: the kernel, the agent, and the modules that are loaded first.
     assert!(named.iter().any(|file| file.ends_with(".kernel")), "{name}");
-    let owners = sbom::owners(&bill);
+    let owners = image::owners(&bill);
     assert_eq!(owners["initrd:/init"], "quicksand-agent");
     assert!(owners.iter().any(|(file, owner)| {
         file.starts_with("initrd:/modules/") && owner.starts_with("linux-image-")

@@ -6,9 +6,9 @@ use super::{
     table::Table,
 };
 use anyhow::{Context as _, Result, bail, ensure};
-use binary_bundler::{Component, How, closure::Root};
+use bill_of_materials::{Component, How, copyright};
+use binary_bundler::closure::Root;
 use fs_err as fs;
-use image_builder::licence;
 use std::path::Path;
 
 /// A component without its files, and its licence texts by name.
@@ -65,7 +65,7 @@ impl Origins {
             self.root.real(&path).with_context(|| format!("`{bare}` has no copyright file"))?;
         let text = fs::read(path)?;
         let license = self.licences.known(&owner.source.name).unwrap_or_else(|| {
-            licence::expression(&licence::terms(bare, &String::from_utf8_lossy(&text)))
+            copyright::all_of(&copyright::terms(bare, &String::from_utf8_lossy(&text)))
         });
         Ok(Origin {
             component: Component {

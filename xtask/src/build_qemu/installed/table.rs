@@ -4,7 +4,7 @@
 
 use crate::ui::hinted;
 use anyhow::{Context as _, Result};
-use binary_bundler::{Component, How};
+use bill_of_materials::{Component, How};
 use fs_err as fs;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};

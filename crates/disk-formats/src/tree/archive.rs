@@ -28,7 +28,7 @@ const MAX_HEADER: u64 = 64 << 20;
 const MAX_ID: i64 = u32::MAX as i64 - 1;
 
 /// A tar that is being read.
-pub(crate) struct Archive<R> {
+pub struct Archive<R> {
     reader: R,
     /// How many bytes were read.
     position: u64,
@@ -42,28 +42,31 @@ pub(crate) struct Archive<R> {
 }
 
 /// A member, whose bytes its archive gives next.
-pub(crate) struct Member {
+pub struct Member {
     /// As the tar has it.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// What it is.
-    pub(crate) what: What,
+    pub what: What,
     /// Permissions, 12 bits.
-    pub(crate) mode: u16,
+    pub mode: u16,
     /// Owner and group.
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
     /// In seconds since the epoch.
-    pub(crate) mtime: i64,
-    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
+    pub mtime: i64,
+    /// Its extended attributes by full name.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
     /// Access lists that name users, whom only the image knows.
-    pub(crate) lists: Vec<List>,
+    pub lists: Vec<List>,
     /// Where its bytes begin in the tar, and how many there are.
-    pub(crate) start: u64,
-    pub(crate) length: u64,
+    pub start: u64,
+    /// How many bytes of the archive that are.
+    pub length: u64,
 }
 
 /// What a member is.
-pub(crate) enum What {
+pub enum What {
     /// A regular file.
     File,
     /// One with holes, whose pieces the archive puts together.
@@ -75,14 +78,15 @@ pub(crate) enum What {
 }
 
 impl<R: Read> Archive<R> {
-    pub(crate) fn new(reader: R) -> Self {
+    /// Reads from the beginning.
+    pub fn new(reader: R) -> Self {
         let of_all = Records::default();
         let sparse_left = sparse::MAX_BYTES;
         Self { reader, position: 0, left: 0, padding: 0, of_all, sparse_left }
     }
 
     /// The next member, if there is one.
-    pub(crate) fn next_member(&mut self) -> Result<Option<Member>, Error> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, Error> {
         let mut records = self.of_all.clone();
         let (mut long_name, mut long_target) = (None, None);
         let mut is_after_zeros = false;
@@ -200,7 +204,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The bytes of a file with holes.
-    pub(crate) fn fill(&mut self, told: sparse::Told) -> Result<Vec<u8>, Error> {
+    pub fn fill(&mut self, told: sparse::Told) -> Result<Vec<u8>, Error> {
         let mut left = self.sparse_left;
         let bytes = told.fill(self, &mut left)?;
         self.sparse_left = left;

@@ -18,7 +18,7 @@ const OTHER: u16 = 0x20;
 
 /// Which list of a file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// Who may do what with the file.
     Access,
     /// What files that are made in the folder get.
@@ -27,7 +27,7 @@ pub(crate) enum Purpose {
 
 impl Purpose {
     /// The attribute that holds it.
-    pub(crate) fn attribute(self) -> &'static str {
+    pub fn attribute(self) -> &'static str {
         match self {
             Self::Access => "system.posix_acl_access",
             Self::Default => "system.posix_acl_default",
@@ -37,9 +37,9 @@ impl Purpose {
 
 /// A list as a tar has it.
 #[derive(Clone, Debug)]
-pub(crate) struct List {
+pub struct List {
     /// Which one.
-    pub(crate) purpose: Purpose,
+    pub purpose: Purpose,
     entries: Vec<Entry>,
 }
 
@@ -54,7 +54,7 @@ struct Entry {
 impl List {
     /// Reads entries with commas or newlines between them: `user:alice:r-x:1000`, where the number
     /// may be missing and the words may be first letters.
-    pub(crate) fn parse(purpose: Purpose, text: &[u8]) -> Result<Self> {
+    pub fn parse(purpose: Purpose, text: &[u8]) -> Result<Self> {
         let text = std::str::from_utf8(text).map_err(|_| wrong("?"))?;
         let mut entries = Vec::new();
         for line in text.split([',', '\n']) {
@@ -70,10 +70,7 @@ impl List {
 
     /// The attribute's value; `id_of` finds users (`true`) and groups (`false`) by name. A list that
     /// says no more than a mode is none.
-    pub(crate) fn value(
-        &self,
-        id_of: &dyn Fn(bool, &str) -> Option<u32>,
-    ) -> Result<Option<Vec<u8>>> {
+    pub fn value(&self, id_of: &dyn Fn(bool, &str) -> Option<u32>) -> Result<Option<Vec<u8>>> {
         if self.entries.len() <= 3 && self.purpose == Purpose::Access || self.entries.is_empty() {
             return Ok(None);
         }
@@ -100,12 +97,12 @@ impl List {
     }
 
     /// Whether all of its users and groups are numbers.
-    pub(crate) fn is_numeric(&self) -> bool {
+    pub fn is_numeric(&self) -> bool {
         self.entries.iter().all(|entry| entry.id.is_ok())
     }
 
     /// The mode of a file with this list: Linux keeps both in step, the mask being the group's bits.
-    pub(crate) fn mode(&self, mode: u16) -> u16 {
+    pub fn mode(&self, mode: u16) -> u16 {
         let rights = |tag| self.entries.iter().find(|one| one.tag == tag).map(|one| one.rights);
         let group = rights(MASK).or_else(|| rights(GROUP_OF_FILE));
         match (self.purpose, rights(OWNER), group, rights(OTHER)) {

@@ -2,7 +2,11 @@
 //! same size that needs nothing but itself and its backing file.
 
 use super::{
-    CLUSTER, CLUSTER_BITS, ENTRIES_PER_TABLE, FLAG_COMPRESSED, MAGIC, SECTOR, SECTORS_SHIFT,
+    header::{
+        CLUSTER, CLUSTER_BITS, COMPRESSED, COPIED, Header, KNOWN_FEATURES, LONG, MAGIC, OFFSET,
+        ZEROS, ZSTD, u64_at,
+    },
+    write::{ENTRIES_PER_TABLE, SECTOR, SECTORS_SHIFT},
 };
 use crate::{Error, disk::SparseDisk};
 use fs_err as fs;
@@ -11,10 +15,6 @@ use std::{
     path::Path,
 };
 
-/// The bits of an entry that hold an offset.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// An uncompressed cluster that reads as zeros.
-const FLAG_ZERO: u64 = 1;
 /// A disk of this size is larger than any that is baked: a bound against a damaged header.
 const MAX_CLUSTERS: u64 = 1 << 26;
 
@@ -51,29 +51,27 @@ impl Image {
     fn open(path: &Path) -> Result<Self, Error> {
         let bad = |detail| Error::BadQcow2 { path: path.to_owned(), detail };
         let mut file = fs::File::open(path)?;
-        let mut header = [0; 112];
-        file.read_exact(&mut header).map_err(|_| bad("it is shorter than a header"))?;
-        let u32_at = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| header[at + i]));
-        let u64_at = |at: usize| u64::from(u32_at(at)) << 32 | u64::from(u32_at(at + 4));
-        if u32_at(0) != MAGIC || u32_at(4) != 3 {
+        let mut bytes = [0; LONG];
+        file.read_exact(&mut bytes).map_err(|_| bad("it is shorter than a header"))?;
+        let header = Header::parse(&bytes);
+        if bytes[..4] != MAGIC || header.version != 3 {
             return Err(bad("it is not qcow2 of version 3"));
         }
-        if u32_at(20) != CLUSTER_BITS || u32_at(32) != 0 {
+        if header.cluster_bits != CLUSTER_BITS || header.encryption != 0 {
             return Err(bad("its clusters are encrypted or of another size"));
         }
-        let features = u64_at(72);
-        if features & !0b1001 != 0 {
+        if header.incompatible & !KNOWN_FEATURES != 0 {
             return Err(bad("it has features that are not known here"));
         }
-        let n_clusters = u64_at(24).div_ceil(CLUSTER as u64);
-        let n_tables = u64::from(u32_at(36));
-        if n_clusters > MAX_CLUSTERS || n_tables < n_clusters.div_ceil(ENTRIES_PER_TABLE as u64) {
+        let n_clusters = header.size.div_ceil(CLUSTER);
+        let n_tables = n_clusters.div_ceil(ENTRIES_PER_TABLE as u64);
+        if n_clusters > MAX_CLUSTERS || u64::from(header.n_level1) < n_tables {
             return Err(bad("its size and its tables do not agree"));
         }
-        let n_tables = n_clusters.div_ceil(ENTRIES_PER_TABLE as u64) as usize;
-        let is_zstd = u32_at(100) > 104 && header[104] == super::COMPRESSION_ZSTD;
-        let level1 = table(&mut file, u64_at(40), n_tables).map_err(|_| bad("a table is cut"))?;
-        let has_backing = u64_at(8) != 0;
+        let is_zstd = header.compression == ZSTD;
+        let has_backing = header.backing_offset != 0;
+        let level1 = table(&mut file, header.level1_offset, n_tables as usize)
+            .map_err(|_| bad("a table is cut"))?;
         Ok(Self { file, n_clusters: n_clusters as usize, level1, is_zstd, has_backing })
     }
 
@@ -101,23 +99,23 @@ impl Image {
     }
 
     fn cluster(&mut self, entry: u64) -> std::io::Result<Option<Box<[u8]>>> {
-        if entry & FLAG_COMPRESSED == 0 {
-            if entry & FLAG_ZERO != 0 || entry & OFFSET == 0 {
+        if entry & COMPRESSED == 0 {
+            if entry & ZEROS != 0 || entry & OFFSET == 0 {
                 return Ok(None);
             }
             self.file.seek(SeekFrom::Start(entry & OFFSET))?;
-            let mut bytes = vec![0; CLUSTER];
+            let mut bytes = vec![0; CLUSTER as usize];
             self.file.read_exact(&mut bytes)?;
             return Ok(Some(bytes.into_boxed_slice()));
         }
         let start = entry & ((1 << SECTORS_SHIFT) - 1);
-        let n_sectors = ((entry & !(FLAG_COMPRESSED | 1 << 63)) >> SECTORS_SHIFT) + 1;
+        let n_sectors = ((entry & !(COMPRESSED | COPIED)) >> SECTORS_SHIFT) + 1;
         let most = n_sectors * SECTOR - start % SECTOR;
         self.file.seek(SeekFrom::Start(start))?;
         let mut packed = Vec::new();
         // The last sectors may be behind the file's end: what counts is the stream's own end.
         (&mut self.file).take(most).read_to_end(&mut packed)?;
-        let mut bytes = vec![0; CLUSTER];
+        let mut bytes = vec![0; CLUSTER as usize];
         if self.is_zstd {
             zstd::stream::read::Decoder::new(packed.as_slice())?
                 .single_frame()
@@ -133,8 +131,5 @@ fn table(file: &mut fs::File, offset: u64, n_entries: usize) -> std::io::Result<
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = vec![0; n_entries * 8];
     file.read_exact(&mut bytes)?;
-    Ok(bytes
-        .chunks_exact(8)
-        .map(|b| u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| b[i])))
-        .collect())
+    Ok(bytes.chunks_exact(8).map(|entry| u64_at(entry, 0)).collect())
 }

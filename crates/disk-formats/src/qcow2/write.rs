@@ -6,10 +6,10 @@
 //! the same input gives the same bytes whatever the number of threads. It must not know what the
 //! clusters hold.
 
-mod read;
-
+use super::header::{
+    CLUSTER, CLUSTER_BITS, COMPRESSED, COPIED, Header, MAX_BACKING_NAME, table_bytes,
+};
 use crate::{Error, disk::CHUNK};
-pub use read::{read, read_disk};
 use std::{
     io::{BufWriter, Seek as _, SeekFrom, Write},
     path::Path,
@@ -19,24 +19,14 @@ use std::{
     },
 };
 
-const CLUSTER_BITS: u32 = 16;
-const CLUSTER: usize = 1 << CLUSTER_BITS;
-const _: () = assert!(CLUSTER == CHUNK);
-const MAGIC: u32 = 0x5146_49fb;
-const VERSION: u32 = 3;
-const HEADER_LENGTH: u32 = 112;
-/// Incompatible feature bit 3: the compression type field is present.
-const INCOMPATIBLE_COMPRESSION_TYPE: u64 = 1 << 3;
-const COMPRESSION_ZSTD: u8 = 1;
-const REFCOUNT_ORDER: u32 = 4;
-const REFCOUNTS_PER_BLOCK: usize = CLUSTER * 8 / 16;
-const ENTRIES_PER_TABLE: usize = CLUSTER / 8;
-const FLAG_COPIED: u64 = 1 << 63;
-const FLAG_COMPRESSED: u64 = 1 << 62;
+const CLUSTER_BYTES: usize = CLUSTER as usize;
+const _: () = assert!(CLUSTER as usize == CHUNK);
+const REFCOUNTS_PER_BLOCK: usize = CLUSTER_BYTES * 8 / 16;
+pub(super) const ENTRIES_PER_TABLE: usize = CLUSTER_BYTES / 8;
 /// A compressed cluster's descriptor: the host offset takes the bits below this one, the number of
 /// further 512-byte sectors the bits from here up to bit 61.
-const SECTORS_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
-const SECTOR: u64 = 512;
+pub(super) const SECTORS_SHIFT: u32 = 62 - (CLUSTER_BITS - 8);
+pub(super) const SECTOR: u64 = 512;
 
 /// How an image is written.
 #[derive(Clone, Debug)]
@@ -111,7 +101,7 @@ fn compress(
             let Some(index) = indices.get(turn) else { return Ok(()) };
             let raw = chunks[*index].as_deref().unwrap_or_default();
             let packed = compressor.compress(raw)?;
-            if packed.len() + SECTOR as usize <= CLUSTER {
+            if packed.len() + SECTOR as usize <= CLUSTER_BYTES {
                 *slots[turn].lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(packed);
             }
@@ -143,12 +133,12 @@ struct Image<'a> {
 
 impl<'a> Image<'a> {
     fn new(file: &'a std::fs::File, settings: &Settings) -> Result<Self, Error> {
-        if settings.backing.as_ref().is_some_and(|(name, _)| name.len() > 1023) {
+        if settings.backing.as_ref().is_some_and(|(name, _)| name.len() > MAX_BACKING_NAME) {
             return Err(Error::BackingNameTooLong);
         }
         let mut out = BufWriter::with_capacity(1 << 20, file);
-        out.write_all(&vec![0; CLUSTER])?;
-        Ok(Self { out, end: CLUSTER as u64, entries: Vec::new(), refcounts: vec![1] })
+        out.write_all(&vec![0; CLUSTER_BYTES])?;
+        Ok(Self { out, end: CLUSTER, entries: Vec::new(), refcounts: vec![1] })
     }
 
     fn add(&mut self, index: usize, raw: &[u8], packed: Option<&[u8]>) -> Result<(), Error> {
@@ -158,16 +148,15 @@ impl<'a> Image<'a> {
                 self.out.write_all(packed)?;
                 self.end = last + 1;
                 // A cluster counts once for each compressed cluster that touches it.
-                for host in start / CLUSTER as u64..=last / CLUSTER as u64 {
+                for host in start / CLUSTER..=last / CLUSTER {
                     self.count(host);
                 }
                 let n_more_sectors = last / SECTOR - start / SECTOR;
-                self.entries
-                    .push((index, FLAG_COMPRESSED | n_more_sectors << SECTORS_SHIFT | start));
+                self.entries.push((index, COMPRESSED | n_more_sectors << SECTORS_SHIFT | start));
             }
             None => {
                 let start = self.allocate(raw)?;
-                self.entries.push((index, FLAG_COPIED | start));
+                self.entries.push((index, COPIED | start));
             }
         }
         Ok(())
@@ -180,14 +169,14 @@ impl<'a> Image<'a> {
         self.out.write_all(bytes)?;
         self.end += bytes.len() as u64;
         self.align()?;
-        for host in start / CLUSTER as u64..self.end / CLUSTER as u64 {
+        for host in start / CLUSTER..self.end / CLUSTER {
             self.count(host);
         }
         Ok(start)
     }
 
     fn align(&mut self) -> Result<(), Error> {
-        let padding = (CLUSTER - (self.end % CLUSTER as u64) as usize) % CLUSTER;
+        let padding = (CLUSTER_BYTES - (self.end % CLUSTER) as usize) % CLUSTER_BYTES;
         self.out.write_all(&vec![0; padding])?;
         self.end += padding as u64;
         Ok(())
@@ -210,35 +199,40 @@ impl<'a> Image<'a> {
             for (index, entry) in group {
                 table[index % ENTRIES_PER_TABLE] = *entry;
             }
-            let offset = self.allocate(&big_endian(&table))?;
-            level1[group[0].0 / ENTRIES_PER_TABLE] = FLAG_COPIED | offset;
+            let offset = self.allocate(&table_bytes(&table))?;
+            level1[group[0].0 / ENTRIES_PER_TABLE] = COPIED | offset;
         }
-        let level1_offset = self.allocate(&big_endian(&level1))?;
+        let level1_offset = self.allocate(&table_bytes(&level1))?;
 
         // The refcount table and blocks come last, and count themselves.
         self.align()?;
-        let n_used = (self.end / CLUSTER as u64) as usize;
+        let n_used = (self.end / CLUSTER) as usize;
         let (n_blocks, n_table_clusters) = refcount_size(n_used);
         let n_total = n_used + n_blocks + n_table_clusters;
         self.refcounts.resize(n_used, 0);
         self.refcounts.resize(n_total, 1);
         let refcounts = std::mem::take(&mut self.refcounts);
         let table_offset = self.end;
-        let first_block = table_offset + (n_table_clusters * CLUSTER) as u64;
-        let table: Vec<u64> = (0..n_blocks).map(|i| first_block + (i * CLUSTER) as u64).collect();
-        self.allocate(&big_endian(&table))?;
+        let first_block = table_offset + (n_table_clusters * CLUSTER_BYTES) as u64;
+        let table: Vec<u64> =
+            (0..n_blocks).map(|i| first_block + (i * CLUSTER_BYTES) as u64).collect();
+        self.allocate(&table_bytes(&table))?;
         for block in refcounts.chunks(REFCOUNTS_PER_BLOCK) {
             let bytes: Vec<u8> = block.iter().flat_map(|count| count.to_be_bytes()).collect();
             self.allocate(&bytes)?;
         }
 
-        let header = header(
-            n_clusters,
-            level1.len(),
+        let header = Header {
+            n_level1: level1.len() as u32,
             level1_offset,
-            table_offset,
-            n_table_clusters,
-            settings,
+            refcount_table_offset: table_offset,
+            n_refcount_table_clusters: n_table_clusters as u32,
+            ..Header::new((n_clusters * CLUSTER_BYTES) as u64)
+        };
+        let backing = settings.backing.as_ref();
+        let header = header.bytes(
+            backing.map_or("", |(name, _)| name),
+            backing.map(|(_, format)| format.as_str()),
         );
         self.out.seek(SeekFrom::Start(0))?;
         self.out.write_all(&header)?;
@@ -259,56 +253,6 @@ fn refcount_size(n_used: usize) -> (usize, usize) {
         }
         (n_blocks, n_table_clusters) = (blocks, tables);
     }
-}
-
-fn header(
-    n_clusters: usize,
-    n_level1: usize,
-    level1_offset: u64,
-    refcount_table_offset: u64,
-    n_table_clusters: usize,
-    settings: &Settings,
-) -> Vec<u8> {
-    let mut extensions = Vec::new();
-    if let Some((_, format)) = &settings.backing {
-        extensions.extend(0xe279_2aca_u32.to_be_bytes());
-        extensions.extend((format.len() as u32).to_be_bytes());
-        extensions.extend(format.as_bytes());
-        extensions.resize(extensions.len().next_multiple_of(8), 0);
-    }
-    // The end marker of the header extensions.
-    extensions.extend([0; 8]);
-    let name = settings.backing.as_ref().map_or("", |(name, _)| name);
-    let name_offset =
-        if name.is_empty() { 0 } else { u64::from(HEADER_LENGTH) + extensions.len() as u64 };
-    let mut out = Vec::new();
-    out.extend(MAGIC.to_be_bytes());
-    out.extend(VERSION.to_be_bytes());
-    out.extend(name_offset.to_be_bytes());
-    out.extend((name.len() as u32).to_be_bytes());
-    out.extend(CLUSTER_BITS.to_be_bytes());
-    out.extend((n_clusters as u64 * CLUSTER as u64).to_be_bytes());
-    out.extend(0_u32.to_be_bytes()); // No encryption.
-    out.extend((n_level1 as u32).to_be_bytes());
-    out.extend(level1_offset.to_be_bytes());
-    out.extend(refcount_table_offset.to_be_bytes());
-    out.extend((n_table_clusters as u32).to_be_bytes());
-    out.extend(0_u32.to_be_bytes()); // No snapshots,
-    out.extend(0_u64.to_be_bytes()); // and so no table of them.
-    out.extend(INCOMPATIBLE_COMPRESSION_TYPE.to_be_bytes());
-    out.extend(0_u64.to_be_bytes()); // Compatible features.
-    out.extend(0_u64.to_be_bytes()); // Auto-clear features.
-    out.extend(REFCOUNT_ORDER.to_be_bytes());
-    out.extend(HEADER_LENGTH.to_be_bytes());
-    out.push(COMPRESSION_ZSTD);
-    out.resize(HEADER_LENGTH as usize, 0);
-    out.extend(extensions);
-    out.extend(name.as_bytes());
-    out
-}
-
-fn big_endian(entries: &[u64]) -> Vec<u8> {
-    entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
 }
 
 #[cfg(test)]
@@ -332,7 +276,10 @@ mod tests {
         let chunks: Vec<Option<Box<[u8]>>> = (0..300_usize)
             .map(|i| {
                 (i % 3 != 0).then(|| {
-                    (0..CLUSTER).map(|j| (i * j % 7) as u8).collect::<Vec<_>>().into_boxed_slice()
+                    (0..CLUSTER_BYTES)
+                        .map(|j| (i * j % 7) as u8)
+                        .collect::<Vec<_>>()
+                        .into_boxed_slice()
                 })
             })
             .collect();

@@ -6,33 +6,12 @@
 //! that an overlay needs no second process and no name in the file system, and so that a damaged
 //! image is refused by name before a machine boots from it.
 
-mod active;
-
-pub(crate) use active::copy_active;
-
+use super::header::{
+    CLUSTER, CORRUPT, FIXED, Header, KNOWN_FEATURES, MAGIC, MAX_BACKING_NAME, OFFSET, SHORT, u64_at,
+};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// The first bytes of every qcow2 file.
-const MAGIC: [u8; 4] = *b"QFI\xfb";
-/// Bytes of the header's fixed part that are read.
-const HEADER: usize = 104;
-/// Bytes of a cluster of the overlays that we write: QEMU's default.
-const CLUSTER_BITS: u32 = 16;
-const CLUSTER: u64 = 1 << CLUSTER_BITS;
-/// The header extension that names the format of the backing file.
-const BACKING_FORMAT: u32 = 0xe279_2aca;
-/// Incompatible features that an image may have: dirty (1) and compression type (8).
-const KNOWN_FEATURES: u64 = 0b1001;
-/// The feature bit that QEMU sets when it found the image inconsistent.
-const CORRUPT: u64 = 0b10;
-/// The feature bit of clusters that are compressed with something else than zlib, and zstd's number.
-const HAS_COMPRESSION_TYPE: u64 = 0b1000;
-const ZSTD: u8 = 1;
-/// Bytes of the header of an overlay of ours: with the compression type and its padding.
-const LONG_HEADER: usize = 112;
-/// The bits of an L1 or L2 entry that hold an offset.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The largest L1 table that QEMU itself accepts, in entries.
 const MAX_L1_ENTRIES: u32 = (32 << 20) / 8;
 /// The most bytes of tables that a check reads: those of a full disk of 8 TiB. A file with holes can
@@ -41,7 +20,7 @@ const MAX_TABLES: u64 = 1 << 30;
 
 /// Why a file cannot be used, in words that finish "is damaged or not a qcow2 file: …".
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It is not what it must be.
     Bad(String),
     /// It cannot be read.
@@ -57,13 +36,13 @@ impl From<io::Error> for Fault {
     }
 }
 
-fn bad<T>(reason: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn bad<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Bad(reason.into()))
 }
 
 /// What a sound layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layer {
+pub struct Layer {
     /// The size of the disk that the guest sees, in bytes.
     pub size: u64,
     /// A digest of the file's length and of the tables that lead to its data. Images with other
@@ -77,41 +56,32 @@ pub(crate) struct Layer {
 /// not by the guest. A base that names further files is refused; those that an overlay names are for
 /// the caller to ignore. Data outside of the file is refused in both: an image must not make the
 /// host open files of its choice.
-pub(crate) fn inspect(file: &mut (impl Read + Seek), is_base: bool) -> Result<Layer, Fault> {
+pub fn inspect(file: &mut (impl Read + Seek), is_base: bool) -> Result<Layer, Fault> {
     let length = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut header = [0; HEADER];
-    file.read_exact(&mut header[..72])?;
-    if header[..4] != MAGIC {
-        return bad("it does not start with qcow2's magic bytes");
-    }
-    let version = u32_at(&header, 4);
-    match version {
+    let header = read_header(file)?;
+    match header.version {
         2 => {}
         3 => {
-            file.read_exact(&mut header[72..])?;
-            let features = u64_at(&header, 72);
-            if features & CORRUPT != 0 {
+            if header.incompatible & CORRUPT != 0 {
                 return bad("QEMU has marked it as corrupt");
             }
-            if features & !KNOWN_FEATURES != 0 {
+            if header.incompatible & !KNOWN_FEATURES != 0 {
                 return bad("it has features that cannot be used here");
             }
         }
         other => return bad(format!("its version is {other}, not 2 or 3")),
     }
-    if is_base && u64_at(&header, 8) != 0 {
+    if is_base && header.backing_offset != 0 {
         return bad("it is based on a further file");
     }
-    if u32_at(&header, 32) != 0 {
+    if header.encryption != 0 {
         return bad("it is encrypted");
     }
-    let cluster_bits = u32_at(&header, 20);
+    let cluster_bits = header.cluster_bits;
     if !(9..=21).contains(&cluster_bits) {
         return bad(format!("its clusters have 2^{cluster_bits} bytes"));
     }
-    let size = u64_at(&header, 24);
-    let n_entries = u32_at(&header, 36);
+    let (size, n_entries) = (header.size, header.n_level1);
     if size == 0 || n_entries > MAX_L1_ENTRIES {
         return bad(format!("its size is {size} with {n_entries} tables"));
     }
@@ -122,9 +92,26 @@ pub(crate) fn inspect(file: &mut (impl Read + Seek), is_base: bool) -> Result<La
     }
     let mut digest = Sha256::new();
     digest.update(length.to_be_bytes());
-    follow(file, u64_at(&header, 40), n_entries, cluster_bits, length, &mut digest)?;
+    follow(file, header.level1_offset, n_entries, cluster_bits, length, &mut digest)?;
     let fingerprint = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Ok(Layer { size, fingerprint })
+}
+
+/// The header at the beginning of a file.
+pub(super) fn read_header(file: &mut (impl Read + Seek)) -> Result<Header, Fault> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = [0; FIXED];
+    file.read_exact(&mut bytes[..SHORT])?;
+    if bytes[..4] != MAGIC {
+        return bad("it does not start with qcow2's magic bytes");
+    }
+    match Header::parse(&bytes[..SHORT]) {
+        header if header.version == 3 => {
+            file.read_exact(&mut bytes[SHORT..])?;
+            Ok(Header::parse(&bytes))
+        }
+        header => Ok(header),
+    }
 }
 
 /// Follows L1 and L2 tables and checks that everything they lead to is inside the file.
@@ -167,7 +154,7 @@ fn follow(
     Ok(())
 }
 
-fn read_table(
+pub(super) fn read_table(
     file: &mut (impl Read + Seek),
     offset: u64,
     n_entries: usize,
@@ -186,9 +173,8 @@ fn read_table(
 /// The first bytes of an empty overlay, and the file's whole length (the rest is zeros). `below` is
 /// the name of the layer below for tools that show it; compressed clusters will be zstd's. `None`
 /// when the name or the size is beyond the format.
-pub(crate) fn empty_overlay(size: u64, below: &str) -> Option<(Vec<u8>, u64)> {
-    const FORMAT: &[u8; 8] = b"qcow2\0\0\0";
-    if below.len() > 1023 {
+pub fn empty_overlay(size: u64, below: &str) -> Option<(Vec<u8>, u64)> {
+    if below.len() > MAX_BACKING_NAME {
         return None;
     }
     let n_l1_entries = size.div_ceil(CLUSTER * CLUSTER / 8).max(1);
@@ -198,30 +184,14 @@ pub(crate) fn empty_overlay(size: u64, below: &str) -> Option<(Vec<u8>, u64)> {
     if n_clusters > CLUSTER / 2 || n_l1_entries > u64::from(MAX_L1_ENTRIES) {
         return None;
     }
-    let mut head = Vec::with_capacity(3 * CLUSTER as usize);
-    let below_offset = LONG_HEADER as u64 + 8 + FORMAT.len() as u64 + 8;
-    head.extend(MAGIC);
-    head.extend(3u32.to_be_bytes());
-    head.extend(if below.is_empty() { 0 } else { below_offset }.to_be_bytes());
-    head.extend((below.len() as u32).to_be_bytes());
-    head.extend(CLUSTER_BITS.to_be_bytes());
-    head.extend(size.to_be_bytes());
-    head.extend(0u32.to_be_bytes()); // no encryption
-    head.extend((n_l1_entries as u32).to_be_bytes());
-    head.extend((3 * CLUSTER).to_be_bytes());
-    head.extend(CLUSTER.to_be_bytes());
-    head.extend(1u32.to_be_bytes());
-    head.extend([0; 12]); // no snapshots
-    head.extend(HAS_COMPRESSION_TYPE.to_be_bytes());
-    head.extend([0; 16]); // no further features
-    head.extend(4u32.to_be_bytes()); // refcounts of 16 bits
-    head.extend((LONG_HEADER as u32).to_be_bytes());
-    head.extend([ZSTD, 0, 0, 0, 0, 0, 0, 0]);
-    head.extend(BACKING_FORMAT.to_be_bytes());
-    head.extend(5u32.to_be_bytes());
-    head.extend(FORMAT);
-    head.extend([0; 8]); // the end of the extensions
-    head.extend(below.as_bytes());
+    let header = Header {
+        n_level1: n_l1_entries as u32,
+        level1_offset: 3 * CLUSTER,
+        refcount_table_offset: CLUSTER,
+        n_refcount_table_clusters: 1,
+        ..Header::new(size)
+    };
+    let mut head = header.bytes(below, Some("qcow2"));
     head.resize(CLUSTER as usize, 0);
     head.extend((2 * CLUSTER).to_be_bytes());
     head.resize(2 * CLUSTER as usize, 0);
@@ -229,18 +199,6 @@ pub(crate) fn empty_overlay(size: u64, below: &str) -> Option<(Vec<u8>, u64)> {
         head.extend(1u16.to_be_bytes());
     }
     Some((head, n_clusters * CLUSTER))
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_be_bytes(word)
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[offset..offset + 8]);
-    u64::from_be_bytes(word)
 }
 
 #[cfg(test)]
@@ -323,7 +281,7 @@ mod tests {
 
     #[test]
     fn no_byte_of_the_header_makes_the_check_panic() {
-        for offset in 0..HEADER {
+        for offset in 0..FIXED {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut image = image();
                 image[offset] = value;

@@ -3,9 +3,11 @@
 //! Only what the components' records say goes in: no time stamp, no tool of the build machine, so
 //! that the same bundle gives the same bytes. The format: <https://cyclonedx.org/docs/1.6/json/>.
 
-use crate::component::{Component, How};
+use crate::{
+    component::{Component, How},
+    cyclonedx, uuid,
+};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// What the bill is about.
 #[derive(Clone, Debug)]
@@ -19,29 +21,24 @@ pub struct Subject {
 }
 
 /// The bill of materials, pretty-printed, with a final newline.
-pub fn cyclonedx(subject: &Subject, components: &[Component]) -> String {
+pub fn bill(subject: &Subject, components: &[Component]) -> String {
     let subject_purl = format!("pkg:pypi/{}@{}", subject.name, subject.version);
     let parts: Vec<Value> = components.iter().map(part).collect();
     let references: Vec<String> = components.iter().map(Component::purl).collect();
-    let mut bill = json!({
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {
-            "component": {
-                "type": "application",
-                "bom-ref": subject_purl,
-                "name": subject.name,
-                "version": subject.version,
-                "purl": subject_purl,
-                "licenses": [{ "expression": subject.license }],
-            }
-        },
-        "components": parts,
-        "dependencies": [{ "ref": subject_purl, "dependsOn": references }],
+    let metadata = json!({
+        "component": {
+            "type": "application",
+            "bom-ref": subject_purl,
+            "name": subject.name,
+            "version": subject.version,
+            "purl": subject_purl,
+            "licenses": [{ "expression": subject.license }],
+        }
     });
-    bill["serialNumber"] = Value::String(serial_number(&bill));
+    let mut bill = cyclonedx::document(metadata, parts);
+    bill["$schema"] = json!("http://cyclonedx.org/schema/bom-1.6.schema.json");
+    bill["dependencies"] = json!([{ "ref": subject_purl, "dependsOn": references }]);
+    bill["serialNumber"] = json!(uuid::urn(uuid::of_content(&bill.to_string())));
     let mut text = format!("{bill:#}");
     text.push('\n');
     text
@@ -56,7 +53,7 @@ fn part(component: &Component) -> Value {
             json!({
                 "type": "source-distribution",
                 "url": file,
-                "hashes": [{ "alg": "SHA-256", "content": sha256 }],
+                "hashes": cyclonedx::sha256(sha256),
             })
         })
         .collect();
@@ -75,17 +72,6 @@ fn part(component: &Component) -> Value {
     })
 }
 
-/// A UUID (version 8, RFC 9562: the writer's own scheme) made from the content.
-fn serial_number(bill: &Value) -> String {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Sha256::digest(bill.to_string())[..16]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x80;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let groups = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    format!("urn:uuid:{}", groups.join("-"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,8 +84,8 @@ mod tests {
             version: "0.1.0".to_owned(),
             license: "Zlib".to_owned(),
         };
-        let text = cyclonedx(&subject, &[zlib()]);
-        assert_eq!(text, cyclonedx(&subject, &[zlib()]));
+        let text = bill(&subject, &[zlib()]);
+        assert_eq!(text, bill(&subject, &[zlib()]));
         let bill: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(bill["components"][0]["purl"], zlib().purl());
         assert_eq!(bill["components"][0]["licenses"][0]["expression"], "Zlib");

@@ -4,8 +4,8 @@
 //! the file system and initrd writers read. It owns names, kinds, ownership and times; it must not
 //! know about file systems on disk or about recipes.
 
-pub(crate) mod access;
-pub(crate) mod archive;
+pub mod access;
+pub mod archive;
 mod path;
 mod pax;
 mod sparse;
@@ -14,7 +14,7 @@ mod tar;
 use crate::Error;
 use fs_err as fs;
 use path::collapse;
-pub(crate) use path::join;
+pub use path::join;
 pub use path::{TreePath, normal, split};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -261,7 +261,7 @@ impl Tree {
     }
 
     /// Puts an entry at exactly this path; the folders above it are the caller's matter.
-    pub(crate) fn insert(&mut self, path: TreePath, node: Node) {
+    pub fn insert(&mut self, path: TreePath, node: Node) {
         self.nodes.insert(path, node);
     }
 
@@ -281,7 +281,7 @@ impl Tree {
     }
 
     /// The path of what is there once symbolic links are followed; `None` when nothing is.
-    pub(crate) fn follow(&self, path: &[u8]) -> Option<TreePath> {
+    pub fn follow(&self, path: &[u8]) -> Option<TreePath> {
         let mut path = path.to_vec();
         for _ in 0..MAX_LINKS {
             let mut place = TreePath::new();

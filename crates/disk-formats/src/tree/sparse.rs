@@ -11,7 +11,7 @@ pub(super) const MAX_BYTES: u64 = 4 << 30;
 
 /// What the headers of a member tell.
 #[derive(Default)]
-pub(crate) struct Told {
+pub struct Told {
     /// The file's name; the member itself has another one.
     pub(super) name: Option<Vec<u8>>,
     size: Option<u64>,

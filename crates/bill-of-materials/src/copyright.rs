@@ -56,10 +56,7 @@ fn spdx_terms(package: &str, expression: &str) -> BTreeSet<String> {
     terms
 }
 
-/// One expression that holds for everything: all of the terms together.
-pub fn expression(terms: &BTreeSet<String>) -> String {
-    terms.iter().map(String::as_str).collect::<Vec<_>>().join(" AND ")
-}
+pub use crate::expression::all_of;
 
 /// The names in `GPL-2+ and (Expat or BSD-3-clause)`; exceptions stay with their licence.
 fn short_names(names: &str) -> Vec<String> {
@@ -142,7 +139,7 @@ fn reference(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{all_of as expression, *};
 
     #[test]
     fn short_names_become_spdx_terms() {

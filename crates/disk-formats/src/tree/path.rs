@@ -47,7 +47,7 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Adds a name to a path.
-pub(crate) fn join(path: &mut TreePath, name: &[u8]) {
+pub fn join(path: &mut TreePath, name: &[u8]) {
     if !path.is_empty() {
         path.push(b'/');
     }

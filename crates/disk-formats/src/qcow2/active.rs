@@ -6,7 +6,11 @@
 //! <https://www.qemu.org/docs/master/interop/qcow2.html>.
 
 use super::{
-    CLUSTER, CLUSTER_BITS, Fault, OFFSET, bad, empty_overlay, inspect, read_table, u32_at, u64_at,
+    header::{
+        CLUSTER, CLUSTER_BITS, COMPRESSED, COPIED, Header, MAX_BACKING_NAME, OFFSET, ZEROS,
+        table_bytes,
+    },
+    layer::{Fault, bad, empty_overlay, inspect, read_header, read_table},
 };
 use std::io::{Read, Seek, SeekFrom, Write};
 
@@ -14,41 +18,33 @@ use std::io::{Read, Seek, SeekFrom, Write};
 const PER_TABLE: usize = CLUSTER as usize / 8;
 /// Clusters that one block of reference counts, of 16 bits each, covers.
 const PER_BLOCK: u64 = CLUSTER / 2;
-/// An L2 entry's flag of a compressed cluster, and of one that reads as zeros.
-const COMPRESSED: u64 = 1 << 62;
-const ZEROS: u64 = 1;
-/// The flag of a cluster that nothing else refers to.
-const COPIED: u64 = 1 << 63;
-
 /// Writes the overlay's active disk into an empty file. `below` is the name of the layer below, for
 /// people.
 ///
 /// # Errors
 /// [`Fault::Bad`] for an overlay that is damaged or unlike those that QEMU makes of ours.
-pub(crate) fn copy_active(
+pub fn copy_active(
     overlay: &mut (impl Read + Seek),
     copy: &mut (impl Write + Seek),
     below: &str,
 ) -> Result<(), Fault> {
     let size = inspect(overlay, false)?.size;
     let length = overlay.seek(SeekFrom::End(0))?;
-    let mut header = [0; 104];
-    overlay.seek(SeekFrom::Start(0))?;
-    overlay.read_exact(&mut header)?;
-    if u32_at(&header, 20) != CLUSTER_BITS {
+    let header = read_header(overlay)?;
+    if header.cluster_bits != CLUSTER_BITS {
         return bad("its clusters are not those of an overlay");
     }
-    let made = empty_overlay(size, below).or_else(|| empty_overlay(size, ""));
-    let Some((mut head, _)) = made else { return bad("its size is beyond the format") };
-    head.truncate(CLUSTER as usize);
+    if empty_overlay(size, "").is_none() {
+        return bad("its size is beyond the format");
+    }
     let n_tables = size.div_ceil(CLUSTER * PER_TABLE as u64) as usize;
-    if u64::from(u32_at(&header, 36)) < n_tables as u64 {
+    if u64::from(header.n_level1) < n_tables as u64 {
         return bad("its tables do not cover its size");
     }
     // The header is cluster 0; the table of tables comes next, at the length that it needs.
     let mut tables = vec![0; n_tables];
     let mut next = 1 + (n_tables as u64 * 8).div_ceil(CLUSTER);
-    let active = read_table(overlay, u64_at(&header, 40), n_tables, length)?;
+    let active = read_table(overlay, header.level1_offset, n_tables, length)?;
     for (table, offset) in tables.iter_mut().zip(active) {
         if offset & OFFSET == 0 {
             continue;
@@ -58,17 +54,23 @@ pub(crate) fn copy_active(
             *entry = copy_cluster(overlay, copy, *entry, &mut next)?;
         }
         if entries.iter().any(|entry| *entry != 0) {
-            write_at(copy, next, &words(&entries))?;
+            write_at(copy, next, &table_bytes(&entries))?;
             *table = (next * CLUSTER) | COPIED;
             next += 1;
         }
     }
-    write_at(copy, 1, &words(&tables))?;
+    write_at(copy, 1, &table_bytes(&tables))?;
     let (counts, n_count_clusters) = write_counts(copy, next)?;
-    head[36..40].copy_from_slice(&(n_tables as u32).to_be_bytes());
-    head[40..48].copy_from_slice(&CLUSTER.to_be_bytes());
-    head[48..56].copy_from_slice(&(counts * CLUSTER).to_be_bytes());
-    head[56..60].copy_from_slice(&(n_count_clusters as u32).to_be_bytes());
+    let header = Header {
+        n_level1: n_tables as u32,
+        level1_offset: CLUSTER,
+        refcount_table_offset: counts * CLUSTER,
+        n_refcount_table_clusters: n_count_clusters as u32,
+        ..Header::new(size)
+    };
+    let name = if below.len() > MAX_BACKING_NAME { "" } else { below };
+    let mut head = header.bytes(name, Some("qcow2"));
+    head.resize(CLUSTER as usize, 0);
     write_at(copy, 0, &head)?;
     copy.flush()?;
     Ok(())
@@ -121,7 +123,7 @@ fn write_counts(copy: &mut (impl Write + Seek), n_used: u64) -> Result<(u64, u64
         write_at(copy, n_used + block, &counts)?;
     }
     let places: Vec<u64> = (0..n_blocks).map(|block| (n_used + block) * CLUSTER).collect();
-    let mut table = words(&places);
+    let mut table = table_bytes(&places);
     table.resize((n_table * CLUSTER) as usize, 0);
     write_at(copy, n_used + n_blocks, &table)?;
     Ok((n_used + n_blocks, n_table))
@@ -132,13 +134,9 @@ fn write_at(copy: &mut (impl Write + Seek), cluster: u64, bytes: &[u8]) -> Resul
     Ok(copy.write_all(bytes)?)
 }
 
-fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_be_bytes()).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::header::u64_at, *};
     use std::io::Cursor;
 
     const DISK: u64 = 3 << 30;
@@ -160,10 +158,10 @@ mod tests {
         let mut first = vec![0; PER_TABLE];
         first[0] = data | COPIED;
         first[1] = data | COPIED | ZEROS;
-        let first = put(&mut bytes, words(&first));
+        let first = put(&mut bytes, table_bytes(&first));
         let mut last = vec![0; PER_TABLE];
         last[PER_TABLE - 1] = bytes.len() as u64 + CLUSTER;
-        let last = put(&mut bytes, words(&last));
+        let last = put(&mut bytes, table_bytes(&last));
         put(&mut bytes, vec![9; 512]);
         for (index, place) in [(0, first), (5, last)] {
             let at = 3 * cluster + index * 8;

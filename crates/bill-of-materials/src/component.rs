@@ -1,6 +1,6 @@
 //! What a bundle is made of: one record for each component, and what is told of them to people.
 
-use crate::error::Error;
+use crate::{Error, expression, purl};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -51,27 +51,14 @@ pub struct Component {
 impl Component {
     /// The package URL (<https://github.com/package-url/purl-spec>).
     pub fn purl(&self) -> String {
-        let (name, version) = (percent(&self.name), percent(&self.version));
+        let (name, version) = (&self.name, &self.version);
         match self.distributor.as_deref() {
-            Some("cargo") => format!("pkg:cargo/{name}@{version}"),
-            Some("homebrew") => format!("pkg:brew/{name}@{version}"),
-            Some(vendor) => format!("pkg:deb/{vendor}/{name}@{version}?arch=source"),
-            None => format!("pkg:generic/{name}@{version}"),
+            Some("cargo") => purl("cargo", name, version, None),
+            Some("homebrew") => purl("brew", name, version, None),
+            Some(vendor) => purl(&format!("deb/{vendor}"), name, version, Some("source")),
+            None => purl("generic", name, version, None),
         }
     }
-}
-
-/// Percent-encodes what a package URL does not allow as it is.
-fn percent(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// The SPDX expression of the whole bundle (PEP 639): all components' licences at once, each once,
@@ -93,7 +80,7 @@ pub fn license_expression(components: &[Component]) -> Result<String, Error> {
             parts.extend(license.split(" AND ").map(str::to_owned));
         }
     }
-    Ok(parts.into_iter().collect::<Vec<_>>().join(" AND "))
+    Ok(expression::all_of(&parts))
 }
 
 /// The SOURCES text: where the corresponding source of every component is, under `heading`.

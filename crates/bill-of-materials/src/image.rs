@@ -2,7 +2,7 @@
 //! <https://cyclonedx.org/docs/1.6/json/>: each package with its version, licences and files. No
 //! time of day and no random number goes into it: the same lock gives the same bytes.
 
-use crate::{lock::Release, tree::TreePath};
+use crate::{cyclonedx, expression};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,45 +18,38 @@ pub struct Component {
     pub version: String,
     /// What it is in CycloneDX's words: `library`, `operating-system`, `application`, `data`.
     pub kind: &'static str,
-    /// Its package URL, where it is a package; see [`purl`].
+    /// Its package URL, where it is a package; see [`crate::purl`].
     pub purl: Option<String>,
     /// The sha256 of the package file.
     pub sha256: Option<String>,
     /// SPDX terms that all hold for it.
     pub licences: BTreeSet<String>,
     /// Its files on the disk.
-    pub files: BTreeSet<TreePath>,
+    pub files: BTreeSet<Vec<u8>>,
     /// Its files elsewhere in the image: the kernel's file, and those of the initrd behind
     /// [`INITRD`].
     pub other_files: BTreeSet<String>,
 }
 
-/// The bill of an image.
-pub fn cyclonedx(
+/// The bill of an image. `releases` are the lists of packages that it was made from: archive and suite, and the
+/// sha256 of each.
+pub fn bill<'a>(
     name: &str,
     version: &str,
-    releases: &[Release],
+    releases: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
     components: &[Component],
 ) -> Vec<u8> {
     let releases: Vec<Value> = releases
-        .iter()
-        .map(|release| {
-            json!({
-                "name": format!("quicksand:release:{}:{}", release.archive, release.suite),
-                "value": release.sha256,
-            })
+        .into_iter()
+        .map(|(archive, suite, sha256)| {
+            json!({ "name": format!("quicksand:release:{archive}:{suite}"), "value": sha256 })
         })
         .collect();
-    let document = json!({
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {
-            "component": {"type": "operating-system", "name": name, "version": version},
-            "properties": releases,
-        },
-        "components": components.iter().map(component).collect::<Vec<Value>>(),
+    let metadata = json!({
+        "component": {"type": "operating-system", "name": name, "version": version},
+        "properties": releases,
     });
+    let document = cyclonedx::document(metadata, components.iter().map(component).collect());
     // Thousands of files: indentation would be most of it.
     let mut bytes = serde_json::to_vec(&document).unwrap_or_default();
     bytes.push(b'\n');
@@ -75,7 +68,7 @@ fn component(part: &Component) -> Value {
         value["purl"] = json!(purl);
     }
     if let Some(sha256) = &part.sha256 {
-        value["hashes"] = json!([{"alg": "SHA-256", "content": sha256}]);
+        value["hashes"] = cyclonedx::sha256(sha256);
     }
     let files: Vec<Value> = part
         .files
@@ -93,29 +86,13 @@ fn component(part: &Component) -> Value {
 /// An SPDX licence has an id, any other one a name; where there is a choice, all are one expression.
 fn licences(terms: &BTreeSet<String>) -> Value {
     if terms.iter().any(|term| term.contains(' ')) {
-        return json!([{"expression": crate::licence::expression(terms)}]);
+        return json!([{"expression": expression::all_of(terms)}]);
     }
     let one = |term: &String| match term.starts_with("LicenseRef-") {
         true => json!({"license": {"name": term}}),
         false => json!({"license": {"id": term}}),
     };
     terms.iter().map(one).collect()
-}
-
-/// A package URL, <https://github.com/package-url/purl-spec>. `kind` is the package manager's word
-/// and the distribution's, as in `deb/debian`.
-pub fn purl(kind: &str, name: &str, version: &str, arch: &str) -> String {
-    let escape = |text: &str| -> String {
-        text.bytes()
-            .map(|byte| match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {
-                    (byte as char).to_string()
-                }
-                byte => format!("%{byte:02X}"),
-            })
-            .collect()
-    };
-    format!("pkg:{kind}/{}@{}?arch={}", escape(name), escape(version), escape(arch))
 }
 
 /// The kernel that a bill names, without its files.
@@ -166,7 +143,7 @@ mod tests {
             name: "libstdc++6".to_owned(),
             version: "1:14-3".to_owned(),
             kind: "library",
-            purl: Some(purl("deb/debian", "libstdc++6", "1:14-3", "amd64")),
+            purl: Some(crate::purl("deb/debian", "libstdc++6", "1:14-3", Some("amd64"))),
             sha256: Some("00".to_owned()),
             licences: terms(&["MIT", "LicenseRef-x"]),
             files: BTreeSet::from([b"usr/lib/x.so".to_vec()]),
@@ -179,7 +156,7 @@ mod tests {
             other_files: BTreeSet::from([format!("{INITRD}init")]),
             ..Component::default()
         };
-        let bytes = cyclonedx("debian", "13", &[], &[package, ours]);
+        let bytes = bill("debian", "13", [], &[package, ours]);
         let document: Value = serde_json::from_slice(&bytes).unwrap();
         let components = document["components"].as_array().unwrap();
         assert_eq!(components[0]["purl"], "pkg:deb/debian/libstdc%2B%2B6@1%3A14-3?arch=amd64");
