@@ -273,7 +273,7 @@ fn what_does_not_compress_is_stored_as_it_is() {
 fn a_disk_that_is_too_small_says_so() {
     let small = ext4::Settings { size: 4 << 20, ..settings() };
     let error = ext4::build(&tree(), &small).err().unwrap();
-    assert_eq!(error.hint().as_deref(), Some("give the recipe's disk a larger size"), "{error}");
+    assert_eq!(error.hint().as_deref(), Some("give the disk a larger size"), "{error}");
 }
 
 /// The tree with something removed, added, replaced, resized and given away.
