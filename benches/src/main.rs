@@ -7,6 +7,7 @@ mod bake;
 mod desktop;
 mod execute;
 mod figure;
+mod fork;
 mod greeting;
 mod retag;
 mod save;
@@ -72,6 +73,8 @@ enum Name {
     Starts,
     /// Copies of a template beside starts from the image.
     Warm,
+    /// Sandboxes that go on from a running one, and from a save with memory.
+    Fork,
     /// `execute("true")` beside the guest's own fork and exec.
     Execute,
     /// The first and later calls of `execute` beside SSH into the same machine.
@@ -112,6 +115,7 @@ fn main() -> Result<()> {
             Name::Start => runtime.block_on(start::measure(args.samples))?,
             Name::Starts => runtime.block_on(starts::measure())?,
             Name::Warm => runtime.block_on(warm::measure(args.samples))?,
+            Name::Fork => runtime.block_on(fork::measure(args.samples))?,
             Name::Execute => runtime.block_on(execute::measure())?,
             Name::Ssh => runtime.block_on(ssh::measure(args.samples))?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,

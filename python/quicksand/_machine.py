@@ -25,7 +25,7 @@ from ._shell import Terminal, command_line
 from ._users import User
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from ._config import SandboxConfigParams
 
@@ -175,6 +175,9 @@ class BaseSandbox:
 
     _preset: ClassVar[str | None] = None
     """The image of a subclass such as ``DebianSandbox``, unless the caller names another."""
+
+    _was_entered: bool = True
+    """Not so for a child that ``fork`` has started and no block has got yet."""
 
     def __init__(
         self,
@@ -351,6 +354,7 @@ class BaseSandbox:
         name: str | os.PathLike[str],
         workspace: str | os.PathLike[str] | None,
         compress: bool,
+        memory: bool,
         delete_checkpoints: bool,
     ) -> Begin:
         return lambda wake: self._machine.save(
@@ -358,6 +362,7 @@ class BaseSandbox:
             os.fspath(name),
             workspace=_text(workspace),
             compress=compress,
+            memory=memory,
             delete_checkpoints=delete_checkpoints,
         )
 
@@ -365,6 +370,25 @@ class BaseSandbox:
         if tag is not None and not isinstance(tag, str):
             raise TypeError(f"tag is a string, not {type(tag).__name__}")
         return lambda wake: self._machine.checkpoint(wake, action, tag)
+
+    def _begin_fork(self, n: int) -> Begin:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ConfigError(f"Invalid value for `n`: {n!r}", "allowed: a number of 1 or more")
+        return lambda wake: self._machine.fork(wake, n)
+
+    def _child(self, machine: _native.Machine) -> Self:
+        child = object.__new__(type(self))
+        child._progress_callback = None
+        child._config = dataclasses.replace(self._config, port_forwards=[])
+        child._machine = machine
+        child._was_entered = False
+        return child
+
+    def _is_new_child(self) -> bool:
+        """Whether a block gets what ``fork`` has started, for the first time."""
+        is_new = not self._was_entered and self.is_running
+        self._was_entered = True
+        return is_new
 
     def _begin_metrics(self) -> Begin:
         return lambda wake: self._machine.metrics(wake)
@@ -478,7 +502,9 @@ class BootTiming:
         total: the whole start.
         guest_marks: the guest's own marks, in seconds since its kernel began, in their order;
             none with ``warm``.
-        warm: whether the machine is a copy of a template (``warm="auto"``).
+        warm: whether the guest had booted already: the machine is a copy of a template
+            (``warm="auto"``), or goes on from another one or from a save with memory.
+        cold_reason: why it has booted, when it need not have; ``None`` otherwise.
     """
 
     locate: float
@@ -489,6 +515,7 @@ class BootTiming:
     total: float
     guest_marks: dict[str, float]
     warm: bool = False
+    cold_reason: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -403,7 +403,8 @@ class Sandbox(Desktop, BaseSandbox):
         run_sync(self._begin_stop(), cancellable=False)
 
     def __enter__(self) -> Self:
-        self.start()
+        if not self._is_new_child():
+            self.start()
         return self
 
     def __exit__(
@@ -781,6 +782,7 @@ class Sandbox(Desktop, BaseSandbox):
         *,
         workspace: str | os.PathLike[str] | None = None,
         compress: bool = False,
+        memory: bool = False,
         delete_checkpoints: bool = False,
     ) -> SaveManifest:
         """Saves the disk while the machine runs on; ``Sandbox(image=name)`` starts from it.
@@ -792,6 +794,11 @@ class Sandbox(Desktop, BaseSandbox):
             name: the save's name, or its absolute path.
             workspace: the folder of saves, instead of ``.quicksand/sandboxes``.
             compress: compress what was written since the start.
+            memory: keep the guest's memory as well. A start from the save then goes on where it was
+                made, processes and open files included, on this host and with the same options; from
+                elsewhere, or with others, it boots from the disk, and ``boot_timing.cold_reason`` says
+                why. The machine stands still while the memory is written. Not with ``compress``; the
+                machine must be one that ``fork`` takes.
             delete_checkpoints: delete the checkpoints afterwards. A save holds none either way.
 
         Raises:
@@ -804,7 +811,7 @@ class Sandbox(Desktop, BaseSandbox):
             ...     sb.execute("echo data > /root/file")
             ...     return sb.save("my-env")
         """
-        begin = self._begin_save(name, workspace, compress, delete_checkpoints)
+        begin = self._begin_save(name, workspace, compress, memory, delete_checkpoints)
         return SaveManifest.from_json(run_sync(begin))
 
     def checkpoint(self, tag: str) -> Checkpoint:
@@ -853,6 +860,38 @@ class Sandbox(Desktop, BaseSandbox):
             ConfigError: there is no checkpoint of that name (a ``ValueError``).
         """
         run_sync(self._begin_checkpoint("delete", tag))
+
+    def fork(self, n: int = 1) -> list[Self]:
+        """Starts sandboxes that go on from this one: memory, processes, open files and disk.
+
+        This one stands still while its memory is written to the folder for temporary files, and goes
+        on. From then on each is a machine of its own: what one writes no other sees, and before it
+        answers it has a clock, network address, machine id, boot id and random numbers of its own.
+        Commands that are under way are this one's alone; what they left running in the background is
+        in all. Children have the folders that are shared now, mounted anew, and no forwarded ports.
+        They are the caller's to stop. One that is started again after that starts from the image.
+
+        Args:
+            n: how many; 1 or more.
+
+        Raises:
+            NotRunningError: the sandbox does not run.
+            ConfigError: ``n`` is no such number, or the machine cannot be forked: it has a display, a
+                share by 9p, ``extra_qemu_args`` or ``transport="tcp"``, its guest is not for x86_64,
+                or the host is not Linux (a ``ValueError``).
+
+        Example:
+            >>> from quicksand.sync import Sandbox
+            >>> def main():
+            ...     with Sandbox(image="minimal", memory="128M") as sb:
+            ...         sb.execute("echo before > /state")
+            ...         child, = sb.fork()
+            ...         with child:
+            ...             print(child.execute("cat /state").stdout, end="")
+            >>> main()
+            before
+        """
+        return [self._child(machine) for machine in run_sync(self._begin_fork(n))]
 
     def metrics(self) -> Metrics:
         """What the machine uses: processor, memory, disk and network.

@@ -20,6 +20,34 @@ def small(image: str | os.PathLike[str] = "minimal", **options) -> Sandbox:
     return Sandbox(image=image, memory="256M", **options)
 
 
+def test_children_and_saves_with_memory_go_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        alive = "kill -0 $(cat /pid)"
+        async with small(workspace=tmp_path) as sb:
+            await sb.execute("sleep 1000 >/dev/null 2>&1 & echo $! > /pid")
+            children = await sb.fork(2)
+            assert [type(child) for child in children] == [Sandbox, Sandbox]
+            for index, child in enumerate(children):
+                async with child:
+                    assert child.boot_timing is not None and child.boot_timing.warm
+                    assert (await child.execute(f"{alive} && echo {index} > /own")).exit_code == 0
+                assert not child.is_running
+            assert (await sb.execute("cat /own")).exit_code == 1
+            await sb.save("going", memory=True)
+            with pytest.raises(quicksand.ConfigError, match="compress"):
+                await sb.save("going", memory=True, compress=True)
+            with pytest.raises(quicksand.ConfigError, match="`n`"):
+                await sb.fork(0)
+        async with small(tmp_path / "going") as sb:
+            assert sb.boot_timing is not None and sb.boot_timing.cold_reason is None
+            assert (await sb.execute(alive)).exit_code == 0
+        async with Sandbox(image=tmp_path / "going", memory="192M") as sb:
+            assert sb.boot_timing is not None and not sb.boot_timing.warm
+            assert "another machine" in (sb.boot_timing.cold_reason or "")
+
+    asyncio.run(main())
+
+
 def digest_of_base() -> str:
     """The image's disk, wherever it was found."""
     command = small().qemu_command

@@ -20,7 +20,7 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, starts, warm, execute, ssh, stream, shares, desktop, save, checkpoint, idle, qemu,
+    /// Figures to measure (start, starts, warm, fork, execute, ssh, stream, shares, desktop, save, checkpoint, idle, qemu,
     /// retag, merge, audit, bake); all without an argument.
     names: Vec<String>,
 

@@ -11,6 +11,11 @@ pub const PART_PREFIX: &str = ".quicksand-part-";
 /// What the name of a folder ends with, after a dot and the save's name, that is being replaced.
 pub const OLD_SUFFIX: &str = ".quicksand-old";
 
+/// The guest's memory and devices, in a save that has them.
+pub const MEMORY_FILE: &str = "memory.state";
+/// What must be the same for a machine that goes on with them.
+pub const MEMORY_MANIFEST_FILE: &str = "memory.json";
+
 /// The most overlays of one save or image. Each is an open file of the machine that runs from it.
 pub const MAX_OVERLAYS: usize = 500;
 

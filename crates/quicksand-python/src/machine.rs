@@ -25,6 +25,7 @@ use serde_json::json;
 use std::{
     collections::BTreeMap,
     mem::ManuallyDrop,
+    num::NonZeroUsize,
     ops::ControlFlow,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock, Weak},
@@ -77,12 +78,7 @@ impl Machine {
                 }
             },
         );
-        let sandbox = ManuallyDrop::new(Arc::new(sandbox));
-        let mut live = LIVE.get().lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|known| known.strong_count() > 0);
-        let process = std::process::id();
-        live.push(Arc::downgrade(&sandbox));
-        Ok(Self { sandbox, process, listener })
+        Ok(Self::of(sandbox, listener))
     }
 
     #[getter]
@@ -135,6 +131,7 @@ impl Machine {
         }
         fields.set_item("guest_marks", marks)?;
         fields.set_item("warm", timing.warm)?;
+        fields.set_item("cold_reason", timing.cold_reason)?;
         Ok(Some(fields))
     }
 
@@ -172,17 +169,18 @@ impl Machine {
         Operation::begin(wake, |_| async move { call.run(&sandbox).await }, async {})
     }
 
-    #[pyo3(signature = (wake, name, *, workspace, compress, delete_checkpoints))]
+    #[pyo3(signature = (wake, name, *, workspace, compress, memory, delete_checkpoints))]
     fn save(
         &self,
         wake: Py<PyAny>,
         name: Name,
         workspace: Option<PathBuf>,
         compress: bool,
+        memory: bool,
         delete_checkpoints: bool,
     ) -> PyResult<Operation> {
         self.check_process("save")?;
-        let options = SaveOptions { workspace, compress, delete_checkpoints };
+        let options = SaveOptions { workspace, compress, memory, delete_checkpoints };
         let sandbox = Arc::clone(&self.sandbox);
         let work = |_| async move {
             sandbox.save(&name.0, &options).await.map(|manifest| Value::Text(manifest.to_json()))
@@ -215,6 +213,16 @@ impl Machine {
                 Operation::begin(wake, work, async {})
             }
         }
+    }
+
+    /// Starts machines that go on from this one.
+    fn fork(&self, wake: Py<PyAny>, n: NonZeroUsize) -> PyResult<Operation> {
+        self.operate(wake, "fork", move |sandbox| async move {
+            let children = sandbox.fork(n).await?.into_iter();
+            Ok(Value::Machines(
+                children.map(|child| Self::of(child, Listener::default())).collect(),
+            ))
+        })
     }
 
     fn metrics(&self, wake: Py<PyAny>) -> PyResult<Operation> {
@@ -430,6 +438,14 @@ impl Machine {
 }
 
 impl Machine {
+    fn of(sandbox: Sandbox, listener: Listener) -> Self {
+        let sandbox = ManuallyDrop::new(Arc::new(sandbox));
+        let mut live = LIVE.get().lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|known| known.strong_count() > 0);
+        live.push(Arc::downgrade(&sandbox));
+        Self { sandbox, process: std::process::id(), listener }
+    }
+
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }

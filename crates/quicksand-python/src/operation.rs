@@ -44,6 +44,8 @@ pub enum Value {
     Checkpoints(Vec<sandbox::Checkpoint>),
     /// What the machine uses.
     Metrics(sandbox::Metrics),
+    /// Sandboxes that go on from another.
+    Machines(Vec<crate::machine::Machine>),
     /// A command with a terminal.
     Session(crate::sessions::Session),
     /// What such a command did; nothing after its end.
@@ -248,6 +250,7 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
         Event::Done(Value::Metrics(metrics)) => {
             ("done", measures(py, &metrics)?).into_bound_py_any(py)
         }
+        Event::Done(Value::Machines(machines)) => ("done", machines).into_bound_py_any(py),
         Event::Done(Value::Session(session)) => {
             ("done", Bound::new(py, session)?).into_bound_py_any(py)
         }

@@ -87,6 +87,9 @@ pub struct ImageFiles {
     pub chain: Vec<Arc<File>>,
     /// The manifest of the topmost layer, when it is a save or an overlay.
     pub manifest: Option<Manifest>,
+    /// The memory and devices of the machine that the topmost layer was saved from, and what they depend
+    /// on, when this user's own process has saved them with it.
+    pub memory: Option<(Arc<File>, Arc<File>)>,
     /// What the manifests say of the disks below their layers.
     pub(crate) below: Vec<Below>,
 }
@@ -257,6 +260,7 @@ fn of_base(
         tried: Vec::new(),
         notice: None,
         files: ImageFiles {
+            memory: None,
             kernel: Arc::new(kernel_file),
             initrd: Arc::new(initrd_file),
             chain: vec![Arc::new(disk_file)],
@@ -298,7 +302,7 @@ fn is_own(search: &Search, held: &ImageFolder) -> bool {
     }
     let Ok(layers) = held.open_overlays() else { return false };
     let layers: Vec<File> = layers.into_iter().map(|(_, file)| file).collect();
-    key.fits(&manifest, &layers)
+    key.fits(&manifest, layers.iter().chain(&held.open_memory()))
 }
 
 /// The ways to read a name: as it is, then `name-version`, `name-arch` and `name-version-arch`, as
@@ -470,7 +474,8 @@ fn layered(
     let overlays = held.open_overlays().map_err(|(path, source)| Error::Io { path, source })?;
     let (overlays, files): (Vec<PathBuf>, Vec<File>) = overlays.into_iter().unzip();
     let key = search.data_dir.as_deref().and_then(SealKey::read);
-    let is_own = key.is_some_and(|key| key.fits(&manifest, &files));
+    let memory = held.open_memory();
+    let is_own = key.is_some_and(|key| key.fits(&manifest, files.iter().chain(&memory)));
     let own_arch = match &manifest.arch {
         Some(text) => Some(text.parse::<Arch>().map_err(|error| broken(error.to_string()))?),
         None => None,
@@ -519,6 +524,15 @@ fn layered(
     }
     opened.chain.extend(files.into_iter().map(Arc::new));
     opened.manifest = Some(manifest);
+    // A state of devices is only taken from the user's own hand, and only with its own disks.
+    let unused = (!is_own && !memory.is_empty()).then(|| {
+        let folder = folder.display();
+        format!(
+            "The memory in the save `{folder}` is not used: it was not saved there on this host"
+        )
+    });
+    let memory = <[File; 2]>::try_from(memory).ok().filter(|_| is_own);
+    opened.memory = memory.map(|[state, needs]| (Arc::new(state), Arc::new(needs)));
     Ok(ImageFind {
         name: name.to_owned(),
         chain,
@@ -526,7 +540,7 @@ fn layered(
         n_base_disks,
         defaults,
         source,
-        notice: notice(name, candidate),
+        notice: notice(name, candidate).or(unused),
         files: opened,
         ..base
     })

@@ -8,7 +8,7 @@ use package_layout::image::{
     ImageFileName, MANIFEST_FILE, OVERLAYS_DIR, Part, compare_versions, file_name, overlay_file,
     overlay_number,
 };
-use package_layout::save::MAX_OVERLAYS;
+use package_layout::save::{MAX_OVERLAYS, MEMORY_FILE, MEMORY_MANIFEST_FILE};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -134,6 +134,13 @@ impl ImageFolder {
             below.file(name).map(|file| (path.clone(), file)).map_err(|error| (path, error))
         };
         self.overlays.iter().map(open).collect()
+    }
+
+    /// Opens what a save has of the guest's memory: the memory, and what it depends on.
+    pub(crate) fn open_memory(&self) -> Vec<File> {
+        let files = [MEMORY_FILE, MEMORY_MANIFEST_FILE];
+        let open = |name: &str| self.folder().ok()?.file(name).ok();
+        files.into_iter().filter_map(open).collect()
     }
 
     /// Reads `manifest.json`.

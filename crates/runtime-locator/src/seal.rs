@@ -59,11 +59,15 @@ impl SealKey {
         }
     }
 
-    /// Seals a manifest for these layers.
+    /// Seals a manifest for these layers, and for what the save has of memory, behind them.
     ///
     /// # Errors
     /// A layer whose metadata cannot be read.
-    pub fn seal(&self, manifest: &mut Manifest, layers: &[File]) -> io::Result<()> {
+    pub fn seal<'a>(
+        &self,
+        manifest: &mut Manifest,
+        layers: impl IntoIterator<Item = &'a File>,
+    ) -> io::Result<()> {
         remove_seal(manifest);
         let code: Value = hex(&self.code(manifest, layers)?.finalize().into_bytes()).into();
         match manifest.other.get_mut(OWN_KEY).and_then(Value::as_object_mut) {
@@ -74,7 +78,11 @@ impl SealKey {
     }
 
     /// Whether this user's own process has written this manifest for these layers.
-    pub fn fits(&self, manifest: &Manifest, layers: &[File]) -> bool {
+    pub fn fits<'a>(
+        &self,
+        manifest: &Manifest,
+        layers: impl IntoIterator<Item = &'a File>,
+    ) -> bool {
         let seal = manifest.other.get(OWN_KEY).and_then(|own| own[SEAL].as_str());
         let Some(seal) = seal.and_then(from_hex) else { return false };
         let mut bare = manifest.clone();
@@ -83,8 +91,12 @@ impl SealKey {
         self.code(&bare, layers).is_ok_and(|code| code.verify_slice(&seal).is_ok())
     }
 
-    fn code(&self, manifest: &Manifest, layers: &[File]) -> io::Result<Hmac<Sha256>> {
-        let layers = layers.iter().map(identity).collect::<io::Result<Vec<_>>>()?;
+    fn code<'a>(
+        &self,
+        manifest: &Manifest,
+        layers: impl IntoIterator<Item = &'a File>,
+    ) -> io::Result<Hmac<Sha256>> {
+        let layers = layers.into_iter().map(identity).collect::<io::Result<Vec<_>>>()?;
         let sealed = json!({"config": manifest.config, "arch": manifest.arch, "layers": layers});
         let code = Hmac::<Sha256>::new_from_slice(&self.0);
         let mut code = code.map_err(|error| io::Error::other(error.to_string()))?;

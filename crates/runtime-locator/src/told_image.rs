@@ -44,6 +44,7 @@ impl ToldImage {
             tried: Vec::new(),
             notice: None,
             files: ImageFiles {
+                memory: None,
                 chain: disks.collect::<Result<_, _>>()?,
                 kernel: Arc::new(opened(&self.kernel)?),
                 initrd: Arc::new(opened(&self.initrd)?),

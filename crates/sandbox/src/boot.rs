@@ -42,20 +42,32 @@ pub(crate) enum Source {
     /// A template.
     #[cfg(target_os = "linux")]
     Copy(crate::template::store::Template),
+    /// Another machine, at the moment when it was frozen.
+    #[cfg(target_os = "linux")]
+    Resume(std::sync::Arc<crate::frozen::Frozen>),
 }
 
 impl Source {
     /// What lies between the image's disks and the machine's own.
-    fn disk(&self) -> Option<&std::sync::Arc<std::fs::File>> {
+    fn disks(&self) -> &[std::sync::Arc<std::fs::File>] {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Copy(template) => Some(&template.disk),
-            _ => None,
+            Self::Copy(template) => std::slice::from_ref(&template.disk),
+            #[cfg(target_os = "linux")]
+            Self::Resume(frozen) => &frozen.disks,
+            _ => &[],
         }
     }
 
+    /// Whether the guest has booted already.
     fn is_copy(&self) -> bool {
-        self.disk().is_some()
+        match self {
+            Self::Cold => false,
+            #[cfg(target_os = "linux")]
+            Self::Make => false,
+            #[cfg(target_os = "linux")]
+            Self::Copy(_) | Self::Resume(_) => true,
+        }
     }
 }
 
@@ -92,6 +104,11 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     timing.locate = watch.lap();
     tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
     #[cfg(target_os = "linux")]
+    if let Some(machine) = Box::pin(of_memory(&start, &located, &mut watch, &mut timing)).await {
+        (start.progress)(DONE, STAGES.len(), STAGES.len());
+        return Ok(machine);
+    }
+    #[cfg(target_os = "linux")]
     // Boxed, as are the attempts in it: together they would be large for the stack of a thread.
     if let Some(machine) = Box::pin(of_template(&start, &located, &mut watch, &mut timing)).await {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
@@ -109,6 +126,48 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
         }
         Err(failure) => return Err(failure.error),
     };
+    (start.progress)(DONE, STAGES.len(), STAGES.len());
+    Ok(machine)
+}
+
+/// A start from a save with memory. Whatever goes wrong ends in a start from its disk.
+#[cfg(target_os = "linux")]
+async fn of_memory(
+    start: &Start<'_>,
+    located: &Located,
+    watch: &mut Stopwatch,
+    timing: &mut BootTiming,
+) -> Option<Machine> {
+    let reason = match crate::save::memory::find(start.config, located)? {
+        Ok(frozen) => {
+            timing.warm = true;
+            let source = Source::Resume(std::sync::Arc::new(frozen));
+            match Box::pin(attempt(start, located, &source, watch, timing)).await {
+                Ok(machine) => return Some(machine),
+                Err(Failure { error, .. }) => error.to_string(),
+            }
+        }
+        Err(reason) => reason,
+    };
+    tracing::warn!(reason, "the save's memory is not used: the machine boots from its disk");
+    timing.warm = false;
+    timing.cold_reason = Some(reason);
+    None
+}
+
+/// Starts a machine that goes on from another, and waits for its first answer.
+#[cfg(target_os = "linux")]
+pub(crate) async fn resume(
+    start: Start<'_>,
+    located: &Located,
+    frozen: std::sync::Arc<crate::frozen::Frozen>,
+) -> Result<Machine> {
+    raise_descriptors();
+    let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
+    timing.warm = true;
+    let source = Source::Resume(frozen);
+    let machine = attempt(&start, located, &source, &mut watch, &mut timing).await;
+    let machine = machine.map_err(|failure| failure.error)?;
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)
 }
@@ -176,8 +235,10 @@ pub(crate) async fn attempt(
 ) -> std::result::Result<Machine, Failure> {
     start.stage(1);
     let (config, finds, from) = (start.config.clone(), located.clone(), source.clone());
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux has templates"))]
     let mut limit = boot_timeout(start.config, Some(located.accelerator));
-    if source.is_copy() {
+    #[cfg(target_os = "linux")]
+    if matches!(source, Source::Copy(_)) {
         limit = limit.min(COPY_TIME);
     }
     let preparing = blocking(move || assembly::prepare(&config, &finds, &from));
@@ -224,6 +285,10 @@ pub(crate) async fn attempt(
             timing.guest_marks = hull.console.told().marks;
             let accelerator = (located.accelerator, located.reason.clone());
             let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin);
+            #[cfg(target_os = "linux")]
+            {
+                machine.located = Some(Box::new(located.clone()));
+            }
             let mounts = start.config.mounts();
             let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
             let silent = Err(timed_out(&machine.hull, limit));
@@ -259,17 +324,17 @@ async fn first_answer(
     let (qmp, agent) = match wires {
         #[cfg(target_os = "linux")]
         Wires::Socket { qmp, agent, token } if source.is_copy() => {
-            let Source::Copy(template) = source else { unreachable!("it is a copy") };
             let qmp = Qmp::connect_socket(qmp).await?;
             timing.launch = watch.lap();
             start.stage(3);
-            let state = template
-                .state
-                .try_clone()
-                .map_err(|source| Error::System { action: "hand a file to QEMU", source })?;
-            crate::template::load::read(&qmp, state).await?;
-            let window = hull.limits.wire();
-            (qmp, AgentClient::of_copy(agent, &template.token, &token, window).await?)
+            let old = load(source, &qmp).await?;
+            let agent = AgentClient::of_copy(agent, old, &token, hull.limits.wire()).await?;
+            if let Source::Resume(frozen) = source
+                && let Some(shares) = hull.shares.as_ref().filter(|_| frozen.had_shares)
+            {
+                shares.take_up().await?;
+            }
+            (qmp, agent)
         }
         #[cfg(unix)]
         Wires::Socket { qmp, agent, token } => {
@@ -309,6 +374,32 @@ async fn first_answer(
         wait_for_init(&agent).await?;
     }
     Ok((qmp, agent))
+}
+
+/// Has QEMU take up the state that a machine begins with; gives the token that its agent knows.
+#[cfg(target_os = "linux")]
+async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
+    // Opened anew: another machine may read the same file at this moment, from a position of its own.
+    let open = |state: &std::fs::File| {
+        let state = crate::new_file::reopened(state);
+        state.map_err(|source| Error::System { action: "hand a file to QEMU", source })
+    };
+    match source {
+        Source::Copy(template) => {
+            crate::template::load::read(qmp, open(&template.state)?).await?;
+            Ok(&template.token)
+        }
+        Source::Resume(frozen) => {
+            // The start's own time ends this.
+            let state = open(&frozen.state)?;
+            crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
+            Ok(&frozen.token)
+        }
+        Source::Cold | Source::Make => {
+            let source = std::io::ErrorKind::InvalidInput.into();
+            Err(Error::System { action: "take up a machine that boots", source })
+        }
+    }
 }
 
 /// Waits until systemd has started everything; other inits have no such moment.

@@ -9,6 +9,8 @@ mod options;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::mount::Mount;
+#[cfg(target_os = "linux")]
+use crate::mount::MountType;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;
 use host_platform::Arch;
@@ -288,6 +290,23 @@ impl SandboxConfig {
         config.boot_timeout = None;
         config.warm = Warm::Off;
         config
+    }
+
+    /// The same machine for one that goes on from this one: with the shares of now, and without what
+    /// only one can have.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_child(&self, mounts: Vec<Mount>) -> Self {
+        let mut config = self.clone();
+        config.mounts = mounts;
+        config.port_forwards.clear();
+        config.save = None;
+        config
+    }
+
+    /// Whether a share is a device of the machine.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_plan9(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.kind == MountType::Plan9)
     }
 
     /// Who may watch the display through VNC.

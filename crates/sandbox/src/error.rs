@@ -391,6 +391,12 @@ pub enum Error {
         /// QEMU's words.
         reason: String,
     },
+    /// Nothing can go on from this machine.
+    #[error("This sandbox's memory cannot be kept or forked: {reason}")]
+    CannotFork {
+        /// What is in the way.
+        reason: String,
+    },
     /// The sandbox went back to a checkpoint while the call was under way.
     #[error("The sandbox went back to a checkpoint during {action}")]
     Reverted {
@@ -429,6 +435,11 @@ impl Error {
             Self::DisplaySize { .. } => Some(
                 "The size is set through the guest's X server: use an image with a desktop, such as \
                  debian-desktop, wait until it is up, and have `xrandr` installed in it"
+                    .into(),
+            ),
+            Self::CannotFork { .. } => Some(
+                "Start one on Linux with an image of this version for x86_64, without a display, \
+                 shares by 9p and extra_qemu_args, with transport=\"socket\" or \"auto\""
                     .into(),
             ),
             Self::NotYet { option } => Some(format!("Leave `{option}` out")),
@@ -550,6 +561,7 @@ impl Error {
             | Self::SaveInTheWay { .. }
             | Self::BadArchive { .. }
             | Self::UnknownCheckpoint { .. }
+            | Self::CannotFork { .. }
             | Self::NotYet { .. } => ErrorKind::Value,
             Self::NoDisplay
             | Self::AlreadyRunning

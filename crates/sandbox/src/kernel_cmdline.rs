@@ -21,7 +21,11 @@ pub(crate) fn tcp(machine: MachineType, token: &str, port: u16) -> String {
 /// With the `socket` transport there is no secret here, but words that make the boot short and an
 /// end visible: a panic reboots at once, which `-no-reboot` turns into QEMU's exit, and the network
 /// device is called eth0 in every distribution.
-pub(crate) fn socket(machine: MachineType, accelerator: Accelerator) -> String {
+pub(crate) fn socket(
+    machine: MachineType,
+    accelerator: Accelerator,
+    tsc_khz: Option<u32>,
+) -> String {
     let console = machine.console();
     let mut line = format!("{ROOT} console={console} {LAST_WORDS} panic=-1 net.ifnames=0");
     if accelerator == Accelerator::Tcg {
@@ -37,6 +41,10 @@ pub(crate) fn socket(machine: MachineType, accelerator: Accelerator) -> String {
             // calibration takes a tenth of a second: the PIT, which would be the only other one,
             // wakes an idle guest 37 times a second, as it cannot count further.
             line.push_str(" tsc=reliable no_timer_check noreplace-smp");
+            // The guest would measure it, in a twentieth of a second, and be wrong on a busy host.
+            if let Some(khz) = tsc_khz {
+                line.push_str(&format!(" tsc_early_khz={khz}"));
+            }
         }
     }
     line
@@ -60,14 +68,14 @@ mod tests {
     fn socket_holds_no_secret_and_never_weakens_the_guest() {
         for machine in [MachineType::Virt, MachineType::Q35] {
             for accelerator in [Accelerator::Tcg, Accelerator::Kvm, Accelerator::Hvf] {
-                let line = socket(machine, accelerator);
+                let line = socket(machine, accelerator, Some(1));
                 for word in ["quicksand_token", "mitigations", "nokaslr"] {
                     assert!(!line.contains(word), "{line}");
                 }
             }
         }
-        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1 initcall_blacklist=jent_mod_init tsc=reliable no_timer_check noreplace-smp");
-        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Kvm), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0");
-        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1 initcall_blacklist=jent_mod_init");
+        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Tcg, Some(2_600_000)), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1 initcall_blacklist=jent_mod_init tsc=reliable no_timer_check noreplace-smp tsc_early_khz=2600000");
+        insta::assert_snapshot!(socket(MachineType::Q35, Accelerator::Kvm, Some(1)), @"root=/dev/vda rw rootflags=rw console=ttyS0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0");
+        insta::assert_snapshot!(socket(MachineType::Virt, Accelerator::Tcg, Some(1)), @"root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=1 raid=noautodetect panic=-1 net.ifnames=0 cryptomgr.notests rcupdate.rcu_expedited=1 initcall_blacklist=jent_mod_init");
     }
 }

@@ -15,6 +15,7 @@ mod agent_client;
 mod boot;
 mod budget;
 mod checkpoint;
+mod children;
 mod config;
 mod console;
 mod deadline;
@@ -25,6 +26,8 @@ mod files;
 #[doc(hidden)]
 pub mod fork;
 mod forwards;
+#[cfg(target_os = "linux")]
+mod frozen;
 #[cfg(test)]
 mod fuzz;
 mod kernel_cmdline;
@@ -53,6 +56,7 @@ mod size;
 #[cfg(target_os = "linux")]
 mod template;
 pub mod templates;
+mod time_stamp;
 mod timing;
 mod usernet;
 mod users;

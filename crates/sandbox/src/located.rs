@@ -65,6 +65,7 @@ pub(crate) struct Ends {
     pub fd_sets: Vec<FdSet>,
     pub cable_fd: Option<i32>,
     pub template: Option<TemplatePlan>,
+    pub tsc_khz: Option<u32>,
 }
 
 /// Finds everything. `assumed` stands in for the probe and its verdict.
@@ -310,6 +311,7 @@ impl Located {
             smb_server: None,
             display: self.display(config),
             template: ends.template,
+            tsc_khz: ends.tsc_khz,
             fd_sets: ends.fd_sets,
             seccomp: self.os == Os::Linux,
             extra_args: config.extra_qemu_args().to_vec(),

@@ -57,15 +57,14 @@ impl NewFile {
     pub(crate) fn reopened(&self) -> io::Result<File> {
         match &self.beside {
             Some((folder, name)) => Ok(folder.open(&**name)?.into_std()),
-            None => Ok(fs_err::File::open(own_path(&self.file))?.into_file()),
+            None => reopened(&self.file),
         }
     }
 
     /// The same file, opened another time for writing alone.
     #[cfg(target_os = "linux")]
     pub(crate) fn reopened_for_writing(&self) -> io::Result<File> {
-        let path = own_path(&self.file);
-        Ok(fs_err::OpenOptions::new().write(true).open(path)?.into_file())
+        reopened_for_writing(&self.file)
     }
 
     /// Gives it its name, unless something has that name. Then it stays as it is, to be tried again.
@@ -127,6 +126,18 @@ pub(crate) fn link(_: &File, _: &Dir, _: &OsStr) -> io::Result<()> {
 #[cfg(unix)]
 fn own_path(file: &File) -> String {
     crate::overlay::descriptor_path(std::os::fd::AsRawFd::as_raw_fd(file))
+}
+
+/// A file of this process, opened another time for reading alone.
+#[cfg(unix)]
+pub(crate) fn reopened(file: &File) -> io::Result<File> {
+    Ok(fs_err::File::open(own_path(file))?.into_file())
+}
+
+/// A file of this process, opened another time for writing alone.
+#[cfg(target_os = "linux")]
+pub(crate) fn reopened_for_writing(file: &File) -> io::Result<File> {
+    Ok(fs_err::OpenOptions::new().write(true).open(own_path(file))?.into_file())
 }
 
 /// A name in a folder that nothing else has. What has it when this process is killed is removed.

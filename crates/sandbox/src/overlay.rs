@@ -71,7 +71,7 @@ impl Overlay {
         image: &ImageFind,
         wanted: Option<&Size>,
         (memory, cpus): (Size, u16),
-        template: Option<&Arc<File>>,
+        above: &[Arc<File>],
     ) -> Result<Self> {
         let mut save_layers = Vec::new();
         let mut fingerprint = String::new();
@@ -86,9 +86,10 @@ impl Overlay {
             }
             size = layer.size;
         }
-        // What a template's guest has written is below what its copies write, and in their saves.
-        if let Some(file) = template {
-            size = check_layer(file, Path::new("template"), false)?.size;
+        // What the guest of a template has written, or of a machine that this one goes on from, is below
+        // what this one writes, and in its saves.
+        for file in above {
+            size = check_layer(file, Path::new("a machine's disk"), false)?.size;
             save_layers.push(Arc::clone(file));
         }
         let (head, length) = qcow2::empty_overlay(grown(size, wanted)?, "").ok_or_else(|| {
@@ -136,7 +137,7 @@ impl Overlay {
         }
         #[cfg(unix)]
         {
-            let files = image.files.chain.iter().chain(template);
+            let files = image.files.chain.iter().chain(above);
             let layers = files.map(|file| Ok(file.try_clone()?.into()));
             let layers = layers.collect::<std::io::Result<_>>();
             let layers =
@@ -185,7 +186,9 @@ pub(crate) fn temporary_folder() -> PathBuf {
 
 /// A file that only this user can read and that has no name, opened twice.
 #[cfg(target_os = "linux")]
-fn unnamed_file(folder: &Path) -> std::io::Result<(std::fs::File, std::os::fd::OwnedFd)> {
+pub(crate) fn unnamed_file(
+    folder: &Path,
+) -> std::io::Result<(std::fs::File, std::os::fd::OwnedFd)> {
     use std::os::fd::AsRawFd;
     let file = tempfile::tempfile_in(folder)?;
     let own = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));

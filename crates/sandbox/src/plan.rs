@@ -52,6 +52,8 @@ pub struct MachinePlan {
     pub smb_server: Option<String>,
     /// The screen, when there is one.
     pub display: Option<DisplayPlan>,
+    /// How fast the guest's time-stamp counter counts, where it would have to measure that.
+    pub tsc_khz: Option<u32>,
     /// Whether the machine is to be copied later, or is a copy.
     pub template: Option<TemplatePlan>,
     /// Descriptors handed to QEMU as sets, in the order of their numbers.
@@ -62,7 +64,7 @@ pub struct MachinePlan {
     pub extra_args: Vec<String>,
 }
 
-/// The part of a machine in templates.
+/// What a machine begins with, or becomes, other than one that boots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePlan {
     /// It is frozen once it has booted; its memory is in the file of this path.
@@ -76,6 +78,8 @@ pub enum TemplatePlan {
         /// The path.
         memory: String,
     },
+    /// It waits for its memory and the state of its devices.
+    Resume,
 }
 
 /// A folder of the host on a 9p device.

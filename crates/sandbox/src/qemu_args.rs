@@ -31,7 +31,7 @@ pub fn qemu_args(plan: &MachinePlan) -> Vec<String> {
     args.pair("-machine", machine(plan));
     args.pair("-m", &plan.memory);
     args.pair("-smp", plan.cpus.to_string());
-    template(plan, &mut args);
+    memory(plan, &mut args);
     if let Some(firmware) = &plan.firmware {
         args.pair("-L", firmware.to_string_lossy());
     }
@@ -87,35 +87,41 @@ fn is_socket(plan: &MachinePlan) -> bool {
 fn machine(plan: &MachinePlan) -> String {
     match plan.machine {
         // These parts are probed at boot, for a tenth of its time, and used by nobody.
-        MachineType::Q35 if is_socket(plan) => {
-            let memory = if plan.template.is_some() { ",memory-backend=memory0" } else { "" };
-            format!("q35,smbus=off,sata=off,usb=off,hpet=off{memory}")
+        MachineType::Q35 if may_be_frozen(plan) => {
+            "q35,smbus=off,sata=off,usb=off,hpet=off,memory-backend=memory0".into()
         }
         machine => machine.name().into(),
     }
 }
 
-/// What a machine has that is copied, or a copy. The state of the devices says nothing of memory that
-/// is shared with a file, and a copy maps the file as its own.
-fn template(plan: &MachinePlan, args: &mut Args) {
-    let (memory, sharing) = match &plan.template {
-        None => return,
-        Some(TemplatePlan::Make { memory }) => (memory, "share=on"),
-        Some(TemplatePlan::Copy { memory }) => (memory, "share=off,readonly=on,rom=off"),
+/// What every machine has whose memory and devices may be kept, so that all of them are alike. The state
+/// of the devices says nothing of memory that is shared with a file, and a copy maps the file as its own.
+fn memory(plan: &MachinePlan, args: &mut Args) {
+    if !may_be_frozen(plan) {
+        return;
+    }
+    let file = |memory: &str, sharing: &str| {
+        let (size, memory) = (&plan.memory, escape(memory));
+        format!("memory-backend-file,id=memory0,size={size},mem-path={memory},{sharing}")
     };
-    args.pair(
-        "-object",
-        format!(
-            "memory-backend-file,id=memory0,size={},mem-path={},{sharing}",
-            plan.memory,
-            escape(memory)
-        ),
-    );
+    let object = match &plan.template {
+        None | Some(TemplatePlan::Resume) => {
+            format!("memory-backend-ram,id=memory0,size={}", plan.memory)
+        }
+        Some(TemplatePlan::Make { memory }) => file(memory, "share=on"),
+        Some(TemplatePlan::Copy { memory }) => file(memory, "share=off,readonly=on,rom=off"),
+    };
+    args.pair("-object", object);
     // Tells the guest's kernel that it is another machine now. See docs/specs/vmgenid.rst of QEMU.
     args.pair("-device", "vmgenid,guid=auto");
-    if matches!(plan.template, Some(TemplatePlan::Copy { .. })) {
+    if matches!(plan.template, Some(TemplatePlan::Copy { .. } | TemplatePlan::Resume)) {
         args.pair("-incoming", "defer");
     }
+}
+
+/// Whether there is a way to keep the machine's memory and to go on with it in another process.
+fn may_be_frozen(plan: &MachinePlan) -> bool {
+    plan.machine == MachineType::Q35 && is_socket(plan)
 }
 
 fn confine(plan: &MachinePlan, args: &mut Args) {
@@ -155,6 +161,11 @@ fn disk(plan: &MachinePlan, args: &mut Args) {
         escape(&plan.disk.file),
         plan.disk.cache.name()
     );
+    if plan.disk.file.starts_with("/dev/fdset/") {
+        // Nobody else can open a file without a name, and a machine that goes on after its state was
+        // written could not lock it again: the set holds another opening of it.
+        drive.push_str(",file.locking=off");
+    }
     if let Some(top) = plan.disk.layers.len().checked_sub(1) {
         drive.push_str(&format!(",backing={}", layer_name(top)));
     }
@@ -208,7 +219,8 @@ fn kernel(plan: &MachinePlan, args: &mut Args) {
             args.pair("-readconfig", path);
         }
         ControlPlan::Socket { .. } => {
-            args.pair("-append", kernel_cmdline::socket(plan.machine, plan.accelerator));
+            let line = kernel_cmdline::socket(plan.machine, plan.accelerator, plan.tsc_khz);
+            args.pair("-append", line);
         }
     }
     args.pair("-initrd", plan.initrd.to_string_lossy());

@@ -9,6 +9,8 @@ use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::Process;
 use crate::limits::Limits;
+#[cfg(target_os = "linux")]
+use crate::located::Located;
 use crate::network::Forward;
 use crate::overlay::Origin;
 use crate::qmp::Qmp;
@@ -70,6 +72,12 @@ impl Hull {
         return self.shares.is_some();
         #[cfg(not(target_os = "linux"))]
         false
+    }
+
+    /// Whether the guest has had a share by FUSE.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_used_shares(&self) -> bool {
+        self.shares.as_ref().is_some_and(|shares| shares.is_running())
     }
 
     /// Has the guest see what the host has changed in its shares a moment ago.
@@ -148,6 +156,9 @@ pub(crate) struct Machine {
     pub since: Instant,
     /// Where its disk came from.
     pub origin: Arc<Origin>,
+    /// What it was started with, for those that go on from it.
+    #[cfg(target_os = "linux")]
+    pub located: Option<Box<Located>>,
     /// Keeps the overlay within its limit.
     pub quota: Quota,
     /// Held by whoever copies or replaces the machine's state.
@@ -202,6 +213,8 @@ impl Machine {
             forwards: tokio::sync::Mutex::new(forwards),
             since: Instant::now(),
             origin,
+            #[cfg(target_os = "linux")]
+            located: None,
             quota,
             state: Default::default(),
             listed: Default::default(),
@@ -219,6 +232,15 @@ impl Machine {
         // Also when the work panics: otherwise every later call would wait for it.
         let _present = Present(&self.past);
         work.await
+    }
+
+    /// What lies between the image's own disks and the machine's, from bottom to top. Not the layers of
+    /// a save that the image is: they are found with it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn own_layers(&self) -> Vec<Arc<std::fs::File>> {
+        let image = self.located.as_ref().map(|located| &located.image);
+        let found = image.map_or(0, |image| image.chain.len() - image.n_base_disks);
+        self.origin.save_layers.iter().skip(found).cloned().collect()
     }
 
     /// The checkpoints, the oldest first.

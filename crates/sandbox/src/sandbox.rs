@@ -128,6 +128,25 @@ impl Sandbox {
         starting.run(boot(start)).await
     }
 
+    /// A sandbox like this one that is not running yet.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn child(&self, config: SandboxConfig) -> Self {
+        Self { search: self.search.clone(), assumed: self.assumed, ..Self::new(config) }
+    }
+
+    /// Starts the machine as another one was.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn resume(
+        &self,
+        located: &crate::located::Located,
+        frozen: &Arc<crate::frozen::Frozen>,
+    ) -> Result<()> {
+        let starting = self.lifecycle.begin()?;
+        let (search, progress) = (self.search(), &*self.progress);
+        let start = Start { config: &self.config, search: &search, assumed: None, progress };
+        starting.run(boot::resume(start, located, Arc::clone(frozen))).await
+    }
+
     /// Ends the machine. Does nothing when it does not run; calls that are under way fail with
     /// [`Error::Stopped`]. With the option `save` its disk is saved first, otherwise it is gone. A
     /// save that cannot be made ends with an error in bounded time: a guest that does not answer is
@@ -152,7 +171,7 @@ impl Sandbox {
     /// that name is replaced in one step.
     ///
     /// The guest writes everything out and stands still for a moment, so that the save needs no
-    /// repair. Its memory is not in it.
+    /// repair. Its memory is in it only where [`SaveOptions::memory`] asks for it.
     ///
     /// ```no_run
     /// # async fn example(sandbox: sandbox::Sandbox) -> Result<(), sandbox::Error> {
@@ -184,10 +203,29 @@ impl Sandbox {
         let workspace = options.workspace.as_deref().or(self.config.workspace());
         let search = self.search();
         let target = save::place(&search, name, workspace)?;
+        if options.memory && options.compress {
+            return Err(Error::InvalidValue {
+                option: "compress",
+                value: "true".into(),
+                allowed: "false for a save with memory".into(),
+                hint: Some("Leave out one of both".into()),
+            });
+        }
+        #[cfg(target_os = "linux")]
+        let memory = match options.memory {
+            true => Some(save::memory::Needs::of(&self.config, &machine)?),
+            false => None,
+        };
+        #[cfg(not(target_os = "linux"))]
+        if options.memory {
+            return Err(Error::CannotFork { reason: "the host is not Linux".into() });
+        }
         let wish = Wish {
             target,
             data_dir: search.data_dir.clone(),
             compress: options.compress,
+            #[cfg(target_os = "linux")]
+            memory,
             config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
             is_last,
         };

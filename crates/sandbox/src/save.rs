@@ -3,6 +3,7 @@
 //! ```text
 //!   NAME/manifest.json          version, configuration, architecture
 //!   NAME/overlays/0.qcow2 …     from bottom to top, without the image below them
+//!   NAME/memory.state, .json    only in saves with memory (`memory.rs`); never exported
 //! ```
 //! Owns where saves are, what is in them and how they come and go; how the bytes leave a running
 //! machine is `take`'s. Must not know the guest.
@@ -15,6 +16,8 @@
 //! for people.
 
 mod archive;
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
 mod portable;
 mod store;
 pub(crate) mod take;
@@ -44,6 +47,9 @@ pub struct SaveOptions {
     pub workspace: Option<PathBuf>,
     /// Compresses what was written since the start. Slower to make, as quick to use.
     pub compress: bool,
+    /// Keeps the guest's memory as well: a start from the save goes on where it was made, on the same kind
+    /// of host, and boots from the disk elsewhere. The machine stands still while it is written.
+    pub memory: bool,
     /// Deletes the checkpoints of the running sandbox afterwards. A save holds none either way.
     pub delete_checkpoints: bool,
 }

@@ -95,5 +95,5 @@ fn check(start: &Start<'_>, located: &Located) -> Result<String, String> {
     if wanted != made {
         return Err("shares by 9p, or another transport than `socket`".into());
     }
-    key::of(&made, located).map_err(|error| error.to_string())
+    key::of(&made, located, &located.image.files.chain).map_err(|error| error.to_string())
 }

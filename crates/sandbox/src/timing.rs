@@ -24,9 +24,10 @@ pub struct BootTiming {
     pub boot: Duration,
     /// Mounting the shares that the configuration names.
     pub mount: Duration,
-    /// Whether the machine is a copy of a template.
+    /// Whether the guest had booted already: the machine is a copy of a template, or goes on from another
+    /// one or from a save with memory.
     pub warm: bool,
-    /// Why it is none, when a copy was allowed (`warm="auto"`).
+    /// Why it has booted, when it need not have.
     pub cold_reason: Option<String>,
     /// The whole start.
     pub total: Duration,

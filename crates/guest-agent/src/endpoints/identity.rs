@@ -22,7 +22,7 @@ use crate::agent::Agent;
 use crate::body::Body;
 use crate::init::network;
 use crate::router::answer;
-use crate::{Error, Result};
+use crate::{Error, Result, shares};
 
 /// `RNDADDENTROPY` and `RNDRESEEDCRNG` (linux/random.h), whose numbers the libc crate does not have.
 const RNDADDENTROPY: u32 = 0x4008_5203;
@@ -51,6 +51,8 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
         seed(&entropy).map_err(failed("seed the random generator"))?;
         set_clock(request.unix_nanos).map_err(failed("set the clock"))?;
         network::set_address(request.mac).map_err(failed("set the address of eth0"))?;
+        // What another host serves means nothing here.
+        shares::end_all();
         let root = Path::new("/");
         write_machine_id(root, &request.machine_id).map_err(failed("write the machine id"))?;
         cover_boot_id(root, &request.boot_id).map_err(failed("replace the boot id"))

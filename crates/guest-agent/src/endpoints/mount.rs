@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_protocol::{MountRequest, OkResponse, UnmountRequest, resync};
+use agent_protocol::{MountRequest, OkResponse, UnmountRequest};
 use hyper::Response;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, unmount as unmount_at};
@@ -18,6 +18,7 @@ use super::in_thread;
 use crate::agent::Agent;
 use crate::body::Body;
 use crate::router::answer;
+use crate::token::Tokens;
 use crate::{Error, Result, shares};
 
 /// How long a folder may be in use by what has ended a moment ago: the kernel closes files of a
@@ -31,12 +32,12 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// What the kernel refuses; [`Error::NoFileSystem`] when it does not know the type.
 pub async fn mount(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let request = MountRequest::from_json(body)?;
-    let secrets = agent.tokens.resync_secrets();
+    let tokens = agent.tokens.clone();
     if request.kind == "fuse" {
         let turn = Arc::clone(&agent.mounting).lock_owned().await;
         in_thread("mount", move || {
             let _turn = turn;
-            mount_share(&request, secrets)
+            mount_share(&request, &tokens)
         })
         .await?;
     } else {
@@ -79,7 +80,7 @@ pub async fn unmount(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
 }
 
 /// Mounts a share by FUSE, on a folder or on a file.
-fn mount_share(request: &MountRequest, secrets: Vec<resync::Secret>) -> Result<()> {
+fn mount_share(request: &MountRequest, tokens: &Tokens) -> Result<()> {
     let target = Path::new(&request.target);
     let failed =
         |source: std::io::Error| Error::Path { action: "mount", path: target.into(), source };
@@ -104,7 +105,7 @@ fn mount_share(request: &MountRequest, secrets: Vec<resync::Secret>) -> Result<(
     // The number was checked with the request.
     let share = request.source.parse().unwrap_or_default();
     let (is_file, readonly) = (request.file, request.readonly);
-    shares::mount(&shares::Request { share, target, is_file, readonly }, secrets)
+    shares::mount(&shares::Request { share, target, is_file, readonly }, tokens)
 }
 
 fn mount_here(request: &MountRequest) -> Result<()> {

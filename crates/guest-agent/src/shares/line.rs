@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent_protocol::resync::{self, Scan, Scanner, Secret};
+use agent_protocol::resync::{self, Scan, Scanner};
 use agent_protocol::share_frame::{ECHO, HEAD, Next, SHARE_PORT_NAME, head, next};
 use agent_protocol::share_window::Asked;
 
 use super::mounted::Mounted;
 use super::window::Window;
+use crate::token::Tokens;
 use crate::virtio_port;
 
 /// Bytes of the port that are read at a time; its driver gives a page.
@@ -47,7 +48,7 @@ impl Line {
     ///
     /// # Errors
     /// When the kernel has no thread to give.
-    pub fn open(secrets: Vec<Secret>) -> std::io::Result<Option<Arc<Self>>> {
+    pub fn open(tokens: Tokens) -> std::io::Result<Option<Arc<Self>>> {
         let Some(port) = virtio_port::open_blocking(SHARE_PORT_NAME) else { return Ok(None) };
         let (words, told) = channel();
         let line = Arc::new(Self {
@@ -66,7 +67,7 @@ impl Line {
         })?;
         let taking = Arc::clone(&line);
         let thread = std::thread::Builder::new().name("shares".into());
-        thread.spawn(move || taking.take_answers(Scanner::new(secrets)))?;
+        thread.spawn(move || taking.take_answers(&tokens))?;
         Ok(Some(line))
     }
 
@@ -107,6 +108,13 @@ impl Line {
         let all: Vec<_> =
             self.mounted().values().filter(|one| one.is_at(target)).cloned().collect();
         all.iter().for_each(|mounted| mounted.end());
+    }
+
+    /// Ends all shares, and says where they are mounted.
+    pub fn end_all(&self) -> Vec<PathBuf> {
+        let all: Vec<_> = self.mounted().values().cloned().collect();
+        all.iter().for_each(|mounted| mounted.end());
+        all.iter().map(|mounted| mounted.target().to_owned()).collect()
     }
 
     /// Sends a message, which has room for its head at the start.
@@ -152,7 +160,9 @@ impl Line {
         }
     }
 
-    fn take_answers(&self, mut scanner: Scanner) {
+    fn take_answers(&self, tokens: &Tokens) {
+        let mut n_changes = tokens.n_changes();
+        let mut scanner = Scanner::new(tokens.resync_secrets());
         let (mut kept, mut portion) = (Vec::new(), vec![0; PORTION]);
         loop {
             let length = match (&self.port).read(&mut portion) {
@@ -164,6 +174,11 @@ impl Line {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(_) => return,
             };
+            // Another host speaks, which knows another token.
+            if n_changes != tokens.n_changes() {
+                n_changes = tokens.n_changes();
+                scanner = Scanner::new(tokens.resync_secrets());
+            }
             match scanner.scan(&portion[..length]) {
                 Scan::Data => {
                     kept.extend_from_slice(&portion[..length]);

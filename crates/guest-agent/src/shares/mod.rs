@@ -16,10 +16,10 @@ use std::ffi::CString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_protocol::resync::Secret;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount as mount_at};
 
+use crate::token::Tokens;
 use crate::{Error, Result};
 use line::Line;
 use mounted::Mounted;
@@ -49,7 +49,7 @@ pub struct Request<'a> {
 /// # Errors
 /// [`Error::NoFileSystem`] when this kernel has no FUSE or the host no port for it; what the kernel
 /// refuses.
-pub fn mount(request: &Request<'_>, secrets: Vec<Secret>) -> Result<()> {
+pub fn mount(request: &Request<'_>, tokens: &Tokens) -> Result<()> {
     let failed = |source: std::io::Error| Error::Path {
         action: "mount",
         path: request.target.into(),
@@ -65,7 +65,7 @@ pub fn mount(request: &Request<'_>, secrets: Vec<Secret>) -> Result<()> {
         match &*line {
             Some(line) => Arc::clone(line),
             None => {
-                let found = Line::open(secrets).map_err(failed)?.ok_or_else(missing)?;
+                let found = Line::open(tokens.clone()).map_err(failed)?.ok_or_else(missing)?;
                 Arc::clone(line.insert(found))
             }
         }
@@ -116,8 +116,20 @@ fn read_ahead(target: &Path) {
 
 /// Ends what is mounted at a place, whoever uses it still: they get errors.
 pub fn end(target: &Path) {
-    let line = LINE.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some(line) = line {
+    if let Some(line) = line() {
         line.end_at(target);
     }
+}
+
+/// Ends and unmounts all shares: they are another machine's.
+pub fn end_all() {
+    for target in line().map(|line| line.end_all()).unwrap_or_default() {
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        // Somebody may have unmounted it already.
+        let _ = rustix::mount::unmount(&target, flags);
+    }
+}
+
+fn line() -> Option<Arc<Line>> {
+    LINE.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

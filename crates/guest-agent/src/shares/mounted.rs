@@ -69,6 +69,11 @@ impl Mounted {
         })
     }
 
+    /// Where it is mounted.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Whether it is mounted there.
     pub fn is_at(&self, target: &Path) -> bool {
         self.target == target

@@ -26,6 +26,7 @@ use crate::qmp::Qmp;
 use crate::running::Hull;
 #[cfg(target_os = "linux")]
 use crate::shares::Channel;
+use crate::time_stamp;
 #[cfg(unix)]
 use crate::usernet::{self, AllowList, Policy, UserNet};
 use runtime_locator::Accelerator;
@@ -154,7 +155,7 @@ pub(crate) fn prepare(
         &located.image,
         located.disk_size.as_ref(),
         (located.memory.clone(), located.cpus),
-        source.disk(),
+        source.disks(),
     )?;
     prepare_platform(config, located, overlay, token, is_socket, source)
 }
@@ -262,7 +263,10 @@ fn prepare_platform(
     };
     let drive = DiskPlan { file: fd_set_path(0), layers, cache: DiskCache::Unsafe };
     let qmp = qmp_plan;
-    let ends = Ends { kernel, initrd, control, qmp, disk: drive, fd_sets, cable_fd, template };
+    let is_asked = located.accelerator == Accelerator::Tcg && !source.is_copy();
+    let tsc_khz = is_asked.then(time_stamp::khz).flatten();
+    let disk = drive;
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
     let plan = located.plan(config, ends);
     let screen = screen.map(|(screen, theirs)| {
         inherit.push(theirs);
@@ -293,7 +297,7 @@ fn prepare_platform(
     })
 }
 
-/// The memory of a machine that becomes a template, or of one that is a copy of it.
+/// The memory of a machine that becomes a template, or of one that goes on from another.
 #[cfg(target_os = "linux")]
 fn template_plan(
     located: &Located,
@@ -307,6 +311,7 @@ fn template_plan(
             (file.try_clone(), Some(file))
         }
         Source::Copy(template) => (template.memory.try_clone(), None),
+        Source::Resume(_) => return Ok((Some(TemplatePlan::Resume), None)),
     };
     let failed = |source| Error::System { action: "hand a file to QEMU", source };
     let file = Inherited::new(file.map_err(failed)?.into()).map_err(failed)?;
@@ -410,7 +415,8 @@ fn prepare_platform(
     let qmp = QmpPlan::Tcp { port };
     let (kernel, initrd) = (located.image.kernel.clone(), located.image.initrd.clone());
     let fd_sets = Vec::new();
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd: None, template: None };
+    let (cable_fd, template, tsc_khz) = (None, None, None);
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
     let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
@@ -502,8 +508,9 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     } else {
         (located.image.kernel.clone(), located.image.initrd.clone())
     };
-    let ends =
-        Ends { kernel, initrd, control, qmp, disk, fd_sets: Vec::new(), cable_fd, template: None };
+    // The rate that is measured says nothing of what the machine is.
+    let (fd_sets, template, tsc_khz) = (Vec::new(), None, None);
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
     Ok(shown(located, &located.plan(config, ends)))
 }
 

@@ -38,6 +38,7 @@ fn documents_arm64() -> MachinePlan {
         display: None,
         fd_sets: Vec::new(),
         template: None,
+        tsc_khz: None,
         seccomp: false,
         extra_args: Vec::new(),
     }

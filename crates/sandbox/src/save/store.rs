@@ -29,6 +29,8 @@ pub(super) struct Staging {
     target: PathBuf,
     parent: Dir,
     layers: BTreeMap<usize, Layer>,
+    /// Files beside the layers, with their names.
+    others: Vec<(&'static str, NewFile)>,
 }
 
 /// A layer of a save that is being written.
@@ -58,7 +60,7 @@ impl Staging {
         sweep(parent);
         let opened = Dir::open_ambient_dir(parent, ambient_authority());
         let parent = opened.map_err(in_parent(parent))?;
-        Ok(Self { target: target.into(), parent, layers: BTreeMap::new() })
+        Ok(Self { target: target.into(), parent, layers: BTreeMap::new(), others: Vec::new() })
     }
 
     /// Makes an empty layer; [`io::ErrorKind::AlreadyExists`] when there is one of that number.
@@ -71,6 +73,13 @@ impl Staging {
             Layer::New(new) => Ok(new),
             Layer::Shared(_) => Err(io::ErrorKind::AlreadyExists.into()),
         }
+    }
+
+    /// Makes an empty file beside the layers. In the order of the calls they are sealed.
+    #[cfg(target_os = "linux")]
+    pub(super) fn other(&mut self, name: &'static str) -> io::Result<&NewFile> {
+        self.others.push((name, NewFile::create(&self.parent, PART_PREFIX)?));
+        self.others.last().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The layers, from bottom to top, with their numbers.
@@ -105,8 +114,8 @@ impl Staging {
     pub(super) fn seal(&self, manifest: &mut SaveManifest, data_dir: Option<&Path>) {
         let Some(data_dir) = data_dir else { return };
         let sealed = SealKey::read_or_make(data_dir).and_then(|key| {
-            let layers = self.layers.values().map(|layer| layer.file().try_clone());
-            key.seal(manifest, &layers.collect::<io::Result<Vec<_>>>()?)
+            let others = self.others.iter().map(|(_, file)| file.file());
+            key.seal(manifest, self.layers.values().map(Layer::file).chain(others))
         });
         if let Err(error) = sealed {
             tracing::warn!(%error, "the save is not marked as your own, in `{}`", data_dir.display());
@@ -126,6 +135,9 @@ impl Staging {
             if let Layer::New(new) = layer {
                 make_read_only(new.file()).and_then(|()| new.file().sync_all()).map_err(failed)?;
             }
+        }
+        for (_, file) in &self.others {
+            make_read_only(file.file()).and_then(|()| file.file().sync_all()).map_err(failed)?;
         }
         step("gather");
         let parent = target.parent().unwrap_or(Path::new("/"));
@@ -160,6 +172,9 @@ impl Staging {
                     }
                 }
             }
+        }
+        for (name, file) in &mut self.others {
+            file.place(&opened, (*name).as_ref())?;
         }
         let mut file = fs_err::File::create_new(folder.join(MANIFEST_FILE))?;
         io::Write::write_all(&mut file, manifest.as_bytes())?;

@@ -14,6 +14,8 @@ use crate::overlay::Origin;
 use crate::running::Machine;
 use disk_formats::qcow2::{self, Fault};
 use package_layout::save::overlay_name;
+#[cfg(target_os = "linux")]
+use package_layout::save::{MEMORY_FILE, MEMORY_MANIFEST_FILE};
 use runtime_locator::OWN_KEY;
 use serde_json::{Map, Value, json};
 use std::fs::File;
@@ -38,6 +40,9 @@ pub(crate) struct Wish {
     pub target: PathBuf,
     /// Whether what was written is compressed.
     pub compress: bool,
+    /// What the guest's memory depends on, where it is kept as well.
+    #[cfg(target_os = "linux")]
+    pub memory: Option<super::memory::Needs>,
     /// The options of the sandbox.
     pub config: Map<String, Value>,
     /// Our folder below the user's data folder, where the key of the user's seals is.
@@ -99,6 +104,19 @@ async fn on_task(
         None => origin.base.clone(),
     };
     match machine.hull.process.exit_status() {
+        #[cfg(target_os = "linux")]
+        None if wish.memory.is_some() => {
+            let copy = overlay.file().try_clone().map_err(failed)?;
+            let needs = wish.memory.as_ref().map(super::memory::Needs::to_json);
+            let state = with_memory(&mut staging, &needs.unwrap_or_default()).map_err(failed)?;
+            // What the guest has not written to its disk yet is in its memory: a start elsewhere does
+            // without.
+            if machine.agent.freeze().await? {
+                machine.agent.thaw().await?;
+            }
+            let writing = crate::frozen::stand_still(machine, state, copy, &path, &below);
+            machine.during("save", writing).await?;
+        }
         None => {
             write_empty(overlay.file(), origin.size, &below).map_err(failed)?;
             machine
@@ -122,6 +140,15 @@ async fn on_task(
         Ok(Some(manifest))
     })
     .await
+}
+
+/// Makes the files of the guest's memory; gives the one that QEMU writes.
+#[cfg(target_os = "linux")]
+fn with_memory(staging: &mut Staging, needs: &str) -> std::io::Result<File> {
+    let state = staging.other(MEMORY_FILE)?.reopened_for_writing()?;
+    let mut file = staging.other(MEMORY_MANIFEST_FILE)?.file();
+    std::io::Write::write_all(&mut file, needs.as_bytes())?;
+    Ok(state)
 }
 
 /// What a save says of itself.

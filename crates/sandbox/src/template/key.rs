@@ -7,16 +7,18 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 /// The form of templates; others are not read.
 pub(crate) const FORMAT: u32 = 1;
 
-/// The key of a machine with this command line, whose numbers of descriptors mean nothing.
-pub(super) fn of(command: &[String], located: &Located) -> io::Result<String> {
+/// The key of a machine with this command line, whose numbers of descriptors mean nothing, and with these
+/// disks.
+pub(crate) fn of(command: &[String], located: &Located, disks: &[Arc<File>]) -> io::Result<String> {
     let qemu = fs_err::File::open(&located.qemu.system)?.into_file();
     let files = &located.image.files;
     let mut identities = vec![identity(&qemu)?, identity(&files.kernel)?, identity(&files.initrd)?];
-    for disk in &files.chain {
+    for disk in disks {
         identities.push(identity(disk)?);
     }
     // The guest has measured its clock against this processor, and under an accelerator it knows it

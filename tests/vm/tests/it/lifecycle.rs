@@ -168,3 +168,27 @@ async fn debian_answers_and_its_boot_can_be_waited_for() {
     let state = execute(&sandbox, "systemctl is-system-running").await.stdout_lossy();
     assert!(["running\n", "degraded\n"].contains(&&*state), "{state}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guests_clock_counts_as_the_hosts() {
+    let sandbox = vm_tests::started(vm_tests::minimal()).await;
+    // When the host asked, at the earliest and the latest, and what the guest's clock was then.
+    let ask = async || {
+        let before = Instant::now();
+        let uptime = run(&sandbox, "cut -d' ' -f1 /proc/uptime").await;
+        (before, before.elapsed().as_secs_f64(), uptime.parse::<f64>().unwrap())
+    };
+    let first = ask().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let second = ask().await;
+    let guest = second.2 - first.2;
+    let between = second.0.duration_since(first.0).as_secs_f64();
+    // A hundredth of a second is what `/proc/uptime` tells.
+    let allowed = between * 0.99 - first.1 - 0.02..between * 1.01 + second.1 + 0.02;
+    assert!(allowed.contains(&guest), "{guest} s in {allowed:?}");
+    if cfg!(target_arch = "x86_64") && sandbox.accelerator() == Some(sandbox::Accelerator::Tcg) {
+        let told = run(&sandbox, "cat /proc/cmdline").await;
+        assert!(told.contains(" tsc_early_khz="), "{told}");
+    }
+    sandbox.stop().await.unwrap();
+}

@@ -7,6 +7,8 @@ mod bills;
 mod budgets;
 mod channel;
 mod checkpoints;
+#[cfg(target_os = "linux")]
+mod children;
 mod desktop;
 mod execute;
 mod files;
