@@ -41,7 +41,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             .await?;
         let seconds = begin.elapsed().as_secs_f64();
         let (hasher, n_bytes) = seen.lock().expect("no holder of this lock panics").clone();
-        let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found: String = hex::encode(hasher.finalize());
         anyhow::ensure!(n_bytes == N_BYTES, "{n_bytes} of {N_BYTES} bytes arrived");
         anyhow::ensure!(found == expected, "The bytes that arrived are not those that were sent");
         rates.push(n_bytes as f64 / 1e6 / seconds);

@@ -16,6 +16,7 @@ mod tests;
 use crate::context::Context;
 use anyhow::Result;
 use fs_err as fs;
+use host::Baking;
 use host_platform::Arch;
 use image_builder::{
     bake::{self, Finished, Ground, Options, Order},
@@ -163,9 +164,9 @@ pub fn make(context: &Context, args: &Args) -> Result<Made> {
     let (recipe, pool) = inputs(context, args, &args.recipes(context), arch)?;
     let order =
         Order { recipe: &recipe, arch, pool: &pool, ground: Ground::Nothing, options: &options };
-    let finished = bake::run(context, order)?;
+    let finished = bake::run(&Baking(context), order)?;
     if let Some(file) = &args.export_cache {
-        let n_files = bake::export(context, &recipe, arch, &finished.locks, &pool, file)?;
+        let n_files = bake::export(&Baking(context), &recipe, arch, &finished.locks, &pool, file)?;
         context.ui.line(&format!("    exported {n_files} files to {}", file.display()));
     }
     Ok(Made { recipe, arch, finished })
@@ -196,6 +197,6 @@ fn inputs(context: &Context, args: &Args, recipes: &Path, arch: Arch) -> Result<
         let n_new = pool::import(file, &pool)?;
         context.ui.line(&format!("    imported {n_new} files from {}", file.display()));
     }
-    let recipe = bake::with_programs(context, &recipe, arch, &pool, args.no_cache)?;
+    let recipe = bake::with_programs(&Baking(context), &recipe, arch, &pool, args.no_cache)?;
     Ok((recipe, pool))
 }

@@ -8,10 +8,8 @@ mod bake;
 mod bench;
 mod build_qemu;
 mod bundle;
-mod cache;
 mod check;
 mod compiled_paths;
-mod context;
 mod cross_compiler;
 mod demo;
 mod dist;
@@ -25,14 +23,13 @@ mod release;
 mod retag;
 mod runtime_wheel;
 mod setup;
-mod side_by_side;
 mod soak;
 mod test;
-mod ui;
 mod unpacked;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use xtask_base::{cache, context, side_by_side, ui};
 
 /// Builds, bakes, packs, tests and measures quicksand.
 #[derive(Parser)]
@@ -102,8 +99,19 @@ impl Task {
     }
 }
 
+/// What the libraries say to do about their errors.
+fn hints() -> Vec<ui::HintOf> {
+    vec![
+        |error| error.downcast_ref::<image_builder::Error>()?.hint(),
+        |error| error.downcast_ref::<disk_formats::Error>()?.hint(),
+        |error| error.downcast_ref::<bill_of_materials::Error>().map(|error| error.hint()),
+        |error| error.downcast_ref::<wheel_retag::Error>()?.hint(),
+    ]
+}
+
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    ui::ask_for_hints(hints());
     let Some(task) = cli.task else {
         print!("{}", newcomer::text());
         return std::process::ExitCode::SUCCESS;

@@ -56,7 +56,7 @@ impl Key {
     /// The key in hexadecimal, shortened to 32 digits.
     pub fn digest(&self) -> String {
         let digest = self.0.clone().finalize();
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&digest[..16])
     }
 }
 

@@ -4,12 +4,14 @@
 //! process is made for. Must not know about QEMU, wheels' contents or any other crate of ours.
 
 mod arch;
+mod beside;
 mod libc_version;
 mod native;
 mod os;
 mod wheel_tag;
 
 pub use arch::{Arch, ParseArchError};
+pub use beside::beside;
 pub use libc_version::{LibC, libc_of_host, libc_under};
 pub use native::{Host, HostFacts, ThisHost, host, host_from, native_arch};
 pub use os::{Os, ParseOsError};

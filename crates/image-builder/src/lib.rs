@@ -15,7 +15,6 @@ pub mod apk;
 pub mod apt;
 pub mod assemble;
 pub mod bake;
-mod beside;
 pub mod compare;
 pub mod deb;
 mod error;
@@ -42,8 +41,8 @@ pub mod tiers;
 pub mod wheel;
 
 use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};
+use host_platform::beside;
 
-pub use beside::beside;
 pub use error::Error;
 
 /// The known name that is most like what was given, if one is like it at all.
@@ -58,5 +57,5 @@ fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<Stri
 /// The sha256 of bytes, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(sha2::Sha256::digest(bytes))
 }

@@ -6,6 +6,7 @@ use crate::{
     recipe::{Check, Defaults},
 };
 use host_platform::Arch;
+use package_layout::DEFAULT_MEMORY;
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
@@ -24,16 +25,13 @@ pub struct Answer {
 /// Runs a command as root in the machine, for so long at most.
 pub type Run<'a> = dyn FnMut(&str, Duration) -> Result<Answer, std::io::Error> + 'a;
 
-/// The memory of a machine whose recipe names none.
-const MEMORY: &str = "512M";
-
 /// The options of the machine that an image is proved in; `n_cpus` is for a recipe that names none.
 pub fn machine(image: &str, arch: Arch, defaults: &Defaults, n_cpus: u16) -> Value {
     json!({
         "image": image,
         "arch": arch.image_name(),
         "accel": "auto",
-        "memory": defaults.memory.as_ref().map_or(MEMORY, |memory| memory.as_str()),
+        "memory": defaults.memory.as_ref().map_or(DEFAULT_MEMORY, |memory| memory.as_str()),
         "cpus": defaults.cpus.map_or(n_cpus, |cpus| cpus.0),
     })
 }

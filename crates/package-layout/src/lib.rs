@@ -16,3 +16,7 @@ mod error;
 mod fuzz;
 
 pub use error::Error;
+
+/// The memory of a machine when neither its user nor its image says another: of a sandbox, of the machine that
+/// proves a bake, of a new recipe.
+pub const DEFAULT_MEMORY: &str = "512M";

@@ -30,7 +30,7 @@ pub fn run(args: &ViewArgs) -> Result<i32, Failure> {
     };
     let mut secret = [0; SECRET];
     getrandom::fill(&mut secret).map_err(|error| failed("draw a secret", &error))?;
-    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = hex::encode(secret);
     let files = novnc::files().map_err(|error| failed("unpack noVNC", &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

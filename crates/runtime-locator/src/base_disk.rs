@@ -49,7 +49,7 @@ fn sha256(mut file: &File) -> std::io::Result<String> {
             n => digest.update(&buffer[..n]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(digest.finalize()))
 }
 
 #[cfg(test)]

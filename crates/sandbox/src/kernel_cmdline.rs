@@ -4,6 +4,7 @@
 //! <https://docs.kernel.org/admin-guide/kernel-parameters.html>
 
 use crate::machine::MachineType;
+use agent_protocol::{CMDLINE_PORT, CMDLINE_TOKEN};
 use runtime_locator::Accelerator;
 
 /// What every guest gets: the root disk, and a kernel that keeps quiet on a slow serial port.
@@ -15,7 +16,7 @@ const LAST_WORDS: &str = "rootfstype=ext4 quiet loglevel=1 raid=noautodetect";
 /// With the `tcp` transport the guest's agent reads its token and port here.
 pub(crate) fn tcp(machine: MachineType, token: &str, port: u16) -> String {
     let console = machine.console();
-    format!("{ROOT} console={console} {QUIET} quicksand_token={token} quicksand_port={port}")
+    format!("{ROOT} console={console} {QUIET} {CMDLINE_TOKEN}={token} {CMDLINE_PORT}={port}")
 }
 
 /// With the `socket` transport there is no secret here, but words that make the boot short and an

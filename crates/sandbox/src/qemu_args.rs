@@ -13,11 +13,9 @@ use crate::network::NetworkMode;
 use crate::plan::{
     AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED, TemplatePlan,
 };
-use agent_protocol::{VIRTIO_PORT_NAME, share_frame::SHARE_PORT_NAME};
+use agent_protocol::{FW_CFG_TOKEN, VIRTIO_PORT_NAME, share_frame::SHARE_PORT_NAME};
 use serde_json::json;
 
-/// The fw_cfg item that holds the token, readable in the guest by root alone.
-const TOKEN_ITEM: &str = "opt/quicksand/token";
 /// Where the guest finds the host's shares in the documents' design.
 const SMB_ADDRESS: &str = "10.0.2.100:445";
 
@@ -230,7 +228,7 @@ fn agent(plan: &MachinePlan, args: &mut Args) {
     let ControlPlan::Socket { agent_fd, shares_fd, window_fd, token_file } = &plan.control else {
         return;
     };
-    args.pair("-fw_cfg", format!("name={TOKEN_ITEM},file={}", escape(token_file)));
+    args.pair("-fw_cfg", format!("name={FW_CFG_TOKEN},file={}", escape(token_file)));
     // The guest's driver sets up two queues for each possible port; port 0 is not for us.
     let n_ports = if shares_fd.is_some() { 3 } else { 2 };
     let serial = plan.machine.virtio("serial");

@@ -1,5 +1,5 @@
 //! What `cargo xtask` starts: compares the compiler with the workspace's `rust-version`, then runs the
-//! real `xtask`. cargo's own words for an old compiler are a list of each crate that it is too old for.
+//! real `xtask`, or `xtask-check` where that is enough. cargo's own words for an old compiler are a list of each crate that it is too old for.
 //! It depends on nothing and knows nothing of the tasks.
 
 use std::process::ExitCode;
@@ -30,24 +30,47 @@ fn run() -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Not quietly: the first time it compiles for minutes, and says how far it is.
     let mut build = without_cargos_variables(cargo);
-    match build.args(["build", "--package", "xtask"]).status() {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let package = package(&args);
+    match build.args(["build", "--package", package]).status() {
         Ok(status) if status.success() => {}
         Ok(status) => return exit_code(status),
         Err(error) => return failed("cargo", &error),
     }
-    let name = format!("xtask{}", std::env::consts::EXE_SUFFIX);
+    let name = format!("{package}{}", std::env::consts::EXE_SUFFIX);
     let program = match std::env::current_exe() {
         Ok(front) => front.with_file_name(name),
         Err(error) => return failed("xtask", &error),
     };
     let mut command = without_cargos_variables(program.into());
-    command.args(std::env::args_os().skip(1));
+    command.args(args);
     #[cfg(unix)]
     return failed("xtask", &std::os::unix::process::CommandExt::exec(&mut command));
     #[cfg(not(unix))]
     match command.status() {
         Ok(status) => exit_code(status),
         Err(error) => failed("xtask", &error),
+    }
+}
+
+/// The checks that `xtask-check` runs, as its own list has them.
+const LIGHT: [&str; 4] = ["fmt", "tidy", "layering", "licences"];
+
+/// The package that runs this command line: a small one for checks of the text alone, so that they wait for
+/// nothing else to be compiled.
+fn package(args: &[std::ffi::OsString]) -> &'static str {
+    let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
+    match words.as_slice() {
+        ["check", rest @ ..] => {
+            let mut names = rest.iter().filter(|word| **word != "--offline").peekable();
+            let is_light = names.peek().is_some() && names.all(|name| LIGHT.contains(name));
+            if is_light {
+                "xtask-check"
+            } else {
+                "xtask"
+            }
+        }
+        _ => "xtask",
     }
 }
 
@@ -109,6 +132,26 @@ mod tests {
             assert_eq!(too_old(rustc, manifest), expected, "{rustc}");
         }
         assert_eq!(too_old("1.0.0", ""), None);
+    }
+
+    #[test]
+    fn checks_of_the_text_alone_need_the_small_package() {
+        for (line, expected) in [
+            ("check fmt", "xtask-check"),
+            ("check tidy layering --offline", "xtask-check"),
+            ("check licences", "xtask-check"),
+            ("check", "xtask"),
+            ("check --offline", "xtask"),
+            ("check fmt clippy", "xtask"),
+            ("check --cross", "xtask"),
+            ("check --help", "xtask"),
+            ("--offline check fmt", "xtask"),
+            ("test unit", "xtask"),
+            ("", "xtask"),
+        ] {
+            let args: Vec<_> = line.split_whitespace().map(Into::into).collect();
+            assert_eq!(package(&args), expected, "{line}");
+        }
     }
 
     #[test]

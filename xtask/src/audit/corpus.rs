@@ -92,7 +92,7 @@ fn download(file: &str, place: &Path) -> Result<Vec<String>> {
 fn check(path: &Path, sha256: &str) -> Result<()> {
     ensure!(path.is_file(), "pip chose another file than `{}`", path.display());
     let digest = Sha256::digest(fs_err::read(path)?);
-    let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = hex::encode(digest);
     ensure!(found == sha256, "`{}` has the sha256 {found} instead of {sha256}", path.display());
     Ok(())
 }

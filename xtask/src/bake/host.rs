@@ -24,7 +24,13 @@ use std::{
 /// What makes an environment that has pip.
 pub const PIP: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 
-impl Host for Context {
+/// A bake in the build cache.
+pub struct Baking<'a>(pub &'a Context);
+
+/// A step of one.
+struct Shown<'a>(&'a ui::Step<'a>);
+
+impl Host for Baking<'_> {
     type Failure = Error;
 
     fn entry(
@@ -33,23 +39,23 @@ impl Host for Context {
         key: &Key,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        self.cache.entry(kind, key, fill)
+        self.0.cache.entry(kind, key, fill)
     }
 
     fn forget(&self, kind: &str, key: &Key) -> Result<()> {
-        self.cache.forget(kind, key)
+        self.0.cache.forget(kind, key)
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf> {
-        self.cache.folder(name)
+        self.0.cache.folder(name)
     }
 
     fn line(&self, text: &str) {
-        self.ui.line(text);
+        self.0.ui.line(text);
     }
 
     fn step<T>(&self, title: &str, work: impl FnOnce(StepOf<'_, Self>) -> Result<T>) -> Result<T> {
-        self.ui.step(title, |step| work(step))
+        self.0.ui.step(title, |step| work(&Shown(step)))
     }
 
     fn together<A: Send, B: Send, C>(
@@ -58,28 +64,28 @@ impl Host for Context {
         second: impl FnOnce() -> Result<B> + Send,
         third: impl FnOnce() -> Result<C>,
     ) -> Result<(A, B, C)> {
-        side_by_side::three(&self.ui, first, second, third)
+        side_by_side::three(&self.0.ui, first, second, third)
     }
 
     fn is_offline(&self) -> bool {
-        self.offline
+        self.0.offline
     }
 
     fn install(&self, packages: &[&str]) -> Result<bool> {
-        setup::ensure_packages(self, packages)?;
+        setup::ensure_packages(self.0, packages)?;
         Ok(true)
     }
 
     fn python(&self) -> Result<OsString> {
-        Ok(setup::python_tools(self, PIP)?.join("python").into_os_string())
+        Ok(setup::python_tools(self.0, PIP)?.join("python").into_os_string())
     }
 
     fn runner(&self, arch: Arch) -> Result<Runner> {
-        emulator::runner(self, arch)
+        emulator::runner(self.0, arch)
     }
 
     fn agent(&self, arch: Arch) -> Result<PathBuf> {
-        agent::binary(self, arch)
+        agent::binary(self.0, arch)
     }
 
     fn renewal(&self, image: &str, arch: Arch) -> String {
@@ -109,26 +115,26 @@ impl Host for Context {
     }
 }
 
-impl Step for ui::Step<'_> {
+impl Step for Shown<'_> {
     type Failure = Error;
 
     fn say(&self, what: String) {
-        self.say(what);
+        self.0.say(what);
     }
 
     fn expect(&self, n_total: u64) {
-        self.expect(n_total);
+        self.0.expect(n_total);
     }
 
     fn reach(&self, n_done: u64) {
-        self.reach(n_done);
+        self.0.reach(n_done);
     }
 
     fn run(&self, _program: &str, command: Expression) -> Result<()> {
-        self.run(command)
+        self.0.run(command)
     }
 
     fn has_printed(&self, text: &str) -> bool {
-        self.has_printed(text)
+        self.0.has_printed(text)
     }
 }

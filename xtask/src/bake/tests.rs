@@ -169,7 +169,7 @@ impl World {
         options: &Options,
     ) -> Result<BTreeMap<String, String>> {
         let order = Order { recipe, arch: ARCH, pool, ground: Ground::Nothing, options };
-        let finished = bake::run(context, order)?;
+        let finished = bake::run(&Baking(context), order)?;
         let mut digests =
             BTreeMap::from([("wheel".to_owned(), sha256(&fs::read(&finished.wheel)?))]);
         for (path, name) in &finished.files {

@@ -2,7 +2,7 @@
 //! compressed kernel and its own initramfs, the network set up by the system, the agent started by
 //! it as a service.
 
-use super::{Args, agent};
+use super::{Args, Baking, agent};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use disk_formats::tree::Tree;
@@ -75,12 +75,13 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
 
     let installed = installed(context, arch)?;
     let locked = |recipe: &Recipe, path: &Path| {
-        let wanted = Wanted { host: context, recipe, arch, pool: &pool, base: &[], status: None };
+        let wanted =
+            Wanted { host: &Baking(context), recipe, arch, pool: &pool, base: &[], status: None };
         read_or_renewed(&options, &wanted, path)
     };
     let lock = locked(&installed, &lock_path(context)?)?;
     let system = Baker {
-        host: context,
+        host: &Baking(context),
         options: &options,
         recipe: &installed,
         arch,
@@ -99,7 +100,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
         busybox_service(&mut own, &agent)?;
         let lock = locked(&own, &recipes.join(name).join("recipe.lock"))?;
         let baker = Baker {
-            host: context,
+            host: &Baking(context),
             options: &options,
             recipe: &own,
             arch,
@@ -150,8 +151,14 @@ pub fn repository(context: &Context) -> Result<PathBuf> {
     let recipe = installed(context, arch)?;
     let pool = context.cache.folder("packages")?;
     let path = lock_path(context)?;
-    let wanted =
-        Wanted { host: context, recipe: &recipe, arch, pool: &pool, base: &[], status: None };
+    let wanted = Wanted {
+        host: &Baking(context),
+        recipe: &recipe,
+        arch,
+        pool: &pool,
+        base: &[],
+        status: None,
+    };
     let lock = read_or_renewed(&Args::of("debian").options(), &wanted, &path)?;
     let mut key = Key::new("usual-repository");
     key.add("code", CODE.as_bytes());

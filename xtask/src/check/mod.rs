@@ -1,18 +1,13 @@
 //! `cargo xtask check`: everything about the tree that needs no machine to be judged.
 //!
-//! Each rule is a pure function from data to findings; this file gathers the data and prints.
+//! Rules that need nothing but the text of the tree are `xtask-check`'s, which runs alone where no other check is
+//! asked for; here is what compiles the workspace or needs tools from elsewhere.
 
 mod cross;
-mod features;
-mod layering;
-mod licences;
-mod links;
-mod promises;
 mod python;
-mod tidy;
 
-use crate::{context::Context, preflight::Needs, setup, ui::hinted};
-use anyhow::{Context as _, Result};
+use crate::{context::Context, preflight::Needs, setup};
+use anyhow::Result;
 use duct::cmd;
 
 /// Which checks to run; all without an argument.
@@ -84,9 +79,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let checks = if args.checks.is_empty() { &ALL[..] } else { &args.checks[..] };
     for check in checks {
         match check {
-            Check::Fmt => context.ui.step("Check formatting", |step| {
-                step.run(cmd!("cargo", "fmt", "--all", "--check").dir(&context.root))
-            })?,
+            Check::Fmt => xtask_check::run(context, "fmt")?,
+            Check::Tidy => xtask_check::run(context, "tidy")?,
+            Check::Layering => xtask_check::run(context, "layering")?,
+            Check::Licences => xtask_check::run(context, "licences")?,
             Check::Clippy => context.ui.step("Check with clippy", |step| {
                 let clippy = cmd!(
                     "cargo",
@@ -99,19 +95,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
                     "warnings"
                 );
                 step.run(clippy.dir(&context.root))
-            })?,
-            Check::Licences => context.ui.step("Check licences and sources", |step| {
-                let policy = licences::Policy::read(&context.root.join("deny.toml"))?;
-                conclude(licences::findings(&metadata(context)?, &policy))?;
-                licences::advisories(context, step)
-            })?,
-            Check::Tidy => {
-                context.ui.step("Check tidiness", |_| conclude(tidy::findings(&context.root)?))?;
-            }
-            Check::Layering => context.ui.step("Check layering", |_| {
-                let mut findings = layering::findings(&metadata(context)?);
-                findings.extend(features::findings(context)?);
-                conclude(findings)
             })?,
             Check::Python => python::run(context)?,
             Check::Workflows => {
@@ -130,22 +113,4 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn metadata(context: &Context) -> Result<cargo_metadata::Metadata> {
-    let mut command = cargo_metadata::MetadataCommand::new();
-    command.manifest_path(context.root.join("Cargo.toml"));
-    command.other_options(vec!["--locked".to_owned()]);
-    command.exec().context("Failed to read cargo's metadata")
-}
-
-fn conclude(findings: Vec<String>) -> Result<()> {
-    if findings.is_empty() {
-        return Ok(());
-    }
-    let list: String = findings.iter().map(|finding| format!("\n    - {finding}")).collect();
-    Err(hinted(
-        format!("{} finding(s):{list}", findings.len()),
-        "the rules and their reasons are in CONTRIBUTING.md",
-    ))
 }

@@ -70,7 +70,7 @@ fn images_archive(distribution: &str) -> Result<Option<String>> {
 
 /// Fetches a file as apt does.
 fn apt_gets(context: &Context, uri: &str, until: Instant) -> Result<()> {
-    let part = image_builder::beside(&context.cache.folder("apt")?)?;
+    let part = host_platform::beside(&context.cache.folder("apt")?)?;
     let apt = Private::new(part.path(), Arch::OF_PROCESS, "")?;
     let file = part.path().join("InRelease").to_string_lossy().into_owned();
     let mut args: Vec<String> = vec!["download-file".to_owned(), uri.to_owned(), file];

@@ -138,7 +138,7 @@ impl Linked {
         let folder = root.join(NOVNC_FOLDER);
         let archive = format!("novnc-{NOVNC_VERSION}.tgz");
         let digest = Sha256::digest(fs::read(folder.join(&archive))?);
-        let sum = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum = hex::encode(digest);
         self.components.push(Component {
             name: "novnc".to_owned(),
             version: NOVNC_VERSION.to_owned(),

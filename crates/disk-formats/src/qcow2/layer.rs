@@ -93,7 +93,7 @@ pub fn inspect(file: &mut (impl Read + Seek), is_base: bool) -> Result<Layer, Fa
     let mut digest = Sha256::new();
     digest.update(length.to_be_bytes());
     follow(file, header.level1_offset, n_entries, cluster_bits, length, &mut digest)?;
-    let fingerprint = digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let fingerprint = hex::encode(&digest.finalize()[..16]);
     Ok(Layer { size, fingerprint })
 }
 

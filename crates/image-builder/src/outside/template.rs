@@ -23,6 +23,7 @@ pub fn files(
         text.replace("IMAGE_NAME", name)
             .replace("BASE_NAME", base)
             .replace("BASE_VERSION", base_version)
+            .replace("DEFAULT_MEMORY", package_layout::DEFAULT_MEMORY)
     };
     let recipe = match ground {
         Ground::Image => fill(RECIPE),
@@ -57,7 +58,7 @@ exclude = ["/usr/share/doc/**", "/usr/share/info/**", "/usr/share/locale/**", "/
 keep = ["/usr/share/doc/*/copyright", "/usr/share/doc/apt/examples/**"]
 
 [defaults]                           # what a sandbox gets that does not say otherwise
-memory = "512M"
+memory = "DEFAULT_MEMORY"
 cpus = 1
 
 # Files: `text`, or `source`, a file below files/.

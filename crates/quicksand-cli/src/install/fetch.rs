@@ -115,7 +115,7 @@ pub fn hash(path: &Path) -> Result<String, Failure> {
         }
         digest.update(&buffer[..length]);
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(digest.finalize()))
 }
 
 /// A bar on a terminal, a line at the start and at the end elsewhere.

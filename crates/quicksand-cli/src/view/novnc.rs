@@ -40,8 +40,7 @@ mod tests {
 
     #[test]
     fn the_archive_is_the_published_one() {
-        let sum: String =
-            Sha256::digest(ARCHIVE).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum: String = hex::encode(Sha256::digest(ARCHIVE));
         assert_eq!(sum, SHA256);
         let files = files().unwrap();
         assert!(

@@ -142,8 +142,7 @@ fn page(state: &State, project: &str, accepts_json: bool) -> Option<(&'static st
         if name.split('-').next()?.replace('_', "-") != project {
             continue;
         }
-        let mut hash: String =
-            Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hash: String = hex::encode(Sha256::digest(bytes));
         if state.manners.wrong_hashes {
             hash = "0".repeat(64);
         }

@@ -57,7 +57,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
     let mut config = SandboxConfig {
         image: String::new(),
         arch: None,
-        memory: Size::parse("memory", "512M")?,
+        memory: Size::parse("memory", package_layout::DEFAULT_MEMORY)?,
         cpus: 1,
         named: super::Named::default(),
         mounts: Vec::new(),

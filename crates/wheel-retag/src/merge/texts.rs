@@ -124,7 +124,7 @@ fn serial_number(text: &str) -> String {
     bytes.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = hex::encode(bytes);
     let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
     format!(
         "urn:uuid:{}-{}-{}-{}-{}",

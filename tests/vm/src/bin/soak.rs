@@ -268,7 +268,7 @@ async fn keep(sandbox: &Sandbox, folder: &Path) -> Outcome {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(sha2::Sha256::digest(bytes))
 }
 
 fn held(home: &Path) -> Held {

@@ -41,7 +41,7 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     let file = world.folder.join("export.tar");
     let (recipe, pool) = inputs(&here, &Args::of("small"), &recipes, ARCH).unwrap();
     let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
-    bake::export(&here, &recipe, ARCH, &[lock], &pool, &file).unwrap();
+    bake::export(&Baking(&here), &recipe, ARCH, &[lock], &pool, &file).unwrap();
     let first = world.stages(&here, &recipe, &pool).unwrap();
 
     // Another host: nothing is there but the recipes and the export.

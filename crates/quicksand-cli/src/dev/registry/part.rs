@@ -34,8 +34,7 @@ impl Part {
 
     /// Puts it in its place, if it is what its digest says.
     pub fn finish(self, place: &Path, expected: &str) -> Result<(), String> {
-        let found: String =
-            self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found: String = hex::encode(self.digest.finalize());
         if expected != format!("sha256:{found}") {
             return Err(format!("the registry answered {expected} with other bytes"));
         }

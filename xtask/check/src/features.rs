@@ -2,10 +2,10 @@
 //! features when the tasks alone are compiled as when all is, since cargo compiles a crate, and all that
 //! depends on it, anew for each set of features.
 
-use crate::context::Context;
 use anyhow::Result;
 use duct::cmd;
 use std::collections::{BTreeMap, BTreeSet};
+use xtask_base::context::Context;
 
 /// Asks cargo which features the tasks' dependencies have alone, and with the workspace's tests.
 pub fn findings(context: &Context) -> Result<Vec<String>> {
@@ -18,9 +18,13 @@ pub fn findings(context: &Context) -> Result<Vec<String>> {
         }
         Ok(parse(&cmd("cargo", args).dir(&context.root).stderr_capture().read()?))
     };
-    let tasks = tree(&["--package", "xtask", "--edges", "normal,build"])?;
     let all = tree(&["--workspace", "--edges", "normal,build,dev"])?;
-    Ok(compare(&tasks, &all))
+    let mut findings = Vec::new();
+    for package in ["xtask", "xtask-check"] {
+        let tasks = tree(&["--package", package, "--edges", "normal,build"])?;
+        findings.extend(compare(package, &tasks, &all));
+    }
+    Ok(findings)
 }
 
 /// The sets of features that each package is compiled with: another for build scripts, it may be.
@@ -38,7 +42,7 @@ fn parse(tree: &str) -> Features {
     found
 }
 
-fn compare(tasks: &Features, all: &Features) -> Vec<String> {
+fn compare(tasks_package: &str, tasks: &Features, all: &Features) -> Vec<String> {
     let words = |sets: &BTreeSet<String>| {
         sets.iter().map(|set| format!("[{set}]")).collect::<Vec<_>>().join(" and ")
     };
@@ -46,7 +50,7 @@ fn compare(tasks: &Features, all: &Features) -> Vec<String> {
         // What runs while others are compiled may have a set of its own beside ours.
         let others = all.get(package).filter(|others| !features.is_subset(others))?;
         Some(format!(
-            "{package} is compiled twice: with {} for the tasks, with {} for the workspace; name the missing features in xtask/Cargo.toml",
+            "{package} is compiled twice: with {} for {tasks_package}, with {} for the workspace; name the missing features in its Cargo.toml",
             words(features),
             words(others)
         ))
@@ -68,7 +72,7 @@ mod tests {
             ("a v1.1.0 [default]\nb v2.0.0 (*) []\n", None),
             ("b v2.0.0 [rc]", Some("b v2.0.0")),
         ] {
-            let found = compare(&tasks, &parse(all));
+            let found = compare("xtask", &tasks, &parse(all));
             assert_eq!(found.len(), usize::from(expect.is_some()), "{all}: {found:?}");
             assert!(found.iter().all(|text| text.starts_with(expect.unwrap())), "{found:?}");
         }

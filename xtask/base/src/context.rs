@@ -20,7 +20,8 @@ impl Context {
     /// Finds the workspace and opens the cache.
     pub fn new(offline: bool) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
+            .ancestors()
+            .nth(2)
             .context("xtask lies in the workspace's root")?
             .to_path_buf();
         let cache = Cache::open()?;

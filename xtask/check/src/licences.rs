@@ -4,12 +4,12 @@
 //! cargo-deny takes longer than building everything of ours. Where it is installed, its check of
 //! advisories runs as well.
 
-use crate::{context::Context, ui::Step};
 use anyhow::{Context as _, Result};
 use cargo_metadata::Metadata;
 use fs_err as fs;
 use serde::Deserialize;
 use std::path::Path;
+use xtask_base::{context::Context, ui::Step};
 
 /// What `deny.toml` allows.
 #[derive(Deserialize)]

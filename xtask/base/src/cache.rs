@@ -7,7 +7,7 @@ use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 pub use cache_key::Key;
 use fs_err as fs;
-use image_builder::beside;
+use host_platform::beside;
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},

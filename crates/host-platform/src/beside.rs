@@ -1,14 +1,13 @@
 //! Folders for what is not whole yet, which are renamed when it is. One that a process left because it
 //! was killed is taken away by the next that makes one there.
 
-use crate::Error;
 use fs_err as fs;
-use std::path::Path;
+use std::{io, path::Path};
 use tempfile::TempDir;
 
 /// A folder in `parent` for what is not whole yet. What a process that was killed left of its own is
 /// taken away first.
-pub fn beside(parent: &Path) -> Result<TempDir, Error> {
+pub fn beside(parent: &Path) -> io::Result<TempDir> {
     let space = process_space();
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
@@ -19,7 +18,7 @@ pub fn beside(parent: &Path) -> Result<TempDir, Error> {
         }
     }
     let prefix = format!("{PART}{space}-{}-", std::process::id());
-    Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)?)
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
 }
 
 /// How the names of folders that are not whole begin.

@@ -71,8 +71,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "image-builder",
             "runtime-locator",
             "sandbox",
+            "xtask-base",
+            "xtask-check",
         ],
     ),
+    ("xtask-base", &["host-platform", "cache-key"]),
+    ("xtask-check", &["xtask-base"]),
     ("xtask-front", &[]),
     ("fuzz-driver", &[]),
     (

@@ -17,7 +17,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -352,16 +352,25 @@ const FULL: &str = "No space left on device";
 const FREE_SOME: &str = "free some space and run the same command again, which goes on where it stopped; QUICKSAND_CACHE=DIR, \
      CARGO_TARGET_DIR=DIR and TMPDIR=DIR name other folders";
 
+/// What libraries say to do about their own errors.
+static HINTS: OnceLock<Vec<HintOf>> = OnceLock::new();
+
+/// The hint of an error, where it is one of a library's own.
+pub type HintOf = fn(&(dyn std::error::Error + 'static)) -> Option<String>;
+
+/// Whom to ask for hints, once for the whole process.
+pub fn ask_for_hints(libraries: Vec<HintOf>) {
+    // A second call is a test's, with the same.
+    let _ = HINTS.set(libraries);
+}
+
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         cause
             .downcast_ref::<Hinted>()
             .map(|hinted| hinted.hint.clone())
             .or_else(|| cause.downcast_ref::<StepFailed>().map(|failed| failed.hint.clone()))
-            .or_else(|| cause.downcast_ref::<image_builder::Error>().and_then(|error| error.hint()))
-            .or_else(|| cause.downcast_ref::<disk_formats::Error>()?.hint())
-            .or_else(|| cause.downcast_ref::<bill_of_materials::Error>().map(|error| error.hint()))
-            .or_else(|| cause.downcast_ref::<wheel_retag::Error>()?.hint())
+            .or_else(|| HINTS.get()?.iter().find_map(|hint| hint(cause)))
             .or_else(|| cause.to_string().contains(FULL).then(|| FREE_SOME.to_owned()))
     })
 }
