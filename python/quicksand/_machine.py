@@ -170,6 +170,12 @@ def _told(data: bytes, n_dropped: int) -> str:
     return text
 
 
+def _tag(tag: str) -> str:
+    if not isinstance(tag, str):
+        raise TypeError(f"tag is a string, not {type(tag).__name__}")
+    return tag
+
+
 class BaseSandbox:
     """Configuration, properties and the checking of arguments."""
 
@@ -366,10 +372,20 @@ class BaseSandbox:
             delete_checkpoints=delete_checkpoints,
         )
 
-    def _begin_checkpoint(self, action: str, tag: str | None) -> Begin:
-        if tag is not None and not isinstance(tag, str):
-            raise TypeError(f"tag is a string, not {type(tag).__name__}")
-        return lambda wake: self._machine.checkpoint(wake, action, tag)
+    def _begin_checkpoint(self, tag: str | None) -> Begin:
+        name = None if tag is None else _tag(tag)
+        return lambda wake: self._machine.checkpoint(wake, name)
+
+    def _begin_revert(self, tag: str) -> Begin:
+        name = _tag(tag)
+        return lambda wake: self._machine.revert(wake, name)
+
+    def _begin_checkpoints(self) -> Begin:
+        return self._machine.checkpoints
+
+    def _begin_delete_checkpoint(self, tag: str) -> Begin:
+        name = _tag(tag)
+        return lambda wake: self._machine.delete_checkpoint(wake, name)
 
     def _begin_fork(self, n: int) -> Begin:
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:

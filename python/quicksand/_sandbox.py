@@ -539,7 +539,7 @@ class Sandbox(Desktop, BaseSandbox):
             >>> asyncio.run(main())
             good
         """
-        return Checkpoint(*await run(self._begin_checkpoint("make", tag)))
+        return Checkpoint(*await run(self._begin_checkpoint(tag)))
 
     async def revert(self, tag: str) -> None:
         """Takes the machine back to a checkpoint: memory, processes, open files and disk.
@@ -550,11 +550,11 @@ class Sandbox(Desktop, BaseSandbox):
         Raises:
             ConfigError: there is no checkpoint of that name (a ``ValueError``).
         """
-        await run(self._begin_checkpoint("revert", tag))
+        await run(self._begin_revert(tag))
 
     async def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints of the running machine, the oldest first."""
-        return [Checkpoint(*each) for each in await run(self._begin_checkpoint("list", None))]
+        return [Checkpoint(*each) for each in await run(self._begin_checkpoints())]
 
     async def delete_checkpoint(self, tag: str) -> None:
         """Deletes a checkpoint.
@@ -562,7 +562,7 @@ class Sandbox(Desktop, BaseSandbox):
         Raises:
             ConfigError: there is no checkpoint of that name (a ``ValueError``).
         """
-        await run(self._begin_checkpoint("delete", tag))
+        await run(self._begin_delete_checkpoint(tag))
 
     async def fork(self, n: int = 1) -> list[Self]:
         """Starts sandboxes that go on from this one: memory, processes, open files and disk.

@@ -836,7 +836,7 @@ class Sandbox(Desktop, BaseSandbox):
             >>> main()
             good
         """
-        return Checkpoint(*run_sync(self._begin_checkpoint("make", tag)))
+        return Checkpoint(*run_sync(self._begin_checkpoint(tag)))
 
     def revert(self, tag: str) -> None:
         """Takes the machine back to a checkpoint: memory, processes, open files and disk.
@@ -847,11 +847,11 @@ class Sandbox(Desktop, BaseSandbox):
         Raises:
             ConfigError: there is no checkpoint of that name (a ``ValueError``).
         """
-        run_sync(self._begin_checkpoint("revert", tag))
+        run_sync(self._begin_revert(tag))
 
     def checkpoints(self) -> list[Checkpoint]:
         """The checkpoints of the running machine, the oldest first."""
-        return [Checkpoint(*each) for each in run_sync(self._begin_checkpoint("list", None))]
+        return [Checkpoint(*each) for each in run_sync(self._begin_checkpoints())]
 
     def delete_checkpoint(self, tag: str) -> None:
         """Deletes a checkpoint.
@@ -859,7 +859,7 @@ class Sandbox(Desktop, BaseSandbox):
         Raises:
             ConfigError: there is no checkpoint of that name (a ``ValueError``).
         """
-        run_sync(self._begin_checkpoint("delete", tag))
+        run_sync(self._begin_delete_checkpoint(tag))
 
     def fork(self, n: int = 1) -> list[Self]:
         """Starts sandboxes that go on from this one: memory, processes, open files and disk.

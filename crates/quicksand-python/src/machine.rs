@@ -188,31 +188,34 @@ impl Machine {
         Operation::begin(wake, work, async {})
     }
 
-    /// Makes, restores, lists or deletes checkpoints.
-    fn checkpoint(&self, wake: Py<PyAny>, action: &str, tag: Option<Name>) -> PyResult<Operation> {
-        self.check_process("use checkpoints")?;
-        let sandbox = Arc::clone(&self.sandbox);
+    /// Keeps the running machine under a name; one of its own choice without a name.
+    fn checkpoint(&self, wake: Py<PyAny>, tag: Option<Name>) -> PyResult<Operation> {
+        let sandbox = self.of_checkpoints()?;
         let tag = tag.map(|tag| tag.0).unwrap_or_default();
-        match action {
-            "make" => {
-                let work = |_| async move { sandbox.checkpoint(&tag).await.map(Value::Checkpoint) };
-                Operation::begin(wake, work, async {})
-            }
-            "revert" => {
-                let work = |_| async move { sandbox.revert(&tag).await.map(|()| Value::Nothing) };
-                Operation::begin(wake, work, async {})
-            }
-            "list" => {
-                let work = |_| async move { sandbox.checkpoints().await.map(Value::Checkpoints) };
-                Operation::begin(wake, work, async {})
-            }
-            _ => {
-                let work = |_| async move {
-                    sandbox.delete_checkpoint(&tag).await.map(|()| Value::Nothing)
-                };
-                Operation::begin(wake, work, async {})
-            }
-        }
+        let work = |_| async move { sandbox.checkpoint(&tag).await.map(Value::Checkpoint) };
+        Operation::begin(wake, work, async {})
+    }
+
+    /// Takes the machine back to a checkpoint.
+    fn revert(&self, wake: Py<PyAny>, tag: Name) -> PyResult<Operation> {
+        let sandbox = self.of_checkpoints()?;
+        let work = |_| async move { sandbox.revert(&tag.0).await.map(|()| Value::Nothing) };
+        Operation::begin(wake, work, async {})
+    }
+
+    /// The checkpoints of the running machine.
+    fn checkpoints(&self, wake: Py<PyAny>) -> PyResult<Operation> {
+        let sandbox = self.of_checkpoints()?;
+        let work = |_| async move { sandbox.checkpoints().await.map(Value::Checkpoints) };
+        Operation::begin(wake, work, async {})
+    }
+
+    /// Deletes a checkpoint.
+    fn delete_checkpoint(&self, wake: Py<PyAny>, tag: Name) -> PyResult<Operation> {
+        let sandbox = self.of_checkpoints()?;
+        let work =
+            |_| async move { sandbox.delete_checkpoint(&tag.0).await.map(|()| Value::Nothing) };
+        Operation::begin(wake, work, async {})
     }
 
     /// Starts machines that go on from this one.
@@ -448,6 +451,12 @@ impl Machine {
 
     fn is_ours(&self) -> bool {
         self.process == std::process::id()
+    }
+
+    /// The sandbox, for a call about checkpoints.
+    fn of_checkpoints(&self) -> PyResult<Arc<Sandbox>> {
+        self.check_process("use checkpoints")?;
+        Ok(Arc::clone(&self.sandbox))
     }
 
     pub(crate) fn check_process(&self, action: &'static str) -> PyResult<()> {

@@ -1,5 +1,5 @@
 //! Rules of the tree that need nothing but its text and cargo's metadata. Each rule is a pure function from data
-//! to findings. What compiles the workspace, or needs tools from elsewhere, is `xtask`'s.
+//! to findings; formatter and clippy are cargo's own. What needs tools from elsewhere is `xtask`'s.
 
 mod features;
 mod layering;
@@ -13,13 +13,18 @@ use duct::cmd;
 use xtask_base::{context::Context, ui::hinted};
 
 /// The names of the checks that [`run`] knows.
-pub const NAMES: [&str; 4] = ["fmt", "tidy", "layering", "licences"];
+pub const NAMES: [&str; 5] = ["fmt", "clippy", "tidy", "layering", "licences"];
 
 /// Runs one check of this name, and fails when it found something.
 pub fn run(context: &Context, name: &str) -> Result<()> {
     match name {
         "fmt" => context.ui.step("Check formatting", |step| {
             step.run(cmd!("cargo", "fmt", "--all", "--check").dir(&context.root))
+        }),
+        "clippy" => context.ui.step("Check with clippy", |step| {
+            let line =
+                ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+            step.run(cmd("cargo", line).dir(&context.root))
         }),
         "tidy" => context.ui.step("Check tidiness", |_| conclude(tidy::findings(&context.root)?)),
         "layering" => context.ui.step("Check layering", |_| {

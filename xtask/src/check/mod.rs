@@ -1,7 +1,7 @@
 //! `cargo xtask check`: everything about the tree that needs no machine to be judged.
 //!
-//! Rules that need nothing but the text of the tree are `xtask-check`'s, which runs alone where no other check is
-//! asked for; here is what compiles the workspace or needs tools from elsewhere.
+//! Checks that need nothing but cargo are `xtask-check`'s, which runs alone where no other check is asked for;
+//! here is what needs tools from elsewhere.
 
 mod cross;
 mod python;
@@ -83,19 +83,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Check::Tidy => xtask_check::run(context, "tidy")?,
             Check::Layering => xtask_check::run(context, "layering")?,
             Check::Licences => xtask_check::run(context, "licences")?,
-            Check::Clippy => context.ui.step("Check with clippy", |step| {
-                let clippy = cmd!(
-                    "cargo",
-                    "clippy",
-                    "--workspace",
-                    "--all-targets",
-                    "--quiet",
-                    "--",
-                    "-D",
-                    "warnings"
-                );
-                step.run(clippy.dir(&context.root))
-            })?,
+            Check::Clippy => xtask_check::run(context, "clippy")?,
             Check::Python => python::run(context)?,
             Check::Workflows => {
                 let tools = setup::python_tools(context, WORKFLOW_TOOLS)?;
