@@ -1,10 +1,10 @@
-//! Starts from a template beside starts from the image, in one run: to the first answer, what QEMU uses
-//! until then, and how quick the machine is later. Also what a template costs.
+//! Starts from a template, by a fork of a machine that waits and from the image, in one run: to the first
+//! answer, what QEMU uses until then, and how quick the machine is later. Also what a template costs, and
+//! many forks alive at once.
 
 use crate::figure::{Figure, GoalKind};
 use crate::start::cpu_seconds;
 use anyhow::{Context as _, Result};
-
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig, Search, templates};
 use serde_json::json;
 use std::path::Path;
@@ -12,6 +12,16 @@ use std::time::Instant;
 
 /// Later commands of each machine; their median counts.
 const N_LATER: usize = 10;
+/// Forks that are alive at once.
+const N_ALIVE: usize = 100;
+
+/// How a machine begins.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Boot,
+    Copy,
+    Fork,
+}
 
 /// One machine, from the call to the end.
 #[derive(Clone, Copy)]
@@ -23,18 +33,22 @@ struct Round {
     later: f64,
 }
 
-/// Both images by turns, copied and booted.
+/// Both images by turns, forked, copied and booted.
 pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let mut figures = vec![];
     for image in ["minimal", "debian"] {
         let cache = tempfile::tempdir()?;
         let begin = Instant::now();
-        round(image, "auto", cache.path()).await?;
+        round(image, Way::Copy, cache.path()).await?;
         let first = begin.elapsed().as_secs_f64();
-        let (mut copies, mut boots) = (vec![], vec![]);
+        let begin = Instant::now();
+        round(image, Way::Fork, cache.path()).await?;
+        let first_fork = begin.elapsed().as_secs_f64();
+        let (mut forks, mut copies, mut boots) = (vec![], vec![], vec![]);
         for _ in 0..n_samples {
-            copies.push(round(image, "auto", cache.path()).await?);
-            boots.push(round(image, "off", cache.path()).await?);
+            forks.push(round(image, Way::Fork, cache.path()).await?);
+            copies.push(round(image, Way::Copy, cache.path()).await?);
+            boots.push(round(image, Way::Boot, cache.path()).await?);
         }
         let of = |rounds: &[Round], part: fn(&Round) -> f64| rounds.iter().map(part).collect();
         let figure = |what: &str, unit, part: fn(&Round) -> f64| {
@@ -51,42 +65,103 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             _ => cpu,
         });
         figures.push(figure("later commands", "ms", |round| round.later));
+        let figure = |what: &str, unit, part: fn(&Round) -> f64| {
+            Figure::new(format!("fork of {image}, {what}"), unit, of(&forks, part))
+                .beside("copy", of(&copies, part))
+        };
+        let limit = if image == "debian" { 60.0 } else { 30.0 };
+        figures.push(
+            figure("to the first answer", "ms", |round| round.answered * 1e3)
+                .goal(GoalKind::AtMost, limit),
+        );
+        figures.push(figure("start", "ms", |round| round.start * 1e3));
+        figures.push(figure("CPU of QEMU", "s", |round| round.cpu));
+        figures.push(figure("later commands", "ms", |round| round.later));
         let bytes =
             templates::list(&search(cache.path()))?.iter().map(|entry| entry.bytes).sum::<u64>();
         figures.push(Figure::new(format!("template of {image}, first start"), "s", vec![first]));
+        figures.push(Figure::new(format!("fork of {image}, the first"), "s", vec![first_fork]));
         figures.push(Figure::new(
             format!("template of {image}, on the disk"),
             "MB",
             vec![bytes as f64 / 1e6],
         ));
+        if image == "minimal" {
+            figures.extend(alive(image, cache.path()).await?);
+        }
     }
     Ok(figures)
+}
+
+/// Many forks at once, all of them alive until the last has answered.
+async fn alive(image: &str, cache: &Path) -> Result<Vec<Figure>> {
+    let begin = Instant::now();
+    let starts: Vec<_> = (0..N_ALIVE)
+        .map(|_| {
+            let sandbox = sandbox(image, Way::Fork, cache);
+            tokio::spawn(async move {
+                let sandbox = sandbox?;
+                sandbox.start().await?;
+                command(&sandbox).await?;
+                anyhow::ensure!(sandbox.boot_timing().is_some_and(|timing| timing.forked));
+                Ok((sandbox, begin.elapsed().as_secs_f64()))
+            })
+        })
+        .collect();
+    let (mut machines, mut answered, mut pss) = (vec![], vec![], vec![]);
+    for start in starts {
+        let (machine, seconds) = start.await??;
+        answered.push(seconds);
+        machines.push(machine);
+    }
+    for machine in &machines {
+        let pid = machine.pid().context("QEMU has no process id")?;
+        pss.push(crate::save::memory(pid, "Pss:")?);
+    }
+    let last = answered.iter().copied().fold(0.0, f64::max);
+    for machine in machines {
+        machine.stop().await?;
+    }
+    let name = |what: &str| format!("{N_ALIVE} forks of {image} alive at once, {what}");
+    Ok(vec![
+        Figure::new(name("to the last answer"), "s", vec![last]).goal(GoalKind::AtMost, 4.0),
+        Figure::new(name("to each answer"), "s", answered),
+        Figure::new(name("PSS of each"), "MiB", pss).goal(GoalKind::AtMost, 15.0),
+    ])
 }
 
 fn search(cache: &Path) -> Search {
     Search { cache_dir: Some(cache.to_owned()), ..Search::of_process(Vec::new()) }
 }
 
-async fn round(image: &str, warm: &str, cache: &Path) -> Result<Round> {
+fn sandbox(image: &str, way: Way, cache: &Path) -> Result<Sandbox> {
+    let warm = if way == Way::Boot { "off" } else { "auto" };
     let options = json!({ "image": image, "accel": "tcg", "warm": warm });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?).with_locator(search(cache));
-    let command = || async {
-        let begin = Instant::now();
-        let answer = sandbox.execute(ExecuteRequest::new("true")).await?;
-        anyhow::ensure!(answer.exit_code == 0, "`true` failed in the guest");
-        Ok(begin.elapsed().as_secs_f64())
-    };
+    Ok(if way == Way::Fork { sandbox.one_of_many() } else { sandbox.not_forked() })
+}
+
+async fn command(sandbox: &Sandbox) -> Result<f64> {
+    let begin = Instant::now();
+    let answer = sandbox.execute(ExecuteRequest::new("true")).await?;
+    anyhow::ensure!(answer.exit_code == 0, "`true` failed in the guest");
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+async fn round(image: &str, way: Way, cache: &Path) -> Result<Round> {
+    let sandbox = sandbox(image, way, cache)?;
     let begin = Instant::now();
     sandbox.start().await?;
     let start = begin.elapsed().as_secs_f64();
-    command().await?;
+    command(&sandbox).await?;
     let answered = begin.elapsed().as_secs_f64();
     let cpu = cpu_seconds(sandbox.pid().context("QEMU has no process id")?)?;
     let timing = sandbox.boot_timing().context("there is no timing")?;
-    anyhow::ensure!(timing.warm == (warm == "auto"), "{:?}", timing.cold_reason);
+    anyhow::ensure!(timing.warm == (way != Way::Boot), "{:?}", timing.cold_reason);
+    anyhow::ensure!(timing.forked == (way == Way::Fork), "{:?}", timing.unforked_reason);
     let mut later = vec![];
     for _ in 0..N_LATER {
-        later.push(command().await? * 1e3);
+        later.push(command(&sandbox).await? * 1e3);
     }
     later.sort_by(f64::total_cmp);
     sandbox.stop().await?;

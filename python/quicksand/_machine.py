@@ -521,6 +521,7 @@ class BootTiming:
         warm: whether the guest had booted already: the machine is a copy of a template
             (``warm="auto"``), or goes on from another one or from a save with memory.
         cold_reason: why it has booted, when it need not have; ``None`` otherwise.
+        forked: whether the copy was made by a fork of one that waits in memory.
     """
 
     locate: float
@@ -532,6 +533,7 @@ class BootTiming:
     guest_marks: dict[str, float]
     warm: bool = False
     cold_reason: str | None = None
+    forked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,15 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
-/// The two filters of a machine, in the order in which they are put up.
-pub(crate) fn filters(listens: bool) -> io::Result<[BpfProgram; 2]> {
+/// What `fork` asks `clone` for in the C libraries: a copy of the process, and nothing shared.
+const FORK: i32 = libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+/// The signals that the threads of a QEMU send each other: the one that stops a processor, and the C
+/// library's own two. None of them ends a process that runs QEMU.
+const OWN_SIGNALS: [i32; 3] = [libc::SIGUSR1, 32, 33];
+
+/// The two filters of a machine, in the order in which they are put up. One that forks may make copies
+/// of itself, which see each other: it may send them no signal that ends them.
+pub(crate) fn filters(listens: bool, forks: bool) -> io::Result<[BpfProgram; 2]> {
     let failed = |error: seccompiler::Error| io::Error::other(error.to_string());
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|error| io::Error::other(error.to_string()))?;
@@ -24,7 +31,17 @@ pub(crate) fn filters(listens: bool) -> io::Result<[BpfProgram; 2]> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().chain(ALSO_ALLOWED).map(|call| (*call, Vec::new())).collect();
     // A thread, and no process.
-    rules.insert(libc::SYS_clone, vec![flags(0, libc::CLONE_THREAD as u64).map_err(failed)?]);
+    let mut clones = vec![flags(0, libc::CLONE_THREAD as u64).map_err(failed)?];
+    if forks {
+        let rule = |argument, value: i32| {
+            SeccompRule::new(vec![equal(argument, u64::from(u32::MAX), value as u64)?])
+                .map_err(seccompiler::Error::Backend)
+        };
+        clones.push(rule(0, FORK).map_err(failed)?);
+        let signals = OWN_SIGNALS.iter().map(|signal| rule(2, *signal));
+        rules.insert(libc::SYS_tgkill, signals.collect::<Result<_, _>>().map_err(failed)?);
+    }
+    rules.insert(libc::SYS_clone, clones);
     // One's own limits, and nobody else's.
     let own = equal(0, u64::from(u32::MAX), 0).map_err(failed)?;
     let own =
@@ -105,8 +122,8 @@ mod tests {
         ] {
             assert!(!ALLOWED.contains(&call) && !ALSO_ALLOWED.contains(&call), "{call}");
         }
-        for listens in [false, true] {
-            for filter in filters(listens).unwrap() {
+        for (listens, forks) in [(false, false), (false, true), (true, false), (true, true)] {
+            for filter in filters(listens, forks).unwrap() {
                 assert!(filter.len() < 4096, "{}", filter.len());
             }
         }

@@ -13,6 +13,8 @@ const GIB: u64 = 1 << 30;
 const DATA: u64 = 8 * GIB;
 /// Processors, workers of disks and shares, and the rest.
 const THREADS: u64 = 2048;
+/// The same where all copies of one process are counted together.
+const THREADS_OF_COPIES: u64 = 32 << 10;
 /// Layers, sockets, and what a 9p share opens.
 const FILES: u64 = 8192;
 
@@ -44,7 +46,8 @@ pub(crate) fn limits(needs: &Needs, counts_own: bool) -> Vec<(Resource, u64)> {
         (libc::RLIMIT_MSGQUEUE, 0),
     ];
     if counts_own {
-        limits.push((libc::RLIMIT_NPROC, THREADS));
+        let threads = if needs.forks { THREADS_OF_COPIES } else { THREADS };
+        limits.push((libc::RLIMIT_NPROC, threads));
     }
     limits
 }

@@ -43,6 +43,8 @@ pub struct Needs {
     pub disk: u64,
     /// Arguments of the user's own, which may name any file, device or address of the host.
     pub has_own_arguments: bool,
+    /// Whether the program makes copies of itself, which stay behind the same walls.
+    pub forks: bool,
     /// Whether the program is a script, which runs others; found out by `spawn`.
     pub is_script: bool,
     /// Whether something that is read is closed to all but another user, and this one is root; found

@@ -94,7 +94,7 @@ pub(crate) fn start(
         },
         landlock: landlock.as_ref().map(AsRawFd::as_raw_fd),
         filters: if plan.has(Wall::SystemCalls) {
-            filters(needs.listens != Ports::None)?.into()
+            filters(needs.listens != Ports::None, needs.forks)?.into()
         } else {
             Vec::new()
         },

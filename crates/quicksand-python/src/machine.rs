@@ -132,6 +132,7 @@ impl Machine {
         fields.set_item("guest_marks", marks)?;
         fields.set_item("warm", timing.warm)?;
         fields.set_item("cold_reason", timing.cold_reason)?;
+        fields.set_item("forked", timing.forked)?;
         Ok(Some(fields))
     }
 

@@ -6,6 +6,8 @@
 mod assembly;
 
 pub(crate) use assembly::preview;
+#[cfg(target_os = "linux")]
+pub(crate) use assembly::{Own, OwnEnd};
 
 use crate::agent_client::{AgentClient, wait_on_port};
 use crate::budget::raise_descriptors;
@@ -45,6 +47,12 @@ pub(crate) enum Source {
     /// Another machine, at the moment when it was frozen.
     #[cfg(target_os = "linux")]
     Resume(std::sync::Arc<crate::frozen::Frozen>),
+    /// A template: it is to be forked.
+    #[cfg(target_os = "linux")]
+    Zygote(crate::template::store::Template),
+    /// A machine that was copied from a template before, and waits.
+    #[cfg(target_os = "linux")]
+    Fork(std::sync::Arc<crate::template::zygote::Zygote>),
 }
 
 impl Source {
@@ -52,10 +60,22 @@ impl Source {
     fn disks(&self) -> &[std::sync::Arc<std::fs::File>] {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Copy(template) => std::slice::from_ref(&template.disk),
+            Self::Copy(template) | Self::Zygote(template) => std::slice::from_ref(&template.disk),
+            // Not of the template that is there now: it may have been made anew.
+            #[cfg(target_os = "linux")]
+            Self::Fork(zygote) => std::slice::from_ref(&zygote.template.disk),
             #[cfg(target_os = "linux")]
             Self::Resume(frozen) => &frozen.disks,
             _ => &[],
+        }
+    }
+
+    /// What it is forked from.
+    #[cfg(target_os = "linux")]
+    fn zygote(&self) -> Option<&std::sync::Arc<crate::template::zygote::Zygote>> {
+        match self {
+            Self::Fork(zygote) => Some(zygote),
+            _ => None,
         }
     }
 
@@ -66,7 +86,7 @@ impl Source {
             #[cfg(target_os = "linux")]
             Self::Make => false,
             #[cfg(target_os = "linux")]
-            Self::Copy(_) | Self::Resume(_) => true,
+            Self::Copy(_) | Self::Resume(_) | Self::Zygote(_) | Self::Fork(_) => true,
         }
     }
 }
@@ -78,6 +98,20 @@ pub(crate) struct Start<'a> {
     /// Stands in for the probe's verdict (tests of the fallback).
     pub assumed: Option<Accelerator>,
     pub progress: &'a (dyn Fn(&str, usize, usize) + Send + Sync),
+    /// When a copy of a template is made by a fork.
+    pub forks: Forks,
+}
+
+/// When a copy of a template is made by a fork of another one that waits in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Forks {
+    /// From this process' second start of the kind on: one start does not pay for what waits.
+    #[default]
+    Later,
+    /// At once: more will follow.
+    Now,
+    /// Never.
+    Never,
 }
 
 /// The timeout of a start under an accelerator.
@@ -195,6 +229,9 @@ async fn of_template(
     };
     let key = template.key.clone();
     timing.warm = true;
+    if let Some(machine) = Box::pin(forked(start, located, &template, watch, timing)).await {
+        return Some(machine);
+    }
     match Box::pin(attempt(start, located, &Source::Copy(template), watch, timing)).await {
         Ok(machine) => Some(machine),
         Err(Failure { error, .. }) => {
@@ -205,6 +242,42 @@ async fn of_template(
             None
         }
     }
+}
+
+/// A start by a fork of a machine that waits, where there can be one.
+#[cfg(target_os = "linux")]
+async fn forked(
+    start: &Start<'_>,
+    located: &Located,
+    template: &crate::template::store::Template,
+    watch: &mut Stopwatch,
+    timing: &mut BootTiming,
+) -> Option<Machine> {
+    use crate::template::zygotes;
+    let reason = match zygotes::of(start, located, template).await {
+        Ok(zygote) => {
+            timing.forked = true;
+            let source = Source::Fork(zygote.clone());
+            match Box::pin(attempt(start, located, &source, watch, timing)).await {
+                Ok(machine) => {
+                    zygotes::note_fork(&zygote);
+                    return Some(machine);
+                }
+                Err(Failure { error, .. }) => {
+                    tracing::warn!(%error, "a machine could not be forked: the template is copied");
+                    zygotes::note_failure(&zygote, &error.to_string());
+                    error.to_string()
+                }
+            }
+        }
+        Err(reason) => {
+            tracing::info!(reason, "a copy of the template, not a fork");
+            reason
+        }
+    };
+    timing.forked = false;
+    timing.unforked_reason = Some(reason);
+    None
 }
 
 impl Start<'_> {
@@ -238,14 +311,15 @@ pub(crate) async fn attempt(
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux has templates"))]
     let mut limit = boot_timeout(start.config, Some(located.accelerator));
     #[cfg(target_os = "linux")]
-    if matches!(source, Source::Copy(_)) {
+    if matches!(source, Source::Copy(_) | Source::Zygote(_) | Source::Fork(_)) {
         limit = limit.min(COPY_TIME);
     }
     let preparing = blocking(move || assembly::prepare(&config, &finds, &from));
     let prepared = within(limit, "prepare the machine's disks", preparing).await?;
     timing.prepare = watch.lap();
     start.stage(2);
-    let (hull, wires, origin) = prepared.launch()?;
+    let launching = prepared.launch();
+    let (hull, wires, origin) = within(limit, "start QEMU", launching).await?;
     let is_on_trial = !source.is_copy()
         && located.accelerator != Accelerator::Tcg
         && start.config.accel() == AccelChoice::Auto;
@@ -323,6 +397,15 @@ async fn first_answer(
 ) -> Result<(Qmp, AgentClient)> {
     let (qmp, agent) = match wires {
         #[cfg(target_os = "linux")]
+        Wires::Socket { qmp, agent, token } if source.zygote().is_some() => {
+            let old = source.zygote().map(|zygote| zygote.token().to_owned()).unwrap_or_default();
+            timing.launch = watch.lap();
+            start.stage(3);
+            let window = hull.limits.wire();
+            let agent = AgentClient::of_copy(agent, &old, &token, window);
+            tokio::try_join!(Qmp::of_fork(qmp), agent)?
+        }
+        #[cfg(target_os = "linux")]
         Wires::Socket { qmp, agent, token } if source.is_copy() => {
             let qmp = Qmp::connect_socket(qmp).await?;
             timing.launch = watch.lap();
@@ -385,7 +468,7 @@ async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
         state.map_err(|source| Error::System { action: "hand a file to QEMU", source })
     };
     match source {
-        Source::Copy(template) => {
+        Source::Copy(template) | Source::Zygote(template) => {
             crate::template::load::read(qmp, open(&template.state)?).await?;
             Ok(&template.token)
         }
@@ -395,7 +478,7 @@ async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
             crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
             Ok(&frozen.token)
         }
-        Source::Cold | Source::Make => {
+        Source::Cold | Source::Make | Source::Fork(_) => {
             let source = std::io::ErrorKind::InvalidInput.into();
             Err(Error::System { action: "take up a machine that boots", source })
         }

@@ -9,6 +9,8 @@
 //! - macOS: a watcher process that sees both others end (not yet run on real hardware).
 //! - Windows: a job object that is closed with this process (not yet run on real hardware).
 
+#[cfg(target_os = "linux")]
+mod forked;
 #[cfg(unix)]
 #[path = "launch/unix.rs"]
 mod platform;
@@ -41,12 +43,24 @@ pub(crate) struct Launch {
 
 /// A running or ended QEMU.
 pub(crate) struct Process {
-    child: Arc<Mutex<Child>>,
+    handle: Handle,
     pid: u32,
     /// The process that started it: a forked copy of this one must not kill its parent's machine.
     owner: u32,
     exited: watch::Receiver<Option<String>>,
 }
+
+/// What a process is ended by.
+enum Handle {
+    /// A child of this process.
+    Child(Arc<Mutex<Child>>),
+    /// A child of a machine of ours, by its descriptor, which never means another process.
+    #[cfg(target_os = "linux")]
+    Forked(std::os::fd::OwnedFd),
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use forked::{adopt, output_pipe};
 
 /// The reading ends of a child's output.
 pub(crate) struct Output {
@@ -77,7 +91,8 @@ pub(crate) fn launch(launch: Launch) -> Result<(Process, Output)> {
     let child = Arc::new(Mutex::new(child.keep()));
     // The thread waits for exactly this.
     let _ = hand_over.send(Arc::clone(&child));
-    Ok((Process { child, pid, owner: std::process::id(), exited }, output))
+    let handle = Handle::Child(child);
+    Ok((Process { handle, pid, owner: std::process::id(), exited }, output))
 }
 
 /// A child that nobody watches yet.
@@ -127,10 +142,16 @@ impl Process {
         if self.owner != std::process::id() {
             return;
         }
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
-        // The only error is that it has ended already: the waiter reaps under the same lock, so
-        // that the number cannot belong to another process by now.
-        let _ = child.kill();
+        match &self.handle {
+            Handle::Child(child) => {
+                let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+                // The only error is that it has ended already: the waiter reaps under the same
+                // lock, so that the number cannot belong to another process by now.
+                let _ = child.kill();
+            }
+            #[cfg(target_os = "linux")]
+            Handle::Forked(process) => forked::kill(process),
+        }
     }
 
     /// Ends it and waits until it is gone.

@@ -3,7 +3,7 @@
 //! Asks `runtime_locator` and turns its answers into the part of the plan that does not change
 //! from start to start. Blocking; knows nothing of processes.
 
-use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess};
+use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, Warm};
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::machine::MachineType;
@@ -30,6 +30,8 @@ const MAX_AGENT: u64 = 16 << 20;
 const IDENTITY_FIELD: &str = "entropy_base64";
 /// The device of the shares' window, as QEMU names it.
 const WINDOW_DEVICE: &str = "ivshmem-doorbell";
+/// The command that forks a machine, as QEMU names it.
+const FORK_COMMAND: &str = "x-fork-clone";
 
 /// The finds of one start.
 #[derive(Clone, Debug)]
@@ -52,6 +54,9 @@ pub(crate) struct Located {
     pub has_share_agent: bool,
     /// Whether it can become another machine's, which a copy needs.
     pub has_identity_agent: bool,
+    /// Whether copies of the machine may be made by a fork: it then has nothing that two processes
+    /// cannot have.
+    pub may_fork: bool,
 }
 
 /// The part of a plan that is made anew for each start.
@@ -94,6 +99,15 @@ pub(crate) fn locate(
         tracing::warn!("{notice}");
     }
     let os = search.host.os;
+    let may_fork = config.warm() == Warm::Auto
+        && cfg!(target_os = "linux")
+        && accelerator == Accelerator::Tcg
+        && image.arch == Arch::Amd64
+        && agent.has_identity
+        && config.mounts().is_empty()
+        && !config.enable_display()
+        && config.extra_qemu_args().is_empty()
+        && has_word(&qemu.system, FORK_COMMAND);
     Ok(Located {
         qemu,
         image,
@@ -106,6 +120,7 @@ pub(crate) fn locate(
         has_socket_agent: agent.has_socket,
         has_share_agent: agent.has_shares,
         has_identity_agent: agent.has_identity,
+        may_fork,
     })
 }
 
@@ -171,19 +186,19 @@ fn agent_of(mut initrd: &File) -> std::io::Result<Agent> {
     })
 }
 
-/// Whether a QEMU has the device of the shares' window, by the name that it must hold for that. What
-/// is found is remembered for as long as the program is the same.
-fn has_window_device(qemu: &Path) -> bool {
-    type Known = (PathBuf, Option<SystemTime>, u64);
+/// Whether a QEMU has a device or a command, by the name that it must hold for that. What is found is
+/// remembered for as long as the program is the same.
+fn has_word(qemu: &Path, word: &'static str) -> bool {
+    type Known = (PathBuf, Option<SystemTime>, u64, &'static str);
     static FOUND: PerProcess<Vec<(Known, bool)>> = PerProcess::new();
     let Ok(file) = fs_err::File::open(qemu) else { return false };
     let Ok(metadata) = file.metadata() else { return false };
-    let known: Known = (qemu.to_owned(), metadata.modified().ok(), metadata.len());
+    let known: Known = (qemu.to_owned(), metadata.modified().ok(), metadata.len(), word);
     let mut found = FOUND.get().lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, has)) = found.iter().find(|(one, _)| *one == known) {
         return *has;
     }
-    let has = holds(file, WINDOW_DEVICE.as_bytes()).unwrap_or(false);
+    let has = holds(file, word.as_bytes()).unwrap_or(false);
     found.push((known, has));
     has
 }
@@ -267,11 +282,13 @@ impl Located {
     }
 
     /// Whether shares have a window as well: a device that not every QEMU has. On real processors of
-    /// Arm the memory of such a device takes no atomic operations.
+    /// Arm the memory of such a device takes no atomic operations. A machine that may be forked has
+    /// none, because its memory would be that of all forks: what is mounted later goes by the port.
     pub(crate) fn has_share_window(&self, is_socket: bool) -> bool {
         self.has_share_port(is_socket)
             && self.image.arch == Arch::Amd64
-            && has_window_device(&self.qemu.system)
+            && !self.may_fork
+            && has_word(&self.qemu.system, WINDOW_DEVICE)
     }
 
     /// The screen that the configuration asks for.
@@ -395,7 +412,7 @@ mod tests {
             assert!(holds(&file[..], WINDOW_DEVICE.as_bytes()).unwrap(), "{n_before}");
             assert!(!holds(&file[..file.len() - 1], WINDOW_DEVICE.as_bytes()).unwrap());
         }
-        assert!(!has_window_device(Path::new("/nonexistent")));
+        assert!(!has_word(Path::new("/nonexistent"), WINDOW_DEVICE));
     }
 
     #[test]

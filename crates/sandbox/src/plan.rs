@@ -77,6 +77,8 @@ pub enum TemplatePlan {
     Copy {
         /// The path.
         memory: String,
+        /// Whether its process is forked later, once for each machine.
+        forks: bool,
     },
     /// It waits for its memory and the state of its devices.
     Resume,

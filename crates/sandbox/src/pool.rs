@@ -77,7 +77,7 @@ async fn fill(
 ) {
     // A place is taken before the start, so that no more wait than were asked for.
     while let Ok(place) = places.reserve().await {
-        let mut sandbox = Sandbox::new(config.clone());
+        let mut sandbox = Sandbox::new(config.clone()).one_of_many();
         if let Some(search) = &search {
             sandbox = sandbox.with_locator(search.clone());
         }

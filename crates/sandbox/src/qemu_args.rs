@@ -107,7 +107,7 @@ fn memory(plan: &MachinePlan, args: &mut Args) {
             format!("memory-backend-ram,id=memory0,size={}", plan.memory)
         }
         Some(TemplatePlan::Make { memory }) => file(memory, "share=on"),
-        Some(TemplatePlan::Copy { memory }) => file(memory, "share=off,readonly=on,rom=off"),
+        Some(TemplatePlan::Copy { memory, .. }) => file(memory, "share=off,readonly=on,rom=off"),
     };
     args.pair("-object", object);
     // Tells the guest's kernel that it is another machine now. See docs/specs/vmgenid.rst of QEMU.
@@ -124,8 +124,13 @@ fn may_be_frozen(plan: &MachinePlan) -> bool {
 
 fn confine(plan: &MachinePlan, args: &mut Args) {
     if plan.seccomp {
-        // A share's server is a child of QEMU; nothing else ever is.
-        let spawn = if plan.smb_server.is_some() { "allow" } else { "deny" };
+        // A share's server is a child of QEMU, or a copy of itself; nothing else ever is.
+        let spawn = match &plan.template {
+            _ if plan.smb_server.is_some() => "allow",
+            // Known to a QEMU of ours alone: a copy of itself, and no other program.
+            Some(TemplatePlan::Copy { forks: true, .. }) => "fork",
+            _ => "deny",
+        };
         args.pair(
             "-sandbox",
             format!("on,obsolete=deny,elevateprivileges=deny,spawn={spawn},resourcecontrol=deny"),

@@ -25,6 +25,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const STANDSTILL: Duration = Duration::from_secs(120);
 /// Commands that wait for their turn to be written.
 const QUEUE: usize = 16;
+/// The number of the first command of a forked machine: above all of the machine that it was forked from.
+#[cfg(target_os = "linux")]
+const FIRST_OF_FORK: u64 = 1 << 40;
 
 type Answer = std::result::Result<Value, String>;
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>>;
@@ -89,14 +92,31 @@ impl Qmp {
         if greeting.get("QMP").is_none() {
             return Err(broken("greeting"));
         }
+        let qmp = Self::begin(reader, writer, 1);
+        qmp.execute("qmp_capabilities", json!({})).await?;
+        Ok(qmp)
+    }
+
+    /// The connection of a machine that was forked from another, with which that one's terms were
+    /// agreed. The first line on it answers a command of the other connection.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn of_fork(stream: tokio::net::UnixStream) -> Result<Self> {
+        let (reader, writer) = stream.into_split();
+        let qmp = Self::begin(BufReader::new(reader), Writer::Socket(writer), FIRST_OF_FORK);
+        qmp.execute("query-status", json!({})).await?;
+        Ok(qmp)
+    }
+
+    fn begin<R>(reader: BufReader<R>, writer: Writer, first_id: u64) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+    {
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let (sender, events) = watch::channel(MachineEvents::default());
         tokio::spawn(dispatch(reader, Arc::clone(&waiting), sender));
         let (lines, queue) = mpsc::channel(QUEUE);
         tokio::spawn(writer.write_all(queue));
-        let qmp = Self { lines, waiting, next_id: AtomicU64::new(1), events };
-        qmp.execute("qmp_capabilities", json!({})).await?;
-        Ok(qmp)
+        Self { lines, waiting, next_id: AtomicU64::new(first_id), events }
     }
 
     /// Runs a command and gives what it returns.
@@ -110,6 +130,13 @@ impl Qmp {
     pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<()> {
         let arguments = json!({ "fdset-id": set });
         self.send(ANSWER_TIMEOUT, "add-fd", arguments, Some(file)).await.map(drop)
+    }
+
+    /// Gives QEMU an open file under a name, in the place of one that had it (`getfd`).
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn name_file(&self, file: std::fs::File, name: &str) -> Result<()> {
+        let arguments = json!({ "fdname": name });
+        self.send(ANSWER_TIMEOUT, "getfd", arguments, Some(file)).await.map(drop)
     }
 
     /// Runs a job and waits for its end. `arguments` holds its `job-id`; `busy` is how long the job may

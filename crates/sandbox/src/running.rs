@@ -52,6 +52,12 @@ pub(crate) struct Hull {
     pub memory: Option<std::fs::File>,
     #[cfg(target_os = "linux")]
     pub token: String,
+    /// QEMU's numbers of the descriptors that no two machines share.
+    #[cfg(target_os = "linux")]
+    pub own: Vec<crate::boot::Own>,
+    /// The machine that this one was forked from, whose end would be this one's too.
+    #[cfg(target_os = "linux")]
+    pub _zygote: Option<Arc<crate::template::zygote::Zygote>>,
     /// Counts what the guest makes this process hold.
     #[cfg(unix)]
     pub budget: Arc<crate::budget::Budget>,

@@ -4,7 +4,7 @@
 //! it names.
 
 use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
-use crate::boot::{self, Start, boot};
+use crate::boot::{self, Forks, Start, boot};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
 use crate::deadline::{Deadline, GRACE};
@@ -53,6 +53,7 @@ pub struct Sandbox {
     search: Option<Search>,
     progress: Box<Progress>,
     assumed: Option<Accelerator>,
+    forks: Forks,
     lifecycle: Lifecycle,
     /// Cancelled downloads that are still removing what they wrote.
     pub(crate) leftovers: Leftovers,
@@ -75,6 +76,7 @@ impl Sandbox {
             search: None,
             progress: Box::new(|_, _, _| {}),
             assumed: None,
+            forks: Forks::default(),
             lifecycle: Lifecycle::default(),
             leftovers: Leftovers::default(),
         }
@@ -103,6 +105,21 @@ impl Sandbox {
         self
     }
 
+    /// Says that more sandboxes of this configuration will be started, so that it is worth to keep one
+    /// in memory that they are forked from (`warm="auto"`). Otherwise the second start of a process is
+    /// taken for a sign of that.
+    pub fn one_of_many(mut self) -> Self {
+        self.forks = Forks::Now;
+        self
+    }
+
+    /// Has a start with `warm="auto"` copy the template's files, and fork nothing (figures of both).
+    #[doc(hidden)]
+    pub fn not_forked(mut self) -> Self {
+        self.forks = Forks::Never;
+        self
+    }
+
     /// The configuration.
     pub fn config(&self) -> &SandboxConfig {
         &self.config
@@ -124,8 +141,10 @@ impl Sandbox {
             search: &search,
             assumed: self.assumed.filter(|_| self.config.accel() == AccelChoice::Auto),
             progress: &*self.progress,
+            forks: self.forks,
         };
-        starting.run(boot(start)).await
+        // On the heap: a start is large for the stack of a thread.
+        starting.run(Box::pin(boot(start))).await
     }
 
     /// A sandbox like this one that is not running yet.
@@ -143,7 +162,8 @@ impl Sandbox {
     ) -> Result<()> {
         let starting = self.lifecycle.begin()?;
         let (search, progress) = (self.search(), &*self.progress);
-        let start = Start { config: &self.config, search: &search, assumed: None, progress };
+        let forks = Forks::Never;
+        let start = Start { config: &self.config, search: &search, assumed: None, progress, forks };
         starting.run(boot::resume(start, located, Arc::clone(frozen))).await
     }
 

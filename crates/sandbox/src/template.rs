@@ -3,7 +3,8 @@
 //! A template is three files of the user's cache folder: the guest's memory, the state of its devices
 //! and what it has written to its disk. A start maps the memory as its own, loads the state and has
 //! the agent become another machine's; see `key` for what a template depends on, `store` for the files,
-//! `make` for how one comes about, `load` for what a copy does with it.
+//! `make` for how one comes about, `load` for what a copy does with it. Under software emulation a copy
+//! may wait in memory, to be forked for each later start (`zygote`, `zygotes`).
 //!
 //! Invariant: a template is an accelerator and never the only way. Whatever is unexpected ends in a
 //! start from the disk, and the reason in the log.
@@ -13,6 +14,8 @@ pub(crate) mod load;
 mod make;
 mod memory;
 pub(crate) mod store;
+pub(crate) mod zygote;
+pub(crate) mod zygotes;
 
 pub(crate) use make::make;
 pub(crate) use memory::memory_file;

@@ -29,6 +29,10 @@ pub struct BootTiming {
     pub warm: bool,
     /// Why it has booted, when it need not have.
     pub cold_reason: Option<String>,
+    /// Whether the copy was made by a fork of a machine that waits in memory.
+    pub forked: bool,
+    /// Why it was not, when the machine is a copy.
+    pub unforked_reason: Option<String>,
     /// The whole start.
     pub total: Duration,
     /// The guest's own marks (`init`, `root`, `ready`): seconds since its kernel began.

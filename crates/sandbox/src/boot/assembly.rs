@@ -16,10 +16,8 @@ use crate::located::{Ends, Located};
 use crate::machine::MachineType;
 use crate::network::{Direction, Forward, NetworkMode};
 use crate::overlay::{Origin, Overlay};
-#[cfg(target_os = "linux")]
-use crate::plan::TemplatePlan;
 use crate::plan::{
-    AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan,
+    AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan, TemplatePlan,
 };
 use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
 use crate::qmp::Qmp;
@@ -66,9 +64,36 @@ pub(crate) struct Prepared {
     memory: Option<std::fs::File>,
     #[cfg(target_os = "linux")]
     token: String,
+    #[cfg(target_os = "linux")]
+    own: Vec<Own>,
+    #[cfg(target_os = "linux")]
+    zygote: Option<Arc<crate::template::zygote::Zygote>>,
     screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: tempfile::TempPath,
+}
+
+/// A descriptor that each machine has of its own, with its number at QEMU's start.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    pub end: OwnEnd,
+    pub number: i32,
+}
+
+/// What such a descriptor is.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnEnd {
+    /// The disk, for reading and writing, and for reading alone.
+    Disk,
+    DiskForReading,
+    Qmp,
+    Agent,
+    Shares,
+    Cable,
+    /// The file of the agent's token.
+    Token,
 }
 
 /// Our end of the guest's cable, with the rules and the open ports of its network.
@@ -157,6 +182,10 @@ pub(crate) fn prepare(
         (located.memory.clone(), located.cpus),
         source.disks(),
     )?;
+    #[cfg(target_os = "linux")]
+    if let Source::Fork(zygote) = source {
+        zygote.copy_disk(&overlay.origin.overlay)?;
+    }
     prepare_platform(config, located, overlay, token, is_socket, source)
 }
 
@@ -179,6 +208,12 @@ fn prepare_platform(
         inherited(their_qmp.into())?,
     ];
     let qmp_plan = QmpPlan::Fd { fd: inherit[2].number() };
+    #[cfg(target_os = "linux")]
+    let mut own: Vec<Own> = [OwnEnd::Disk, OwnEnd::DiskForReading, OwnEnd::Qmp]
+        .into_iter()
+        .zip(&inherit)
+        .map(|(end, file)| Own { end, number: file.number() })
+        .collect();
     let mut fd_sets =
         vec![FdSet { fd: inherit[0].number(), set: 0 }, FdSet { fd: inherit[1].number(), set: 0 }];
     let mut layers = Vec::with_capacity(files.layers.len());
@@ -215,6 +250,8 @@ fn prepare_platform(
         let (stream, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let theirs = inherited(theirs.into())?;
         cable_fd = Some(theirs.number());
+        #[cfg(target_os = "linux")]
+        own.push(Own { end: OwnEnd::Cable, number: theirs.number() });
         inherit.push(theirs);
         cable = Some(lay_cable(config, stream, &budget)?);
     }
@@ -234,7 +271,9 @@ fn prepare_platform(
                 inherit.push(theirs);
                 Ok::<_, Error>(number)
             };
-            (Some(hand_over(theirs.port)?), theirs.window.map(hand_over).transpose()?)
+            let port = hand_over(theirs.port)?;
+            own.push(Own { end: OwnEnd::Shares, number: port });
+            (Some(port), theirs.window.map(hand_over).transpose()?)
         } else {
             (None, None)
         };
@@ -244,6 +283,11 @@ fn prepare_platform(
             window_fd,
             token_file: descriptor_path(secret.number()),
         };
+        #[cfg(target_os = "linux")]
+        own.extend([
+            Own { end: OwnEnd::Token, number: secret.number() },
+            Own { end: OwnEnd::Agent, number: their_agent.number() },
+        ]);
         inherit.extend([secret, their_agent]);
         (control, WireEnds::Socket { qmp, agent, token })
     } else {
@@ -293,6 +337,10 @@ fn prepare_platform(
         memory,
         #[cfg(target_os = "linux")]
         token: kept_token,
+        #[cfg(target_os = "linux")]
+        own,
+        #[cfg(target_os = "linux")]
+        zygote: source.zygote().cloned(),
         screen,
     })
 }
@@ -310,7 +358,8 @@ fn template_plan(
             let file = crate::template::memory_file(located.memory.bytes())?;
             (file.try_clone(), Some(file))
         }
-        Source::Copy(template) => (template.memory.try_clone(), None),
+        Source::Copy(template) | Source::Zygote(template) => (template.memory.try_clone(), None),
+        Source::Fork(zygote) => (zygote.template.memory.try_clone(), None),
         Source::Resume(_) => return Ok((Some(TemplatePlan::Resume), None)),
     };
     let failed = |source| Error::System { action: "hand a file to QEMU", source };
@@ -319,7 +368,7 @@ fn template_plan(
     inherit.push(file);
     let plan = match kept {
         Some(_) => TemplatePlan::Make { memory },
-        None => TemplatePlan::Copy { memory },
+        None => TemplatePlan::Copy { memory, forks: matches!(source, Source::Zygote(_)) },
     };
     Ok((Some(plan), kept))
 }
@@ -477,6 +526,7 @@ fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
         memory,
         disk,
         has_own_arguments: !plan.extra_args.is_empty(),
+        forks: matches!(&plan.template, Some(TemplatePlan::Copy { forks: true, .. })),
         ..jail::Needs::default()
     }
 }
@@ -515,13 +565,21 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
 }
 
 impl Prepared {
-    /// Starts QEMU. Must be called in a runtime.
-    pub(crate) fn launch(self) -> Result<(Hull, Wires, Origin)> {
+    /// Starts QEMU, or forks one that runs. Must be called in a runtime.
+    pub(crate) async fn launch(self) -> Result<(Hull, Wires, Origin)> {
         let wires = self.wires.into_runtime()?;
         #[cfg(unix)]
         let net = self.cable.map(Cable::connect).transpose()?;
         #[cfg(not(unix))]
         let net = None;
+        #[cfg(target_os = "linux")]
+        let (process, output) = match (&self.zygote, &wires) {
+            (Some(zygote), Wires::Socket { qmp, token, .. }) => {
+                zygote.fork(self.launch.inherit, &self.own, qmp, token).await?
+            }
+            _ => launch(self.launch)?,
+        };
+        #[cfg(not(target_os = "linux"))]
         let (process, output) = launch(self.launch)?;
         tracing::debug!(pid = process.pid(), command = ?self.shown, "QEMU runs");
         let hull = Hull {
@@ -539,6 +597,10 @@ impl Prepared {
             memory: self.memory,
             #[cfg(target_os = "linux")]
             token: self.token,
+            #[cfg(target_os = "linux")]
+            own: self.own,
+            #[cfg(target_os = "linux")]
+            _zygote: self.zygote,
             #[cfg(unix)]
             budget: self.budget,
             #[cfg(not(unix))]

@@ -20,6 +20,12 @@ pub(super) use std::process::Child;
 /// A descriptor that the child gets under the number that it has here.
 pub(crate) struct Inherited(OwnedFd);
 
+impl From<Inherited> for OwnedFd {
+    fn from(inherited: Inherited) -> Self {
+        inherited.0
+    }
+}
+
 impl Inherited {
     /// Takes a descriptor over, out of the range of the standard streams, which the child replaces.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {

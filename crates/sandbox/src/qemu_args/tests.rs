@@ -273,8 +273,10 @@ fn a_template_and_its_copies_have_the_same_devices() {
     let memory = || "/proc/self/fd/9".to_owned();
     let make =
         MachinePlan { template: Some(TemplatePlan::Make { memory: memory() }), ..socket_amd64() };
-    let copy =
-        MachinePlan { template: Some(TemplatePlan::Copy { memory: memory() }), ..socket_amd64() };
+    let copy = MachinePlan {
+        template: Some(TemplatePlan::Copy { memory: memory(), forks: false }),
+        ..socket_amd64()
+    };
     let of = |plan: &MachinePlan, name: &str| {
         let args = qemu_args(plan);
         let pairs: Vec<String> =

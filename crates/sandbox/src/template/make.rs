@@ -4,7 +4,7 @@
 use super::load;
 use super::memory::copy_sparse;
 use super::store::{Parts, Store, Template};
-use crate::boot::{Source, Start, attempt, blocking};
+use crate::boot::{Forks, Source, Start, attempt, blocking};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// What the guest has done once it is frozen, every copy has done: started a shell, read what common
 /// commands need, and written everything to its disk.
-const REHEARSAL: &str = "uname -a; cat /etc/os-release; ls -l /; sync";
+pub(super) const REHEARSAL: &str = "uname -a; cat /etc/os-release; ls -l /; sync";
 const N_REHEARSALS: usize = 3;
 /// How long the guest has to itself before it is frozen.
 const REST: Duration = Duration::from_millis(200);
@@ -37,8 +37,7 @@ pub(crate) async fn make(
 ) -> Result<Template> {
     let config = plain_config(start.config);
     let quiet = |_: &str, _: usize, _: usize| {};
-    let plain =
-        Start { config: &config, search: start.search, assumed: start.assumed, progress: &quiet };
+    let plain = Start { config: &config, progress: &quiet, forks: Forks::Never, ..*start };
     tracing::info!(image = config.image(), "a template is made, once for this configuration");
     let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
     let machine = attempt(&plain, located, &Source::Make, &mut watch, &mut timing)

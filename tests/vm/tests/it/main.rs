@@ -12,6 +12,8 @@ mod children;
 mod desktop;
 mod execute;
 mod files;
+#[cfg(target_os = "linux")]
+mod forks;
 mod host_death;
 #[cfg(target_os = "linux")]
 mod hostile_qemu;

@@ -1,0 +1,78 @@
+//! Processes that a machine of ours has forked: they are its children and not ours, so that they are known
+//! by descriptors. See pidfd_open(2).
+
+use super::{Handle, Process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+/// Takes over a process that is a child of `parent` and that has the number `inner` in the namespace of
+/// its own. Must be called in a runtime.
+pub(crate) fn adopt(pid: Pid, parent: u32, inner: u64) -> io::Result<Process> {
+    let descriptor = pidfd_open(pid, PidfdFlags::empty())?;
+    let pid = pid.as_raw_nonzero().get().unsigned_abs();
+    // The number may have been another's before the descriptor was opened. Now it cannot change.
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status"))?;
+    if !is_child(&status, parent, inner) {
+        return Err(io::Error::other(format!("process {pid} is no copy of process {parent}")));
+    }
+    let (watched, interest) = (descriptor.try_clone()?, tokio::io::Interest::READABLE);
+    // SAFETY: an owned descriptor stays open, and the same, until it is dropped.
+    let watched = unsafe { AsyncFd::register_with_interest(watched, interest)? };
+    let (sender, exited) = watch::channel(None);
+    tokio::spawn(async move {
+        // It stays readable once the process has ended.
+        if watched.readable().await.is_ok() {
+            sender.send_replace(Some("an end that its parent process has seen".into()));
+        }
+    });
+    let handle = Handle::Forked(descriptor);
+    Ok(Process { handle, pid, owner: std::process::id(), exited })
+}
+
+/// Whether `/proc/PID/status` (proc(5)) is that of such a child.
+fn is_child(status: &str, parent: u32, inner: u64) -> bool {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next_back()?.parse::<u64>().ok())
+    };
+    field("PPid:") == Some(u64::from(parent)) && field("NSpid:") == Some(inner)
+}
+
+/// Ends it; one that has ended already is as good.
+pub(super) fn kill(process: &impl AsFd) {
+    let _ = pidfd_send_signal(process, Signal::KILL);
+}
+
+/// A pipe for a process' output: our end, and its.
+pub(crate) fn output_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let flags = rustix::pipe::PipeFlags::CLOEXEC;
+    let (ours, theirs) = rustix::pipe::pipe_with(flags)?;
+    Ok((pipe::Receiver::from_owned_fd(ours)?, theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_told_by_its_parent_and_its_number() {
+        let status = "Name:\tqemu\nPid:\t71\nPPid:\t70\nTracerPid:\t0\nNSpid:\t71\t5\n";
+        assert!(is_child(status, 70, 5));
+        assert!(!is_child(status, 71, 5) && !is_child(status, 70, 71));
+        // Without a namespace of its own the number is the same.
+        assert!(is_child("PPid:\t1\nNSpid:\t9\n", 1, 9));
+        assert!(!is_child("PPid:\t1\n", 1, 9) && !is_child("", 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_child_of_another_process_is_refused() {
+        // This process is not its own child.
+        let own = rustix::process::getpid();
+        let inner = u64::from(std::process::id());
+        assert!(adopt(own, std::process::id(), inner).is_err());
+    }
+}
