@@ -17,6 +17,14 @@ const PACKAGES: unpacked::Packages = unpacked::Packages {
     keep: &[],
 };
 
+/// Whether this host's own toolchain has the standard library of a target (`rustup target add`).
+pub fn is_target_installed(context: &Context, target: &str) -> bool {
+    // The folder of a target's libraries is there when the target is installed.
+    let libraries = cmd!("rustc", "--print", "target-libdir", "--target", target);
+    let folder = libraries.dir(&context.root).stderr_null().read();
+    folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
 /// The compiler.
 pub struct CrossCompiler {
     /// Where its packages are unpacked.

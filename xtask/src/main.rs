@@ -53,6 +53,8 @@ enum Task {
     Check(check::Args),
     /// Build QEMU from pinned source and pack its wheel.
     BuildQemu(build_qemu::Args),
+    /// Build the runtime's wheel as it ships.
+    BuildRuntime(runtime_wheel::Args),
     /// Make an installed QEMU relocatable, in the layout of our wheel.
     Bundle(bundle::Args),
     /// Bake an image from its recipe and pack its wheel.
@@ -134,6 +136,9 @@ fn main() -> std::process::ExitCode {
                 println!("{}", wheel.display());
             }
         }),
+        Task::BuildRuntime(args) => {
+            runtime_wheel::run(&context, &args).map(|wheel| println!("{}", wheel.display()))
+        }
         Task::Bake(args) => bake::run(&context, &args).map(|wheel| println!("{}", wheel.display())),
         Task::Image(args) => image::run(&context, &args),
         Task::Dist(args) => dist::run(&context, &args).map(|wheels| {

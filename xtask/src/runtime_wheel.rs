@@ -1,4 +1,4 @@
-//! Builds the native module and the command, and packs the runtime's wheel: an entry of the build cache.
+//! `cargo xtask build-runtime`, and the same for other tasks: builds the native module and the command, and packs the runtime's wheel: an entry of the build cache.
 //!
 //! Who wants a first look or runs the tests gets what the `dev` profile makes, which is the profile of
 //! the tasks themselves: nearly all of it is compiled already. What ships is built for release.
@@ -6,23 +6,26 @@
 //! The platform tag is what the audit of both binaries proves, never a claim. The wheel says what
 //! is linked into them: every crate with its licence, its texts and a bill of materials.
 
+mod compile;
 mod crates;
 
 use crate::{
+    build_qemu::{self, Target},
     cache::Key,
     compiled_paths,
     context::Context,
     preflight::{Needs, Room},
     setup,
-    ui::Step,
+    ui::{Step, hinted},
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use cache_key::code::{self, Reading};
+use compile::Compiler;
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
 use std::path::{Path, PathBuf};
-use wheel_retag::{Metadata, Source, WheelFile, WheelSpec, WheelTag};
+use wheel_retag::{Metadata, Runner, Source, WheelFile, WheelSpec, WheelTag};
 
 /// The distribution: the import name is `quicksand`, which on PyPI belongs to an unrelated tool.
 const NAME: &str = "quicksand-runtime";
@@ -79,21 +82,71 @@ struct Binaries {
     command: PathBuf,
 }
 
+/// What to build.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The machine of the release to build for; this host unless given. Linux on x86_64 builds for Linux on
+    /// arm64 too.
+    #[arg(long, value_parser = crate::retag::runner)]
+    target: Option<Runner>,
+}
+
+impl Args {
+    /// The machine that it is built for.
+    fn target(&self) -> Result<Target> {
+        let target = self.target.map(Target::new).map_or_else(this_host, Ok)?;
+        let host = this_host()?.runner();
+        if machines(host).contains(&target.runner()) || target.is_host() {
+            return Ok(target);
+        }
+        Err(hinted(
+            format!("The runtime for {target} is not built on {host}"),
+            "Linux on x86_64 builds for linux-x64 and linux-arm64, every other machine for itself",
+        ))
+    }
+}
+
+/// Builds the wheel that ships.
+pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
+    build_for(context, Profile::Release, args.target()?)
+}
+
+/// The machines of the release that a runner builds the wheel for.
+pub fn machines(runner: Runner) -> Vec<Runner> {
+    match runner {
+        Runner::LinuxX64 => vec![Runner::LinuxX64, Runner::LinuxArm64],
+        Runner::LinuxArm64 => vec![],
+        Runner::MacosArm64 | Runner::WindowsX64 | Runner::WindowsArm64 => vec![runner],
+    }
+}
+
+fn this_host() -> Result<Target> {
+    Target::of_host().context("The release has no machine like this host")
+}
+
+/// The same for this host.
+pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
+    build_for(context, profile, this_host()?)
+}
+
 /// Puts the wheel `dist/quicksand_runtime-VERSION-….whl` of these sources there, made unless the cache
 /// has it. One for release is as good for a first look.
-pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
-    let released = key(context, Profile::Release)?;
+pub fn build_for(context: &Context, profile: Profile, target: Target) -> Result<PathBuf> {
+    let compiler = Compiler::of(context, target)?;
+    let key_of = |profile| key(context, profile, target, &compiler);
+    let released = key_of(Profile::Release)?;
     let key = match profile {
-        Profile::Dev if context.cache.find(KIND, &released).is_none() => key(context, profile)?,
+        Profile::Dev if context.cache.find(KIND, &released).is_none() => key_of(profile)?,
         _ => released,
     };
-    let entry = context.cache.entry(KIND, &key, |folder| make(context, profile, folder))?;
+    let make = |folder: &Path| make(context, profile, target, &compiler, folder);
+    let entry = context.cache.entry(KIND, &key, make)?;
     let made = fs::read_dir(&entry)?.next().context("The wheel's entry is empty")??;
     fs::create_dir_all(context.dist())?;
     let wheel = context.dist().join(made.file_name());
     let beside = tempfile::NamedTempFile::new_in(context.dist())?;
     fs::copy(made.path(), beside.path())?;
-    remove_others(&context.dist(), &wheel)?;
+    build_qemu::remove_other_versions(&context.dist(), &made.file_name().to_string_lossy())?;
     beside.persist(&wheel)?;
     Ok(wheel)
 }
@@ -102,13 +155,16 @@ pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
 const KIND: &str = "runtime-wheel";
 
 /// The hash of all that a wheel is made from.
-fn key(context: &Context, profile: Profile) -> Result<Key> {
+fn key(context: &Context, profile: Profile, target: Target, compiler: &Compiler) -> Result<Key> {
     let root = &context.root;
     let mut key = Key::new("runtime-wheel");
+    if !target.is_host() {
+        key.add("target", target.to_string().as_bytes());
+    }
     key.add("recipe", RECIPE.as_bytes());
     key.add("profile", format!("{profile:?}").as_bytes());
     key.add("linker", ZIG.join(" ").as_bytes());
-    key.add("rustc", cmd!("rustc", "--version", "--verbose").dir(root).read()?.as_bytes());
+    key.add("rustc", compiler.version(context)?.as_bytes());
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         let value = std::env::var_os(variable).unwrap_or_default();
         key.add(variable, value.as_encoded_bytes());
@@ -123,16 +179,26 @@ fn key(context: &Context, profile: Profile) -> Result<Key> {
 }
 
 /// Builds both binaries and packs them into a wheel in `folder`.
-fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
-    let os = host_platform::host().os;
+fn make(
+    context: &Context,
+    profile: Profile,
+    target: Target,
+    compiler: &Compiler,
+    folder: &Path,
+) -> Result<()> {
+    let os = target.os();
+    let title = match target.is_host() {
+        true => "Build the runtime".to_owned(),
+        false => format!("Build the runtime for {target}"),
+    };
     let stripped = tempfile::tempdir()?;
-    let binaries = context.ui.step("Build the runtime", |step| match profile {
+    let binaries = context.ui.step(&title, |step| match profile {
         Profile::Release => {
-            let target = context.cache.target(TARGET, &context.root)?;
-            step.run(compile_release(context, &target)?)?;
-            let made = binaries(&release_folder(&target, os), os);
-            compiled_paths::check(&made.module, &[&target])?;
-            compiled_paths::check(&made.command, &[&target])?;
+            let place = context.cache.target(TARGET, &context.root)?;
+            step.run(compiler.command(context, target, &place)?)?;
+            let made = binaries(&release_folder(&place, target), os);
+            compiled_paths::check(&made.module, &[&place])?;
+            compiled_paths::check(&made.command, &[&place])?;
             Ok(made)
         }
         Profile::Dev => {
@@ -144,9 +210,9 @@ fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
     })?;
     context.ui.step("Pack the runtime's wheel", |step| {
         step.say("auditing the binaries");
-        let platforms = platforms(&binaries, os)?;
+        let platforms = platforms(&binaries, target)?;
         step.say("collecting licences");
-        let linked = crates::linked(context, CRATES)?;
+        let linked = crates::linked(context, CRATES, &compiler.version(context)?, target)?;
         step.say("writing the wheel");
         let mut spec = spec(context, &binaries, os, platforms, &linked)?;
         spec.build = (profile == Profile::Dev).then(|| DEV_BUILD.to_owned());
@@ -158,8 +224,11 @@ fn make(context: &Context, profile: Profile, folder: &Path) -> Result<()> {
 /// What a build needs.
 pub fn needs(context: &Context, profile: Profile) -> Needs {
     let needs = Needs { compiles: true, ..Needs::default() };
-    let is_cached =
-        |profile| key(context, profile).is_ok_and(|key| context.cache.find(KIND, &key).is_some());
+    let Ok(host) = this_host() else { return needs };
+    let is_cached = |profile| {
+        let key = key(context, profile, host, &Compiler::Toolchain);
+        key.is_ok_and(|key| context.cache.find(KIND, &key).is_some())
+    };
     if is_cached(Profile::Release) || is_cached(profile) {
         return needs;
     }
@@ -175,58 +244,11 @@ pub fn needs(context: &Context, profile: Profile) -> Needs {
     }
 }
 
-/// The compiler's call for what ships.
-fn compile_release(context: &Context, target: &Path) -> Result<duct::Expression> {
-    let os = host_platform::host().os;
-    let mut args = vec![if os == Os::Linux { "zigbuild" } else { "build" }.to_owned()];
-    args.extend(["--release", "--locked"].map(str::to_owned));
-    if os == Os::Linux {
-        args.extend(["--target".to_owned(), format!("{}.{GLIBC}", linux_target())]);
-    }
-    for name in CRATES {
-        args.extend(["--package", name].map(str::to_owned));
-    }
-    if context.offline {
-        args.push("--offline".to_owned());
-    }
-    let cargo = match os {
-        Os::Linux => with_zig(context, &args)?,
-        Os::Macos => cmd("cargo", args).env("MACOSX_DEPLOYMENT_TARGET", "11.0"),
-        Os::Windows => cmd("cargo", args),
-    };
-    let cargo = cargo
-        .dir(&context.root)
-        .env("CARGO_TARGET_DIR", target)
-        // The stable interface needs no interpreter to build against.
-        .env("PYO3_NO_PYTHON", "1");
-    // A clean Windows has no C runtime of the compiler's, and a program does not look into Python's folder.
-    let flags: &[&str] = match os {
-        Os::Windows => &["-C", "target-feature=+crt-static"],
-        Os::Linux | Os::Macos => &[],
-    };
-    compiled_paths::hide(cargo, flags, None)
-}
-
-/// cargo with zig as linker and C compiler.
-fn with_zig(context: &Context, args: &[String]) -> Result<duct::Expression> {
-    let bin = setup::python_tools(context, ZIG)?;
-    let ask = "import ziglang; print(ziglang.__path__[0] + '/zig')";
-    let zig = cmd!(bin.join("python"), "-c", ask).read()?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([bin.clone()].into_iter().chain(std::env::split_paths(&path)))?;
-    Ok(cmd(bin.join("cargo-zigbuild"), args).env("PATH", path).env("CARGO_ZIGBUILD_ZIG_PATH", zig))
-}
-
-/// Rust's name of this host, on Linux.
-fn linux_target() -> String {
-    format!("{}-unknown-linux-gnu", host_platform::native_arch().qemu_name())
-}
-
 /// Where cargo puts what is for release.
-fn release_folder(target: &Path, os: Os) -> PathBuf {
-    match os {
-        Os::Linux => target.join(linux_target()).join("release"),
-        Os::Macos | Os::Windows => target.join("release"),
+fn release_folder(place: &Path, target: Target) -> PathBuf {
+    match target.os() {
+        Os::Linux => place.join(compile::triple(target)).join("release"),
+        Os::Macos | Os::Windows => place.join("release"),
     }
 }
 
@@ -275,11 +297,14 @@ fn binaries(folder: &Path, os: Os) -> Binaries {
     Binaries { module: folder.join(module), command: folder.join(command) }
 }
 
-fn platforms(binaries: &Binaries, os: Os) -> Result<Vec<String>> {
+fn platforms(binaries: &Binaries, target: Target) -> Result<Vec<String>> {
     let files = [&binaries.module, &binaries.command];
-    if os == Os::Linux {
+    if target.os() == Os::Linux {
         let floors = files.into_iter().map(|path| binary_bundler::audit_elf(path));
-        return Ok(binary_bundler::wheel_platforms(&floors.collect::<Result<Vec<_>, _>>()?, None)?);
+        let floors = floors.collect::<Result<Vec<_>, _>>()?;
+        let is_right = floors.iter().all(|floor| floor.arch == target.arch());
+        ensure!(is_right, "The runtime was compiled for another machine than {target}");
+        return Ok(binary_bundler::wheel_platforms(&floors, None)?);
     }
     let files = files.map(PathBuf::clone);
     Ok(vec![crate::audit::one_tag(NAME, &files)?])
@@ -355,16 +380,4 @@ fn package_files(package: &Path) -> Result<Vec<WheelFile>> {
         }
     }
     Ok(files)
-}
-
-/// Removes runtime wheels of other tags, so that pip cannot choose an older one.
-fn remove_others(dist: &Path, wheel: &Path) -> Result<()> {
-    for entry in fs::read_dir(dist)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("quicksand_runtime-") && name.ends_with(".whl") && path != wheel {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ mod fresh;
 
 use crate::{
     audit, bake, build_qemu,
+    check::cross,
     context::Context,
     dist,
     environment::{self, Environment},
@@ -88,6 +89,8 @@ enum Kind {
     /// A machine of the architecture that this host is not, emulated, baked first; only when it is
     /// named.
     OtherArch,
+    /// The Windows command and our QEMU for Windows, under Wine; only when it is named.
+    Wine,
 }
 
 /// What the tests need.
@@ -130,6 +133,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             let qemu = build_qemu::needs(context, &build_qemu::Args::of_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
+        Kind::Wine => cross::machines::needs(context),
     }
 }
 
@@ -156,6 +160,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => "python",
             Kind::Desktop => "desktop",
             Kind::OtherArch => "other-arch",
+            Kind::Wine => "wine",
         };
         context.ui.line(&format!("==> Tests: {name}"));
         let outcome = match kind {
@@ -166,6 +171,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
             Kind::OtherArch => other_arch(context, &args.runner_args),
+            Kind::Wine => cross::machines::run(context),
         };
         if let Err(error) = outcome {
             crate::ui::report(&error);

@@ -70,13 +70,31 @@ fn unpack(package: &Path, place: &Path, keep: &[&str]) -> duct::Expression {
     cmd!("dpkg-deb", "--fsys-tarfile", package).pipe(cmd("tar", line).stderr_null().unchecked())
 }
 
-/// The file names of apt's list of addresses: `'URI' NAME SIZE HASH`.
-fn files_of(text: &str) -> Vec<String> {
-    let file = |line: &str| {
-        let (_, rest) = line.strip_prefix('\'')?.split_once("' ")?;
-        Some(rest.split(' ').next()?.to_owned())
+/// A file in apt's list of addresses.
+pub struct Address {
+    /// Where it is.
+    pub uri: String,
+    /// Its name.
+    pub file: String,
+    /// Its sha256 in hexadecimal; empty where the list has none.
+    pub sha256: String,
+}
+
+/// Reads apt's list: `'URI' NAME SIZE SHA256:HASH`.
+pub fn addresses(text: &str) -> Vec<Address> {
+    let address = |line: &str| {
+        let (uri, rest) = line.strip_prefix('\'')?.split_once("' ")?;
+        let mut words = rest.split(' ');
+        let file = words.next()?.to_owned();
+        let sha256 = words.last().and_then(|hash| hash.strip_prefix("SHA256:"));
+        Some(Address { uri: uri.to_owned(), file, sha256: sha256.unwrap_or_default().to_owned() })
     };
-    text.lines().filter_map(file).collect()
+    text.lines().filter_map(address).collect()
+}
+
+/// The file names alone.
+fn files_of(text: &str) -> Vec<String> {
+    addresses(text).into_iter().map(|address| address.file).collect()
 }
 
 /// The package of a file called `NAME_VERSION_ARCH.deb`.
@@ -94,6 +112,7 @@ mod tests {
                     'http://mirror.example/pool/rustc-web_1.96.0%2bdfsg1-1_amd64.deb' rustc-web_1.96.0+dfsg1-1_amd64.deb 4450500 SHA256:8f\n";
         assert_eq!(files_of(text), ["rustc-web_1.96.0+dfsg1-1_amd64.deb"]);
         assert_eq!(name_of(&files_of(text)[0]), "rustc-web");
+        assert_eq!(addresses(text)[0].sha256, "8f");
         assert_eq!(files_of("E: Unable to locate package\n"), [""; 0]);
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     cache::Key,
     compiled_paths,
     context::Context,
-    cross_compiler::CrossCompiler,
+    cross_compiler::{CrossCompiler, is_target_installed},
     preflight::{Needs, Registry, Room},
     setup,
 };
@@ -40,7 +40,7 @@ enum Compiler {
 /// The path of the binary.
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     let target = target(arch);
-    let compiler = compiler(arch);
+    let compiler = compiler(context, arch);
     let key = key(&context.root, target, compiler)?;
     let entry = context.cache.entry("agent", &key, |folder| {
         let target_dir = context.cache.target("agent", &context.root)?;
@@ -94,7 +94,7 @@ pub fn needs(context: &Context, arch: Arch) -> Needs {
     }
     let name = format!("the guest agent for {}", arch.image_name());
     let mut needs = Needs { compiles: true, ..Needs::default() };
-    let compiler = compiler(arch);
+    let compiler = compiler(context, arch);
     if compiler != Compiler::Native {
         needs = needs.packages(&linker_packages(arch));
     }
@@ -128,15 +128,13 @@ fn command(context: &Context, arch: Arch, compiler: Compiler) -> Result<Expressi
     compiled_paths::hide(command, &FLAGS, at.as_deref())
 }
 
-fn compiler(arch: Arch) -> Compiler {
+fn compiler(context: &Context, arch: Arch) -> Compiler {
     if arch == host_platform::native_arch() {
         return Compiler::Native;
     }
-    // The folder of a target's libraries is there when the target is installed.
-    let libraries = cmd!("rustc", "--print", "target-libdir", "--target", target(arch));
-    match libraries.stderr_null().read() {
-        Ok(folder) if Path::new(folder.trim()).is_dir() => Compiler::Linked,
-        _ => Compiler::Unpacked,
+    match is_target_installed(context, target(arch)) {
+        true => Compiler::Linked,
+        false => Compiler::Unpacked,
     }
 }
 

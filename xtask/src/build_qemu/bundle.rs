@@ -16,6 +16,8 @@ use super::{
     linked::{self, Linked, Owners},
     pins::{Licences, Pin},
     source,
+    sysroot::Sysroot,
+    zig,
 };
 use crate::{
     context::Context,
@@ -25,6 +27,7 @@ use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use duct::cmd;
 use fs_err as fs;
+use host_platform::Arch;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,6 +53,9 @@ pub struct Record {
     pub qemu_version: String,
     /// How QEMU's source was chosen, in words.
     pub chosen: String,
+    /// What compiled and linked it, in words; empty where it is not known.
+    #[serde(default)]
+    pub compiled_with: String,
     /// For each file of the bundle, by its path in the entry, the components in it.
     pub files: BTreeMap<String, Vec<Component>>,
 }
@@ -114,16 +120,44 @@ pub fn gather(
     let mut files = firmware(&own, step, emulator, entry)?;
     step.say("reading what was linked in");
     let mut owners = Owners::default();
-    for name in emulator.programs(host_platform::host().process_arch) {
+    let sysroot = shop.sysroot.as_ref();
+    let mut of_sysroot = sysroot.map(|it| Owners::of_database(it.database()));
+    for name in emulator.programs(shop.target) {
         let path = format!("{BIN}/{name}");
-        compile::strip(step, &shop.executable(&name), &entry.join(&path))?;
-        let linked = linked::linked(&shop.link_map(&name), &shop.root, &mut owners)?;
+        compile::strip(shop, step, &name, &entry.join(&path))?;
+        let files_of_link = match shop.zig {
+            Some(_) => compile::link_inputs(shop, &name)?.into_iter().collect(),
+            None => linked::files(&shop.link_map(&name))?,
+        };
+        let foreign = sysroot.map(Sysroot::root).zip(of_sysroot.as_mut());
+        let linked = linked::linked(files_of_link, &shop.root, &mut owners, foreign)?;
         let mut parts = vec![own.component("qemu", vec![path.clone()])?];
         parts.extend(of_libraries(context, shop, sources, &linked, &path, entry)?);
-        parts.extend(of_toolchain(apt, sources, linked, entry)?);
+        parts.extend(of_toolchain(apt, sources, sysroot, linked, entry)?);
+        if shop.zig.is_some() {
+            parts.push(of_zig(shop, sources, &path, entry)?);
+        }
         files.insert(path, parts);
     }
-    Record { qemu_version, chosen: sources.choice.words(), files }.write(entry)
+    let compiled_with = shop.toolchain.words()?;
+    Record { qemu_version, chosen: sources.choice.words(), compiled_with, files }.write(entry)
+}
+
+/// What zig adds by itself: MinGW's C library and the compiler's own.
+fn of_zig(shop: &Workshop, sources: &Sources, program: &str, entry: &Path) -> Result<Component> {
+    let (name, version) = zig::REQUIREMENT.split_once("==").context("zig has a version")?;
+    let texts = shop.zig.as_ref().context("Another compiler")?.join("licences");
+    libraries::copy_tree(&texts, &entry.join(LICENCES).join(name))?;
+    Ok(Component {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        how: How::StaticallyLinked,
+        license: sources.licences.of_toolchain(name).context("zig has no licence in the table")?,
+        distributor: None,
+        files: vec![program.to_owned()],
+        sources: vec![],
+        patches: vec![],
+    })
 }
 
 /// Gathers the firmware.
@@ -136,7 +170,7 @@ fn firmware(
     let folder = entry.join(FIRMWARE);
     own.copy_texts("qemu", entry)?;
     compile::keymap(own.shop, &folder)?;
-    if emulator == Emulator::Own {
+    if emulator.guest(own.shop.target) == Arch::Amd64 {
         compile::firmware(own.shop, step, &folder)?;
         own.copy_texts("qboot", entry)?;
         let unpacked = own.shop.root.join("seabios");
@@ -202,6 +236,7 @@ fn of_libraries(
 fn of_toolchain(
     apt: &PrivateApt,
     sources: &Sources,
+    sysroot: Option<&Sysroot>,
     linked: Linked,
     entry: &Path,
 ) -> Result<Vec<Component>> {
@@ -217,7 +252,9 @@ fn of_toolchain(
         })?;
         for package in &part.packages {
             let bare = package.split(':').next().unwrap_or(package);
-            let text = PathBuf::from("/usr/share/doc").join(bare).join("copyright");
+            let place = Path::new("usr/share/doc").join(bare).join("copyright");
+            let of_sysroot = sysroot.map(|it| it.root().join(&place)).filter(|it| it.is_file());
+            let text = of_sysroot.unwrap_or_else(|| Path::new("/").join(&place));
             copy_text(entry, &source.name, &text, &format!("{bare}.copyright"))?;
         }
         parts.push(Component {
@@ -348,6 +385,7 @@ mod tests {
         let record = Record {
             qemu_version: "10".to_owned(),
             chosen: "apt".to_owned(),
+            compiled_with: String::new(),
             files: files.map(|(file, parts)| (file.to_owned(), parts)).into(),
         };
         let found = record.components(["bin/a", "bin/b"]);

@@ -2,61 +2,19 @@
 //! that is part of QEMU's own source.
 
 use super::{
-    libraries::PREFIX,
-    precompiled,
+    configure::{self, TARGETS},
+    link_log, precompiled,
     source_tree::{self, Places, text},
-    toolchain::NO_OTHER_HEADERS,
+    sysroot::Sysroot,
+    target::Target,
+    toolchain::{CLibrary, Toolchain},
+    zig,
 };
 use crate::ui::Step;
 use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
-
-/// The emulators, by QEMU's name of the guest's architecture.
-pub const TARGETS: &[&str] = &["x86_64", "aarch64"];
-
-/// What is left when every default is off. Each line is something that a sandbox uses:
-/// <https://www.qemu.org/docs/master/system/introduction.html>.
-const FEATURES: &[&str] = &[
-    "--without-default-features",
-    "--without-default-devices",
-    "--enable-system",
-    "--enable-tools",
-    // Accelerators.
-    "--enable-tcg",
-    "--enable-kvm",
-    // Network, shared folders (whose extended attributes are the C library's), vhost.
-    "--enable-slirp",
-    "--enable-virtfs",
-    "--enable-attr",
-    "--enable-vhost-kernel",
-    "--enable-vhost-net",
-    "--enable-vhost-user",
-    // Desktop; nettle is what checks VNC's passwords.
-    "--enable-vnc",
-    "--enable-pixman",
-    "--enable-nettle",
-    // Disks.
-    "--enable-zstd",
-    "--enable-linux-io-uring",
-    // Confinement and hardening: the guest is hostile.
-    "--enable-seccomp",
-    "--enable-stack-protector",
-    // The virt machine's device tree.
-    "--enable-fdt=system",
-    "--enable-malloc-trim",
-    // Nobody reads trace events of a released QEMU, and each is code.
-    "--enable-trace-backends=nop",
-    "--disable-docs",
-    "--disable-user",
-    "--disable-guest-agent",
-    "--disable-debug-info",
-    "--disable-qom-cast-debug",
-    "--disable-werror",
-    "--disable-install-blobs",
-    "--disable-download",
-];
 
 /// The option ROMs of QEMU's own source that a guest of ours loads, found by removing each in turn:
 /// `linuxboot_dma.bin` for `-kernel`, `pvh.bin` for an uncompressed kernel (without it QEMU waits for
@@ -69,8 +27,18 @@ pub struct Workshop {
     pub root: PathBuf,
     /// The Python tools' `bin` folder.
     pub tools: PathBuf,
-    /// The host's headers.
-    pub headers: PathBuf,
+    /// What QEMU is to run on.
+    pub target: Target,
+    /// What compiles for it.
+    pub toolchain: Toolchain,
+    /// Its C library, where the compiler is not one for this host.
+    pub sysroot: Option<Sysroot>,
+    /// zig's programs and archives, where it is the compiler: a folder of this build's own.
+    pub zig: Option<PathBuf>,
+    /// The folders with the headers of its C library.
+    pub headers: Vec<PathBuf>,
+    /// The same of this host, whose compiler makes the firmware.
+    pub host_headers: Vec<PathBuf>,
     /// How many compilers run side by side.
     pub n_jobs: usize,
 }
@@ -100,32 +68,47 @@ impl Workshop {
         self.root.join("maps").join(format!("{name}.map"))
     }
 
+    /// Where programs are found first.
+    pub fn programs(&self) -> Vec<PathBuf> {
+        let zig = self.zig.iter().map(|folder| folder.join("bin"));
+        std::iter::once(self.tools.clone()).chain(zig).collect()
+    }
+
     fn command(
         &self,
         folder: &Path,
         program: impl duct::IntoExecutablePath,
         args: &[String],
     ) -> Result<duct::Expression> {
-        let libraries = self.libraries();
-        let (tools, headers) = (self.tools.as_path(), self.headers.as_path());
-        source_tree::command(
-            folder,
-            program,
-            args,
-            Places { tools, libraries: &libraries, headers },
-        )
+        self.command_with(&self.headers, folder, program, args)
+    }
+
+    /// A command of this host's compiler.
+    fn on_host(
+        &self,
+        folder: &Path,
+        program: impl duct::IntoExecutablePath,
+        args: &[String],
+    ) -> Result<duct::Expression> {
+        self.command_with(&self.host_headers, folder, program, args)
+    }
+
+    fn command_with(
+        &self,
+        headers: &[PathBuf],
+        folder: &Path,
+        program: impl duct::IntoExecutablePath,
+        args: &[String],
+    ) -> Result<duct::Expression> {
+        let (programs, libraries) = (self.programs(), self.libraries());
+        let places = Places { programs: &programs, libraries: &libraries, headers };
+        source_tree::command(folder, program, args, places)
     }
 
     fn ninja(&self, folder: &Path, targets: &[&str]) -> Result<duct::Expression> {
         let mut args = vec![format!("-j{}", self.n_jobs)];
         args.extend(targets.iter().map(|target| (*target).to_owned()));
         self.command(folder, self.tools.join("ninja"), &args)
-    }
-
-    fn meson(&self, source: &Path, build: &Path, options: &[&str]) -> Result<duct::Expression> {
-        let mut args = vec!["setup".to_owned(), text(build)?, text(source)?];
-        args.extend(options.iter().map(|option| (*option).to_owned()));
-        self.command(&self.root, self.tools.join("meson"), &args)
     }
 
     /// Flags that keep this machine's paths out of the executables.
@@ -139,12 +122,28 @@ pub fn configure(shop: &Workshop, step: &Step, devices: &Path) -> Result<()> {
     for target in TARGETS {
         let list = format!("{target}-softmmu");
         let place = shop.qemu().join("configs/devices").join(&list).join("sandbox.mak");
-        fs::copy(devices.join(format!("{list}.mak")), place)?;
+        let all = fs::read_to_string(devices.join(format!("{list}.mak")))?;
+        fs::write(place, configure::devices(&all, shop.target, &shop.toolchain))?;
     }
     fs::create_dir_all(shop.root.join("maps"))?;
     fs::create_dir_all(shop.build())?;
-    let python = text(&shop.tools.join("python3"))?;
-    let args = configure_args(&python, &shop.prefix_map()?, &text(&shop.root.join("maps"))?);
+    if let Some(zig) = &shop.zig {
+        // It looks for archives beside its programs.
+        super::libraries::copy_tree(&shop.libraries().join("lib"), &zig::archives(zig))?;
+    }
+    let sysroot = shop.sysroot.as_ref().map(Sysroot::root).unwrap_or_default();
+    let args = configure::arguments(
+        shop.target,
+        &shop.toolchain,
+        &configure::Places {
+            python: &text(&shop.tools.join("python3"))?,
+            prefix_map: &shop.prefix_map()?,
+            maps: &text(&shop.root.join("maps"))?,
+            libraries: &text(&shop.libraries())?,
+            sysroot: &text(&sysroot)?,
+            zig_flags: &shop.zig.as_deref().map(zig::linker_flags).unwrap_or_default(),
+        },
+    );
     // By a relative path, so that the paths in QEMU's messages are the same wherever it is built; a
     // shell resolves it in the build's folder, duct would do so in ours.
     let mut line =
@@ -153,34 +152,21 @@ pub fn configure(shop: &Workshop, step: &Step, devices: &Path) -> Result<()> {
     step.run(shop.command(&shop.build(), "sh", &line)?)
 }
 
-/// The arguments of QEMU's configure; the three values are places of this machine.
-pub fn configure_args(python: &str, prefix_map: &str, maps: &str) -> Vec<String> {
-    let targets: Vec<String> = TARGETS.iter().map(|target| format!("{target}-softmmu")).collect();
-    let mut args = vec![
-        format!("--python={python}"),
-        "--static".to_owned(),
-        format!("--prefix={PREFIX}"),
-        format!("--bindir={PREFIX}/bin"),
-        format!("--datadir={PREFIX}/bin/share"),
-        format!("--target-list={}", targets.join(",")),
-        // Unused sections are dropped: with few devices a third of the code goes. Some compilers set
-        // the level of _FORTIFY_SOURCE themselves. Of the precompiled headers most do not fit a file.
-        format!(
-            "--extra-cflags=-ffunction-sections -fdata-sections -U_FORTIFY_SOURCE \
-             -D_FORTIFY_SOURCE=2 -Wno-invalid-pch {NO_OTHER_HEADERS} {prefix_map}"
-        ),
-        format!("--extra-ldflags=-Wl,--gc-sections -Wl,--build-id=none -Wl,-Map={maps}"),
-    ];
-    args.extend(TARGETS.iter().map(|target| format!("--with-devices-{target}=sandbox")));
-    args.extend(FEATURES.iter().map(|feature| (*feature).to_owned()));
-    args
-}
-
 /// Compiles some of the programs.
 pub fn programs(shop: &Workshop, step: &Step, names: &[String]) -> Result<()> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    precompile(shop, step, &names)?;
-    step.run(shop.ninja(&shop.build(), &names)?)
+    if shop.toolchain.is_gcc() {
+        precompile(shop, step, &names)?;
+    }
+    step.run(shop.ninja(&shop.build(), &names)?)?;
+    link_log::check(&String::from_utf8_lossy(&fs::read(step.log())?))
+}
+
+/// The files that the linker was given for an executable, as ninja has them, of a linker that writes no
+/// map.
+pub fn link_inputs(shop: &Workshop, name: &str) -> Result<Vec<PathBuf>> {
+    let line = shop.ninja(&shop.build(), &["-t", "commands", "-s", name])?.read()?;
+    Ok(link_log::archives(&line, &shop.build()))
 }
 
 /// Precompiles QEMU's first header for the programs that are compiled next.
@@ -197,8 +183,14 @@ fn precompile(shop: &Workshop, step: &Step, names: &[&str]) -> Result<()> {
 }
 
 /// Writes a stripped executable to `place`.
-pub fn strip(step: &Step, from: &Path, place: &Path) -> Result<()> {
-    step.run(cmd!("strip", "--strip-all", "-o", place, from))
+pub fn strip(shop: &Workshop, step: &Step, name: &str, place: &Path) -> Result<()> {
+    let from = shop.executable(name);
+    if shop.toolchain.c_library() == Some(CLibrary::OfCompiler) {
+        // zig's linker has stripped it already.
+        fs::copy(from, place)?;
+        return Ok(());
+    }
+    step.run(cmd!(&shop.toolchain.strip, "--strip-all", "-o", place, from))
 }
 
 /// Copies the one keymap that VNC needs.
@@ -219,42 +211,16 @@ pub fn firmware(shop: &Workshop, step: &Step, place: &Path) -> Result<()> {
     fs::write(roms.join("config.mak"), settings)?;
     let mut args = vec!["-f".to_owned(), "../qemu/pc-bios/optionrom/Makefile".to_owned()];
     args.extend(OPTION_ROMS.iter().map(|rom| (*rom).to_owned()));
-    step.run(shop.command(&roms, "make", &args)?)?;
+    step.run(shop.on_host(&roms, "make", &args)?)?;
     for rom in OPTION_ROMS {
         fs::copy(roms.join(rom), place.join(rom))?;
     }
     let qboot = shop.root.join("qboot-build");
-    step.run(shop.meson(&shop.qemu().join("roms/qboot"), &qboot, &["--buildtype=release"])?)?;
-    step.run(shop.ninja(&qboot, &[])?)?;
+    let source = text(&shop.qemu().join("roms/qboot"))?;
+    let setup = ["setup".to_owned(), text(&qboot)?, source, "--buildtype=release".to_owned()];
+    step.run(shop.on_host(&shop.root, shop.tools.join("meson"), &setup)?)?;
+    let jobs = [format!("-j{}", shop.n_jobs)];
+    step.run(shop.on_host(&qboot, shop.tools.join("ninja"), &jobs)?)?;
     fs::copy(qboot.join("bios.bin"), place.join("qboot.rom"))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::build_qemu::tests::qemu_folder;
-
-    #[test]
-    fn every_target_has_a_list_of_devices() {
-        let args = configure_args("python3", "-ffile-prefix-map=/x=.", "/x/maps");
-        for target in TARGETS {
-            let list = qemu_folder().join("devices").join(format!("{target}-softmmu.mak"));
-            let text = fs::read_to_string(&list).unwrap();
-            for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-                assert!(line.starts_with("CONFIG_") && line.ends_with("=y"), "{line}");
-            }
-            assert!(args.contains(&format!("--with-devices-{target}=sandbox")));
-        }
-        assert!(args.contains(&"--static".to_owned()));
-    }
-
-    #[test]
-    fn data_lies_below_the_executables() {
-        // The wheel's layout: `bin/share/qemu` beside `bin/qemu-system-*`.
-        let args = configure_args("python3", "", "");
-        let value =
-            |name: &str| args.iter().find_map(|arg| arg.strip_prefix(name)).unwrap().to_owned();
-        assert_eq!(value("--datadir="), value("--bindir=") + "/share");
-    }
 }

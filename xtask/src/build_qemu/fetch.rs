@@ -58,7 +58,7 @@ impl PrivateApt {
         // The mirror of a host that is not Debian is the one that mmdebstrap falls back to.
         setup::ensure_packages(context, PACKAGES)?;
         let mirrors = apt::archives(DistributionName::Debian, host_platform::native_arch())?;
-        let lines = source_lines(&apt::repositories(Path::new("/etc/apt"))?);
+        let lines = lines("deb-src", &apt::repositories(Path::new("/etc/apt"))?);
         Ok(Self {
             apt: Private::new(&context.cache.folder("apt/sources")?, Arch::OF_PROCESS, &lines)?,
             has_source_lines: !lines.is_empty(),
@@ -172,8 +172,9 @@ impl PrivateApt {
     }
 }
 
-/// The archives of the host's binary packages as source repositories.
-fn source_lines(repositories: &[Repository]) -> String {
+/// The distribution's archives of the host's binary packages as repositories of sources (`deb-src`), or of
+/// packages of any architecture (`deb`).
+pub fn lines(kind: &str, repositories: &[Repository]) -> String {
     let mut lines = String::new();
     for repository in
         repositories.iter().filter(|found| found.types.iter().any(|kind| kind == "deb"))
@@ -186,7 +187,7 @@ fn source_lines(repositories: &[Repository]) -> String {
             let keyring = repository.signed_by.as_deref().unwrap_or(keyring);
             let components = repository.components.join(" ");
             for suite in &repository.suites {
-                let _ = writeln!(lines, "deb-src [signed-by={keyring}] {uri} {suite} {components}");
+                let _ = writeln!(lines, "{kind} [signed-by={keyring}] {uri} {suite} {components}");
             }
         }
     }
@@ -241,7 +242,7 @@ mod tests {
             Repository { signed_by: None, suites: vec!["b".to_owned()], ..repository.clone() };
         let source = Repository { types: vec!["deb-src".to_owned()], ..repository.clone() };
         assert_eq!(
-            source_lines(&[repository, keyless, source]),
+            lines("deb-src", &[repository, keyless, source]),
             "deb-src [signed-by=/k.gpg] http://m.example/debian a main\n\
              deb-src [signed-by=/k.gpg] http://m.example/debian a-updates main\n\
              deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/debian b main\n"

@@ -7,7 +7,11 @@
 //! ENTRY/system      what the packages of `toolchain::HEADERS` have below /usr/include
 //! ```
 
-use super::{libraries::copy_tree, toolchain};
+use super::{
+    libraries::copy_tree,
+    sysroot::Sysroot,
+    toolchain::{self, CLibrary, Toolchain},
+};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use duct::cmd;
@@ -17,13 +21,50 @@ use std::path::{Path, PathBuf};
 /// Where the packages' headers are, and those of them that are for this architecture alone.
 const SYSTEM: &str = "/usr/include";
 
-/// The folder with both, in the cache.
-pub fn of_host(context: &Context, compiler: &str) -> Result<PathBuf> {
+/// Where MinGW's packages have theirs.
+const MINGW: &[&str] = &["/usr/x86_64-w64-mingw32/include", "/usr/share/mingw-w64/include"];
+
+/// The folders with a toolchain's headers, in the order in which they are looked into; none where the
+/// compiler brings its own and looks nowhere else.
+pub fn of(
+    context: &Context,
+    toolchain: &Toolchain,
+    sysroot: Option<&Sysroot>,
+) -> Result<Vec<PathBuf>> {
+    Ok(match toolchain.c_library() {
+        None => {
+            let both = of_packages(context, &toolchain.cc, toolchain::HEADERS, &[SYSTEM])?;
+            vec![both.join("compiler"), both.join("system")]
+        }
+        Some(CLibrary::Mingw) => {
+            let both = of_packages(context, &toolchain.cc, toolchain::HEADERS_OF_MINGW, MINGW)?;
+            vec![both.join("compiler"), both.join("system")]
+        }
+        Some(CLibrary::Sysroot) => {
+            let sysroot = sysroot.context("A toolchain without its C library")?;
+            let mut folders = vec![];
+            for name in ["include", "include-fixed"] {
+                folders.extend(toolchain.file(name)?);
+            }
+            folders.extend(sysroot.headers());
+            folders
+        }
+        Some(CLibrary::OfCompiler) => vec![],
+    })
+}
+
+/// The folder with the compiler's headers and those of packages, in the cache.
+fn of_packages(
+    context: &Context,
+    compiler: &str,
+    packages: &[&str],
+    roots: &[&str],
+) -> Result<PathBuf> {
     let multiarch = cmd!(compiler, "-print-multiarch").read()?;
-    let packages = [&["--listfiles"], toolchain::HEADERS].concat();
-    let list = cmd("dpkg-query", packages).read().context("Failed to ask dpkg")?;
+    let list = [&["--listfiles"], packages].concat();
+    let list = cmd("dpkg-query", list).read().context("Failed to ask dpkg")?;
     let mut key = Key::new("c-headers 1");
-    key.add("headers", toolchain::header_versions()?.as_bytes());
+    key.add("headers", toolchain::versions(packages)?.as_bytes());
     key.add("compiler", cmd!(compiler, "--version").read()?.as_bytes());
     context.cache.entry("c-headers", &key, |entry| {
         for name in ["include-fixed", "include"] {
@@ -34,7 +75,8 @@ pub fn of_host(context: &Context, compiler: &str) -> Result<PathBuf> {
             }
         }
         for path in list.lines().map(Path::new) {
-            if let Some(place) = place(path, multiarch.trim()) {
+            let place = roots.iter().find_map(|root| place(path, root, multiarch.trim()));
+            if let Some(place) = place {
                 copy(path, &entry.join("system").join(place))?;
             }
         }
@@ -43,9 +85,13 @@ pub fn of_host(context: &Context, compiler: &str) -> Result<PathBuf> {
 }
 
 /// Where a file of a package belongs; nowhere when it is no header.
-fn place<'a>(path: &'a Path, multiarch: &str) -> Option<&'a Path> {
-    let below = path.strip_prefix(SYSTEM).ok()?;
-    let place = below.strip_prefix(multiarch).unwrap_or(below);
+fn place<'a>(path: &'a Path, root: &str, multiarch: &str) -> Option<&'a Path> {
+    let below = path.strip_prefix(root).ok()?;
+    // A compiler for Windows has no such name, and an empty one begins every path.
+    let place = match multiarch {
+        "" => below,
+        name => below.strip_prefix(name).unwrap_or(below),
+    };
     (!place.as_os_str().is_empty()).then_some(place)
 }
 
@@ -66,7 +112,7 @@ mod tests {
 
     #[test]
     fn headers_of_one_architecture_lie_beside_the_others() {
-        let place = |path: &'static str| place(Path::new(path), "x86_64-linux-gnu");
+        let place = |path: &'static str| place(Path::new(path), SYSTEM, "x86_64-linux-gnu");
         assert_eq!(place("/usr/include/stdio.h"), Some(Path::new("stdio.h")));
         let machine = place("/usr/include/x86_64-linux-gnu/sys/io.h");
         assert_eq!(machine, Some(Path::new("sys/io.h")));

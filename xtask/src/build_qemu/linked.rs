@@ -35,16 +35,31 @@ pub struct Linked {
     pub own: BTreeSet<PathBuf>,
 }
 
-/// Reads the map of one executable. Files below `workshop` or named relatively are the build's own.
-pub fn linked(map: &Path, workshop: &Path, owners: &mut Owners) -> Result<Linked> {
+/// The files of which something is in an executable, by the linker's map.
+pub fn files(map: &Path) -> Result<BTreeSet<PathBuf>> {
     let text = String::from_utf8_lossy(&fs::read(map)?).into_owned();
+    Ok(linked_files(map, &text)?)
+}
+
+/// Whose these files are. Those below `workshop` or named relatively are the build's own; those of a C
+/// library that was unpacked are known to its own database.
+pub fn linked(
+    files: BTreeSet<PathBuf>,
+    workshop: &Path,
+    owners: &mut Owners,
+    mut sysroot: Option<(PathBuf, &mut Owners)>,
+) -> Result<Linked> {
     let mut linked = Linked::default();
-    for file in linked_files(map, &text)? {
+    for file in files {
         if file.is_relative() || file.starts_with(workshop) {
             linked.own.insert(file);
             continue;
         }
-        let owner = owners.of(&file)?;
+        let in_sysroot = sysroot.as_mut().and_then(|(root, owners)| {
+            let below = file.strip_prefix(&*root).ok()?;
+            Some(owners.of(&Path::new("/").join(below)))
+        });
+        let owner = in_sysroot.unwrap_or_else(|| owners.of(&file))?;
         let part = linked.packages.entry(owner.source).or_default();
         let hash = super::source::sha256_of(&file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -96,13 +111,10 @@ impl Owners {
                 "its licence and source are not known: remove it, or install the distribution's package",
             )
         })?;
-        let format = "--showformat=${source:Package}\t${source:Version}".to_owned();
+        let format = "--showformat=${source:Package}\t${source:Version}\t${Built-Using}".to_owned();
         let answer = self.ask(["--show".to_owned(), format, package.clone()]).read()?;
-        let (name, version) = answer
-            .trim()
-            .split_once('\t')
+        let source = source_of(&answer)
             .with_context(|| format!("Failed to read dpkg's answer for `{package}`: `{answer}`"))?;
-        let source = SourcePackage { name: name.to_owned(), version: version.to_owned() };
         let owner = Owner { package, source };
         self.known.insert(file.to_path_buf(), owner.clone());
         Ok(owner)
@@ -112,6 +124,20 @@ impl Owners {
         let database = self.database.iter().map(|path| format!("--admindir={}", path.display()));
         cmd("dpkg-query", database.chain(args))
     }
+}
+
+/// The source in `name TAB version TAB built-using`. A compiler for another machine is built from the
+/// source of the compiler, which its own source package does not hold, and names it there.
+fn source_of(answer: &str) -> Option<SourcePackage> {
+    let mut words = answer.trim().split('\t');
+    let (name, version) = (words.next()?, words.next()?);
+    let used = words.next().unwrap_or_default().split(", ").find_map(|used| {
+        let (used, version) = used.strip_suffix(')')?.split_once(" (= ")?;
+        let is_same = name.starts_with("gcc-") && used.starts_with("gcc-");
+        is_same.then(|| SourcePackage { name: used.to_owned(), version: version.to_owned() })
+    });
+    let own = || SourcePackage { name: name.to_owned(), version: version.to_owned() };
+    Some(used.unwrap_or_else(own))
 }
 
 /// The package in `package:arch: /path`, or in `a:arch, b:arch: /path` the first.
@@ -124,6 +150,19 @@ fn owner_of(answer: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cross_compilers_source_is_the_compilers() {
+        let check = |answer: &str, name: &str, version: &str| {
+            let expect = SourcePackage { name: name.to_owned(), version: version.to_owned() };
+            assert_eq!(source_of(answer), Some(expect), "{answer}");
+        };
+        check("glibc\t2.36-9+deb12u13\t", "glibc", "2.36-9+deb12u13");
+        let using = "binutils (= 2.40-2), gcc-12 (= 12.2.0-14)";
+        check(&format!("gcc-12-cross\t14cross1\t{using}"), "gcc-12", "12.2.0-14");
+        check(&format!("mingw-w64\t10.0.0-3\t{using}"), "mingw-w64", "10.0.0-3");
+        assert_eq!(source_of("glibc"), None);
+    }
 
     #[test]
     fn dpkg_answers_are_read() {

@@ -1,26 +1,32 @@
 //! `cargo xtask build-qemu`: QEMU from pinned source to wheels in `dist/`.
 //!
-//! `source`, `pins` and `choice` say what to build, `fetch` gets it, `libraries` builds what QEMU is
-//! linked from and `compile` QEMU itself, `linked` finds out what went in, `bundle` keeps the result in
-//! the cache, `pack` and `wheels` make wheels of it. `installed` takes a QEMU that another built
-//! instead. The data beside this code is in `qemu/`: pins, libraries, device lists, patches, licences.
+//! `source`, `pins` and `choice` say what to build, `target` for which machine, `toolchain` with what;
+//! `fetch` gets it, `libraries` builds what QEMU is linked from and `compile` QEMU itself, `linked` finds out
+//! what went in, `bundle` keeps the result in the cache, `pack` and `wheels` make wheels of it. `installed`
+//! takes a QEMU that another built instead. The data beside this code is in `qemu/`: pins, libraries,
+//! device lists, patches, licences.
 
 mod bundle;
 mod choice;
 mod compile;
+mod configure;
 mod emulator;
 mod fetch;
 mod headers;
 mod installed;
 mod libraries;
+mod link_log;
 mod linked;
 mod pack;
 mod pins;
 mod precompiled;
 mod source;
 mod source_tree;
+mod sysroot;
+mod target;
 mod toolchain;
 mod wheels;
+mod zig;
 
 use crate::{
     cache::Key,
@@ -37,12 +43,16 @@ use emulator::Emulator;
 use fetch::PrivateApt;
 use fs_err as fs;
 use host_platform::beside;
-use host_platform::{Arch, Os};
 use libraries::{Chosen, Libraries};
 use pins::{Licences, Pins, Sha256Hex};
 use source::Source;
 use std::path::{Path, PathBuf};
-use toolchain::Toolchain;
+use sysroot::Sysroot;
+use toolchain::{CLibrary, Toolchain};
+use wheel_retag::Runner;
+
+pub use target::Target;
+pub use wheels::remove_other_versions;
 
 /// What compiles QEMU and its libraries. Development files of any library but the C library are not
 /// among it: what the host happens to have is not looked for.
@@ -74,8 +84,17 @@ pub struct Args {
     #[arg(long, value_name = "HEX")]
     sha256: Option<Sha256Hex>,
 
-    /// Build the emulator of the other architecture too, and its wheel.
+    /// Build for this machine of the release; this host unless given. Linux on x86_64 builds for all but
+    /// macOS.
+    #[arg(long, value_parser = crate::retag::runner, conflicts_with = "from")]
+    target: Option<Runner>,
+
+    /// Print how it is built, the libraries and QEMU's configuration, and build nothing.
     #[arg(long, conflicts_with = "from")]
+    plan: bool,
+
+    /// The emulator of the other architecture too, and its wheel.
+    #[arg(long)]
     cross: bool,
 
     /// Pack an installed QEMU instead of building one: `system`, a root with usr/bin, a prefix with
@@ -91,7 +110,15 @@ pub struct Args {
 
 impl Default for Args {
     fn default() -> Self {
-        Self { source: "apt".to_owned(), sha256: None, cross: false, from: None, components: None }
+        Self {
+            source: "apt".to_owned(),
+            sha256: None,
+            target: None,
+            plan: false,
+            cross: false,
+            from: None,
+            components: None,
+        }
     }
 }
 
@@ -101,30 +128,86 @@ impl Args {
         Self { cross: true, ..Self::default() }
     }
 
+    /// The wheels of the QEMU that is installed here, as a release has them where none is built.
+    pub fn of_installed() -> Self {
+        Self { from: Some("system".to_owned()), ..Self::of_release() }
+    }
+
+    /// The emulator of one machine of the release, from the pinned source.
+    pub fn of(machine: Runner) -> Self {
+        Self { target: Some(machine), ..Self::default() }
+    }
+
+    /// The wheels of both emulators for one of the machines that this host builds for.
+    pub fn of_release_for(target: Target) -> Self {
+        Self { target: Some(target.runner()), ..Self::of_release() }
+    }
+
     fn emulators(&self) -> &'static [Emulator] {
         if self.cross { &[Emulator::Own, Emulator::Cross] } else { &[Emulator::Own] }
+    }
+
+    /// The machine to build for; none where this host is none of the release's.
+    fn target(&self) -> Option<Target> {
+        self.target.map(Target::new).or_else(Target::of_host)
+    }
+
+    /// The same, of which this host is known to build for.
+    fn buildable(&self) -> Result<Target> {
+        let target = self.target().ok_or_else(|| {
+            hinted(
+                "build-qemu builds on Linux on x86_64 only, so far",
+                "install QEMU by the system's own means: `build-qemu --from system` packs it",
+            )
+        })?;
+        target.check()?;
+        Ok(target)
     }
 }
 
 /// Builds QEMU, unless the cache has it or an installed one is asked for, and writes its wheels.
 pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
-    let from = args.from.as_deref().or_else(|| (!can_build()).then_some("system"));
+    if args.plan {
+        print_plan(context, args)?;
+        return Ok(vec![]);
+    }
+    let is_installed_wanted = args.target.is_none() && args.buildable().is_err();
+    let from = args.from.as_deref().or_else(|| is_installed_wanted.then_some("system"));
     if let Some(from) = from {
         fs::create_dir_all(context.dist())?;
         let place = tempfile::Builder::new().prefix(".qemu-").tempdir_in(context.dist())?;
-        installed::wheel(context, from, args.components.as_deref(), place.path())?;
+        for emulator in args.emulators() {
+            let components = args.components.as_deref();
+            installed::wheel(context, from, *emulator, components, place.path())?;
+        }
         return wheels::put_into_dist(context, place.path());
     }
+    let target = args.buildable()?;
     let emulators = args.emulators();
     let mut made = vec![];
     for (emulator, bundle) in emulators.iter().zip(bundles(context, args, emulators)?) {
-        let arch = host_platform::host().process_arch;
-        made.extend(wheels::of_bundle(context, *emulator, bundle, arch)?);
+        made.extend(wheels::of_bundle(context, *emulator, bundle, target)?);
     }
     Ok(made)
 }
 
-/// The bundle of the host's own emulator in the cache, with the key of what it was built from; built
+/// Prints what [`run`] would do: of the libraries their first pinned version.
+fn print_plan(context: &Context, args: &Args) -> Result<()> {
+    let target = args.target().map_or_else(|| args.buildable(), Ok)?;
+    let toolchain = Toolchain::of(target);
+    let folder = context.root.join("qemu");
+    let pins = Pins::read(&folder)?.of_target(target);
+    print!("{}", libraries::plan_of(&folder, target, &toolchain)?);
+    for pin in pins.qemu.iter().take(1) {
+        println!("qemu {} {}", pin.version, pin.patches.join(" "));
+    }
+    for argument in configure::arguments(target, &toolchain, &configure::Places::NAMED) {
+        println!("  {argument}");
+    }
+    Ok(())
+}
+
+/// The bundle of the machine's own emulator in the cache, with the key of what it was built from; built
 /// unless it is there.
 pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
     Ok(bundles(context, args, &[Emulator::Own])?.remove(0))
@@ -138,22 +221,22 @@ pub fn cross_bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
 /// The bundles of these emulators, in this order.
 fn bundles(context: &Context, args: &Args, emulators: &[Emulator]) -> Result<Vec<(PathBuf, Key)>> {
     let source = Source::parse(&args.source, args.sha256.as_ref())?;
-    if !can_build() {
-        return Err(hinted(
-            "build-qemu builds on Linux on x86_64 only, so far",
-            "install QEMU by the system's own means: `build-qemu --from system` packs it",
-        ));
-    }
+    let target = args.buildable()?;
     let folder = context.root.join("qemu");
-    let pins = Pins::read(&folder)?;
+    let pins = Pins::read(&folder)?.of_target(target);
     let choices = choice::choices(&source, &pins)?;
-    setup::ensure_packages(context, PACKAGES)?;
+    setup::ensure_packages(context, &packages(target))?;
     let tools = setup::python_tools(context, PYTHON_TOOLS)?;
-    let toolchain = Toolchain::of_host();
-    let libraries = Libraries::read(context, &toolchain, &folder, PYTHON_TOOLS)?;
-    let base = inputs(&folder, &pins, &toolchain)?;
+    let toolchain = Toolchain::of(target);
+    let sysroot = match toolchain.c_library() {
+        Some(CLibrary::Sysroot) => Some(Sysroot::of(context, target.arch())?),
+        _ => None,
+    };
+    let of_target = (target, &toolchain, sysroot.as_ref());
+    let libraries = Libraries::read(context, of_target, &folder, PYTHON_TOOLS)?;
+    let base = inputs(&folder, &pins, of_target)?;
     let find_all = |key: &Key| -> Option<Vec<(PathBuf, Key)>> {
-        let find = |emulator: &Emulator| context.cache.find(emulator.kind(), key);
+        let find = |emulator: &Emulator| context.cache.find(&emulator.kind(target), key);
         emulators.iter().map(|emulator| Some((find(emulator)?, key.clone()))).collect()
     };
     let expected = libraries.expected()?;
@@ -162,16 +245,27 @@ fn bundles(context: &Context, args: &Args, emulators: &[Emulator]) -> Result<Vec
         return Ok(found);
     }
     ensure!(context.cache.makes_entries(), "QEMU is not in the build cache");
-    let order = Order { context, folder: &folder, pins: &pins, choices: &choices, base, tools };
-    order.build(&libraries, emulators)
+    let order =
+        Order { context, folder: &folder, pins: &pins, choices: &choices, base, tools, target };
+    let zig = match toolchain.c_library() {
+        Some(CLibrary::OfCompiler) => Some(zig::ready(context)?),
+        _ => None,
+    };
+    order.build(&libraries, emulators, (toolchain.clone(), sysroot.clone(), zig))
+}
+
+/// The packages that a build for a target needs.
+fn packages(target: Target) -> Vec<&'static str> {
+    [PACKAGES, toolchain::packages(target)].concat()
 }
 
 /// What a build needs; its tools alone when it is in the cache.
 pub fn needs(context: &Context, args: &Args) -> Needs {
-    if args.from.is_some() || !can_build() {
+    let Ok(target) = args.buildable() else { return Needs::default() };
+    if args.from.is_some() || args.plan {
         return Needs::default();
     }
-    let needs = setup::needs_of_python_tools(context, PYTHON_TOOLS).packages(PACKAGES);
+    let needs = setup::needs_of_python_tools(context, PYTHON_TOOLS).packages(&packages(target));
     if bundles(&context.looking(), args, args.emulators()).is_ok() {
         return needs;
     }
@@ -180,17 +274,15 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
     needs.packages(fetch::PACKAGES).fetch("QEMU's sources", from).build("QEMU", SECONDS, ROOM)
 }
 
-/// Whether a build of our own is known to work on this host.
-fn can_build() -> bool {
-    let host = host_platform::host();
-    (host.os, host.process_arch) == (Os::Linux, Arch::Amd64)
-}
-
 /// The hash of everything but QEMU's tarball and the libraries: our data and the tools.
-fn inputs(folder: &Path, pins: &Pins, toolchain: &Toolchain) -> Result<Key> {
+fn inputs(
+    folder: &Path,
+    pins: &Pins,
+    (target, toolchain, sysroot): (Target, &Toolchain, Option<&Sysroot>),
+) -> Result<Key> {
     let mut key = Key::new("qemu");
     key.add("recipe", RECIPE.as_bytes());
-    for arg in compile::configure_args("PYTHON", "PREFIX_MAP", "MAPS") {
+    for arg in configure::arguments(target, toolchain, &configure::Places::NAMED) {
         key.add("configure", arg.as_bytes());
     }
     key.add("pins", &serde_json::to_vec(pins)?);
@@ -203,6 +295,12 @@ fn inputs(folder: &Path, pins: &Pins, toolchain: &Toolchain) -> Result<Key> {
         key.add("tool", tool.as_bytes());
     }
     toolchain.add_to(&mut key)?;
+    if toolchain.cross.is_some() {
+        key.add_file(&folder.join(pins::CROSS_FILE))?;
+    }
+    if let Some(sysroot) = sysroot {
+        key.add("sysroot", sysroot.digest().as_bytes());
+    }
     Ok(key)
 }
 
@@ -224,6 +322,7 @@ struct Order<'a> {
     choices: &'a [Choice],
     base: Key,
     tools: PathBuf,
+    target: Target,
 }
 
 impl Order<'_> {
@@ -232,11 +331,12 @@ impl Order<'_> {
         &self,
         libraries: &Libraries<'_>,
         emulators: &[Emulator],
+        (toolchain, sysroot, zig): (Toolchain, Option<Sysroot>, Option<PathBuf>),
     ) -> Result<Vec<(PathBuf, Key)>> {
-        let Self { context, .. } = *self;
+        let Self { context, target, .. } = *self;
         let apt = PrivateApt::open(context)?;
         let (tarball, choice, fetched, seabios) =
-            context.ui.step("Fetch the sources of QEMU", |step| {
+            context.ui.step(&self.title("Fetch the sources of QEMU"), |step| {
                 let (tarball, choice) = choice::fetch(context, step, &apt, self.choices)?;
                 let fetched = libraries.fetch(&apt, step)?;
                 let seabios = apt.fetch(context, step, "seabios", &self.pins.seabios)?;
@@ -252,16 +352,34 @@ impl Order<'_> {
         };
         let key = key_of(&self.base, &sources.choice, &sources.libraries);
         // Nothing is built when the choice of the mirror is in the cache after all.
-        let is_absent = |emulator: &&Emulator| context.cache.find(emulator.kind(), &key).is_none();
+        let is_absent =
+            |emulator: &&Emulator| context.cache.find(&emulator.kind(target), &key).is_none();
         if emulators.iter().any(|emulator| is_absent(&emulator)) {
-            let work = beside(&context.cache.folder(Emulator::Own.kind())?)?;
+            let work = beside(&context.cache.folder(&Emulator::Own.kind(target))?)?;
             let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
-            let headers = headers::of_host(context, &Toolchain::of_host().cc)?;
+            let host_headers = headers::of(context, &Toolchain::of_host(), None)?;
+            let headers = headers::of(context, &toolchain, sysroot.as_ref())?;
             let (root, tools) = (work.path().to_owned(), self.tools.clone());
-            let shop = Workshop { root, tools, headers, n_jobs };
+            let own_zig = zig.as_ref().map(|_| root.join("zig"));
+            if let (Some(from), Some(to)) = (&zig, &own_zig) {
+                libraries::copy_tree(from, to)?;
+            }
+            let shop = Workshop {
+                root,
+                tools,
+                target,
+                toolchain,
+                sysroot,
+                zig: own_zig,
+                headers,
+                host_headers,
+                n_jobs,
+            };
+            let programs: Vec<PathBuf> =
+                std::iter::once(shop.tools.clone()).chain(zig.map(|it| it.join("bin"))).collect();
             std::thread::scope(|scope| {
                 let unpacked = scope.spawn(|| self.unpack(&shop, &apt, &tarball, &sources));
-                libraries.build(&fetched, (&shop.tools, &shop.headers), n_jobs)?;
+                libraries.build(&fetched, (&shop.tools, &programs, &shop.headers), n_jobs)?;
                 unpacked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })?;
             for library in &sources.libraries {
@@ -269,18 +387,27 @@ impl Order<'_> {
                 libraries::copy_tree(&prefix, &shop.libraries())?;
             }
             let devices = self.folder.join("devices");
-            context.ui.step("Configure QEMU", |step| compile::configure(&shop, step, &devices))?;
+            let title = self.title("Configure QEMU");
+            context.ui.step(&title, |step| compile::configure(&shop, step, &devices))?;
             for emulator in emulators.iter().filter(is_absent) {
-                context.cache.entry(emulator.kind(), &key, |entry| {
+                context.cache.entry(&emulator.kind(target), &key, |entry| {
                     self.build_one(&shop, &apt, &sources, *emulator, entry)
                 })?;
             }
         }
         let find = |emulator: &Emulator| {
-            let found = context.cache.find(emulator.kind(), &key);
+            let found = context.cache.find(&emulator.kind(target), &key);
             Ok((found.context("The bundle is not in the build cache any more")?, key.clone()))
         };
         emulators.iter().map(find).collect()
+    }
+
+    /// The title of a step: two targets may be built side by side, each with a log of its own.
+    fn title(&self, words: &str) -> String {
+        match self.target.is_host() {
+            true => words.to_owned(),
+            false => format!("{words} ({})", self.target),
+        }
     }
 
     /// What can be done while the libraries are built.
@@ -291,7 +418,7 @@ impl Order<'_> {
         tarball: &Path,
         sources: &Sources,
     ) -> Result<()> {
-        self.context.ui.step("Unpack QEMU", |step| {
+        self.context.ui.step(&self.title("Unpack QEMU"), |step| {
             source_tree::unpack(step, tarball, &shop.qemu())?;
             for patch in &sources.patches {
                 source_tree::patch(step, patch, &shop.qemu())?;
@@ -314,13 +441,15 @@ impl Order<'_> {
         emulator: Emulator,
         entry: &Path,
     ) -> Result<()> {
-        let programs = emulator.programs(host_platform::host().process_arch);
+        let programs = emulator.programs(self.target);
         let title = match emulator {
             Emulator::Own => "Build QEMU",
             Emulator::Cross => "Build QEMU for the other architecture",
         };
-        self.context.ui.step(title, |step| compile::programs(shop, step, &programs))?;
-        self.context.ui.step("Gather QEMU's bundle", |step| {
+        self.context
+            .ui
+            .step(&self.title(title), |step| compile::programs(shop, step, &programs))?;
+        self.context.ui.step(&self.title("Gather QEMU's bundle"), |step| {
             bundle::gather(self.context, shop, step, apt, sources, emulator, entry)
         })
     }

@@ -4,11 +4,12 @@
 use super::{
     bundle::{BIN, FIRMWARE, LICENCES, Record, files_below},
     emulator::Emulator,
+    target::Target,
 };
 use anyhow::{Context as _, Result, ensure};
 use bill_of_materials::{Component, How, Subject};
 use fs_err as fs;
-use host_platform::Arch;
+use host_platform::{Arch, Os};
 use package_layout::qemu;
 use std::{
     collections::BTreeSet,
@@ -41,33 +42,69 @@ struct Plan {
     files: Vec<String>,
 }
 
-const BUILT: &str = "built from source with only the devices that a sandbox uses. The executables are \
-                     static and run on any Linux; the tag names the lowest platform that installers \
-                     know by this form of name.";
+const ON_LINUX: &str = "built from source with only the devices that a sandbox uses. The executables are \
+                        static and run on any Linux; the tag names the lowest platform that installers \
+                        know by this form of name.";
+const ELSEWHERE: &str = "built from source with only the devices that a sandbox uses. The executables need \
+                         no library but the system's own.";
 const INSTALLED: &str = "as its distributor built it, made relocatable with its shared libraries and \
                          firmware.";
 
-fn plan(emulator: Emulator, arch: Arch, files: Vec<String>) -> Plan {
-    let name = |arch: Arch| qemu::system_binary(arch.qemu_name(), "");
+fn plan(emulator: Emulator, target: Target, files: Vec<String>) -> Plan {
+    let programs = emulator.programs(target);
     let (distribution, package, summary) = match emulator {
         Emulator::Own => {
+            let is_static = if target.os() == Os::Linux { "static, " } else { "" };
             let summary =
-                format!("QEMU for quicksand: {} and qemu-img, static, with firmware", name(arch));
+                format!("QEMU for quicksand: {}, {is_static}with firmware", programs.join(" and "));
             (qemu::DISTRIBUTION, qemu::PACKAGE, summary)
         }
         Emulator::Cross => {
             let summary = format!(
                 "QEMU for quicksand: {}, to run images of the other architecture",
-                name(arch.other())
+                programs.join(" and ")
             );
             (qemu::CROSS_DISTRIBUTION, qemu::CROSS_PACKAGE, summary)
         }
     };
-    Plan { distribution, package, summary, about: BUILT, files }
+    let about = if target.os() == Os::Linux { ON_LINUX } else { ELSEWHERE };
+    Plan { distribution, package, summary, about, files }
 }
 
-/// Writes the wheel of the bundle `entry` into `place`.
+/// Writes the wheel of the bundle `entry` into `place`. Its tag is what the audit proves.
+///
+/// # Errors
+/// When a program is for another machine than the target, or needs a library that the system lacks.
 pub fn wheel(
+    entry: &Path,
+    emulator: Emulator,
+    python: &Path,
+    target: Target,
+    place: &Path,
+) -> Result<PathBuf> {
+    let record = Record::read(entry)?;
+    let plan = plan(emulator, target, record.files.keys().cloned().collect());
+    let platforms = match target.os() {
+        Os::Linux => {
+            let floors = programs(&plan)
+                .map(|path| binary_bundler::audit_elf(&entry.join(path)))
+                .collect::<Result<Vec<_>, _>>()?;
+            let is_right = floors.iter().all(|floor| floor.arch == target.arch());
+            ensure!(is_right, "The bundle is for another machine");
+            binary_bundler::wheel_platforms(&floors, None)?
+        }
+        Os::Macos | Os::Windows => {
+            let files: Vec<PathBuf> = programs(&plan).map(|path| entry.join(path)).collect();
+            let tag = crate::audit::one_tag(plan.distribution, &files)?;
+            ensure!(target.runner().builds(&tag), "The bundle is for another machine: {tag}");
+            vec![tag]
+        }
+    };
+    Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
+}
+
+/// Writes the wheel of an installed QEMU, whose tree with the emulator of `arch` is `entry`, into `place`.
+pub fn installed(
     entry: &Path,
     emulator: Emulator,
     python: &Path,
@@ -75,21 +112,13 @@ pub fn wheel(
     place: &Path,
 ) -> Result<PathBuf> {
     let record = Record::read(entry)?;
-    let plan = plan(emulator, arch, record.files.keys().cloned().collect());
-    let floors = programs(&plan)
-        .map(|path| binary_bundler::audit_elf(&entry.join(path)))
-        .collect::<Result<Vec<_>, _>>()?;
-    ensure!(floors.iter().all(|floor| floor.arch == arch), "The bundle is for another machine");
-    let platforms = binary_bundler::wheel_platforms(&floors, None)?;
-    Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
-}
-
-/// Writes the wheel of an installed QEMU, whose tree is `entry`, into `place`.
-pub fn installed(entry: &Path, python: &Path, arch: Arch, place: &Path) -> Result<PathBuf> {
-    let record = Record::read(entry)?;
+    let (distribution, package) = match emulator {
+        Emulator::Own => (qemu::DISTRIBUTION, qemu::PACKAGE),
+        Emulator::Cross => (qemu::CROSS_DISTRIBUTION, qemu::CROSS_PACKAGE),
+    };
     let plan = Plan {
-        distribution: qemu::DISTRIBUTION,
-        package: qemu::PACKAGE,
+        distribution,
+        package,
         summary: format!("QEMU for quicksand: the emulator of {}, relocated", arch.qemu_name()),
         about: INSTALLED,
         files: record.files.keys().cloned().collect(),
@@ -241,8 +270,13 @@ fn sources(plan: &Plan, record: &Record, components: &[Component]) -> String {
     let heading = format!(
         "Sources of {} {VERSION}\n\n\
          Every component that is in this wheel, or linked into a file of it, with the source that it\n\
-         was built from. QEMU's source was chosen as: {}.\n",
-        plan.distribution, record.chosen
+         was built from. QEMU's source was chosen as: {}.{}\n",
+        plan.distribution,
+        record.chosen,
+        match record.compiled_with.as_str() {
+            "" => String::new(),
+            tools => format!("\nIt was compiled and linked with: {tools}."),
+        }
     );
     bill_of_materials::sources_text(&heading, components)
 }
@@ -267,11 +301,16 @@ mod tests {
     #[test]
     fn each_wheel_says_which_emulator_it_holds() {
         let files = ["bin/qemu-img", "bin/qemu-system-x86_64", "share/qemu/keymaps/en-us"];
-        let own = plan(Emulator::Own, Arch::Amd64, files.map(str::to_owned).into());
+        let linux = Target::new(wheel_retag::Runner::LinuxX64);
+        let own = plan(Emulator::Own, linux, files.map(str::to_owned).into());
         assert_eq!(programs(&own).collect::<Vec<_>>(), files[..2].iter().collect::<Vec<_>>());
         assert!(own.summary.contains("qemu-system-x86_64 and qemu-img"), "{}", own.summary);
-        let cross = plan(Emulator::Cross, Arch::Amd64, vec![]);
+        let cross = plan(Emulator::Cross, linux, vec![]);
         assert!(cross.summary.contains("qemu-system-aarch64"), "{}", cross.summary);
+        let windows = Target::new(wheel_retag::Runner::WindowsX64);
+        let own = plan(Emulator::Own, windows, vec!["bin/qemu-img.exe".to_owned()]);
+        assert_eq!(programs(&own).count(), 1);
+        assert!(own.summary.contains("qemu-system-x86_64.exe"), "{}", own.summary);
     }
 
     #[test]

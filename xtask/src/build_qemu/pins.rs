@@ -1,11 +1,15 @@
 //! `qemu/pins.toml`: which source packages the wheels are built from, by path and hash; and
 //! `qemu/licences.toml`. The pins of the libraries have the same form.
 
+use super::target::Target;
 use crate::ui::hinted;
 use anyhow::Result;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
+
+/// The licences of what the linkers of other targets add.
+pub const CROSS_FILE: &str = "cross.toml";
 
 /// The checked-in pins; each list is in the order in which its entries are tried.
 #[derive(Debug, Deserialize, Serialize)]
@@ -32,8 +36,24 @@ pub struct Pin {
     /// Our changes: files of `qemu/patches`, applied in order.
     #[serde(default)]
     pub patches: Vec<String>,
+    /// More of them for some targets, by a system's name or a target's; [`Pin::of_target`] moves them to
+    /// the others, so that what one target needs changes no other.
+    #[serde(default, skip_serializing, rename = "patches-for")]
+    pub patches_for: BTreeMap<String, Vec<String>>,
     /// The distribution's changes, whose `debian/patches/series` is applied first.
     pub debian: Option<File>,
+}
+
+impl Pin {
+    /// The same with the patches of one target.
+    pub fn of_target(mut self, target: Target) -> Self {
+        let runner = target.runner();
+        let more = std::mem::take(&mut self.patches_for);
+        for name in [target.system(), runner.name()] {
+            self.patches.extend(more.get(name).into_iter().flatten().cloned());
+        }
+        self
+    }
 }
 
 /// A file below the mirror.
@@ -80,6 +100,13 @@ impl TryFrom<String> for Sha256Hex {
 }
 
 impl Pins {
+    /// The same with the patches of one target.
+    pub fn of_target(self, target: Target) -> Self {
+        let of_target =
+            |pins: Vec<Pin>| pins.into_iter().map(|pin| pin.of_target(target)).collect();
+        Self { qemu: of_target(self.qemu), seabios: of_target(self.seabios) }
+    }
+
     /// Reads the pins of the workspace.
     pub fn read(qemu_folder: &Path) -> Result<Self> {
         let path = qemu_folder.join("pins.toml");
@@ -106,6 +133,13 @@ pub fn check(name: &str, list: &[Pin]) -> Result<(), String> {
         return Err(format!("`{name}` has no entry"));
     }
     for pin in list {
+        let is_known = |name: &&String| {
+            matches!(name.as_str(), "linux" | "darwin" | "windows")
+                || name.parse::<wheel_retag::Runner>().is_ok()
+        };
+        if let Some(odd) = pin.patches_for.keys().find(|name| !is_known(name)) {
+            return Err(format!("`patches-for` knows no target `{odd}`"));
+        }
         let paths = [Some(&pin.path), pin.debian.as_ref().map(|file| &file.path)];
         // A path climbs out of the mirror only by mistake or by malice.
         if let Some(odd) = paths
@@ -131,17 +165,25 @@ pub struct Licences {
     pub installed: BTreeMap<String, String>,
 }
 
+/// `qemu/cross.toml`: the same of what other targets' linkers add, apart, so that it changes nothing of
+/// what is built for this host.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cross {
+    toolchain: BTreeMap<String, String>,
+}
+
 impl Licences {
-    /// Reads the table of the workspace.
+    /// Reads the tables of the workspace.
     pub fn read(qemu_folder: &Path) -> Result<Self> {
-        let path = qemu_folder.join("licences.toml");
-        toml::from_str(&fs::read_to_string(&path)?).map_err(|error| {
-            hinted(
-                format!("Failed to read `{}`: {error}", path.display()),
-                "the tables are `bundled`, `toolchain` and `installed`, each from name to SPDX \
-                 expression",
-            )
-        })
+        let mut licences: Self = read(
+            &qemu_folder.join("licences.toml"),
+            "the tables are `bundled`, `toolchain` and `installed`, each from name to SPDX expression",
+        )?;
+        let path = qemu_folder.join(CROSS_FILE);
+        let cross: Cross = read(&path, "the table is `toolchain`, from name to SPDX expression")?;
+        licences.toolchain.extend(cross.toolchain);
+        Ok(licences)
     }
 
     /// The licence of something bundled.
@@ -163,6 +205,11 @@ impl Licences {
     pub fn known(&self, source: &str) -> Option<String> {
         find(&self.installed, source).or_else(|| self.of_toolchain(source))
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
+    toml::from_str(&fs::read_to_string(path)?)
+        .map_err(|error| hinted(format!("Failed to read `{}`: {error}", path.display()), hint))
 }
 
 fn find(table: &BTreeMap<String, String>, source: &str) -> Option<String> {
@@ -191,8 +238,12 @@ mod tests {
     #[test]
     fn the_checked_in_files_are_read() {
         let pins = Pins::read(&qemu_folder()).unwrap();
-        for patch in pins.qemu.iter().flat_map(|pin| &pin.patches) {
-            assert!(qemu_folder().join("patches").join(patch).is_file(), "{patch}");
+        let named = |pin: &Pin| {
+            let more = pin.patches_for.values().flatten();
+            pin.patches.iter().chain(more).cloned().collect::<Vec<_>>()
+        };
+        for patch in pins.qemu.iter().flat_map(named) {
+            assert!(qemu_folder().join("patches").join(&patch).is_file(), "{patch}");
         }
         let licences = Licences::read(&qemu_folder()).unwrap();
         for name in ["qemu", "qboot", "seabios"] {
@@ -200,11 +251,30 @@ mod tests {
         }
         assert_eq!(licences.of_toolchain("gcc-12"), licences.of_toolchain("gcc-14"));
         assert!(licences.of_toolchain("gcc-14").is_some());
+        for name in ["mingw-w64", "ziglang"] {
+            spdx::Expression::parse(&licences.of_toolchain(name).unwrap()).unwrap();
+        }
         // What a host's packages hold never gets into a QEMU of ours.
         assert_eq!(licences.of_toolchain("glib2.0"), None);
         assert!(licences.known("glib2.0").is_some() && licences.known("glibc").is_some());
         let error = licences.of_bundled("mystery").unwrap_err().to_string();
         assert_eq!(error, "The licence of `mystery` is not known, and it is in the bundle");
+    }
+
+    #[test]
+    fn what_one_target_needs_changes_no_other() {
+        let plain = parse(&entry("patches = ['a.patch']")).unwrap();
+        let more = "patches = ['a.patch']\npatches-for.windows = ['w.patch']\n\
+                    patches-for.windows-arm64 = ['z.patch']";
+        let with = || parse(&entry(more)).unwrap();
+        let of = |runner| with().of_target(Target::new(runner)).qemu.remove(0);
+        use wheel_retag::Runner;
+        assert_eq!(of(Runner::WindowsArm64).patches, ["a.patch", "w.patch", "z.patch"]);
+        assert_eq!(of(Runner::WindowsX64).patches, ["a.patch", "w.patch"]);
+        // Nor its key: the pins are part of it.
+        let text = |pin: &Pin| serde_json::to_string(pin).unwrap();
+        assert_eq!(of(Runner::LinuxX64), plain.qemu[0]);
+        assert_eq!(text(&of(Runner::LinuxX64)), text(&plain.qemu[0]));
     }
 
     #[test]
@@ -217,6 +287,7 @@ mod tests {
         check(&entry("sha265 = 'x'"), "unknown field `sha265`");
         check(&entry("").replacen(&"ab".repeat(32), "abc", 1), "`abc` is no SHA-256");
         check(&entry("").replacen("pool/x", "../x", 1), "`../x` is not a path below the mirror");
+        check(&entry("patches-for.solaris = []"), "`patches-for` knows no target `solaris`");
         check("qemu = []\nseabios = []", "`qemu` has no entry");
         check(&(entry("") + "[[seabois]]\n"), "unknown field `seabois`");
     }

@@ -170,6 +170,7 @@ mod tests {
             path: "pool/qemu.tar.xz".to_owned(),
             sha256: hash(&actual),
             patches: vec![],
+            patches_for: std::collections::BTreeMap::new(),
             debian: None,
         };
         assert!(verify_local(&path, None, std::slice::from_ref(&pin)).unwrap().1.is_some());

@@ -4,7 +4,11 @@ use crate::ui::{Step, hinted};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use fs_err as fs;
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// Settings of the caller that a build needs: where programs and temporary files are.
 const INHERITED: &[&str] = &["HOME", "TMPDIR", "SYSTEMROOT"];
@@ -12,12 +16,12 @@ const INHERITED: &[&str] = &["HOME", "TMPDIR", "SYSTEMROOT"];
 /// The folders that a command finds things in.
 #[derive(Clone, Copy)]
 pub struct Places<'a> {
-    /// The Python tools' programs, found before the host's.
-    pub tools: &'a Path,
+    /// The folders of programs that are found before the host's: the Python tools, a compiler's.
+    pub programs: &'a [PathBuf],
     /// The libraries' headers, archives and descriptions.
     pub libraries: &'a Path,
-    /// The headers of the host (see `headers`).
-    pub headers: &'a Path,
+    /// The folders with the headers of the C library (see `headers`).
+    pub headers: &'a [PathBuf],
 }
 
 /// A command that finds these places alone. Any other setting of the caller's, such as `CC` or `CFLAGS`,
@@ -28,8 +32,8 @@ pub fn command(
     args: &[String],
     places: Places<'_>,
 ) -> Result<duct::Expression> {
-    let Places { tools, libraries, headers } = places;
-    let mut paths = vec![tools.to_owned()];
+    let Places { programs, libraries, headers } = places;
+    let mut paths = programs.to_vec();
     paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     let mut settings: BTreeMap<OsString, OsString> = INHERITED
         .iter()
@@ -38,9 +42,11 @@ pub fn command(
     settings.insert("PATH".into(), std::env::join_paths(paths)?);
     settings.insert("PKG_CONFIG_LIBDIR".into(), libraries.join("lib/pkgconfig").into());
     // The compiler looks here whether or not it looks in the host's own folders.
-    let include = [libraries.join("include"), headers.join("compiler"), headers.join("system")];
+    let include = std::iter::once(libraries.join("include")).chain(headers.iter().cloned());
     settings.insert("C_INCLUDE_PATH".into(), std::env::join_paths(include)?);
     settings.insert("LIBRARY_PATH".into(), libraries.join("lib").into());
+    // QEMU would look for one that has the target's name.
+    settings.insert("PKG_CONFIG".into(), "pkg-config".into());
     settings.insert("LC_ALL".into(), "C.UTF-8".into());
     Ok(cmd(program, args).dir(folder).full_env(settings))
 }

@@ -1,16 +1,22 @@
 //! `cargo xtask check --cross`: the workspace for systems that this host is not.
 //!
 //! Builds `quicksand.exe` and runs it under Wine, where the registry says Arm and x86_64 in turn, then
-//! type-checks the workspace for Windows and macOS, with the compiler of `cross_compiler`. MinGW's GCC
-//! links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
+//! type-checks the workspace for Windows and macOS, with the host's toolchain where it has the target and
+//! else with the compiler of `cross_compiler`. MinGW's GCC links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
 //! compiles the C code of dependencies.
 
-use crate::{context::Context, cross_compiler::CrossCompiler, preflight::Needs, setup};
+use crate::{
+    context::Context,
+    cross_compiler::{CrossCompiler, is_target_installed},
+    preflight::Needs,
+    setup,
+};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
 use std::path::PathBuf;
 
+pub mod machines;
 mod wine;
 
 /// Linker and C compiler for Windows.
@@ -30,7 +36,8 @@ const LINUX_ONLY: &[&str] = &["guest-agent", "vm-tests", "quicksand-bench"];
 
 /// Builds and runs, then type-checks.
 pub fn run(context: &Context) -> Result<()> {
-    let tools = Tools::ready(context)?;
+    let targets: Vec<&str> = TARGETS.iter().map(|(target, _)| *target).collect();
+    let tools = Tools::ready(context, &targets)?;
     let built = tools.target_dir.join(WINDOWS).join("debug");
     context.ui.step("Build for Windows", |step| {
         let example = ["build", "--package", "host-platform", "--example", "host"];
@@ -55,20 +62,19 @@ pub fn needs(context: &Context) -> Needs {
 
 /// The compiler and its helpers.
 struct Tools {
-    compiler: CrossCompiler,
+    /// The compiler with its own standard library, and what it wants at both ends of a program for
+    /// Windows; none where the toolchain has all targets.
+    unpacked: Option<(CrossCompiler, PathBuf)>,
     /// cargo-zigbuild and the compiler.
     path: Vec<PathBuf>,
     zigbuild: PathBuf,
     zig: PathBuf,
-    /// What rustc wants at both ends of a program for Windows.
-    start_files: PathBuf,
     target_dir: PathBuf,
 }
 
 impl Tools {
-    fn ready(context: &Context) -> Result<Self> {
+    fn ready(context: &Context, targets: &[&str]) -> Result<Self> {
         setup::ensure_packages(context, &[MINGW])?;
-        let compiler = CrossCompiler::ready(context)?;
         let zig_bin = setup::python_tools(context, ZIG)?;
         let zig = cmd!(
             zig_bin.join("python"),
@@ -77,9 +83,17 @@ impl Tools {
         );
         let zig = PathBuf::from(zig.read()?);
         let folder = context.cache.folder("cross")?;
+        let is_unpacked = targets.iter().any(|target| !is_target_installed(context, target));
+        let unpacked = match is_unpacked {
+            true => {
+                let compiler = CrossCompiler::ready(context)?;
+                let files = start_files(&compiler, folder.join("start-files"))?;
+                Some((compiler, files))
+            }
+            false => None,
+        };
         Ok(Self {
-            start_files: start_files(&compiler, folder.join("start-files"))?,
-            compiler,
+            unpacked,
             zigbuild: zig_bin.join("cargo-zigbuild"),
             path: vec![folder.join("bin"), zig_bin],
             zig,
@@ -87,27 +101,40 @@ impl Tools {
         })
     }
 
-    /// cargo for a target, with the standard library built beside.
+    /// cargo for a target, with the standard library built beside where the toolchain lacks it.
     fn cargo(&self, context: &Context, target: &str, args: &[&str]) -> Expression {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path = self.path.iter().cloned().chain(std::env::split_paths(&path));
-        let path = std::env::join_paths(path).unwrap_or_default();
-        let program = match target {
-            WINDOWS => self.compiler.cargo(),
-            _ => self.zigbuild.as_path(),
+        let call = match &self.unpacked {
+            Some((compiler, start_files)) => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let path = self.path.iter().cloned().chain(std::env::split_paths(&path));
+                let path = std::env::join_paths(path).unwrap_or_default();
+                let program = match target {
+                    WINDOWS => compiler.cargo(),
+                    _ => self.zigbuild.as_path(),
+                };
+                compiler.command(context, program, target, args).env("PATH", path).env(
+                    "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS",
+                    format!("-L native={}", start_files.display()),
+                )
+            }
+            None => {
+                let program = match target {
+                    WINDOWS => PathBuf::from("cargo"),
+                    _ => self.zigbuild.clone(),
+                };
+                let mut line = vec![args[0], "--locked", "--target", target];
+                line.extend(&args[1..]);
+                if context.offline {
+                    line.push("--offline");
+                }
+                cmd(program, line).dir(&context.root)
+            }
         };
-        self.compiler
-            .command(context, program, target, args)
-            .env_remove("RUSTFLAGS")
+        call.env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("PATH", path)
             .env("CARGO_ZIGBUILD_ZIG_PATH", &self.zig)
             .env("CARGO_TARGET_DIR", &self.target_dir)
             .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER", MINGW_GCC)
-            .env(
-                "CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUSTFLAGS",
-                format!("-L native={}", self.start_files.display()),
-            )
             .env("CC_x86_64_pc_windows_gnu", MINGW_GCC)
             // The stable interface of Python needs no Python of the target.
             .env("PYO3_NO_PYTHON", "1")

@@ -3,7 +3,7 @@
 //! Checks that need nothing but cargo are `xtask-check`'s, which runs alone where no other check is asked for;
 //! here is what needs tools from elsewhere.
 
-mod cross;
+pub mod cross;
 mod python;
 
 use crate::{context::Context, preflight::Needs, setup};

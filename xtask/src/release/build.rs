@@ -1,8 +1,12 @@
 //! `cargo xtask release build`: this runner's wheels, or what is in the way of each.
 
-use super::Plan;
+use super::{
+    Plan,
+    plan::{Qemu, qemu_of},
+};
 use crate::{
-    bake, build_qemu,
+    bake,
+    build_qemu::{self, Target},
     context::Context,
     dist,
     retag::this_runner,
@@ -49,11 +53,22 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Ok(wheels) => made.extend(wheels),
         Err(error) => failed.push((name, error)),
     };
-    part("quicksand_qemu".to_owned(), build_qemu::run(context, &build_qemu::Args::of_release()));
-    part(
-        "quicksand_runtime".to_owned(),
-        runtime_wheel::build(context, Profile::Release).map(|wheel| vec![wheel]),
-    );
+    for qemu in qemu_of(runner) {
+        let (machine, args) = match qemu {
+            Qemu::Built(machine) => {
+                (machine, build_qemu::Args::of_release_for(Target::new(machine)))
+            }
+            Qemu::Installed(machine) => (machine, build_qemu::Args::of_installed()),
+        };
+        part(format!("quicksand_qemu for {machine}"), build_qemu::run(context, &args));
+    }
+    for machine in runtime_wheel::machines(runner) {
+        part(
+            format!("quicksand_runtime for {machine}"),
+            runtime_wheel::build_for(context, Profile::Release, Target::new(machine))
+                .map(|wheel| vec![wheel]),
+        );
+    }
     if is_image_builder {
         for image in dist::IMAGES {
             let wheel = bake::run(context, &bake::Args::of(image)).map(|wheel| vec![wheel]);

@@ -3,7 +3,7 @@
 //! A name that two runners made: the one that built it wins over one that only retagged to it. The
 //! Arm image of Linux is such a name (installation document, "Image wheels").
 
-use super::Plan;
+use super::{Plan, plan::of_arm_image};
 use crate::ui::hinted;
 use anyhow::Result;
 use fs_err as fs;
@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
-use wheel_retag::{Runner, wheels_in};
+use wheel_retag::{Runner, retag, wheels_in};
 
 /// Moves the wheels of the runners' folders below `folder` into it, and says what was done. Does
 /// nothing when there are none.
@@ -46,6 +46,22 @@ pub fn gather(folder: &Path) -> Result<Vec<String>> {
     for runner in Runner::ALL {
         // Only a folder with nothing else in it goes.
         let _ = fs::remove_dir(folder.join(runner.name()));
+    }
+    Ok(news)
+}
+
+/// Gives the images of Linux on Arm the names that the plan has for them, where nobody made them; says which.
+pub fn spread(folder: &Path) -> Result<Vec<String>> {
+    let mut news = Vec::new();
+    for wheel in wheels_in(folder)? {
+        let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        for (tag, other) in of_arm_image(&name.parse()?) {
+            if folder.join(&other).exists() {
+                continue;
+            }
+            retag(&wheel, &tag, folder)?;
+            news.push(format!("{other}: from {name}"));
+        }
     }
     Ok(news)
 }

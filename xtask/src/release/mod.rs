@@ -82,9 +82,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Step::Build(args) => build::run(context, args),
         Step::Retag(args) => retag::run(args),
         Step::Merge(args) => {
-            for line in gather::gather(&args.dir)? {
-                eprintln!("{line}");
-            }
+            let news = gather::gather(&args.dir)?.into_iter().chain(gather::spread(&args.dir)?);
+            news.for_each(|line| eprintln!("{line}"));
             merge_fat::run(&merge_fat::Args { dir: args.dir.clone(), json: args.json })
         }
         Step::Verify(args) => verify::run(args),

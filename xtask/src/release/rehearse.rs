@@ -61,6 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     eprintln!("{n_real} wheels of this host, {n_stand_ins} stand-ins");
     gather::gather(&wheels)?.iter().for_each(|line| eprintln!("{line}"));
+    gather::spread(&wheels)?.iter().for_each(|line| eprintln!("{line}"));
     for merged in merge_fat::merge(&wheels)? {
         merged.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     }

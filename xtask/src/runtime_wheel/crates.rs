@@ -3,11 +3,11 @@
 //! Read from cargo's own resolution for this host: dependencies of build scripts, of procedural
 //! macros and of tests leave nothing in a binary and are left out.
 
-use crate::context::Context;
+use super::compile::triple;
+use crate::{build_qemu::Target, context::Context};
 use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
-use duct::cmd;
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,15 +25,18 @@ pub struct Linked {
     folders: Vec<(String, PathBuf)>,
 }
 
-/// Finds what is linked into the crates of these names.
-pub fn linked(context: &Context, roots: &[&str]) -> Result<Linked> {
-    let rustc = cmd!("rustc", "--version", "--verbose").dir(&context.root).read()?;
+/// Finds what is linked into the crates of these names for a machine, by a compiler that says `rustc` of
+/// itself.
+pub fn linked(context: &Context, roots: &[&str], rustc: &str, target: Target) -> Result<Linked> {
     let value = |key: &str| {
         let line = rustc.lines().find_map(|line| line.strip_prefix(key));
         line.map(str::to_owned).with_context(|| format!("rustc does not say its `{key}`"))
     };
-    let mut options =
-        vec!["--locked".to_owned(), format!("--filter-platform={}", value("host: ")?)];
+    let triple = match target.is_host() {
+        true => value("host: ")?,
+        false => triple(target).to_owned(),
+    };
+    let mut options = vec!["--locked".to_owned(), format!("--filter-platform={triple}")];
     if context.offline {
         options.push("--offline".to_owned());
     }

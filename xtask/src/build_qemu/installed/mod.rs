@@ -7,7 +7,7 @@ mod homebrew;
 mod origin;
 mod table;
 
-use super::{bundle, fetch::PrivateApt, pack, pins::Licences};
+use super::{bundle, emulator::Emulator, fetch::PrivateApt, pack, pins::Licences};
 use crate::{
     bundle as tree,
     context::Context,
@@ -28,21 +28,28 @@ use table::Table;
 /// How many files of unknown origin are named in the error.
 const MAX_NAMED: usize = 10;
 
-/// Packs the QEMU installed at `from` into `place`, and returns the wheel.
+/// Packs an emulator of the QEMU installed at `from` into `place`, and returns the wheel.
 pub fn wheel(
     context: &Context,
     from: &str,
+    emulator: Emulator,
     components: Option<&Path>,
     place: &Path,
 ) -> Result<PathBuf> {
     let table = components.map(Table::read).transpose()?.unwrap_or_default();
     let installation = tree::find(from)?;
-    let arch = installation.arch()?;
-    let request = tree::request(
+    let host = installation.arch()?;
+    let arch = emulator.guest_on(host);
+    let mut request = tree::request(
         &installation,
         &[arch.qemu_name().to_owned()],
         &tree::MODULES.map(str::to_owned),
     )?;
+    if emulator == Emulator::Cross {
+        // The other wheel has it.
+        let is_img = |to: &Path| to.file_stem().is_some_and(|stem| stem == "qemu-img");
+        request.files.retain(|file| !is_img(&file.to));
+    }
     let work = tempfile::tempdir_in(place)?;
     let entry = work.path().join("tree");
     let plan = tree::make(context, &request, &entry)?;
@@ -54,7 +61,7 @@ pub fn wheel(
     })?;
     context.ui.step("Pack QEMU's wheel", |step| {
         step.say("compressing");
-        pack::installed(&entry, &context.root.join("qemu/python"), arch, place)
+        pack::installed(&entry, emulator, &context.root.join("qemu/python"), arch, place)
     })
 }
 
@@ -127,6 +134,7 @@ fn record(
             component.version,
             component.distributor.as_deref().unwrap_or("upstream"),
         ),
+        compiled_with: String::new(),
         files,
     })
 }

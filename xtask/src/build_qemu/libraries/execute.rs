@@ -24,8 +24,10 @@ use std::path::{Path, PathBuf};
 pub struct Bench<'a> {
     /// The Python tools' `bin` folder.
     pub tools: &'a Path,
-    /// The host's headers.
-    pub headers: &'a Path,
+    /// Where programs are found first: the tools, the compiler.
+    pub programs: &'a [PathBuf],
+    /// The headers of the C library.
+    pub headers: &'a [PathBuf],
     /// How many compilers run side by side.
     pub n_jobs: usize,
     /// Our patches.
@@ -80,8 +82,8 @@ pub fn build(
                 let (program, args) = line.split_first().context("A step without a program")?;
                 let place = PathBuf::from(fill(place));
                 let libraries = folder("libraries");
-                let (tools, headers) = (bench.tools, bench.headers);
-                let places = Places { tools, libraries: &libraries, headers };
+                let (programs, headers) = (bench.programs, bench.headers);
+                let places = Places { programs, libraries: &libraries, headers };
                 step.run(source_tree::command(&place, program, args, places)?)?;
             }
             Action::Write { path, text } => {

@@ -14,6 +14,8 @@ pub use plan::PREFIX;
 use super::{
     fetch::{Fetched, PrivateApt},
     pins::Pin,
+    sysroot::Sysroot,
+    target::Target,
     toolchain::Toolchain,
 };
 use crate::{cache::Key, context::Context, ui::Step};
@@ -39,6 +41,7 @@ pub struct Chosen {
     pub key: Key,
     /// The folder of our patches.
     patches: PathBuf,
+    target: Target,
 }
 
 impl Chosen {
@@ -58,7 +61,10 @@ impl Chosen {
     }
 
     fn kind(&self) -> String {
-        format!("libraries/{}", self.name())
+        match self.target.is_host() {
+            true => format!("libraries/{}", self.name()),
+            false => format!("libraries-{}/{}", self.target, self.name()),
+        }
     }
 
     /// Its entry of the cache.
@@ -70,10 +76,26 @@ impl Chosen {
     }
 }
 
+/// How the libraries of a target are built, each in its first version, to be read.
+pub fn plan_of(folder: &Path, target: Target, toolchain: &Toolchain) -> Result<String> {
+    let table = Table::read(folder)?.of_target(target);
+    let mut text = String::new();
+    for library in table.of_system(target.system()) {
+        let pin = &library.sources[0];
+        text += &format!("{} {} {}\n", library.name, pin.version, pin.patches.join(" "));
+        let upstream = pin.upstream.as_deref().unwrap_or(&pin.version);
+        for action in plan::plan(library, upstream, toolchain) {
+            text += &format!("  {action}\n");
+        }
+    }
+    Ok(text)
+}
+
 /// All libraries of a target.
 pub struct Libraries<'a> {
     context: &'a Context,
     table: Table,
+    target: Target,
     toolchain: &'a Toolchain,
     /// What all entries depend on.
     base: Key,
@@ -84,18 +106,21 @@ impl<'a> Libraries<'a> {
     /// Reads the table; `tools` are the versions of the Python tools.
     pub fn read(
         context: &'a Context,
-        toolchain: &'a Toolchain,
+        (target, toolchain, sysroot): (Target, &'a Toolchain, Option<&Sysroot>),
         folder: &Path,
         tools: &[&str],
     ) -> Result<Self> {
         let mut base = Key::new("library");
         base.add("recipe", RECIPE.as_bytes());
         toolchain.add_to(&mut base)?;
+        if let Some(sysroot) = sysroot {
+            base.add("sysroot", sysroot.digest().as_bytes());
+        }
         for tool in tools {
             base.add("tool", tool.as_bytes());
         }
-        let table = Table::read(folder)?;
-        Ok(Self { context, table, toolchain, base, patches: folder.join("patches") })
+        let table = Table::read(folder)?.of_target(target);
+        Ok(Self { context, table, target, toolchain, base, patches: folder.join("patches") })
     }
 
     /// What QEMU would be linked with, without asking a registry: of each library the version that is
@@ -123,7 +148,7 @@ impl<'a> Libraries<'a> {
         mut absent: impl FnMut(&[Chosen]) -> Result<(Chosen, T)>,
     ) -> Result<Vec<(Chosen, Option<T>)>> {
         let mut decided: Vec<(Chosen, Option<T>)> = vec![];
-        for library in self.table.of_system(&self.toolchain.system) {
+        for library in self.table.of_system(self.target.system()) {
             let needs: Vec<&Chosen> = decided
                 .iter()
                 .map(|(chosen, _)| chosen)
@@ -162,7 +187,8 @@ impl<'a> Libraries<'a> {
             key.add("needs", need.key.digest().as_bytes());
         }
         let patches = self.patches.clone();
-        Ok(Chosen { library: library.clone(), pin: pin.clone(), key, patches })
+        let (library, pin, target) = (library.clone(), pin.clone(), self.target);
+        Ok(Chosen { library, pin, key, patches, target })
     }
 
     fn plan(&self, library: &Library, pin: &Pin) -> Vec<plan::Action> {
@@ -173,10 +199,10 @@ impl<'a> Libraries<'a> {
     pub fn build(
         &self,
         fetched: &[(Chosen, Option<Fetched>)],
-        (tools, headers): (&Path, &Path),
+        (tools, programs, headers): (&Path, &[PathBuf], &[PathBuf]),
         n_jobs: usize,
     ) -> Result<()> {
-        let bench = Bench { tools, headers, n_jobs, patches: &self.patches };
+        let bench = Bench { tools, programs, headers, n_jobs, patches: &self.patches };
         let waiting: Vec<usize> =
             (0..fetched.len()).filter(|&it| fetched[it].1.is_some()).collect();
         let board = Mutex::new(Board { waiting, ..Board::default() });
@@ -221,7 +247,10 @@ impl<'a> Libraries<'a> {
             .collect::<Result<_>>()?;
         let plan = self.plan(&chosen.library, &chosen.pin);
         self.context.cache.entry(&chosen.kind(), &chosen.key, |entry| {
-            let title = format!("Build {}", chosen.name());
+            let title = match self.target.is_host() {
+                true => format!("Build {}", chosen.name()),
+                false => format!("Build {} ({})", chosen.name(), self.target),
+            };
             self.context
                 .ui
                 .step(&title, |step| execute::build(bench, step, &plan, source, &needs, entry))

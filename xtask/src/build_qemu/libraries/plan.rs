@@ -2,7 +2,7 @@
 //! machine are words in braces, which `execute` replaces, so that two machines have the same plan.
 
 use super::table::{Library, Recipe};
-use crate::build_qemu::toolchain::{Cross, Toolchain};
+use crate::build_qemu::toolchain::{CLibrary, Cross, MINGW_HARDENED, Toolchain};
 use std::fmt;
 
 /// The folder that libraries and QEMU are configured for. Nothing is ever put there, and nobody but
@@ -36,7 +36,7 @@ impl fmt::Display for Action {
 /// The steps that build a library's version from its unpacked source in `{source}`.
 pub fn plan(library: &Library, upstream: &str, toolchain: &Toolchain) -> Vec<Action> {
     let mut actions = match &library.recipe {
-        Recipe::Meson { options } => meson(options, toolchain),
+        Recipe::Meson { options } => meson(options, &library.needs, toolchain),
         Recipe::Configure { autoconf, options, make } => {
             configure(*autoconf, options, make, toolchain)
         }
@@ -91,7 +91,7 @@ fn cflags(toolchain: &Toolchain) -> String {
     all.join(" ") + " " + &map
 }
 
-fn meson(options: &[String], toolchain: &Toolchain) -> Vec<Action> {
+fn meson(options: &[String], needs: &[String], toolchain: &Toolchain) -> Vec<Action> {
     let mut actions = vec![];
     let mut setup = words(&[
         "{tools}/meson",
@@ -111,6 +111,10 @@ fn meson(options: &[String], toolchain: &Toolchain) -> Vec<Action> {
         setup.push(format!("--cross-file={path}"));
         actions.push(Action::Write { path, text: cross_file(toolchain, cross) });
     }
+    if toolchain.c_library() == Some(CLibrary::Mingw) && !needs.is_empty() {
+        // Programs that are made beside it: MinGW has what hardened archives call in a library of its own.
+        setup.push(format!("-Dc_link_args={MINGW_HARDENED}"));
+    }
     setup.extend(options.iter().cloned());
     actions.push(Action::Run { folder: "{root}", line: setup });
     actions.push(Action::Run { folder: "{build}", line: words(&["{tools}/ninja", "-j{jobs}"]) });
@@ -122,10 +126,14 @@ fn meson(options: &[String], toolchain: &Toolchain) -> Vec<Action> {
 /// What meson is told of a target: <https://mesonbuild.com/Cross-compilation.html>.
 fn cross_file(toolchain: &Toolchain, cross: &Cross) -> String {
     let Toolchain { system, cc, ar, ranlib, strip, .. } = toolchain;
-    let Cross { cpu_family, cpu, .. } = cross;
+    let Cross { cpu_family, cpu, prefix, .. } = cross;
+    let resources = match system.as_str() {
+        "windows" => format!("windres = '{prefix}windres'\n"),
+        _ => String::new(),
+    };
     format!(
         "[binaries]\nc = '{cc}'\nar = '{ar}'\nranlib = '{ranlib}'\nstrip = '{strip}'\n\
-         pkg-config = 'pkg-config'\n\
+         pkg-config = 'pkg-config'\n{resources}\
          [host_machine]\nsystem = '{system}'\ncpu_family = '{cpu_family}'\ncpu = '{cpu}'\n\
          endian = 'little'\n"
     )
@@ -179,38 +187,15 @@ fn words(line: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::build_qemu::{libraries::table::Table, tests::qemu_folder};
+    use crate::build_qemu::{
+        libraries::plan_of, target::Target, tests::qemu_folder, toolchain::Toolchain,
+    };
 
-    /// The plans of all libraries of a target, as they are compared.
-    fn plans(toolchain: &Toolchain) -> String {
-        let table = Table::read(&qemu_folder()).unwrap();
-        let mut text = String::new();
-        for library in table.of_system(&toolchain.system) {
-            let upstream = library.sources[0].upstream.as_deref().unwrap();
-            text += &format!("{}\n", library.name);
-            for action in plan(library, upstream, toolchain) {
-                text += &format!("  {action}\n");
-            }
+    #[test]
+    fn the_plan_of_each_target() {
+        for target in Target::ALL {
+            let plan = plan_of(&qemu_folder(), target, &Toolchain::of(target)).unwrap();
+            insta::assert_snapshot!(target.to_string(), plan);
         }
-        text
-    }
-
-    #[test]
-    fn the_plan_of_this_host() {
-        let toolchain = Toolchain { system: "linux".to_owned(), ..Toolchain::of_host() };
-        insta::assert_snapshot!(plans(&toolchain));
-    }
-
-    #[test]
-    fn another_target_differs_by_its_toolchain_alone() {
-        let toolchain: Toolchain = toml::from_str(
-            "system = 'windows'\ncc = 'x86_64-w64-mingw32-gcc'\nar = 'x86_64-w64-mingw32-ar'\n\
-             ranlib = 'x86_64-w64-mingw32-ranlib'\nstrip = 'x86_64-w64-mingw32-strip'\n\
-             cflags = ['-D_WIN32_WINNT=0x0A00']\n\
-             [cross]\ntriple = 'x86_64-w64-mingw32'\ncpu_family = 'x86_64'\ncpu = 'x86_64'\n",
-        )
-        .unwrap();
-        insta::assert_snapshot!(plans(&toolchain));
     }
 }

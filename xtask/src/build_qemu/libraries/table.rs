@@ -2,7 +2,10 @@
 //! written and what a sound table is; nothing of compilers, folders or the build cache.
 
 use crate::{
-    build_qemu::pins::{self, Pin},
+    build_qemu::{
+        pins::{self, Pin},
+        target::Target,
+    },
     ui::hinted,
 };
 use anyhow::Result;
@@ -104,6 +107,15 @@ impl Table {
                 "the comment at the file's beginning says what a library consists of",
             )
         })
+    }
+
+    /// The same with the patches of one target.
+    pub fn of_target(mut self, target: Target) -> Self {
+        for library in &mut self.libraries {
+            let sources = std::mem::take(&mut library.sources);
+            library.sources = sources.into_iter().map(|pin| pin.of_target(target)).collect();
+        }
+        self
     }
 
     /// The libraries that a system uses.

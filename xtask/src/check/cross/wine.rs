@@ -25,8 +25,7 @@ const CASES: [(&str, &str, &str); 2] =
 /// Runs the example that tells the host, and the command, in a Wine of its own; says so where Wine
 /// cannot be had.
 pub fn run(context: &Context, example: &Path, command: &Path) -> Result<()> {
-    if let Err(error) = setup::ensure_packages(context, PACKAGES) {
-        context.ui.line(&format!("    SKIPPED: nothing was run, for want of Wine: {error}"));
+    if !Wine::is_ready(context) {
         return Ok(());
     }
     context.ui.step("Run under Wine", |step| {
@@ -41,17 +40,20 @@ pub fn run(context: &Context, example: &Path, command: &Path) -> Result<()> {
 }
 
 /// Wine before 9 lacks a library that every program of Rust imports: it is put beside the program.
-fn random_library(context: &Context, program: &Path) -> Expression {
+pub fn random_library(context: &Context, program: &Path) -> Expression {
     let source = context.root.join("xtask/src/check/cross/bcryptprimitives.c");
     let library = program.with_file_name("bcryptprimitives.dll");
     cmd!(super::MINGW_GCC, "-shared", "-O1", "-o", library, source, "-ladvapi32")
 }
 
 /// How a program ended.
-struct Call {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub struct Call {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed, with Unix' ends of lines.
+    pub stdout: String,
+    /// What it said beside.
+    pub stderr: String,
 }
 
 impl std::fmt::Display for Call {
@@ -60,13 +62,31 @@ impl std::fmt::Display for Call {
     }
 }
 
-struct Wine {
+/// A Wine with a registry and drives of its own.
+pub struct Wine {
     prefix: tempfile::TempDir,
+    /// Where programs start; this process's folder unless it is said.
+    folder: Option<PathBuf>,
 }
 
 impl Wine {
-    fn start(step: &Step) -> Result<Self> {
-        let wine = Self { prefix: tempfile::tempdir()? };
+    /// The same with another working folder of the programs.
+    pub fn in_folder(self, folder: &Path) -> Self {
+        Self { folder: Some(folder.to_owned()), ..self }
+    }
+
+    /// Whether Wine is there or could be installed; says so where not.
+    pub fn is_ready(context: &Context) -> bool {
+        let outcome = setup::ensure_packages(context, PACKAGES);
+        if let Err(error) = &outcome {
+            context.ui.line(&format!("    SKIPPED: nothing was run, for want of Wine: {error}"));
+        }
+        outcome.is_ok()
+    }
+
+    /// Makes one, whose server lives until [`Wine::stop`].
+    pub fn start(step: &Step) -> Result<Self> {
+        let wine = Self { prefix: tempfile::tempdir()?, folder: None };
         // The first start makes the registry and the drive; without a display it only warns.
         step.say("making a Wine environment");
         for (program, option) in
@@ -80,7 +100,7 @@ impl Wine {
 
     /// Runs a program to its end. Its output goes through files: a pipe stays open as long as the
     /// server and the services that the program started.
-    fn call<'a>(
+    pub fn call<'a>(
         &self,
         program: &str,
         args: impl IntoIterator<Item = &'a str>,
@@ -107,8 +127,12 @@ impl Wine {
         program: impl AsRef<str>,
         args: impl IntoIterator<Item = &'a str>,
     ) -> Expression {
-        cmd(program.as_ref(), args)
-            .env("WINEPREFIX", self.prefix.path())
+        let call = cmd(program.as_ref(), args);
+        let call = match &self.folder {
+            Some(folder) => call.dir(folder),
+            None => call,
+        };
+        call.env("WINEPREFIX", self.prefix.path())
             .env("WINEARCH", "win64")
             .env("WINEDEBUG", "-all")
             // No window, no offer to fetch Mono or Gecko.
@@ -117,7 +141,8 @@ impl Wine {
             .stdin_null()
     }
 
-    fn stop(&self) {
+    /// Ends the server.
+    pub fn stop(&self) {
         let _ = self.call(&wine_server(), ["--kill"], &[]);
     }
 }
