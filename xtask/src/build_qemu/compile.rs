@@ -80,7 +80,12 @@ impl Workshop {
         program: impl duct::IntoExecutablePath,
         args: &[String],
     ) -> Result<duct::Expression> {
-        self.command_with(&self.headers, folder, program, args)
+        let headers: &[PathBuf] = match self.toolchain.c_library() {
+            // The compiler is told by its command line.
+            Some(CLibrary::Mingw) => &[],
+            _ => &self.headers,
+        };
+        self.command_with(headers, folder, program, args)
     }
 
     /// A command of this host's compiler.
@@ -132,6 +137,7 @@ pub fn configure(shop: &Workshop, step: &Step, devices: &Path) -> Result<()> {
         super::libraries::copy_tree(&shop.libraries().join("lib"), &zig::archives(zig))?;
     }
     let sysroot = shop.sysroot.as_ref().map(Sysroot::root).unwrap_or_default();
+    let headers: Vec<String> = shop.headers.iter().map(|it| text(it)).collect::<Result<_>>()?;
     let args = configure::arguments(
         shop.target,
         &shop.toolchain,
@@ -141,6 +147,7 @@ pub fn configure(shop: &Workshop, step: &Step, devices: &Path) -> Result<()> {
             maps: &text(&shop.root.join("maps"))?,
             libraries: &text(&shop.libraries())?,
             sysroot: &text(&sysroot)?,
+            headers: &headers,
             zig_flags: &shop.zig.as_deref().map(zig::linker_flags).unwrap_or_default(),
         },
     );

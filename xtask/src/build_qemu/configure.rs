@@ -111,6 +111,8 @@ pub struct Places<'a> {
     pub libraries: &'a str,
     /// The root of the target's file system, where it has one.
     pub sysroot: &'a str,
+    /// The folders with MinGW's headers.
+    pub headers: &'a [String],
     /// What zig links with.
     pub zig_flags: &'a str,
 }
@@ -123,6 +125,7 @@ impl Places<'static> {
         maps: "MAPS",
         libraries: "LIBRARIES",
         sysroot: "SYSROOT",
+        headers: &[],
         zig_flags: "ZIG_FLAGS",
     };
 }
@@ -161,13 +164,18 @@ pub fn arguments(target: Target, toolchain: &Toolchain, places: &Places<'_>) -> 
 }
 
 /// The compiler with what tells it where archives are: a cross compiler does not read LIBRARY_PATH, and
-/// meson looks for static ones in the compiler's own folders alone, to which -B adds.
+/// meson looks for static ones in the compiler's own folders alone, to which -B adds. Windows' headers are for
+/// this compiler alone: QEMU's build tries this host's too, which would find them by C_INCLUDE_PATH.
 fn compiler(toolchain: &Toolchain, places: &Places<'_>) -> String {
     let Toolchain { cc, .. } = toolchain;
     let libraries = places.libraries;
     match toolchain.c_library() {
         Some(CLibrary::Sysroot) => format!("{cc} --sysroot={} -B{libraries}/lib", places.sysroot),
-        Some(CLibrary::Mingw) => format!("{cc} -B{libraries}/lib"),
+        Some(CLibrary::Mingw) => {
+            let headers: Vec<String> =
+                places.headers.iter().map(|folder| format!(" -isystem {folder}")).collect();
+            format!("{cc} -B{libraries}/lib{}", headers.concat())
+        }
         Some(CLibrary::OfCompiler) | None => cc.clone(),
     }
 }
