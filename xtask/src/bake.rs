@@ -5,7 +5,7 @@
 
 mod agent;
 mod boot;
-mod emulator;
+pub mod emulator;
 mod host;
 mod needs;
 mod usual;

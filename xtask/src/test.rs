@@ -1,6 +1,7 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
+mod arm_host;
 mod fresh;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use duct::cmd;
+use std::path::PathBuf;
 
 /// Test tools of PyPI, pinned.
 pub const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0"];
@@ -89,6 +91,8 @@ enum Kind {
     /// A machine of the architecture that this host is not, emulated, baked first; only when it is
     /// named.
     OtherArch,
+    /// Our QEMU for Linux on Arm under an emulator of programs, up to a guest's agent; only when it is named.
+    ArmHost,
     /// The Windows command and our QEMU for Windows, under Wine; only when it is named.
     Wine,
 }
@@ -133,6 +137,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             let qemu = build_qemu::needs(context, &build_qemu::Args::of_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
+        Kind::ArmHost => arm_host::needs(context),
         Kind::Wine => cross::machines::needs(context),
     }
 }
@@ -160,6 +165,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => "python",
             Kind::Desktop => "desktop",
             Kind::OtherArch => "other-arch",
+            Kind::ArmHost => "arm-host",
             Kind::Wine => "wine",
         };
         context.ui.line(&format!("==> Tests: {name}"));
@@ -171,6 +177,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
             Kind::OtherArch => other_arch(context, &args.runner_args),
+            Kind::ArmHost => {
+                let images = minimal_of_other_arch(context)?;
+                arm_host::run(context, &images)
+            }
             Kind::Wine => cross::machines::run(context),
         };
         if let Err(error) = outcome {
@@ -242,8 +252,7 @@ pub fn installed(context: &Context) -> Result<Environment> {
 }
 
 fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
-    let images = context.cache.folder("other-arch-images")?;
-    bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
+    let images = minimal_of_other_arch(context)?;
     let (bundle, _) = build_qemu::cross_bundle(context, &build_qemu::Args::default())?;
     let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
     args.extend_from_slice(runner_args);
@@ -252,6 +261,13 @@ fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
         .env("QUICKSAND_IMAGE_PATH", images)
         .run()?;
     Ok(())
+}
+
+/// The folder with `minimal` for the architecture that this host is not.
+fn minimal_of_other_arch(context: &Context) -> Result<PathBuf> {
+    let images = context.cache.folder("other-arch-images")?;
+    bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
+    Ok(images)
 }
 
 fn has_browser() -> bool {

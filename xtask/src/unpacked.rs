@@ -86,7 +86,7 @@ pub fn addresses(text: &str) -> Vec<Address> {
         let (uri, rest) = line.strip_prefix('\'')?.split_once("' ")?;
         let mut words = rest.split(' ');
         let file = words.next()?.to_owned();
-        let sha256 = words.last().and_then(|hash| hash.strip_prefix("SHA256:"));
+        let sha256 = words.next_back().and_then(|hash| hash.strip_prefix("SHA256:"));
         Some(Address { uri: uri.to_owned(), file, sha256: sha256.unwrap_or_default().to_owned() })
     };
     text.lines().filter_map(address).collect()
