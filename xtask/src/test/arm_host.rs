@@ -24,6 +24,9 @@ use wheel_retag::Runner as Machine;
 /// How long a boot may take that is emulated twice.
 const BOOT: Duration = Duration::from_secs(1200);
 
+/// What the guest's agent writes on the console when it is there (`agent_protocol::READY_LINE`).
+const READY: &str = "quicksand-agent: ready";
+
 /// What it needs.
 pub fn needs(context: &Context) -> Needs {
     let minimal = bake::Args::of_other_arch("minimal", &context.dist());
@@ -124,7 +127,7 @@ fn boot(step: &Step, call: duct::Expression) -> Result<()> {
     let mut last = String::new();
     let is_ready = loop {
         match lines.recv_timeout(BOOT.saturating_sub(started.elapsed())) {
-            Ok(line) if line.contains(agent_protocol::READY_LINE) => break true,
+            Ok(line) if line.contains(READY) => break true,
             Ok(line) => last = line,
             Err(_) => break false,
         }
