@@ -170,7 +170,11 @@ fn compiler(toolchain: &Toolchain, places: &Places<'_>) -> String {
     let Toolchain { cc, .. } = toolchain;
     let libraries = places.libraries;
     match toolchain.c_library() {
-        Some(CLibrary::Sysroot) => format!("{cc} --sysroot={} -B{libraries}/lib", places.sysroot),
+        // Without its own -B the compiler takes the C library of the package for cross compilers.
+        Some(CLibrary::Sysroot) => {
+            let (sysroot, triple) = (places.sysroot, cc.trim_end_matches("-gcc"));
+            format!("{cc} --sysroot={sysroot} -B{sysroot}/usr/lib/{triple} -B{libraries}/lib")
+        }
         Some(CLibrary::Mingw) => {
             let headers: Vec<String> =
                 places.headers.iter().map(|folder| format!(" -isystem {folder}")).collect();

@@ -359,7 +359,8 @@ impl Order<'_> {
             let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
             let host_headers = headers::of(context, &Toolchain::of_host(), None)?;
             let headers = headers::of(context, &toolchain, sysroot.as_ref())?;
-            let (root, tools) = (work.path().to_owned(), self.tools.clone());
+            // The linker's map names files by their real places.
+            let (root, tools) = (fs::canonicalize(work.path())?, self.tools.clone());
             let own_zig = zig.as_ref().map(|_| root.join("zig"));
             if let (Some(from), Some(to)) = (&zig, &own_zig) {
                 libraries::copy_tree(from, to)?;

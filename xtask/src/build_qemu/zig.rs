@@ -32,10 +32,10 @@ const CLEAR_CACHE: &str = "#include <windows.h>\n\
     \x20   FlushInstructionCache(GetCurrentProcess(), begin, (char *)end - (char *)begin);\n\
     }\n";
 
-/// Starts zig as a C compiler. zig takes no response file inside of one, and sets NDEBUG when it
-/// optimises, which QEMU refuses.
+/// Starts zig as a C compiler. zig takes no response file inside of one, compiles one file at a time, and
+/// sets NDEBUG when it optimises, which QEMU refuses.
 const CC: &str = r#"#!/usr/bin/env python3
-import os, shlex, sys, tempfile
+import os, shlex, subprocess, sys, tempfile
 
 ZIG = "{zig}"
 os.environ["ZIG_GLOBAL_CACHE_DIR"] = "{cache}"
@@ -51,6 +51,13 @@ def flat(args):
 
 
 args = list(flat(sys.argv[1:]))
+sources = [arg for arg in args if arg.endswith((".c", ".S")) and not arg.startswith("-")]
+if "-c" in args and len(sources) > 1:
+    others = [arg for arg in args if arg not in sources]
+    for source in sources:
+        made = os.path.splitext(os.path.basename(source))[0] + ".o"
+        subprocess.run([sys.argv[0], *others, source, "-o", made], check=True)
+    sys.exit()
 if any(arg.startswith("@") for arg in sys.argv[1:]):
     with tempfile.NamedTemporaryFile("w", suffix=".rsp", delete=False) as file:
         file.write("\n".join(shlex.quote(arg) for arg in args))
