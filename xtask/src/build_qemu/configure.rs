@@ -202,6 +202,10 @@ fn cflags(target: Target, toolchain: &Toolchain, places: &Places<'_>) -> String 
 fn ldflags(target: Target, toolchain: &Toolchain, places: &Places<'_>) -> String {
     let Places { maps, libraries, .. } = places;
     match (target.os(), toolchain.c_library()) {
+        // Only the static half of the C library is there, so that what configure tries is static as well.
+        (Os::Linux, Some(CLibrary::Sysroot)) => {
+            format!("-static-pie -Wl,--gc-sections -Wl,--build-id=none -Wl,-Map={maps}")
+        }
         (Os::Linux, _) => format!("-Wl,--gc-sections -Wl,--build-id=none -Wl,-Map={maps}"),
         (_, Some(CLibrary::OfCompiler)) => {
             format!("-Wl,--gc-sections -L{libraries}/lib {}", places.zig_flags)
