@@ -15,6 +15,10 @@ const UNIT: usize = 1024;
 const MAX_LOOKUPS: usize = 8;
 /// Folders that one guest has listed at a time.
 const MAX_LISTINGS: usize = 2;
+/// The part of the memory that shares leave to connections: they forget names that do not fit, and a
+/// connection has nothing to forget.
+#[cfg(target_os = "linux")]
+const NOT_FOR_SHARES: usize = 4;
 
 /// Held as long as what it was given for. It is given back when it is dropped.
 pub(crate) type Permit = OwnedSemaphorePermit;
@@ -24,6 +28,9 @@ pub(crate) type Permit = OwnedSemaphorePermit;
 pub(crate) struct Budget {
     max_descriptors: usize,
     descriptors: Arc<Semaphore>,
+    /// Bytes of memory in all.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    max_memory: usize,
     memory: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     listings: Arc<Semaphore>,
@@ -34,10 +41,12 @@ impl Budget {
     pub(crate) fn new(limits: &Limits) -> Arc<Self> {
         let memory = limits.memory() - u64::from(limits.wire());
         let units = usize::try_from(memory).unwrap_or(usize::MAX) / UNIT;
+        let units = units.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             max_descriptors: usize::from(limits.descriptors()),
             descriptors: Arc::new(Semaphore::new(usize::from(limits.descriptors()))),
-            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            max_memory: units * UNIT,
+            memory: Arc::new(Semaphore::new(units)),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             listings: Arc::new(Semaphore::new(MAX_LISTINGS)),
         })
@@ -82,6 +91,9 @@ impl share_server::Allowance for Budget {
     }
 
     fn memory(&self, bytes: usize) -> Option<share_server::Permit> {
+        if self.memory_left() < self.max_memory / NOT_FOR_SHARES + bytes {
+            return None;
+        }
         self.memory(bytes).map(|permit| Box::new(permit) as _)
     }
 }
@@ -128,5 +140,19 @@ mod tests {
         assert!(budget.memory(1).is_none(), "less than a unit is a unit");
         drop((half, rest));
         assert_eq!(budget.memory_left() as u64 + u64::from(limits.wire()), limits.memory());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn shares_leave_something_to_connections() {
+        let budget = Budget::new(&Limits::default());
+        let all = budget.memory_left();
+        let mut names = Vec::new();
+        while let Some(permit) = share_server::Allowance::memory(&*budget, 64 << 10) {
+            names.push(permit);
+        }
+        assert!(budget.memory_left() >= all / 4);
+        assert!(budget.memory_left() < all / 4 + (64 << 10));
+        assert!(budget.memory(all / 4).is_some());
     }
 }

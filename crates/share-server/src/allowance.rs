@@ -22,17 +22,28 @@ pub(crate) struct Meter {
     allowance: Arc<dyn Allowance>,
     permits: Vec<Permit>,
     used: usize,
+    /// Bytes that nobody is asked for.
+    own: usize,
 }
 
 impl Meter {
     pub(crate) fn new(allowance: Arc<dyn Allowance>) -> Self {
-        Self { allowance, permits: Vec::new(), used: 0 }
+        Self::with_own(0, allowance)
+    }
+
+    /// One whose first bytes are its own, whatever others hold already.
+    pub(crate) fn with_own(own: usize, allowance: Arc<dyn Allowance>) -> Self {
+        Self { allowance, permits: Vec::new(), used: 0, own }
+    }
+
+    fn portions(&self, used: usize) -> usize {
+        used.saturating_sub(self.own).div_ceil(PORTION)
     }
 
     /// Takes bytes, and says no when there are none left.
     pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let used = self.used + bytes;
-        while self.permits.len() * PORTION < used {
+        while self.permits.len() < self.portions(used) {
             let Some(permit) = self.allowance.memory(PORTION) else { return false };
             self.permits.push(permit);
         }
@@ -44,8 +55,9 @@ impl Meter {
     pub(crate) fn give(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
         // One portion stays, so that the border is not asked for again and again.
-        self.permits.truncate(self.used.div_ceil(PORTION) + 1);
+        self.permits.truncate(self.portions(self.used) + 1);
     }
+
     /// Gives everything back.
     pub(crate) fn reset(&mut self) {
         self.used = 0;

@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// Bits of `fuse_open_out.open_flags`.
 mod reply {
+    /// What is written goes to the host past the guest's cache.
+    pub(super) const DIRECT_IO: u32 = 1;
     /// What the guest has of the file's data is still true.
     pub(super) const KEEP_CACHE: u32 = 1 << 1;
     /// Closing the file needs no word.
@@ -31,7 +33,7 @@ impl Share {
         stat: &Stat,
         out: &mut Vec<u8>,
     ) -> Result<u64, Errno> {
-        let number = self.nodes().enter(Key::of(stat), parent, name)?;
+        let number = self.enter(Key::of(stat), parent, name)?;
         self.put_entry_of(number, stat, out);
         Ok(number)
     }
@@ -226,8 +228,16 @@ impl Share {
         let stat = fstat(&file)?;
         let number = self.put_entry(parent, name, &stat, out)?;
         let handle = self.handles().add(file, number, permit);
-        put_open(handle, 0, out);
+        put_open(handle, self.how_written(flags, stat.st_size), out);
         Ok(())
+    }
+
+    /// How a file of a size that was opened with these flags is written. One that can be read too might be
+    /// mapped.
+    fn how_written(&self, flags: u32, size: i64) -> u32 {
+        let is_written_alone = flags & libc::O_ACCMODE as u32 == libc::O_WRONLY as u32;
+        let is_direct = is_written_alone && size == 0 && self.writes_directly();
+        if is_direct { reply::DIRECT_IO } else { 0 }
     }
 
     /// Makes a file without a name.
@@ -273,7 +283,8 @@ impl Share {
         }
         let is_known = self.nodes().note_data(node, &object.stat);
         let handle = self.handles().add(file, node, permit);
-        let mut how = 0;
+        let is_emptied = flags & libc::O_TRUNC as u32 != 0;
+        let mut how = if is_emptied { self.how_written(flags, 0) } else { 0 };
         if is_known {
             how |= reply::KEEP_CACHE;
         }

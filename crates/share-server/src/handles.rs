@@ -3,7 +3,7 @@
 use crate::allowance::Permit;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 /// An open file or folder.
@@ -46,6 +46,11 @@ impl Handles {
     pub(crate) fn of_node(&self, node: u64) -> Option<Arc<OwnedFd>> {
         let open = self.open.values().find(|handle| handle.node == node);
         open.map(|handle| Arc::clone(&handle.file))
+    }
+
+    /// Everything of which any is open.
+    pub(crate) fn nodes(&self) -> HashSet<u64> {
+        self.open.values().map(|handle| handle.node).collect()
     }
 
     /// Goes back to what was open at a moment. Numbers that were given since are not given again.

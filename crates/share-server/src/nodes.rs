@@ -2,7 +2,10 @@
 //!
 //! Owns the numbers and their names; opens nothing. A number is never used twice. The guest's kernel
 //! counts how often it was told a number and gives the count back; a guest that gives back what it
-//! still needs gets `ESTALE`, and nobody else notices.
+//! still needs gets `ESTALE`, and nobody else notices. What the memory for them does not hold any more
+//! is forgotten here first ([`reclaim`]).
+
+mod reclaim;
 
 use crate::allowance::{Allowance, Meter};
 use rustix::fs::Stat;
@@ -19,6 +22,8 @@ const MAX_DEPTH: usize = 2048;
 const MAX_NAMES: usize = 4;
 /// What a number costs beside the bytes of its names, about.
 const NODE_COST: usize = 288;
+/// Bytes of numbers that each share has whatever the guest's other shares and connections hold.
+const OWN_MEMORY: usize = 256 << 10;
 
 /// What tells one file of the host from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +65,8 @@ struct Node {
     data: Option<Data>,
     /// When it was changed last in any way, as the guest knows it.
     told: Option<Change>,
+    /// When the guest asked for it last, in requests.
+    used: u64,
 }
 
 /// What changes with a file's data: the time of its last change, and its size.
@@ -83,6 +90,8 @@ pub(crate) struct Nodes {
     by_number: HashMap<u64, Node>,
     by_key: HashMap<Key, u64>,
     next: u64,
+    /// Counts requests.
+    clock: u64,
     meter: Meter,
     /// What the guest believes without asking, and when it was told.
     recent: HashMap<u64, Instant>,
@@ -105,12 +114,13 @@ impl Kept {
 
 impl Nodes {
     pub(crate) fn new(root: Key, allowance: Arc<dyn Allowance>) -> Self {
-        let node = Node { key: root, lookups: 1, names: Vec::new(), data: None, told: None };
+        let node = Node { key: root, lookups: 1, names: Vec::new(), data: None, told: None, used: 0 };
         Self {
             by_number: HashMap::from([(ROOT, node)]),
             by_key: HashMap::from([(root, ROOT)]),
             next: ROOT + 1,
-            meter: Meter::new(allowance),
+            clock: 0,
+            meter: Meter::with_own(OWN_MEMORY, allowance),
             recent: HashMap::new(),
         }
     }
@@ -158,23 +168,36 @@ impl Nodes {
         Some((alias.parent, alias.name.clone()))
     }
 
-    /// What a number stands for.
-    pub(crate) fn key(&self, number: u64) -> Result<Key, Errno> {
-        self.by_number.get(&number).map(|node| node.key).ok_or(Errno::STALE)
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// What a number stands for, for a request that is about it.
+    pub(crate) fn key(&mut self, number: u64) -> Result<Key, Errno> {
+        let now = self.tick();
+        let node = self.by_number.get_mut(&number).ok_or(Errno::STALE)?;
+        node.used = now;
+        Ok(node.key)
     }
 
     /// The number of something that was found under a name. It counts as told.
+    ///
+    /// # Errors
+    /// `ENOMEM`, if there is no memory for it without [`Self::reclaim`].
     pub(crate) fn enter(&mut self, key: Key, parent: u64, name: &[u8]) -> Result<u64, Errno> {
+        let used = self.tick();
         if let Some(&number) = self.by_key.get(&key) {
             if number != ROOT {
                 self.name(number, parent, name)?;
             }
             let node = self.by_number.get_mut(&number).ok_or(Errno::STALE)?;
             node.lookups = node.lookups.saturating_add(1);
+            node.used = used;
             return Ok(number);
         }
         let names = vec![Alias { parent, name: name.into() }];
-        let node = Node { key, lookups: 1, names, data: None, told: None };
+        let node = Node { key, lookups: 1, names, data: None, told: None, used };
         if !self.meter.take(node.cost()) {
             return Err(Errno::NOMEM);
         }
@@ -192,16 +215,19 @@ impl Nodes {
         if node.names.first().is_some_and(is_known) {
             return Ok(());
         }
-        let before = node.cost();
-        node.names.retain(|alias| !is_known(alias));
-        if node.key.is_folder() {
-            node.names.clear();
+        let length = |names: &[Alias]| names.iter().map(|alias| alias.name.len()).sum::<usize>();
+        let mut names = vec![Alias { parent, name: name.into() }];
+        if !node.key.is_folder() {
+            let others = node.names.iter().filter(|alias| !is_known(alias));
+            names.extend(others.take(MAX_NAMES - 1).cloned());
         }
-        node.names.truncate(MAX_NAMES - 1);
-        node.names.insert(0, Alias { parent, name: name.into() });
-        let after = node.cost();
-        self.meter.give(before);
-        if self.meter.take(after) { Ok(()) } else { Err(Errno::NOMEM) }
+        let (before, after) = (length(&node.names), length(&names));
+        if after > before && !self.meter.take(after - before) {
+            return Err(Errno::NOMEM);
+        }
+        self.meter.give(before.saturating_sub(after));
+        node.names = names;
+        Ok(())
     }
 
     /// Forgets a name that is gone.
@@ -240,9 +266,12 @@ impl Nodes {
         }
         let Some(node) = self.by_number.get_mut(&number) else { return };
         node.lookups = node.lookups.saturating_sub(count);
-        if node.lookups > 0 {
-            return;
+        if node.lookups == 0 {
+            self.drop_number(number);
         }
+    }
+
+    fn drop_number(&mut self, number: u64) {
         self.recent.remove(&number);
         if let Some(node) = self.by_number.remove(&number) {
             self.meter.give(node.cost());
@@ -373,7 +402,8 @@ mod tests {
             }
         };
         assert_eq!(error, Errno::NOMEM);
-        assert!((150..300).contains(&numbers.len()), "{}", numbers.len());
+        let expect = (OWN_MEMORY + (1 << 16)) / (NODE_COST + 4);
+        assert_eq!(numbers.len(), expect);
         nodes.forget(numbers[0], 1);
         nodes.enter(key(9999, libc::S_IFREG), ROOT, b"name").unwrap();
         nodes.clear();

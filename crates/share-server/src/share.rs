@@ -6,7 +6,8 @@ use crate::locks::Locks;
 use crate::nodes::{Kept, Key, Nodes, ROOT};
 use crate::place::{Held, Object, find_below};
 use crate::wire::{
-    Body, Fields, Header, MAX_DATA, OUT_HEADER, Opcode, failure, finish, forget_file, forget_name,
+    Body, Fields, Header, MAX_DATA, OUT_HEADER, Opcode, failure, finish, first, forget_file,
+    forget_name, is_done_silently,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstat};
@@ -249,6 +250,19 @@ impl Share {
         Answer::Given
     }
 
+    /// Does what comes before the last request of a message: what closes something, or forgets.
+    pub fn do_silently(&self, message: &[u8]) {
+        let (mut request, mut rest) = first(message);
+        let mut unused = Vec::new();
+        while !rest.is_empty() {
+            if is_done_silently(request) {
+                unused.clear();
+                self.answer(request, &mut unused);
+            }
+            (request, rest) = first(rest);
+        }
+    }
+
     fn dispatch(&self, header: &Header, body: Body<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let node = header.node;
         let Some(opcode) = header.opcode else { return Err(Errno::NOSYS.into()) };
@@ -306,7 +320,7 @@ impl Share {
         if major != 7 || minor < OLDEST_MINOR {
             return Err(Errno::PROTO);
         }
-        self.minor.store(minor.min(MINOR), Ordering::Relaxed);
+        self.minor.store(minor, Ordering::Relaxed);
         let mut wanted = flag::ASYNC_READ
             | flag::POSIX_LOCKS
             | flag::ATOMIC_O_TRUNC
@@ -348,6 +362,14 @@ impl Share {
         Ok(())
     }
 
+    /// Whether a file that is new, or empty now, is written past the guest's cache. That saves its kernel
+    /// a question for each file; from Linux 6.6 (7.39) on it keeps other views of the file true.
+    pub(crate) fn writes_directly(&self) -> bool {
+        const MINOR_THAT_KEEPS_VIEWS_TRUE: u32 = 39;
+        let minor = self.minor.load(Ordering::Relaxed);
+        !self.options.writeback && minor >= MINOR_THAT_KEEPS_VIEWS_TRUE
+    }
+
     /// Finds what a number stands for, by its names; a file without any, as long as the guest has it
     /// open.
     pub(crate) fn object(&self, number: u64) -> Result<Object, Errno> {
@@ -364,7 +386,7 @@ impl Share {
             return Ok(found);
         }
         let (key, paths) = {
-            let nodes = self.nodes();
+            let mut nodes = self.nodes();
             (nodes.key(number)?, nodes.paths(number)?)
         };
         for path in paths {
@@ -377,6 +399,19 @@ impl Share {
         let open = self.handles().of_node(number).ok_or(Errno::STALE)?;
         let stat = fstat(&open)?;
         Ok(Object { fd: Held::Open(open), stat })
+    }
+
+    /// The number of something that was found under a name. It counts as told. Where there is no memory
+    /// for one more, others are forgotten.
+    pub(crate) fn enter(&self, key: Key, parent: u64, name: &[u8]) -> Result<u64, Errno> {
+        let entered = self.nodes().enter(key, parent, name);
+        if entered != Err(Errno::NOMEM) {
+            return entered;
+        }
+        let open = self.handles().nodes();
+        let mut nodes = self.nodes();
+        let _ = nodes.reclaim(|number| number == parent || open.contains(&number));
+        nodes.enter(key, parent, name)
     }
 
     /// Finds a folder.

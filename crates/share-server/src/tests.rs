@@ -467,3 +467,84 @@ fn owners_and_permissions_are_shown_as_the_options_say() {
     assert_eq!((attributes.u32().unwrap(), attributes.u32().unwrap()), (uid, gid));
     assert_eq!(guest.path("a").metadata().unwrap().mode() & 0o777, 0o604);
 }
+
+#[test]
+fn a_guest_that_looks_at_more_than_it_has_memory_for_goes_on() {
+    const N_FILES: usize = 4000;
+    let allowance = Arc::new(Plenty::of(64 << 10));
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::create_dir(folder.path().join("many")).unwrap();
+    fs_err::write(folder.path().join("open"), "text").unwrap();
+    for index in 0..N_FILES {
+        fs_err::write(folder.path().join(format!("many/{index}")), index.to_string()).unwrap();
+    }
+    let share = Share::open(folder.path(), Options::default(), allowance.clone()).unwrap();
+    let guest = Guest { folder, share };
+    let open = guest.look(1, "open").unwrap();
+    let handle = guest.open(open, libc::O_RDONLY).unwrap();
+    let many = guest.look(1, "many").unwrap();
+    let numbers: Vec<u64> =
+        (0..N_FILES).map(|index| guest.look(many, &index.to_string()).unwrap()).collect();
+    assert!(allowance.held().1 <= 64 << 10);
+    assert_eq!(guest.ask(Opcode::Getattr, numbers[0], &[0; 16]), Err(libc::ESTALE));
+    // The guest's kernel looks again, and finds it by another number.
+    let again = guest.look(many, "0").unwrap();
+    assert_ne!(again, numbers[0]);
+    let handle_again = guest.open(again, libc::O_RDONLY).unwrap();
+    assert_eq!(guest.read(handle_again, 9).unwrap(), b"0");
+    assert_eq!(guest.open(*numbers.last().unwrap(), libc::O_RDONLY).map(|_| ()), Ok(()));
+    // What is open has its number still.
+    guest.ask(Opcode::Getattr, open, &[0; 16]).unwrap();
+    assert_eq!(guest.read(handle, 9).unwrap(), b"text");
+}
+
+#[test]
+fn ends_that_come_before_another_request_are_done_first() {
+    let guest = Guest::new(Options::default());
+    let (node, handle) = guest.create(1, "a", 0o644).unwrap();
+    let end = request(Opcode::Release, node, &[&handle.to_le_bytes()[..], &[0; 16]].concat());
+    let forget = request(Opcode::Forget, node, &1u64.to_le_bytes());
+    let remove = request(Opcode::Unlink, 1, &text("a"));
+    let last = request(Opcode::Getattr, node, &[0; 16]);
+    // What has an answer is done in the last place alone.
+    let message = [&end[..], &forget, &remove, &last].concat();
+    assert_eq!(crate::last(&message), last);
+    guest.share.do_silently(&message);
+    let mut answer = Vec::new();
+    guest.share.answer(crate::last(&message), &mut answer);
+    assert_eq!(result(&answer), Err(libc::ESTALE));
+    assert_eq!(guest.read(handle, 1), Err(libc::EBADF));
+    assert!(guest.path("a").exists());
+    for odd in [&b""[..], b"\x28\0\0\0", &[0xff; 100], &[0; 100], &last[..20]] {
+        assert_eq!(crate::last(odd), odd);
+        guest.share.do_silently(odd);
+    }
+    let cut = [&end[..], &[9, 0, 0]].concat();
+    assert_eq!(crate::last(&cut), [9, 0, 0]);
+}
+
+#[test]
+fn new_files_that_are_only_written_need_no_cache() {
+    const DIRECT_IO: u8 = 1;
+    for (minor, writeback, expect) in [(38, false, 0), (39, false, DIRECT_IO), (40, true, 0)] {
+        let guest = Guest::new(Options { writeback, ..Options::default() });
+        let mut body = Vec::new();
+        [7, minor, 0, u32::MAX].into_iter().for_each(|word| body.u32(word));
+        guest.ask(Opcode::Init, 0, &body).unwrap();
+        let open_flags = |name: &str, flags: i32| {
+            let mut body = Vec::new();
+            [flags as u32, 0o644, 0, 0].into_iter().for_each(|word| body.u32(word));
+            body.extend(text(name));
+            guest.ask(Opcode::Create, 1, &body).unwrap()[128 + 8] & DIRECT_IO
+        };
+        assert_eq!(open_flags("new", libc::O_WRONLY), expect);
+        assert_eq!(open_flags("to map", libc::O_RDWR), 0);
+        fs_err::write(guest.path("old"), "text").unwrap();
+        let node = guest.look(1, "old").unwrap();
+        for (flags, expect) in [(libc::O_WRONLY, 0), (libc::O_WRONLY | libc::O_TRUNC, expect)] {
+            let body = [&(flags as u32).to_le_bytes()[..], &[0; 4]].concat();
+            let answer = guest.ask(Opcode::Open, node, &body).unwrap();
+            assert_eq!(answer[8] & DIRECT_IO, expect, "{flags:o}");
+        }
+    }
+}

@@ -8,6 +8,7 @@
 //! See `Documentation/filesystems/fuse.rst` of the kernel, and [`agent_protocol::share_frame`].
 
 mod line;
+mod message;
 mod mounted;
 mod own_answers;
 mod window;

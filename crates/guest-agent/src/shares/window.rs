@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_protocol::share_window::{
-    Asked, DOORBELL, N_SLOTS, PCI_IDS, RING, WINDOW_LEN, Window as Memory,
+    Asked, DOORBELL, N_SLOTS, PCI_IDS, RING, WINDOW_LEN, Window as Memory, feature,
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -121,7 +121,16 @@ impl Window {
         Asked::Unasked
     }
 
+    /// Whether the host takes messages of several requests.
+    pub fn takes_several(&self) -> bool {
+        self.memory.has(feature::SEVERAL)
+    }
+
     fn ring(&self) {
+        // A write to a register costs an emulated machine more than many to memory.
+        if self.memory.is_looking() {
+            return;
+        }
         // SAFETY: the register is mapped for as long as this process lives.
         unsafe { self.doorbell.write_volatile(RING.to_le()) };
     }

@@ -10,6 +10,11 @@ use agent_protocol::share_window::{N_SLOTS, Slot};
 use share_server::Answer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long after a request the next one is looked for: a guest asks several for one file, and to be
+/// woken takes as long as to answer.
+const LOOKING: Duration = Duration::from_micros(150);
 
 /// The window of one machine.
 pub(super) struct Asked {
@@ -56,13 +61,34 @@ impl Asked {
 pub(super) fn serve(inner: &Arc<Inner>) {
     let Some(asked) = &inner.asked else { return };
     let (mut request, mut out) = (Vec::new(), Vec::new());
-    while !asked.is_closed.load(Ordering::SeqCst) {
-        asked.window.wait();
+    let mut take_all = || {
+        let mut n_taken = 0;
         for index in 0..N_SLOTS {
             let slot = asked.window.memory().slot(index);
             if let Some((share, epoch)) = asked.take(inner, slot, &mut request) {
                 answer(inner, slot, share, &request, epoch, &mut out);
+                n_taken += 1;
             }
+        }
+        n_taken > 0
+    };
+    // Until when it looks without being rung.
+    let mut looking: Option<Instant> = None;
+    while !asked.is_closed.load(Ordering::SeqCst) {
+        if take_all() {
+            if looking.is_none() {
+                asked.window.memory().set_looking(true);
+            }
+            looking = Some(Instant::now() + LOOKING);
+            continue;
+        }
+        match looking {
+            Some(end) if Instant::now() < end => std::hint::spin_loop(),
+            Some(_) => {
+                looking = None;
+                asked.window.memory().set_looking(false);
+            }
+            None => asked.window.wait(),
         }
     }
 }
@@ -76,14 +102,16 @@ fn answer(
     out: &mut Vec<u8>,
 ) {
     let share = inner.share(id);
-    let Some(share) = share.filter(|_| share_server::is_prompt(request)) else {
+    let last = share_server::last(request);
+    let Some(share) = share.filter(|_| share_server::is_prompt(last)) else {
         inner.if_present(epoch, || slot.pass());
         inner.take(id, request, epoch, out);
         return;
     };
+    share.do_silently(request);
     out.clear();
     out.resize(HEAD, 0);
-    let is_waited_for = share.answer(request, out) == Answer::Given;
+    let is_waited_for = share.answer(last, out) == Answer::Given;
     let mut is_given = false;
     inner.if_present(epoch, || is_given = slot.answer(&out[HEAD..]));
     if is_waited_for && !is_given {
