@@ -3,6 +3,7 @@
 
 mod arm_host;
 mod fresh;
+mod shares;
 
 use crate::{
     audit, bake, build_qemu,
@@ -88,6 +89,8 @@ enum Kind {
     Python,
     /// The real desktop, minutes long; only when it is named. Pictures go to target/desktop-pictures.
     Desktop,
+    /// git, SQLite, rsync, virtual environments and POSIX suites on a share; only when it is named.
+    Shares,
     /// A machine of the architecture that this host is not, emulated, baked first; only when it is
     /// named.
     OtherArch,
@@ -120,9 +123,12 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             .and(tools(ZIG))
             .and(tools(UV))
             .and(audit::corpus::needs(context)),
-        Kind::Vm | Kind::Attacks => tests
-            .and(dist::needs(context, dist::IMAGES, Profile::Dev))
-            .and(environment::needs(context, PYTHON_TOOLS)),
+        Kind::Vm | Kind::Attacks | Kind::Shares => {
+            let needs = tests
+                .and(dist::needs(context, dist::IMAGES, Profile::Dev))
+                .and(environment::needs(context, PYTHON_TOOLS));
+            if kind == Kind::Shares { needs.and(shares::needs(context)) } else { needs }
+        }
         Kind::Python | Kind::Desktop => {
             let name = if kind == Kind::Python { "desktop-test" } else { "debian-desktop" };
             let browser: &[&str] = if has_browser() { &[] } else { &BROWSERS[..1] };
@@ -164,6 +170,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Attacks => "attacks",
             Kind::Python => "python",
             Kind::Desktop => "desktop",
+            Kind::Shares => "shares",
             Kind::OtherArch => "other-arch",
             Kind::ArmHost => "arm-host",
             Kind::Wine => "wine",
@@ -176,6 +183,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Attacks => attacks(context, args),
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
+            Kind::Shares => shares::run(context, &args.runner_args),
             Kind::OtherArch => other_arch(context, &args.runner_args),
             Kind::ArmHost => {
                 let images = minimal_of_other_arch(context)?;

@@ -288,8 +288,8 @@ impl Share {
         if is_known {
             how |= reply::KEEP_CACHE;
         }
-        if is_for_reading {
-            // Nothing is to be written, and locks end with the last descriptor.
+        if is_for_reading && !self.locks().has(node) {
+            // Nothing is to be written, and there is no lock that ends before the last descriptor.
             how |= reply::NO_FLUSH;
         }
         put_open(handle, how, out);

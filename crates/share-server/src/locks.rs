@@ -37,6 +37,11 @@ impl Locks {
         self.0.iter().find(|held| (held.node, held.owner) == (node, owner))
     }
 
+    /// Whether anybody has locked anything of a file.
+    pub(crate) fn has(&self, node: u64) -> bool {
+        self.0.iter().any(|held| held.node == node)
+    }
+
     /// Lets go of what an owner has locked in a file: it has closed a descriptor of it.
     pub(crate) fn drop_owner(&mut self, node: u64, owner: u64) {
         self.0.retain(|held| (held.node, held.owner) != (node, owner));

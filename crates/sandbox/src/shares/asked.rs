@@ -39,6 +39,8 @@ impl Asked {
     pub(super) fn resume(&self) {
         let mut is_paused = lock(&self.is_paused);
         self.window.memory().begin_again();
+        // The window went back in time as well.
+        self.window.memory().set_looking(false);
         *is_paused = false;
         self.window.ring();
     }
@@ -61,6 +63,9 @@ impl Asked {
 pub(super) fn serve(inner: &Arc<Inner>) {
     let Some(asked) = &inner.asked else { return };
     let (mut request, mut out) = (Vec::new(), Vec::new());
+    // What lies in the window of a copied machine is its template's.
+    asked.window.memory().mark();
+    asked.window.memory().set_looking(false);
     let mut take_all = || {
         let mut n_taken = 0;
         for index in 0..N_SLOTS {

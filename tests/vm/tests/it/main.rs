@@ -31,6 +31,8 @@ mod revocation;
 mod saves;
 #[cfg(target_os = "linux")]
 mod shares;
+#[cfg(target_os = "linux")]
+mod speed_tmp;
 mod transport;
 #[cfg(target_os = "linux")]
 mod warm;

@@ -186,6 +186,57 @@ async fn locks_and_appends_hold_between_programs_of_guest_and_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_looks_at_more_than_its_budget_goes_on() {
+    const N_MANY: usize = 50_000;
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let many = folder.path().join("many");
+    fs_err::create_dir(&many).unwrap();
+    for index in 0..N_MANY {
+        fs_err::write(many.join(format!("file-{index}")), "x").unwrap();
+    }
+    for index in 0..4000 {
+        let deep = folder.path().join(format!("tree/{}/{index}", index % 40));
+        fs_err::create_dir_all(&deep).unwrap();
+        for name in ["a", "b", "c"] {
+            fs_err::write(deep.join(name), name).unwrap();
+        }
+    }
+    fs_err::write(other.path().join("file"), "other").unwrap();
+    // Room for about 11,000 names.
+    let builder = vm_tests::minimal()
+        .memory("256M")
+        .network_mode(NetworkMode::None)
+        .limits(&sandbox::Limits::default().with_memory(8 << 20))
+        .mount(Mount::new(folder.path(), "/mnt/s"))
+        .mount(Mount::new(other.path(), "/mnt/other"));
+    let sandbox = vm_tests::started(builder).await;
+    let guest = async |command: &str| {
+        let request = sandbox::ExecuteRequest::new(format!("cd /mnt/s/many && {command}"));
+        let request = request.timeout(std::time::Duration::from_secs(600));
+        let result = sandbox.execute(request).await.unwrap();
+        assert_eq!(result.exit_code, 0, "{command}: {result:?}");
+        result.stdout_lossy().trim_end().to_owned()
+    };
+    // A file that is open and a folder that is worked in stay what they are.
+    let held = "cd /mnt/s/tree; exec 3< 0/0/a; (while [ ! -e /tmp/go ]; do sleep 0.2; done; \
+        cat 0/0/b; cat <&3) > /tmp/found 2>&1 < /dev/null &";
+    run(&sandbox, held).await;
+    assert_eq!(guest("ls | wc -l").await, N_MANY.to_string());
+    assert_eq!(guest("ls -l | grep -c -- -rw-r--r--").await, N_MANY.to_string());
+    assert_eq!(guest("find /mnt/s/tree -type f | wc -l").await, "12000");
+    assert_eq!(guest("find /mnt/s/tree -type f -exec cat {} + | wc -c").await, "12000");
+    assert_eq!(guest("cat file-0 file-25000 file-49999 ../tree/39/3999/c").await, "xxxc");
+    assert_eq!(run(&sandbox, "cat /mnt/other/file").await, "other");
+    run(&sandbox, "touch /tmp/go; while [ $(wc -c < /tmp/found) -lt 2 ]; do sleep 0.1; done").await;
+    assert_eq!(run(&sandbox, "cat /tmp/found").await, "ba");
+    // What the host makes beside them is there, and all can be removed.
+    fs_err::write(many.join("new"), "new").unwrap();
+    assert_eq!(guest("cat new; mv new newer; cat newer; rm newer").await, "newnew");
+    guest("rm -rf ../tree").await;
+    assert!(!folder.path().join("tree").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_goes_back_in_time_finds_its_shares_again() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("file"), "one").unwrap();

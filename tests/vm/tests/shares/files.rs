@@ -199,8 +199,11 @@ assert can(lambda f: fcntl.lockf(f, now, 1, 30)) and can(lambda f: fcntl.lockf(f
 fcntl.lockf(file, fcntl.LOCK_UN, 5, 22)
 assert can(lambda f: fcntl.lockf(f, now, 5, 22)) and not can(lambda f: fcntl.lockf(f, now, 6, 22))
 # Any descriptor of the file that its process closes lets go, as POSIX has it.
-open("db", "r+b").close()
-assert can(lambda f: fcntl.lockf(f, now))
+for mode in ("r+b", "rb"):
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    assert not can(lambda f: fcntl.lockf(f, now))
+    open("db", mode).close()
+    assert can(lambda f: fcntl.lockf(f, now)), mode
 # One that is open for writing alone, as `open(path, "w")` has it.
 lock = open("lock", "w")
 fcntl.lockf(lock, fcntl.LOCK_EX)
