@@ -9,11 +9,13 @@
 
 #[cfg(target_os = "linux")]
 mod asked;
+mod attempt;
 #[cfg(target_os = "linux")]
 mod channel;
 #[cfg(target_os = "linux")]
 mod echoes;
 mod folder;
+mod fuse;
 mod link;
 mod moments;
 mod node;
@@ -28,26 +30,21 @@ mod window;
 pub(crate) use channel::Channel;
 pub(crate) use moments::Moments;
 
-use crate::agent_client::AgentClient;
 use crate::error::{Error, Result};
-#[cfg(target_os = "linux")]
-use crate::mount::MountCache;
 use crate::mount::{Mount, MountHandle, MountType};
 use crate::running::Machine;
 use crate::sandbox::Sandbox;
 use crate::usernet;
 use agent_protocol::{MountRequest, UnmountRequest};
+use attempt::{Attempt, farewell};
 use folder::Revocation;
 use server::{Served, Server};
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+use tokio::sync::Mutex as Turn;
 
 /// Where the guest finds the server.
 const ADDRESS: SocketAddrV4 = SocketAddrV4::new(usernet::SHARES, 445);
-/// How long the guest may take to forget a share that the host has withdrawn already.
-const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What is mounted.
 #[derive(Default)]
@@ -91,39 +88,6 @@ impl Backing {
 struct Serving {
     server: Option<Arc<Server>>,
     last_id: u64,
-}
-
-/// A share that is being mounted. Dropping it withdraws the share at once, and then tells the guest,
-/// which may have mounted it; nobody mounts or unmounts anything until it was told.
-struct Attempt {
-    turn: Option<OwnedMutexGuard<Serving>>,
-    backing: Backing,
-    agent: AgentClient,
-    target: String,
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        let Some(mut turn) = self.turn.take() else { return };
-        self.backing.revoke();
-        // Without a runtime the whole process is about to end.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (agent, target) = (self.agent.clone(), std::mem::take(&mut self.target));
-        runtime.spawn(async move {
-            turn.sweep().await;
-            farewell(&agent, target).await;
-        });
-    }
-}
-
-/// Tells the guest that a share is gone. It keeps a dead mount point when it does not listen.
-async fn farewell(agent: &AgentClient, target: String) {
-    let request = UnmountRequest { target, force: true };
-    match tokio::time::timeout(FAREWELL, agent.unmount(&request)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the guest keeps a mount point without a share"),
-        Err(_) => tracing::debug!("the guest did not answer an unmount"),
-    }
 }
 
 fn failed(share: impl std::fmt::Display, reason: impl std::fmt::Display) -> Error {
@@ -239,7 +203,7 @@ impl Shares {
         let backing = match mount.kind {
             MountType::Fuse | MountType::Auto => {
                 request.source = handle.id.to_string();
-                fuse_backing(machine, mount, handle.id)?
+                fuse::backing(machine, mount, handle.id)?
             }
             MountType::Cifs => {
                 server = Some(turn.server(machine)?);
@@ -261,7 +225,7 @@ impl Shares {
         match (&backing, server) {
             #[cfg(target_os = "linux")]
             (Backing::Fuse(channel, number), _) => {
-                serve_by_fuse(machine, mount, channel, *number).await?;
+                fuse::serve(machine, mount, channel, *number).await?;
             }
             (Backing::Smb(revocation), Some(server)) => {
                 let name = format!("share{}", handle.id);
@@ -359,56 +323,6 @@ fn check_host(mount: &Mount) -> Result<bool> {
     };
     let hint = is_single.then(|| "Share its folder, or copy it with upload()".to_owned());
     Err(Error::Mount { action: "mount", share: mount.host.display().to_string(), reason, hint })
-}
-
-/// The port of the machine's shares, and the number of this one.
-#[cfg(target_os = "linux")]
-fn fuse_backing(machine: &Machine, mount: &Mount, id: u64) -> Result<Backing> {
-    let channel = machine.hull.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
-    let number = u32::try_from(id).map_err(|error| failed(&mount.guest, error))?;
-    Ok(Backing::Fuse(Arc::clone(channel), number))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn fuse_backing(_: &Machine, mount: &Mount, _: u64) -> Result<Backing> {
-    Err(no_share_port(mount))
-}
-
-/// Opens what is shared and answers the guest's requests for it from here on.
-#[cfg(target_os = "linux")]
-async fn serve_by_fuse(
-    machine: &Machine,
-    mount: &Mount,
-    channel: &Channel,
-    number: u32,
-) -> Result<()> {
-    let options = share_server::Options {
-        readonly: mount.readonly,
-        shown: (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0)),
-        permissions: mount.umask.map(|umask| 0o777 & !u32::from(umask)),
-        writeback: mount.cache == MountCache::Writeback,
-        ..Default::default()
-    };
-    let (path, budget) = (mount.host_path(), Arc::clone(&machine.hull.budget));
-    // A file system that does not answer must not hold up the others.
-    let opening =
-        tokio::task::spawn_blocking(move || share_server::Share::open(&path, options, budget));
-    let share = opening.await.map_err(|error| failed(mount.host.display(), error))?;
-    let share = share.map_err(|error| failed(mount.host.display(), error))?;
-    channel.add(number, Arc::new(share))
-}
-
-fn no_share_port(mount: &Mount) -> Error {
-    Error::Mount {
-        action: "mount",
-        share: mount.host.display().to_string(),
-        reason: "this machine has no port for shares by fuse".into(),
-        hint: Some(
-            "It needs a Linux host, an image of this release and transport=\"socket\"; leave the \
-             type out to have what there is"
-                .into(),
-        ),
-    }
 }
 
 /// Why a mount failed.

@@ -114,7 +114,8 @@ impl Kept {
 
 impl Nodes {
     pub(crate) fn new(root: Key, allowance: Arc<dyn Allowance>) -> Self {
-        let node = Node { key: root, lookups: 1, names: Vec::new(), data: None, told: None, used: 0 };
+        let node =
+            Node { key: root, lookups: 1, names: Vec::new(), data: None, told: None, used: 0 };
         Self {
             by_number: HashMap::from([(ROOT, node)]),
             by_key: HashMap::from([(root, ROOT)]),

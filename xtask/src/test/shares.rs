@@ -65,10 +65,9 @@ pub fn run(context: &Context, runner_args: &[String]) -> Result<()> {
         .env("QUICKSAND_POSIX_TOOLS", suites(context)?);
     for (name, value) in environment.variables() {
         let value = match name {
-            "QUICKSAND_IMAGE_PATH" => std::env::join_paths(
-                std::env::split_paths(&value).chain([images.clone()]),
-            )?
-            .into(),
+            "QUICKSAND_IMAGE_PATH" => {
+                std::env::join_paths(std::env::split_paths(&value).chain([images.clone()]))?.into()
+            }
             _ => value,
         };
         tests = tests.env(name, value);

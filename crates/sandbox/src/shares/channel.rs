@@ -6,13 +6,15 @@
 //! What a message says is `share_server`'s business. The guest is believed nothing: a message that is
 //! too long ends the channel, one for a share that there is not is refused, and what waits is bounded.
 
+mod past;
+
 use super::asked::Asked;
 use super::echoes::{Echo, Echoes};
 use super::moments::Moments;
 use super::waiting::Waiting;
 use super::window::Window;
 use crate::error::{Error, Result};
-use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, Secret, answer};
+use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Secret};
 use agent_protocol::share_frame::{ECHO, HEAD, Next, head, next};
 use share_server::{Answer, Share};
 use std::collections::HashMap;
@@ -23,20 +25,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Bytes that are read at a time.
 const PORTION: usize = 256 << 10;
 /// Threads for requests that may take long, and how many of these wait for one.
 const N_WORKERS: usize = 4;
 const QUEUE: usize = 64;
-/// How long the guest may take to find the new beginning after it went back in time.
-const FOUND_TIME: Duration = Duration::from_secs(20);
-/// How long an answer that is being written may take to be taken back.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// How long a call waits for the guest to see what the host has changed.
 const REFRESH_TIME: Duration = Duration::from_millis(500);
-const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
 /// The channel of one machine. It ends with this value.
 pub(crate) struct Channel(Arc<Inner>);
@@ -226,52 +223,6 @@ impl Channel {
         let all = self.shares().into_iter().map(|(id, share)| (id, share.moment()));
         Moments { all: all.collect() }
     }
-
-    /// Stops the guest's past: nothing that it has asked is answered any more, and nothing that is on
-    /// its way to it arrives. The machine must stand still.
-    pub(crate) fn forget_past(&self) {
-        if !*lock(&self.0.is_running) {
-            return;
-        }
-        if let Some(asked) = &self.0.asked {
-            asked.pause();
-        }
-        let mut nonce = [0; NONCE_LEN];
-        // Without a random number nothing can be expected, and the shares stay silent.
-        let _ = getrandom::fill(&mut nonce);
-        self.0.epoch.fetch_add(1, Ordering::SeqCst);
-        *lock(&self.0.expected) = Some(answer(&nonce));
-        *lock(&self.0.nonce) = Some(nonce);
-        self.0.waiting.clear();
-        self.0.echoes.clear();
-        // What QEMU has not read yet would arrive in the restored guest. Whoever writes at this moment
-        // is let finish by it; the next one sees that its time is over.
-        let deadline = Instant::now() + DRAIN_TIME;
-        while Instant::now() < deadline {
-            self.0.drain();
-            if let Ok(_writing) = self.0.writing.try_lock() {
-                self.0.drain();
-                return;
-            }
-            std::thread::sleep(DRAIN_PAUSE);
-        }
-        tracing::warn!("an answer for a guest's past could not be taken back");
-    }
-
-    /// Begins anew with a guest that is in its past now, without waiting for it.
-    pub(crate) fn begin_again(&self, moments: Option<&Moments>) {
-        let Some(nonce) = lock(&self.0.nonce).take() else { return };
-        for (id, share) in self.shares() {
-            if let Some(moment) = moments.and_then(|moments| moments.all.get(&id)) {
-                share.restore(moment);
-            }
-        }
-        if let Some(asked) = &self.0.asked {
-            asked.resume();
-        }
-        let inner = Arc::clone(&self.0);
-        let _ = spawn("quicksand-shares-again", move || inner.begin_again(nonce));
-    }
 }
 
 impl Drop for Channel {
@@ -298,15 +249,6 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<
 impl Inner {
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
-    }
-
-    /// Takes back what QEMU has not read yet.
-    fn drain(&self) {
-        let mut buffer = vec![0u8; 64 << 10];
-        let flags = rustix::net::RecvFlags::DONTWAIT;
-        while let Ok((length @ 1.., _)) = rustix::net::recv(&self.theirs, &mut buffer[..], flags) {
-            tracing::trace!(length, "bytes for a guest's past are thrown away");
-        }
     }
 
     /// Does something that the guest sees, unless it is the past's.
@@ -357,25 +299,6 @@ impl Inner {
                 }
             }
             kept.drain(..taken);
-        }
-    }
-
-    /// Whether the guest's present has begun; throws away what is of its past.
-    fn is_found(&self, kept: &mut Vec<u8>) -> bool {
-        let mut expected = lock(&self.expected);
-        let Some(answer) = *expected else { return true };
-        match kept.windows(ANSWER_LEN).position(|window| window == answer) {
-            Some(at) => {
-                kept.drain(..at + ANSWER_LEN);
-                *expected = None;
-                self.found.notify_all();
-                true
-            }
-            None => {
-                // The answer may lie across two reads.
-                kept.drain(..kept.len().saturating_sub(ANSWER_LEN - 1));
-                false
-            }
         }
     }
 
@@ -501,31 +424,6 @@ impl Inner {
             *workers = Some(sender);
         }
         workers.clone()
-    }
-
-    /// Asks the guest to begin anew, and has its kernel send again what it has no answer to.
-    fn begin_again(&self, nonce: [u8; NONCE_LEN]) {
-        let epoch = self.epoch();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
-        self.send(&self.secret.request(&Request { nonce, unix_nanos }), epoch);
-        let expected = lock(&self.expected);
-        let answer = answer(&nonce);
-        let is_missing = |expected: &mut Option<_>| *expected == Some(answer);
-        let waited = self.found.wait_timeout_while(expected, FOUND_TIME, is_missing);
-        // A guest in whose past there was no share answers when it mounts one.
-        let (expected, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if expected.is_some() {
-            tracing::debug!("the guest has no shares in its past");
-            return;
-        }
-        drop(expected);
-        let ids: Vec<u32> =
-            self.shares.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
-        for id in ids {
-            let message = share_server::resend();
-            self.send(&[&head(message.len(), id)[..], &message].concat(), epoch);
-        }
     }
 }
 

@@ -43,7 +43,12 @@ except OSError as error:
                 os.listxattr('folder'))";
     let expect = "['user.empty', 'user.guest'] True ['user.of a folder, ü']";
     assert_eq!(place.on_host("python3", &["-c", read]), expect);
-    assert_eq!(place.bash("cp --preserve=xattr file copy; getfattr --version >/dev/null 2>&1 || true; echo ok"), "ok");
+    assert_eq!(
+        place.bash(
+            "cp --preserve=xattr file copy; getfattr --version >/dev/null 2>&1 || true; echo ok"
+        ),
+        "ok"
+    );
     let read = "import os; print(len(os.getxattr('copy', 'user.guest')))";
     assert_eq!(place.on_host("python3", &["-c", read]), "2048");
 }
@@ -86,7 +91,10 @@ with open("new", "rb") as file:
 "#,
     );
     let map = fs_err::read(place.host("map")).unwrap();
-    assert_eq!((&map[..7], &map[5000..5006], &map[9000..9005]), (&b"......."[..], &b"shared"[..], &b"other"[..]));
+    assert_eq!(
+        (&map[..7], &map[5000..5006], &map[9000..9005]),
+        (&b"......."[..], &b"shared"[..], &b"other"[..])
+    );
     let new = fs_err::read(place.host("new")).unwrap();
     assert_eq!((&new[..14], &new[8997..]), (&b"threeneonefour"[..], &b"two"[..]));
     // A program of the host has written: a mapping of the next command has it.
@@ -155,8 +163,10 @@ print(statvfs.f_namemax, statvfs.f_frsize * statvfs.f_blocks)
     assert!(holes.blocks() < 4096, "{}", holes.blocks());
     assert_eq!(place.host(" ").metadata().unwrap().mtime_nsec(), 999_999_996);
     assert_eq!(place.text("named"), "unnamed");
-    let names: Vec<_> = fs_err::read_dir(&place.host).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    let n_bytes = |wanted: &[u8]| names.iter().filter(|name| name.as_encoded_bytes() == wanted).count();
+    let names: Vec<_> =
+        fs_err::read_dir(&place.host).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let n_bytes =
+        |wanted: &[u8]| names.iter().filter(|name| name.as_encoded_bytes() == wanted).count();
     for name in [&[0xfe; 255][..], b"new\nline", b"*?:|<>\"\\", "ünï 漢 😀".as_bytes()] {
         assert_eq!(n_bytes(name), 1);
     }

@@ -44,10 +44,18 @@ fn what_fails_of_the_posix_suite_is_known_and_has_a_reason() {
         lines.map(str::trim).filter(|name| !name.contains(' ')).collect()
     };
     let (passed, failed, skipped) = (named(" ok"), named(" FAILED"), named(" skipped"));
-    eprintln!("pjdfstest: {} passed, {} failed, {} skipped", passed.len(), failed.len(), skipped.len());
+    eprintln!(
+        "pjdfstest: {} passed, {} failed, {} skipped",
+        passed.len(),
+        failed.len(),
+        skipped.len()
+    );
     assert!(passed.len() + failed.len() + skipped.len() > 390, "{report}");
-    let expected: BTreeSet<&str> =
-        EXCEPTIONS.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let expected: BTreeSet<&str> = EXCEPTIONS
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
     let new: Vec<_> = failed.difference(&expected).collect();
     let gone: Vec<_> = expected.difference(&failed).collect();
     assert!(new.is_empty(), "these fail and are not on the list: {new:#?}\n{report}");

@@ -23,7 +23,10 @@ fn a_repository_is_the_same_to_git_on_both_sides() {
     };
     // The host agrees: no mode, link or time is another one there.
     assert_eq!(git(&["status", "--porcelain"]), "");
-    assert_eq!(git(&["ls-files", "-s", "run.sh", "link"]).split_whitespace().next(), Some("120000"));
+    assert_eq!(
+        git(&["ls-files", "-s", "run.sh", "link"]).split_whitespace().next(),
+        Some("120000")
+    );
     assert!(git(&["ls-files", "-s", "run.sh"]).starts_with("100755"));
     // Changes of the host, of content, mode and name, are seen by the next command.
     fs_err::write(place.host("repo/src/f2"), "by the host\n").unwrap();
@@ -50,8 +53,7 @@ fn a_repository_is_the_same_to_git_on_both_sides() {
     assert_eq!(git(&["log", "--oneline"]).lines().count(), 5);
     // A local clone has hard links to the objects.
     let packs = fs_err::read_dir(place.host("repo/.git/objects/pack")).unwrap();
-    let links: Vec<u64> =
-        packs.map(|entry| entry.unwrap().metadata().unwrap().nlink()).collect();
+    let links: Vec<u64> = packs.map(|entry| entry.unwrap().metadata().unwrap().nlink()).collect();
     assert!(links.iter().all(|links| *links == 2), "{links:?}");
 }
 
