@@ -31,8 +31,6 @@ mod revocation;
 mod saves;
 #[cfg(target_os = "linux")]
 mod shares;
-#[cfg(target_os = "linux")]
-mod speed_tmp;
 mod transport;
 #[cfg(target_os = "linux")]
 mod warm;
