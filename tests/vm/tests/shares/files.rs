@@ -24,9 +24,8 @@ os.removexattr("file", "user.host")
 for name, flags, expect in [
     ("user.guest", os.XATTR_CREATE, errno.EEXIST),
     ("user.missing", os.XATTR_REPLACE, errno.ENODATA),
-    ("security.capability", 0, errno.EOPNOTSUPP),
+    ("security.other", 0, errno.EOPNOTSUPP),
     ("trusted.x", 0, errno.EOPNOTSUPP),
-    ("system.posix_acl_access", 0, errno.EOPNOTSUPP),
 ]:
     try:
         os.setxattr("file", name, b"x", flags)
@@ -87,7 +86,7 @@ os.pwrite(new, b"four", 10)
 assert view[0:5] == b"three" and view[10:14] == b"four", view[:20]
 view.flush()
 with open("new", "rb") as file:
-    assert file.read(14) == b"threenefour"[:5] + b"neone" + b"four"
+    assert file.read(14) == b"threeeoneofour"
 "#,
     );
     let map = fs_err::read(place.host("map")).unwrap();
@@ -96,7 +95,7 @@ with open("new", "rb") as file:
         (&b"......."[..], &b"shared"[..], &b"other"[..])
     );
     let new = fs_err::read(place.host("new")).unwrap();
-    assert_eq!((&new[..14], &new[8997..]), (&b"threeneonefour"[..], &b"two"[..]));
+    assert_eq!((&new[..14], &new[8997..]), (&b"threeeoneofour"[..], &b"two"[..]));
     // A program of the host has written: a mapping of the next command has it.
     fs_err::write(place.host("map"), vec![b'!'; 20_000]).unwrap();
     assert_eq!(place.python("import mmap; print(mmap.mmap(open('map').fileno(), 0, prot=mmap.PROT_READ)[19990:].decode())"), "!".repeat(10));
@@ -107,7 +106,7 @@ fn holes_times_sizes_and_names_are_a_disks() {
     let place = Place::new("single");
     place.python(
         r#"
-import errno, os
+import ctypes, errno, os
 # Holes, beyond four gigabytes.
 fd = os.open("holes", os.O_RDWR | os.O_CREAT, 0o600)
 os.pwrite(fd, b"start", 0)
@@ -151,7 +150,9 @@ assert os.fstat(held.fileno()).st_nlink == 0
 # A file that has no name at all, and gets one.
 fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o640)
 os.write(fd, b"unnamed")
-os.link(f"/proc/self/fd/{fd}", "named", follow_symlinks=True)
+AT_FDCWD, AT_SYMLINK_FOLLOW = -100, 0x400
+link = ctypes.CDLL(None, use_errno=True).linkat
+assert link(AT_FDCWD, f"/proc/self/fd/{fd}".encode(), AT_FDCWD, b"named", AT_SYMLINK_FOLLOW) == 0, ctypes.get_errno()
 os.fsync(fd); os.fdatasync(fd)
 folder = os.open(".", os.O_RDONLY); os.fsync(folder)
 statvfs = os.statvfs(".")
