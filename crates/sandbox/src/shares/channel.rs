@@ -127,27 +127,6 @@ impl Channel {
         Ok(())
     }
 
-    /// Begins with a guest that has had shares of another machine, which its agent has ended.
-    pub(crate) async fn take_up(&self) -> Result<()> {
-        self.run()?;
-        self.forget_past();
-        let Some(nonce) = lock(&self.0.nonce).take() else { return Ok(()) };
-        if let Some(asked) = &self.0.asked {
-            asked.resume();
-        }
-        let inner = Arc::clone(&self.0);
-        let beginning = tokio::task::spawn_blocking(move || inner.begin_again(nonce));
-        let failed = |words: String| Error::System {
-            action: "begin with the guest's shares",
-            source: std::io::Error::other(words),
-        };
-        beginning.await.map_err(|error| failed(error.to_string()))?;
-        match *lock(&self.0.expected) {
-            None => Ok(()),
-            Some(_) => Err(failed("the guest's agent did not answer".into())),
-        }
-    }
-
     /// Answers the requests of a share from here on.
     pub(crate) fn add(&self, id: u32, share: Arc<Share>) -> Result<()> {
         self.run()?;

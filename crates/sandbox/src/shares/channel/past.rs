@@ -1,6 +1,7 @@
 //! A guest that goes back in time: what its past has asked is not answered, and both sides begin anew.
 
 use super::{Channel, Inner, Moments, lock, spawn};
+use crate::error::{Error, Result};
 use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, answer};
 use agent_protocol::share_frame::head;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,27 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 const DRAIN_PAUSE: Duration = Duration::from_millis(1);
 
 impl Channel {
+    /// Begins with a guest that has had shares of another machine, which its agent has ended.
+    pub(crate) async fn take_up(&self) -> Result<()> {
+        self.run()?;
+        self.forget_past();
+        let Some(nonce) = lock(&self.0.nonce).take() else { return Ok(()) };
+        if let Some(asked) = &self.0.asked {
+            asked.resume();
+        }
+        let inner = Arc::clone(&self.0);
+        let beginning = tokio::task::spawn_blocking(move || inner.begin_again(nonce));
+        let failed = |words: String| Error::System {
+            action: "begin with the guest's shares",
+            source: std::io::Error::other(words),
+        };
+        beginning.await.map_err(|error| failed(error.to_string()))?;
+        match *lock(&self.0.expected) {
+            None => Ok(()),
+            Some(_) => Err(failed("the guest's agent did not answer".into())),
+        }
+    }
+
     /// Stops the guest's past: nothing that it has asked is answered any more, and nothing that is on
     /// its way to it arrives. The machine must stand still.
     pub(crate) fn forget_past(&self) {
