@@ -26,8 +26,9 @@ const WAKE_PAUSE: Duration = Duration::from_millis(2);
 /// Requests that wait for no answer: two that forget, and the one that interrupts.
 const SILENT: [u32; 3] = [2, 36, 42];
 
-/// How long the host hears nothing of what it may hear late.
-const LATE: Duration = Duration::from_millis(2);
+/// How long the host hears nothing of what it may hear late: longer than a machine stands still on a
+/// busy host, where nothing would come with the next request otherwise.
+const LATE: Duration = Duration::from_millis(20);
 
 /// Whether there is something to read, now or soon.
 fn is_readable(device: &OwnedFd, time: Duration) -> bool {

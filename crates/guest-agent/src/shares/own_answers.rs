@@ -5,7 +5,8 @@
 //! - Closing a descriptor (`FUSE_FLUSH`) means something to the host only where locks of byte ranges
 //!   were asked for: what was written is with the host already.
 //! - Nobody waits for the end of an open file or for what is forgotten: the host hears of it with the
-//!   next request, or a moment later.
+//!   next request, or a moment later. Of a file that was locked it hears at once: its programs may wait
+//!   for the lock.
 
 use std::collections::HashSet;
 
@@ -76,7 +77,8 @@ impl OwnAnswers {
             GETXATTR if !request.get(IN_HEADER + 8..)?.starts_with(b"user.") => {
                 Turn::Own(answer(unique, -libc::EOPNOTSUPP))
             }
-            FLUSH if !self.is_full && !self.locked.contains(&node) => Turn::Own(answer(unique, 0)),
+            FLUSH | RELEASE if self.is_full || self.locked.contains(&node) => Turn::Host,
+            FLUSH => Turn::Own(answer(unique, 0)),
             RELEASE | RELEASEDIR => Turn::Late(Some(answer(unique, 0))),
             FORGET | BATCH_FORGET => Turn::Late(None),
             SETLK | SETLKW => {
@@ -146,5 +148,8 @@ mod tests {
             assert_eq!(answers.turn(&request(opcode, 5, &[0; 8])), Turn::Late(None));
         }
         assert_eq!(answers.turn(&nothing()), Turn::Late(None));
+        answers.turn(&request(SETLK, 5, &[0; 48]));
+        assert_eq!(answers.turn(&request(RELEASE, 5, &[0; 24])), Turn::Host);
+        assert_ne!(answers.turn(&request(RELEASE, 6, &[0; 24])), Turn::Host);
     }
 }
