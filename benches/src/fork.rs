@@ -19,7 +19,7 @@ async fn run(sandbox: &Sandbox, command: &str) -> Result<()> {
 /// A live machine of 512 MiB.
 pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
-    let options = json!({ "image": "minimal", "accel": "tcg", "memory": "512M" });
+    let options = json!({ "image": "minimal", "accel": "tcg", "memory": "512M", "warm": "off" });
     let parent = Sandbox::new(SandboxConfig::from_value(options.clone())?);
     parent.start().await?;
     let (mut answered, mut four, mut still, mut calm) = (vec![], vec![], vec![], vec![]);

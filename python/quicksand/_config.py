@@ -293,7 +293,7 @@ class SandboxConfigParams(TypedDict, total=False):
     vnc: Literal["auto", "port", "off"]
     transport: Literal["auto", "socket", "tcp"]
     wait_for: Literal["agent", "boot"]
-    warm: Literal["auto", "off"]
+    warm: Literal["auto", "make", "off"]
     limits: Limits | Mapping[str, Any]
 
 
@@ -328,8 +328,9 @@ class SandboxConfig:
         transport: how the agent is reached: ``"socket"``, ``"tcp"`` or ``"auto"``.
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
         warm: with ``"auto"`` a start copies a machine of the same kind that has booted before,
-            where that is possible; the first start of a configuration makes that template, in the
-            user's cache folder. With ``"off"`` every machine boots.
+            where that is possible; the second start of a configuration makes that template, in the
+            user's cache folder. With ``"make"`` the first one makes it already, with ``"off"``
+            every machine boots.
         limits: what the guest can make the host hold, as ``Limits`` or a mapping of its fields.
 
     Raises:
@@ -360,7 +361,7 @@ class SandboxConfig:
     vnc: str = "auto"
     transport: str = "auto"
     wait_for: str = "agent"
-    warm: str = "off"
+    warm: str = "auto"
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

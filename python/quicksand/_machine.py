@@ -518,8 +518,8 @@ class BootTiming:
         total: the whole start.
         guest_marks: the guest's own marks, in seconds since its kernel began, in their order;
             none with ``warm``.
-        warm: whether the guest had booted already: the machine is a copy of a template
-            (``warm="auto"``), or goes on from another one or from a save with memory.
+        warm: whether the guest had booted already: the machine is a copy of a template, or
+            goes on from another one or from a save with memory.
         cold_reason: why it has booted, when it need not have; ``None`` otherwise.
         forked: whether the copy was made by a fork of one that waits in memory.
     """

@@ -19,7 +19,7 @@ class Pool:
     """Keeps a number of sandboxes of one kind running, to hand one out at once.
 
     Each is handed out once, and another is started behind it; what was used never comes back. One
-    that has died while it waited is replaced. With ``warm="auto"`` the pool fills quickly.
+    that has died while it waited is replaced.
 
     Args:
         image: name of an installed image, or the path of one.

@@ -31,6 +31,7 @@ pub fn machine(image: &str, arch: Arch, defaults: &Defaults, n_cpus: u16) -> Val
         "image": image,
         "arch": arch.image_name(),
         "accel": "auto",
+        "warm": "off",
         "memory": defaults.memory.as_ref().map_or(DEFAULT_MEMORY, |memory| memory.as_str()),
         "cpus": defaults.cpus.map_or(n_cpus, |cpus| cpus.0),
     })

@@ -1,4 +1,4 @@
-//! `quicksand template`: the machines that starts with `--warm auto` copy.
+//! `quicksand template`: the machines that later starts copy.
 //!
 //! What a template is, is `sandbox`'s business; here are words and columns.
 
@@ -51,7 +51,7 @@ pub fn run(action: &TemplateAction) -> Result<(), Failure> {
         }
         TemplateAction::Create(args) => {
             let mut options = args.machine.to_options(&args.image);
-            options["warm"] = json!("auto");
+            options["warm"] = json!("make");
             let config =
                 SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
             create(config)?;

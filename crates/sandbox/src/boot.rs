@@ -105,7 +105,7 @@ pub(crate) struct Start<'a> {
 /// When a copy of a template is made by a fork of another one that waits in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Forks {
-    /// From this process' second start of the kind on: one start does not pay for what waits.
+    /// Once this process has started a few of the kind: one start does not pay for what waits.
     #[default]
     Later,
     /// At once: more will follow.

@@ -58,10 +58,13 @@ pub enum WaitFor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Warm {
-    /// Where that is possible; the first start of a configuration makes the template.
-    Auto,
-    /// Every machine boots.
+    /// Where that is possible. The second start of a configuration makes the template, so that a machine
+    /// that is started once costs nothing more.
     #[default]
+    Auto,
+    /// The same, and the first start makes it already.
+    Make,
+    /// Every machine boots.
     Off,
 }
 

@@ -21,6 +21,7 @@ pub(crate) use make::make;
 pub(crate) use memory::memory_file;
 
 use crate::boot::Start;
+use crate::config::Warm;
 use crate::located::Located;
 use crate::templates::TemplateEntry;
 use host_platform::Arch;
@@ -65,6 +66,9 @@ async fn find_or_make(start: &Start<'_>, located: &Located) -> Result<Template, 
         Err(reason) => tracing::warn!(reason, "a template is not used"),
     }
     store.check_refusal(&key)?;
+    if start.config.warm() == Warm::Auto && !store.was_started(&key) {
+        return Err("the first start of this configuration: the next one makes a template".into());
+    }
     let Some(turn) = store.turn().map_err(|error| error.to_string())? else {
         return Err("another process is making a template".into());
     };

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use runtime_locator::Search;
 use std::time::SystemTime;
 
-/// A machine that has booted once and is copied at later starts (`warm="auto"`).
+/// A machine that has booted once and is copied at later starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TemplateEntry {
     /// What it depends on, as a digest.

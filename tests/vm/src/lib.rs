@@ -25,14 +25,11 @@ pub fn search() -> Search {
     search
 }
 
-/// A configuration for the smallest machine. With `QUICKSAND_TEST_WARM=auto` the tests run with copies
-/// of a template, where there can be any.
+/// A configuration for the smallest machine, which boots. With `QUICKSAND_TEST_WARM=make` the tests run
+/// with copies of a template, where there can be any.
 pub fn minimal() -> SandboxConfigBuilder {
-    let builder = SandboxConfig::builder("minimal").memory("128M");
-    match std::env::var("QUICKSAND_TEST_WARM") {
-        Ok(warm) => builder.option("warm", warm),
-        Err(_) => builder,
-    }
+    let warm = std::env::var("QUICKSAND_TEST_WARM").unwrap_or_else(|_| "off".into());
+    SandboxConfig::builder("minimal").memory("128M").option("warm", warm)
 }
 
 /// A sandbox of a configuration, not started.

@@ -65,8 +65,8 @@ pub struct MachineArgs {
     #[arg(long, value_name = "EVENT")]
     pub wait_for: Option<String>,
 
-    /// Copy a machine of the same kind that has booted before, where that is possible: auto or off
-    /// [default: off]
+    /// Copy a machine of the same kind that has booted before, where that is possible: auto (the second
+    /// start makes what is copied), make (the first one does) or off [default: auto]
     #[arg(long)]
     pub warm: Option<String>,
 

@@ -35,7 +35,7 @@ fn defaults_are_those_of_the_documents() {
       "transport": "auto",
       "vnc": "auto",
       "wait_for": "agent",
-      "warm": "off"
+      "warm": "auto"
     }
     "#);
 }

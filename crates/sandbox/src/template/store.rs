@@ -32,6 +32,9 @@ const REFUSED: Duration = Duration::from_secs(3600);
 /// What hidden names start with, where files need one.
 const PREFIX: &str = ".template-";
 const LOCK: &str = "lock";
+/// What the names of notes end with that a machine was started, and how long these are kept.
+const STARTED: &str = ".started";
+const NOTED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The parts of a template, as the ends of their names.
 const PARTS: [&str; 3] = ["memory", "state", "disk"];
 
@@ -180,6 +183,18 @@ impl Store {
         }
     }
 
+    /// Whether a machine of this key was started before; from now on one was.
+    pub(crate) fn was_started(&self, key: &str) -> bool {
+        let name = format!("{key}{STARTED}");
+        if self.open_file(&name).is_ok() {
+            return true;
+        }
+        // Where no note can be taken the template is made at once.
+        let noted = NewFile::create(&self.folder, PREFIX)
+            .and_then(|mut file| file.place(&self.folder, OsStr::new(&name)));
+        noted.is_err()
+    }
+
     /// Says why a template could not be made a while ago.
     pub(crate) fn check_refusal(&self, key: &str) -> Result<(), String> {
         let Ok(file) = self.open_file(&refusal_name(key)) else { return Ok(()) };
@@ -259,6 +274,11 @@ impl Store {
         for entry in self.folder.entries().into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
+            let written = entry.metadata().and_then(|found| found.modified()).ok();
+            let age = written.and_then(|time| time.into_std().elapsed().ok());
+            if name.ends_with(STARTED) && age.is_some_and(|age| age > NOTED) {
+                let _ = self.folder.remove_file(name);
+            }
             let stem = PARTS.iter().find_map(|part| name.strip_suffix(&format!(".{part}")));
             if stem.is_some_and(|stem| !stems.iter().any(|known| known == stem)) {
                 let _ = self.folder.remove_file(name);

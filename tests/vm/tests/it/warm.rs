@@ -14,7 +14,7 @@ fn search(cache: &Path) -> Search {
 }
 
 async fn started(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
-    let config = builder.warm(Warm::Auto).build().unwrap();
+    let config = builder.warm(Warm::Make).build().unwrap();
     let sandbox = Sandbox::new(config).with_locator(search(cache));
     if let Err(error) = sandbox.start().await {
         panic!("{error}\nhint: {:?}", error.hint());
@@ -108,7 +108,7 @@ async fn a_copy_does_what_a_machine_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_hands_each_machine_out_once_and_replaces_those_that_died() {
     let cache = tempfile::tempdir().unwrap();
-    let config = vm_tests::minimal().warm(Warm::Auto).build().unwrap();
+    let config = vm_tests::minimal().warm(Warm::Make).build().unwrap();
     let pool = sandbox::Pool::start(config, 2.try_into().unwrap(), Some(search(cache.path())));
     let one = pool.take().await.unwrap();
     run(&one, "echo used > /used").await;
@@ -144,6 +144,20 @@ async fn of_many_at_once_one_makes_the_template_and_all_start() {
     let sandbox = started(vm_tests::minimal(), cache.path()).await;
     assert!(is_warm(&sandbox));
     sandbox.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_default_the_second_start_makes_what_is_copied() {
+    let cache = tempfile::tempdir().unwrap();
+    for expected in [false, true, true] {
+        let config = sandbox::SandboxConfig::builder("minimal").memory("160M").build().unwrap();
+        let sandbox = Sandbox::new(config).with_locator(search(cache.path()));
+        sandbox.start().await.unwrap();
+        let timing = sandbox.boot_timing().unwrap();
+        assert_eq!(timing.warm, expected, "{:?}", timing.cold_reason);
+        assert_eq!(run(&sandbox, "echo fine").await, "fine");
+        sandbox.stop().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
