@@ -223,7 +223,8 @@ async fn of_template(
     let template = match looking.await.unwrap_or_else(|_| Err("there was no time for it".into())) {
         Ok(template) => template,
         Err(reason) => {
-            timing.cold_reason = Some(reason);
+            // What was said of the save's own memory comes first.
+            timing.cold_reason.get_or_insert(reason);
             return None;
         }
     };

@@ -40,6 +40,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "share-server",
         ],
     ),
+    // In the place of the crate of this name, for tokio.
+    ("parking_lot", &[]),
     ("guest-agent", &["agent-protocol"]),
     (
         "quicksand-cli",
