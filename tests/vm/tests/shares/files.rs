@@ -98,7 +98,7 @@ with open("new", "rb") as file:
     assert_eq!((&new[..14], &new[8997..]), (&b"threeeoneofour"[..], &b"two"[..]));
     // A program of the host has written: a mapping of the next command has it.
     fs_err::write(place.host("map"), vec![b'!'; 20_000]).unwrap();
-    assert_eq!(place.python("import mmap; print(mmap.mmap(open('map').fileno(), 0, prot=mmap.PROT_READ)[19990:].decode())"), "!".repeat(10));
+    assert_eq!(place.python("import mmap; file = open('map'); print(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)[19990:].decode())"), "!".repeat(10));
 }
 
 #[test]
