@@ -8,10 +8,10 @@
 //!
 //! A slot goes from hand to hand by its state ([`state`]); each change is made by one side alone or by
 //! comparing. The other side may write anything at any time: whoever reads copies first, and believes
-//! no length. While the host looks by itself it says so, and nobody needs to ring. See QEMU's `docs/specs/ivshmem-spec.rst`.
+//! no length.  See QEMU's `docs/specs/ivshmem-spec.rst`.
 
 use crate::share_frame::MAX_SHARE_MESSAGE;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The device's vendor and number on the PCI bus.
 pub const PCI_IDS: (u16, u16) = (0x1af4, 0x1110);
@@ -46,8 +46,6 @@ pub mod feature {
 mod place {
     /// Bits of [`super::feature`].
     pub(super) const FEATURES: usize = 4;
-    /// Whether the host looks into the slots without being rung.
-    pub(super) const IS_LOOKING: usize = 16;
 }
 
 /// Whose a slot is.
@@ -100,29 +98,18 @@ impl Window {
         unsafe { AtomicU32::from_ptr(self.start.cast::<u32>().add(place)) }
     }
 
-    /// Marks the window as ours, and says what this side can do.
+    /// Marks the window as ours, and says what the guest may make use of. That a message can hold several
+    /// requests is not offered: in an emulated machine the timer that ends the wait for the next request
+    /// was measured to cost more than the requests that are saved.
     pub fn mark(&self) {
         // SAFETY: the window is longer, and bytes have any alignment.
         unsafe { std::ptr::copy_nonoverlapping(MAGIC.as_ptr(), self.start, MAGIC.len()) };
-        self.word(place::FEATURES).store(feature::SEVERAL, Ordering::Release);
+        self.word(place::FEATURES).store(0, Ordering::Release);
     }
 
     /// The guest's side: whether the host can do something ([`feature`]).
     pub fn has(&self, feature: u32) -> bool {
         self.word(place::FEATURES).load(Ordering::Acquire) & feature != 0
-    }
-
-    /// The host's side: says whether it looks into the slots without being rung. Once it does not any
-    /// more, it has to look a last time.
-    pub fn set_looking(&self, is_looking: bool) {
-        self.word(place::IS_LOOKING).store(is_looking.into(), Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-    }
-
-    /// The guest's side, after it has asked: whether it need not ring.
-    pub fn is_looking(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.word(place::IS_LOOKING).load(Ordering::Relaxed) != 0
     }
 
     /// Whether the host has marked it.
@@ -289,12 +276,8 @@ mod tests {
     fn a_window_is_told_from_other_memory() {
         with_window(|window| {
             assert!(!window.is_marked());
-            assert!(!window.has(feature::SEVERAL), "a host of an earlier release");
             window.mark();
-            assert!(window.is_marked() && window.has(feature::SEVERAL));
-            assert!(!window.is_looking());
-            window.set_looking(true);
-            assert!(window.is_looking() && window.is_marked() && window.has(feature::SEVERAL));
+            assert!(window.is_marked() && !window.has(feature::SEVERAL));
             assert!((0..N_SLOTS).all(|index| window.slot(index).is_free()));
         });
     }

@@ -10,11 +10,6 @@ use agent_protocol::share_window::{N_SLOTS, Slot};
 use share_server::Answer;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-/// How long after a request the next one is looked for: a guest asks several for one file, and to be
-/// woken takes as long as to answer.
-const LOOKING: Duration = Duration::from_micros(150);
 
 /// The window of one machine.
 pub(super) struct Asked {
@@ -39,8 +34,6 @@ impl Asked {
     pub(super) fn resume(&self) {
         let mut is_paused = lock(&self.is_paused);
         self.window.memory().begin_again();
-        // The window went back in time as well.
-        self.window.memory().set_looking(false);
         *is_paused = false;
         self.window.ring();
     }
@@ -65,35 +58,13 @@ pub(super) fn serve(inner: &Arc<Inner>) {
     let (mut request, mut out) = (Vec::new(), Vec::new());
     // What lies in the window of a copied machine is its template's.
     asked.window.memory().mark();
-    asked.window.memory().set_looking(false);
-    let mut take_all = || {
-        let mut n_taken = 0;
+    while !asked.is_closed.load(Ordering::SeqCst) {
+        asked.window.wait();
         for index in 0..N_SLOTS {
             let slot = asked.window.memory().slot(index);
             if let Some((share, epoch)) = asked.take(inner, slot, &mut request) {
                 answer(inner, slot, share, &request, epoch, &mut out);
-                n_taken += 1;
             }
-        }
-        n_taken > 0
-    };
-    // Until when it looks without being rung.
-    let mut looking: Option<Instant> = None;
-    while !asked.is_closed.load(Ordering::SeqCst) {
-        if take_all() {
-            if looking.is_none() {
-                asked.window.memory().set_looking(true);
-            }
-            looking = Some(Instant::now() + LOOKING);
-            continue;
-        }
-        match looking {
-            Some(end) if Instant::now() < end => std::hint::spin_loop(),
-            Some(_) => {
-                looking = None;
-                asked.window.memory().set_looking(false);
-            }
-            None => asked.window.wait(),
         }
     }
 }
