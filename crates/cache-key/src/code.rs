@@ -61,7 +61,7 @@ pub fn digest(root: &Path, names: &[&str], reading: Reading) -> io::Result<Strin
         }
     }
     let lock = fs::read_to_string(root.join("Cargo.lock"))?;
-    key.add("Cargo.lock", manifest::locked(&lock, &libraries).as_bytes());
+    key.add("Cargo.lock", manifest::locked(&lock, &libraries).0.as_bytes());
     Ok(key.digest())
 }
 
@@ -72,6 +72,7 @@ pub fn digest(root: &Path, names: &[&str], reading: Reading) -> io::Result<Strin
 pub fn closure(root: &Path, names: &[&str]) -> io::Result<BTreeMap<String, PathBuf>> {
     let members = manifest::members(root)?;
     let mut found = BTreeMap::new();
+    let mut libraries = BTreeSet::new();
     let mut waiting: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     while let Some(name) = waiting.pop() {
         if found.contains_key(&name) {
@@ -81,10 +82,17 @@ pub fn closure(root: &Path, names: &[&str]) -> io::Result<BTreeMap<String, PathB
             io::Error::new(io::ErrorKind::NotFound, format!("The workspace has no crate `{name}`"))
         })?;
         let text = fs::read_to_string(folder.join("Cargo.toml"))?;
-        waiting.extend(
-            manifest::dependencies(&text).into_iter().filter(|it| members.contains_key(it)),
-        );
+        let dependencies = manifest::dependencies(&text);
+        waiting.extend(dependencies.iter().filter(|it| members.contains_key(*it)).cloned());
+        libraries.extend(dependencies);
         found.insert(name, folder.clone());
+    }
+    // Crates of ours that stand in the place of others', for libraries.
+    let lock = fs::read_to_string(root.join("Cargo.lock"))?;
+    for name in manifest::locked(&lock, &libraries).1 {
+        if let Some(folder) = members.get(&name) {
+            found.entry(name).or_insert_with(|| folder.clone());
+        }
     }
     Ok(found)
 }

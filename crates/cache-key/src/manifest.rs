@@ -86,8 +86,9 @@ struct Locked {
 }
 
 /// What of `Cargo.lock` these packages are compiled from: the entries of all that they lead to. A library
-/// that several versions exist of is taken in each version.
-pub fn locked(lock: &str, roots: &BTreeSet<String>) -> String {
+/// that several versions exist of is taken in each version. Also the names of those that are the workspace's
+/// own.
+pub fn locked(lock: &str, roots: &BTreeSet<String>) -> (String, BTreeSet<String>) {
     let mut packages: BTreeMap<&str, Vec<Locked>> = BTreeMap::new();
     for entry in lock.split("[[package]]\n").skip(1) {
         let name = entry.lines().find_map(|line| line.strip_prefix("name = ")).unwrap_or_default();
@@ -100,17 +101,20 @@ pub fn locked(lock: &str, roots: &BTreeSet<String>) -> String {
         packages.entry(name.trim_matches('"')).or_default().push(locked);
     }
     let mut waiting: Vec<String> = roots.iter().cloned().collect();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut own) = (BTreeSet::new(), BTreeSet::new());
     while let Some(name) = waiting.pop() {
         for package in packages.get(name.as_str()).into_iter().flatten() {
             // The workspace's own crates have no source; what they depend on was asked of their manifests.
             let is_ours = !package.text.contains("\nsource = ");
+            if is_ours {
+                own.insert(name.clone());
+            }
             if seen.insert(package.text.clone()) && !is_ours {
                 waiting.extend(package.dependencies.iter().cloned());
             }
         }
     }
-    seen.into_iter().collect::<Vec<_>>().join("\n\n")
+    (seen.into_iter().collect::<Vec<_>>().join("\n\n"), own)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{
 use anyhow::Result;
 use duct::{Expression, cmd};
 use host_platform::Os;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Who compiles.
@@ -37,8 +38,9 @@ impl Compiler {
     /// What it is, for keys and bills.
     pub fn version(&self, context: &Context) -> Result<String> {
         let rustc = match self {
-            Self::Toolchain => Path::new("rustc"),
-            Self::Unpacked(compiler) => compiler.rustc(),
+            // A name, which is looked for: a path would be one of the working folder's.
+            Self::Toolchain => OsStr::new("rustc"),
+            Self::Unpacked(compiler) => compiler.rustc().as_os_str(),
         };
         Ok(cmd!(rustc, "--version", "--verbose").dir(&context.root).read()?)
     }
