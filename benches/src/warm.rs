@@ -135,7 +135,7 @@ fn search(cache: &Path) -> Search {
 }
 
 fn sandbox(image: &str, way: Way, cache: &Path) -> Result<Sandbox> {
-    let warm = if way == Way::Boot { "off" } else { "make" };
+    let warm = if way == Way::Boot { "off" } else { "fork" };
     let options = json!({ "image": image, "accel": "tcg", "warm": warm });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?).with_locator(search(cache));
     Ok(if way == Way::Fork { sandbox.one_of_many() } else { sandbox.not_forked() })

@@ -293,7 +293,7 @@ class SandboxConfigParams(TypedDict, total=False):
     vnc: Literal["auto", "port", "off"]
     transport: Literal["auto", "socket", "tcp"]
     wait_for: Literal["agent", "boot"]
-    warm: Literal["auto", "make", "off"]
+    warm: Literal["auto", "make", "fork", "off"]
     limits: Limits | Mapping[str, Any]
 
 
@@ -329,8 +329,9 @@ class SandboxConfig:
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
         warm: with ``"auto"`` a start copies a machine of the same kind that has booted before,
             where that is possible; the second start of a configuration makes that template, in the
-            user's cache folder. With ``"make"`` the first one makes it already, with ``"off"``
-            every machine boots.
+            user's cache folder. With ``"make"`` the first one makes it already; with ``"fork"`` later
+            ones of the process are forks of a copy that waits in memory; with ``"off"`` every
+            machine boots.
         limits: what the guest can make the host hold, as ``Limits`` or a mapping of its fields.
 
     Raises:

@@ -44,7 +44,7 @@ class Pool:
     def __init__(self, image: str, *, size: int = 1, **options: Any) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError(f"`size` is {size!r}; allowed: a number of 1 or more")
-        self._options = {"image": image, **options}
+        self._options = {"image": image, "warm": "fork", **options}
         Sandbox(**self._options)  # what is wrong with the options is told here
         self._size = size
         self._ready: asyncio.Queue[Sandbox | BaseException] = asyncio.Queue()

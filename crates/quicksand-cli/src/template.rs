@@ -51,7 +51,9 @@ pub fn run(action: &TemplateAction) -> Result<(), Failure> {
         }
         TemplateAction::Create(args) => {
             let mut options = args.machine.to_options(&args.image);
-            options["warm"] = json!("make");
+            if args.machine.warm.as_deref() != Some("fork") {
+                options["warm"] = json!("make");
+            }
             let config =
                 SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
             create(config)?;

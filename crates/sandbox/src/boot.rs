@@ -105,7 +105,7 @@ pub(crate) struct Start<'a> {
 /// When a copy of a template is made by a fork of another one that waits in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Forks {
-    /// Once this process has started a few of the kind: one start does not pay for what waits.
+    /// From this process' second start of the kind on: one start does not pay for what waits.
     #[default]
     Later,
     /// At once: more will follow.
@@ -173,10 +173,10 @@ async fn of_memory(
     timing: &mut BootTiming,
 ) -> Option<Machine> {
     let reason = match crate::save::memory::find(start.config, located)? {
-        Ok(frozen) => {
+        Ok((frozen, located)) => {
             timing.warm = true;
             let source = Source::Resume(std::sync::Arc::new(frozen));
-            match Box::pin(attempt(start, located, &source, watch, timing)).await {
+            match Box::pin(attempt(start, &located, &source, watch, timing)).await {
                 Ok(machine) => return Some(machine),
                 Err(Failure { error, .. }) => error.to_string(),
             }

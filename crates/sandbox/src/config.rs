@@ -64,6 +64,9 @@ pub enum Warm {
     Auto,
     /// The same, and the first start makes it already.
     Make,
+    /// As [`Warm::Make`], and from this process' second start of the kind on a copy waits in memory, which
+    /// later ones are forks of: for programs that start many. Only Linux has it, under software emulation.
+    Fork,
     /// Every machine boots.
     Off,
 }
@@ -304,6 +307,14 @@ impl SandboxConfig {
         config.port_forwards.clear();
         config.save = None;
         config
+    }
+
+    /// The same for one of many machines of the kind.
+    pub(crate) fn for_many(mut self) -> Self {
+        if self.warm == Warm::Auto {
+            self.warm = Warm::Fork;
+        }
+        self
     }
 
     /// Whether a share is a device of the machine.

@@ -99,7 +99,7 @@ pub(crate) fn locate(
         tracing::warn!("{notice}");
     }
     let os = search.host.os;
-    let may_fork = config.warm() == Warm::Auto
+    let may_fork = config.warm() == Warm::Fork
         && cfg!(target_os = "linux")
         && accelerator == Accelerator::Tcg
         && image.arch == Arch::Amd64

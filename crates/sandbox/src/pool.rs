@@ -21,10 +21,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), sandbox::Error> {
-/// use sandbox::{ExecuteRequest, Pool, SandboxConfig, Warm};
+/// use sandbox::{ExecuteRequest, Pool, SandboxConfig};
 /// use std::num::NonZeroUsize;
 ///
-/// let config = SandboxConfig::builder("minimal").warm(Warm::Auto).build()?;
+/// let config = SandboxConfig::builder("minimal").build()?;
 /// let pool = Pool::start(config, NonZeroUsize::MIN, None);
 /// let sandbox = pool.take().await?;
 /// println!("{}", sandbox.execute(ExecuteRequest::new("echo at once")).await?.stdout_lossy());
@@ -43,7 +43,7 @@ impl Pool {
     /// process' environment says. Must be called in a runtime, which the sandboxes belong to.
     pub fn start(config: SandboxConfig, size: NonZeroUsize, search: Option<Search>) -> Self {
         let (places, ready) = mpsc::channel(size.get());
-        let filling = tokio::spawn(fill(config, search, places));
+        let filling = tokio::spawn(fill(config.for_many(), search, places));
         Self { ready: Mutex::new(ready), filling }
     }
 

@@ -106,7 +106,7 @@ impl Sandbox {
     }
 
     /// Says that more sandboxes of this configuration will be started, so that it is worth to keep one
-    /// in memory that they are forked from (`warm="auto"`). Otherwise the second start of a process is
+    /// in memory that they are forked from (`warm="fork"`). Otherwise the second start of a process is
     /// taken for a sign of that.
     pub fn one_of_many(mut self) -> Self {
         self.forks = Forks::Now;

@@ -66,7 +66,8 @@ pub struct MachineArgs {
     pub wait_for: Option<String>,
 
     /// Copy a machine of the same kind that has booted before, where that is possible: auto (the second
-    /// start makes what is copied), make (the first one does) or off [default: auto]
+    /// start makes what is copied), make (the first one does), fork (later ones of this process are
+    /// forks) or off [default: auto]
     #[arg(long)]
     pub warm: Option<String>,
 

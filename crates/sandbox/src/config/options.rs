@@ -133,7 +133,7 @@ fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<(
             return Err(invalid("enable_display", &shown(&value), "true or false", "Leave it out"));
         }
         ("vnc", value) => config.vnc = choice("vnc", value, &["auto", "port", "off"])?,
-        ("warm", value) => config.warm = choice("warm", value, &["auto", "make", "off"])?,
+        ("warm", value) => config.warm = choice("warm", value, &["auto", "make", "fork", "off"])?,
         ("disk_size", value) => config.disk_size = Some(read_disk_size(value)?),
         ("save", value) => config.save = Some(text("save", value, "the name of a save")?),
         ("workspace", value) => {

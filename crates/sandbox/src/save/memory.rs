@@ -31,6 +31,8 @@ pub(crate) struct Needs {
     token: String,
     /// Whether the guest had shares by FUSE.
     had_shares: bool,
+    /// Whether it was a machine that can be forked, which lacks a device.
+    may_fork: bool,
 }
 
 impl Needs {
@@ -44,6 +46,7 @@ impl Needs {
             key: key(config, located)?,
             token: machine.hull.token.clone(),
             had_shares: machine.hull.has_used_shares(),
+            may_fork: located.may_fork,
         })
     }
 
@@ -56,33 +59,39 @@ impl Needs {
 pub(crate) fn find(
     config: &SandboxConfig,
     located: &Located,
-) -> Option<std::result::Result<Frozen, String>> {
+) -> Option<std::result::Result<(Frozen, Located), String>> {
     let (state, needs) = located.image.files.memory.as_ref()?;
-    Some(check(config, located, needs).map(|needs| Frozen {
-        state: Arc::clone(state),
+    let found = read(needs).and_then(|needs| {
+        // The machine is the one that was saved, as far as the user has no say in it.
+        let mut located = located.clone();
+        located.may_fork = needs.may_fork;
+        check(config, &located, &needs)?;
         // The save's own layers are the image's.
-        disks: Vec::new(),
-        token: needs.token,
-        had_shares: needs.had_shares,
-    }))
+        let (disks, had_shares) = (Vec::new(), needs.had_shares);
+        Ok((Frozen { state: Arc::clone(state), disks, token: needs.token, had_shares }, located))
+    });
+    Some(found)
+}
+
+fn read(mut file: &File) -> std::result::Result<Needs, String> {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.take(MAX_NEEDS).read_to_string(&mut text));
+    read.map_err(|error| format!("what its memory depends on cannot be read: {error}"))?;
+    serde_json::from_str(&text)
+        .map_err(|error| format!("what its memory depends on is not known: {error}"))
 }
 
 fn check(
     config: &SandboxConfig,
     located: &Located,
-    mut file: &File,
-) -> std::result::Result<Needs, String> {
+    needs: &Needs,
+) -> std::result::Result<(), String> {
     frozen::check(config, located)?;
-    let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.take(MAX_NEEDS).read_to_string(&mut text));
-    read.map_err(|error| format!("what its memory depends on cannot be read: {error}"))?;
-    let needs: Needs = serde_json::from_str(&text)
-        .map_err(|error| format!("what its memory depends on is not known: {error}"))?;
     let own = key(config, located).map_err(|error| error.to_string())?;
     if needs.key != own {
         return Err("its memory is of another machine: other options, QEMU, kernel or host".into());
     }
-    Ok(needs)
+    Ok(())
 }
 
 /// The key of a machine, whichever save it was started from.

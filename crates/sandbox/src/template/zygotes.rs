@@ -8,7 +8,6 @@
 use super::store::Template;
 use super::zygote::{self, Zygote};
 use crate::boot::{Forks, Start};
-use crate::config::Warm;
 use crate::fork::PerProcess;
 use crate::located::Located;
 use std::collections::HashMap;
@@ -19,9 +18,6 @@ use tokio::sync::Mutex;
 
 /// The most zygotes of a process.
 const MAX_ZYGOTES: usize = 4;
-/// How many machines a process starts before one waits to be forked: most start a few, and expect nothing
-/// to be left when these have stopped.
-const N_BEFORE: u64 = 3;
 /// How long one waits for the next start.
 const IDLE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(20);
@@ -81,9 +77,8 @@ pub(crate) async fn of(
         if let Some(found) = place.look()? {
             return Ok(found);
         }
-        let n_before = if start.config.warm() == Warm::Make { 1 } else { N_BEFORE };
-        if place.n_starts <= n_before && start.forks != Forks::Now {
-            return Err("this process has not started enough machines of the kind".into());
+        if place.n_starts == 1 && start.forks != Forks::Now {
+            return Err("it is the first start of this machine in this process".into());
         }
         Arc::clone(&place.making)
     };

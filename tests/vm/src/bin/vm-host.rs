@@ -55,7 +55,7 @@ async fn main() {
 
 async fn fork(builder: SandboxConfigBuilder, cache: &str) -> Sandbox {
     let search = sandbox::Search { cache_dir: Some(cache.into()), ..vm_tests::search() };
-    let config = builder.warm(Warm::Make).build().expect("the test's configuration is right");
+    let config = builder.warm(Warm::Fork).build().expect("the test's configuration is right");
     let sandbox = Sandbox::new(config).with_locator(search).one_of_many();
     sandbox.start().await.expect("a start");
     assert!(sandbox.boot_timing().is_some_and(|timing| timing.forked), "it is no fork");

@@ -17,7 +17,7 @@ fn search(cache: &Path) -> Search {
 
 /// A start that is to be a fork, as more are to follow.
 async fn started(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
-    let config = builder.warm(Warm::Make).build().unwrap();
+    let config = builder.warm(Warm::Fork).build().unwrap();
     let sandbox = Sandbox::new(config).with_locator(search(cache)).one_of_many();
     if let Err(error) = sandbox.start().await {
         panic!("{error}\nhint: {:?}", error.hint());
@@ -162,7 +162,7 @@ async fn a_machine_that_cannot_be_forked_is_copied_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     // The first start of a kind in a process, of which no more are known to follow: other tests start
     // other machines.
-    let config = vm_tests::minimal().memory("144M").warm(Warm::Make).build().unwrap();
+    let config = vm_tests::minimal().memory("144M").warm(Warm::Fork).build().unwrap();
     let sandbox = Sandbox::new(config).with_locator(search(cache.path()));
     sandbox.start().await.unwrap();
     let timing = sandbox.boot_timing().unwrap();
