@@ -98,7 +98,7 @@ async fn pictures(sandbox: &Sandbox) {
 async fn pointer(sandbox: &Sandbox) {
     let node = run(
         sandbox,
-        "for e in /sys/class/input/event*; do grep -q Tablet $e/device/name && echo /dev/input/${e##*/}; done",
+        "for e in /sys/class/input/event*; do if grep -q Tablet $e/device/name; then echo /dev/input/${e##*/}; fi; done",
     )
     .await;
     assert!(node.starts_with("/dev/input/event"), "the guest has no tablet: `{node}`");
