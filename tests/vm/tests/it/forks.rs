@@ -39,8 +39,11 @@ fn status(pid: u32, field: &str) -> String {
     line.trim().to_owned()
 }
 
+/// Whether a process runs; one that has ended may wait for whoever takes note of it.
 fn is_there(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().unwrap_or_default();
+    !state.is_empty() && !state.starts_with('Z')
 }
 
 fn n_forks() -> usize {
