@@ -269,7 +269,7 @@ def test_a_signal_ends_a_search_that_hangs(command: str, number: int, where: str
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_start(command: str, number: int, tmp_path) -> None:
     process = subprocess.Popen(
-        [command, *RUN, "-o", str(tmp_path / "kept"), "--", "true"],
+        [command, *RUN, "--warm", "off", "-o", str(tmp_path / "kept"), "--", "true"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -60,13 +60,20 @@ impl Source {
     fn disks(&self) -> &[std::sync::Arc<std::fs::File>] {
         match self {
             #[cfg(target_os = "linux")]
-            Self::Copy(template) | Self::Zygote(template) => std::slice::from_ref(&template.disk),
-            // Not of the template that is there now: it may have been made anew.
-            #[cfg(target_os = "linux")]
-            Self::Fork(zygote) => std::slice::from_ref(&zygote.template.disk),
-            #[cfg(target_os = "linux")]
             Self::Resume(frozen) => &frozen.disks,
             _ => &[],
+        }
+    }
+
+    /// What the machine's own disk begins with: what another has written until then. Copied, and no layer
+    /// below it: a save of the machine has the layers of one that booted.
+    #[cfg(target_os = "linux")]
+    fn written(&self) -> Option<&std::fs::File> {
+        match self {
+            Self::Copy(template) | Self::Zygote(template) => Some(&template.disk),
+            // Not of the template that is there now: it may have been made anew.
+            Self::Fork(zygote) => Some(zygote.disk()),
+            _ => None,
         }
     }
 

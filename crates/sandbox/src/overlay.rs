@@ -10,7 +10,7 @@ use disk_formats::qcow2::{self, Fault, Layer};
 use host_platform::Arch;
 use runtime_locator::ImageFind;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,6 +65,21 @@ pub(crate) struct OverlayFiles {
     pub layers: Vec<std::os::fd::OwnedFd>,
 }
 
+#[cfg(target_os = "linux")]
+impl Origin {
+    /// Has the disk begin with what another machine has written until now.
+    pub(crate) fn begin_with(&mut self, written: &File) -> Result<()> {
+        check_layer(written, Path::new("a template's disk"), false)?;
+        let copied = self
+            .overlay
+            .set_len(0)
+            .and_then(|()| crate::template::copy_sparse(written, &self.overlay));
+        // The other one has grown it already, where it was to be.
+        self.is_grown = false;
+        copied.map_err(|source| Error::System { action: "copy a template's disk", source })
+    }
+}
+
 impl Overlay {
     /// Checks the image's layers and puts an empty overlay of the wanted size on them.
     pub(crate) fn create(
@@ -86,8 +101,8 @@ impl Overlay {
             }
             size = layer.size;
         }
-        // What the guest of a template has written, or of a machine that this one goes on from, is below
-        // what this one writes, and in its saves.
+        // What the guest of a machine has written that this one goes on from is below what this one writes,
+        // and in its saves.
         for file in above {
             size = check_layer(file, Path::new("a machine's disk"), false)?.size;
             save_layers.push(Arc::clone(file));
@@ -169,13 +184,43 @@ fn grown(size: u64, wanted: Option<&Size>) -> Result<u64> {
 }
 
 /// Checks an open layer; its path is for messages.
-pub(crate) fn check_layer(mut file: &File, path: &Path, is_base: bool) -> Result<Layer> {
-    match qcow2::inspect(&mut file, is_base) {
+pub(crate) fn check_layer(file: &File, path: &Path, is_base: bool) -> Result<Layer> {
+    match qcow2::inspect(&mut Positioned { file, at: 0 }, is_base) {
         Ok(layer) => Ok(layer),
         Err(Fault::Bad(reason)) => Err(Error::BadImage { path: path.into(), reason }),
         Err(Fault::Io(source)) => {
             Err(Error::File { action: "read the disk image", path: path.into(), source })
         }
+    }
+}
+
+/// A file that is read from a position of this reader's own: children of one machine look at the same open
+/// files at the same time.
+struct Positioned<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        #[cfg(unix)]
+        let length = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.at)?;
+        #[cfg(windows)]
+        let length = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.at)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Seek for Positioned<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(offset) => self.file.metadata()?.len().checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        self.at = at.ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) mod zygote;
 pub(crate) mod zygotes;
 
 pub(crate) use make::make;
-pub(crate) use memory::memory_file;
+pub(crate) use memory::{copy_sparse, memory_file};
 
 use crate::boot::Start;
 use crate::config::Warm;

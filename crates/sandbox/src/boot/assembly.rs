@@ -176,15 +176,16 @@ pub(crate) fn prepare(
     if !located.has_cable(config, is_socket) {
         check_ports(config.port_forwards())?;
     }
-    let overlay = Overlay::create(
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux has templates"))]
+    let mut overlay = Overlay::create(
         &located.image,
         located.disk_size.as_ref(),
         (located.memory.clone(), located.cpus),
         source.disks(),
     )?;
     #[cfg(target_os = "linux")]
-    if let Source::Fork(zygote) = source {
-        zygote.copy_disk(&overlay.origin.overlay)?;
+    if let Some(written) = source.written() {
+        overlay.origin.begin_with(written)?;
     }
     prepare_platform(config, located, overlay, token, is_socket, source)
 }

@@ -22,7 +22,7 @@ pub(crate) fn memory_file(bytes: u64) -> Result<File> {
 }
 
 /// Copies a file with what is not zero in it; the rest stays a hole.
-pub(super) fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+pub(crate) fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
     let size = from.metadata()?.len();
     let mut buffer = vec![0; PORTION];
     let mut at = 0;

@@ -5,7 +5,6 @@
 //! anything open that it does not know (`qemu/patches`, `x-fork-clone`), so that nothing is shared by
 //! accident. Forks are children of the zygote: its end is theirs.
 
-use super::memory::copy_sparse;
 use super::store::Template;
 use crate::boot::{Own, OwnEnd, Source, Start, attempt};
 use crate::config::SandboxConfig;
@@ -40,7 +39,7 @@ const DISK_SET: u64 = 0;
 /// A machine that waits.
 pub(crate) struct Zygote {
     machine: Machine,
-    /// The template that it was copied from, whose disk is below its own.
+    /// The template that it was copied from.
     pub template: Template,
     /// The descriptors that are replaced in each fork, with QEMU's numbers.
     own: Vec<Own>,
@@ -84,10 +83,9 @@ impl Zygote {
         self.machine.is_alive()
     }
 
-    /// Makes a disk the same as its own, which does not change while it stands still.
-    pub(crate) fn copy_disk(&self, to: &File) -> Result<()> {
-        let copied = to.set_len(0).and_then(|()| copy_sparse(&self.machine.origin.overlay, to));
-        copied.map_err(|source| Error::System { action: "copy the disk of a machine", source })
+    /// What it has written to its disk, which does not change while it stands still.
+    pub(crate) fn disk(&self) -> &File {
+        &self.machine.origin.overlay
     }
 
     /// Forks it. `inherit` has the new machine's descriptors, `own` says what they are, `qmp` is our end
