@@ -134,7 +134,7 @@ def test_a_download_has_limits(sb: Sandbox, tmp_path: Path) -> None:
 def test_a_cancelled_download_leaves_nothing(sb: Sandbox, tmp_path: Path) -> None:
     async def main() -> None:
         await sb.execute(
-            "mkdir -p /root/c; dd if=/dev/zero of=/root/c/x bs=1M count=30 2>/dev/null"
+            "mkdir -p /root/c; dd if=/dev/zero of=/root/c/x bs=1M count=150 2>/dev/null"
         )
         for wait in (0.01, 0.03, 0.06):
             with pytest.raises(asyncio.TimeoutError):

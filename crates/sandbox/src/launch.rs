@@ -19,6 +19,7 @@ mod platform;
 mod platform;
 
 use crate::error::{Error, Result};
+use crate::fork::PerProcess;
 use platform::Child;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -61,6 +62,9 @@ enum Handle {
 
 #[cfg(target_os = "linux")]
 pub(crate) use forked::{adopt, output_pipe};
+
+/// How long the end of a process is waited for.
+const GONE: Duration = Duration::from_secs(5);
 
 /// The reading ends of a child's output.
 pub(crate) struct Output {
@@ -158,13 +162,33 @@ impl Process {
     pub(crate) async fn kill_and_wait(&self) {
         self.kill();
         // A process in an uninterruptible system call ends later; nothing more can be done here.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.exited()).await;
+        let _ = tokio::time::timeout(GONE, self.exited()).await;
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if self.owner == std::process::id() && self.exit_status().is_none() {
+            let mut dropped = DROPPED.get().lock().unwrap_or_else(PoisonError::into_inner);
+            dropped.retain(|exited| exited.borrow().is_none());
+            dropped.push(self.exited.clone());
+        }
+    }
+}
+
+/// Processes that were ended by a drop, which waits for nobody, and may be there still.
+static DROPPED: PerProcess<Vec<watch::Receiver<Option<String>>>> = PerProcess::new();
+
+/// Waits until none of them is there any more.
+pub(crate) async fn dropped_are_gone() {
+    let dropped = {
+        let mut dropped = DROPPED.get().lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *dropped)
+    };
+    for mut exited in dropped {
+        // As in `kill_and_wait`.
+        let _ = tokio::time::timeout(GONE, exited.wait_for(Option::is_some)).await;
     }
 }
 

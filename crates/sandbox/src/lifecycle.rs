@@ -95,6 +95,8 @@ impl Lifecycle {
                 let _ = tokio::time::timeout(GIVE_UP, cancelled.closed()).await;
             }
         }
+        // A start that was given up has ended its machine, and a template that was being made.
+        crate::launch::dropped_are_gone().await;
     }
 }
 
