@@ -4,15 +4,17 @@
 //! at any point ends QEMU and removes everything.
 
 mod assembly;
+#[cfg(target_os = "linux")]
+mod warm;
 
 pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
 pub(crate) use assembly::{Own, OwnEnd};
+#[cfg(target_os = "linux")]
+pub(crate) use warm::resume;
 
 use crate::agent_client::{AgentClient, wait_on_port};
 use crate::budget::raise_descriptors;
-#[cfg(target_os = "linux")]
-use crate::config::Warm;
 use crate::config::{AccelChoice, SandboxConfig, WaitFor};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
@@ -145,13 +147,17 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     timing.locate = watch.lap();
     tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
     #[cfg(target_os = "linux")]
-    if let Some(machine) = Box::pin(of_memory(&start, &located, &mut watch, &mut timing)).await {
+    if let Some(machine) =
+        Box::pin(warm::of_memory(&start, &located, &mut watch, &mut timing)).await
+    {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
         return Ok(machine);
     }
     #[cfg(target_os = "linux")]
     // Boxed, as are the attempts in it: together they would be large for the stack of a thread.
-    if let Some(machine) = Box::pin(of_template(&start, &located, &mut watch, &mut timing)).await {
+    if let Some(machine) =
+        Box::pin(warm::of_template(&start, &located, &mut watch, &mut timing)).await
+    {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
         return Ok(machine);
     }
@@ -169,123 +175,6 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     };
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)
-}
-
-/// A start from a save with memory. Whatever goes wrong ends in a start from its disk.
-#[cfg(target_os = "linux")]
-async fn of_memory(
-    start: &Start<'_>,
-    located: &Located,
-    watch: &mut Stopwatch,
-    timing: &mut BootTiming,
-) -> Option<Machine> {
-    let reason = match crate::save::memory::find(start.config, located)? {
-        Ok((frozen, located)) => {
-            timing.warm = true;
-            let source = Source::Resume(std::sync::Arc::new(frozen));
-            match Box::pin(attempt(start, &located, &source, watch, timing)).await {
-                Ok(machine) => return Some(machine),
-                Err(Failure { error, .. }) => error.to_string(),
-            }
-        }
-        Err(reason) => reason,
-    };
-    tracing::warn!(reason, "the save's memory is not used: the machine boots from its disk");
-    timing.warm = false;
-    timing.cold_reason = Some(reason);
-    None
-}
-
-/// Starts a machine that goes on from another, and waits for its first answer.
-#[cfg(target_os = "linux")]
-pub(crate) async fn resume(
-    start: Start<'_>,
-    located: &Located,
-    frozen: std::sync::Arc<crate::frozen::Frozen>,
-) -> Result<Machine> {
-    raise_descriptors();
-    let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
-    timing.warm = true;
-    let source = Source::Resume(frozen);
-    let machine = attempt(&start, located, &source, &mut watch, &mut timing).await;
-    let machine = machine.map_err(|failure| failure.error)?;
-    (start.progress)(DONE, STAGES.len(), STAGES.len());
-    Ok(machine)
-}
-
-/// A start from a template, where there is one or can be one. Whatever goes wrong ends in a start from
-/// the image.
-#[cfg(target_os = "linux")]
-async fn of_template(
-    start: &Start<'_>,
-    located: &Located,
-    watch: &mut Stopwatch,
-    timing: &mut BootTiming,
-) -> Option<Machine> {
-    let limit = boot_timeout(start.config, Some(located.accelerator));
-    if start.config.warm() == Warm::Off {
-        return None;
-    }
-    let looking = tokio::time::timeout(limit, crate::template::of(start, located));
-    let template = match looking.await.unwrap_or_else(|_| Err("there was no time for it".into())) {
-        Ok(template) => template,
-        Err(reason) => {
-            // What was said of the save's own memory comes first.
-            timing.cold_reason.get_or_insert(reason);
-            return None;
-        }
-    };
-    let key = template.key.clone();
-    timing.warm = true;
-    if let Some(machine) = Box::pin(forked(start, located, &template, watch, timing)).await {
-        return Some(machine);
-    }
-    match Box::pin(attempt(start, located, &Source::Copy(template), watch, timing)).await {
-        Ok(machine) => Some(machine),
-        Err(Failure { error, .. }) => {
-            tracing::warn!(%error, "a copy of the template did not answer: it is removed");
-            timing.warm = false;
-            timing.cold_reason = Some(error.to_string());
-            crate::template::remove(start.search, &key);
-            None
-        }
-    }
-}
-
-/// A start by a fork of a machine that waits, where there can be one.
-#[cfg(target_os = "linux")]
-async fn forked(
-    start: &Start<'_>,
-    located: &Located,
-    template: &crate::template::store::Template,
-    watch: &mut Stopwatch,
-    timing: &mut BootTiming,
-) -> Option<Machine> {
-    use crate::template::zygotes;
-    let reason = match zygotes::of(start, located, template).await {
-        Ok(zygote) => {
-            timing.forked = true;
-            let source = Source::Fork(zygote.clone());
-            match Box::pin(attempt(start, located, &source, watch, timing)).await {
-                Ok(machine) => {
-                    zygotes::note_fork(&zygote);
-                    return Some(machine);
-                }
-                Err(Failure { error, .. }) => {
-                    tracing::warn!(%error, "a machine could not be forked: the template is copied");
-                    zygotes::note_failure(&zygote, &error.to_string());
-                    error.to_string()
-                }
-            }
-        }
-        Err(reason) => {
-            tracing::info!(reason, "a copy of the template, not a fork");
-            reason
-        }
-    };
-    timing.forked = false;
-    timing.unforked_reason = Some(reason);
-    None
 }
 
 impl Start<'_> {
@@ -418,7 +307,7 @@ async fn first_answer(
             let qmp = Qmp::connect_socket(qmp).await?;
             timing.launch = watch.lap();
             start.stage(3);
-            let old = load(source, &qmp).await?;
+            let old = warm::load(source, &qmp).await?;
             let agent = AgentClient::of_copy(agent, old, &token, hull.limits.wire()).await?;
             if let Source::Resume(frozen) = source
                 && let Some(shares) = hull.shares.as_ref().filter(|_| frozen.had_shares)
@@ -465,32 +354,6 @@ async fn first_answer(
         wait_for_init(&agent).await?;
     }
     Ok((qmp, agent))
-}
-
-/// Has QEMU take up the state that a machine begins with; gives the token that its agent knows.
-#[cfg(target_os = "linux")]
-async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
-    // Opened anew: another machine may read the same file at this moment, from a position of its own.
-    let open = |state: &std::fs::File| {
-        let state = crate::new_file::reopened(state);
-        state.map_err(|source| Error::System { action: "hand a file to QEMU", source })
-    };
-    match source {
-        Source::Copy(template) | Source::Zygote(template) => {
-            crate::template::load::read(qmp, open(&template.state)?).await?;
-            Ok(&template.token)
-        }
-        Source::Resume(frozen) => {
-            // The start's own time ends this.
-            let state = open(&frozen.state)?;
-            crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
-            Ok(&frozen.token)
-        }
-        Source::Cold | Source::Make | Source::Fork(_) => {
-            let source = std::io::ErrorKind::InvalidInput.into();
-            Err(Error::System { action: "take up a machine that boots", source })
-        }
-    }
 }
 
 /// Waits until systemd has started everything; other inits have no such moment.

@@ -113,7 +113,7 @@ impl Sandbox {
         self
     }
 
-    /// Has a start with `warm="auto"` copy the template's files, and fork nothing (figures of both).
+    /// Has a start with `warm="fork"` copy the template's files, and fork nothing (figures of both).
     #[doc(hidden)]
     pub fn not_forked(mut self) -> Self {
         self.forks = Forks::Never;

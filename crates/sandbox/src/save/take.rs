@@ -114,8 +114,12 @@ async fn on_task(
             if machine.agent.freeze().await? {
                 machine.agent.thaw().await?;
             }
-            let writing = crate::frozen::stand_still(machine, state, copy, &path, &below);
-            machine.during("save", writing).await?;
+            // To its end: whoever gave it up half-way would leave the machine standing still.
+            let written = crate::frozen::stand_still(machine, state, copy, &path, &below).await;
+            written.map_err(|error| match machine.is_stopping() {
+                true => Error::Stopped { action: "save" },
+                false => error,
+            })?;
         }
         None => {
             write_empty(overlay.file(), origin.size, &below).map_err(failed)?;
