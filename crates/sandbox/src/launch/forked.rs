@@ -2,6 +2,7 @@
 //! by descriptors. See pidfd_open(2).
 
 use super::{Handle, Process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,13 +25,23 @@ pub(crate) fn adopt(pid: Pid, parent: u32, inner: u64) -> io::Result<Process> {
     let watched = unsafe { AsyncFd::register_with_interest(watched, interest)? };
     let (sender, exited) = watch::channel(None);
     tokio::spawn(async move {
-        // It stays readable once the process has ended.
-        if watched.readable().await.is_ok() {
-            sender.send_replace(Some("an end that its parent process has seen".into()));
+        // What is awaited may be told too early; the kernel's own word is final.
+        while let Ok(mut told) = watched.readable().await {
+            if has_ended(watched.get_ref()) {
+                sender.send_replace(Some("an end that its parent process has seen".into()));
+                return;
+            }
+            told.clear_ready();
         }
     });
     let handle = Handle::Forked(descriptor);
     Ok(Process { handle, pid, owner: std::process::id(), exited })
+}
+
+/// Whether the process has ended: its descriptor is readable from then on.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready == 1)
 }
 
 /// Whether `/proc/PID/status` (proc(5)) is that of such a child.
