@@ -29,7 +29,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let monitor = folder.path().join("qmp");
     let options = json!({
         "image": "desktop-test",
-        "accel": "tcg",
+        "accel": crate::host::accelerator(),
         "enable_display": true,
         "extra_qemu_args": ["-qmp", format!("unix:{},server=on,wait=off", monitor.display())],
     });
@@ -51,7 +51,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let begin = Instant::now();
     let options = json!({
         "image": "debian-desktop",
-        "accel": "tcg",
+        "accel": crate::host::accelerator(),
         "enable_display": true,
         "memory": "1G",
     });

@@ -15,7 +15,7 @@ const GUEST_LOOP: &str = "read begin rest < /proc/uptime; i=0; \
 
 /// 200 calls; five loops of 200 in the guest, half before and half after them.
 pub async fn measure() -> Result<Vec<Figure>> {
-    let options = json!({ "image": "minimal", "accel": "tcg", "warm": "off" });
+    let options = json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off" });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?);
     sandbox.start().await?;
     for _ in 0..20 {

@@ -19,7 +19,7 @@ async fn run(sandbox: &Sandbox, command: &str) -> Result<()> {
 /// A live machine of 512 MiB.
 pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
-    let options = json!({ "image": "minimal", "accel": "tcg", "memory": "512M", "warm": "off" });
+    let options = json!({ "image": "minimal", "accel": crate::host::accelerator(), "memory": "512M", "warm": "off" });
     let parent = Sandbox::new(SandboxConfig::from_value(options.clone())?);
     parent.start().await?;
     let (mut answered, mut four, mut still, mut calm) = (vec![], vec![], vec![], vec![]);
@@ -44,7 +44,8 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
         parent.save("going", &save).await?;
         saved.push(begin.elapsed().as_secs_f64() * 1e3);
         let place = folder.path().join("going");
-        let options = json!({ "image": place, "accel": "tcg", "memory": "512M" });
+        let options =
+            json!({ "image": place, "accel": crate::host::accelerator(), "memory": "512M" });
         let begin = Instant::now();
         let again = Sandbox::new(SandboxConfig::from_value(options)?);
         again.start().await?;

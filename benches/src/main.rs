@@ -9,6 +9,7 @@ mod execute;
 mod figure;
 mod fork;
 mod greeting;
+mod host;
 mod retag;
 mod save;
 mod shares;
@@ -21,6 +22,7 @@ mod warm;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use figure::Figure;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Measures quicksand beside its references.
@@ -104,11 +106,20 @@ enum Name {
     Bake,
 }
 
+/// A figure in the JSON file.
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(flatten)]
+    figure: &'a Figure,
+    host: &'a host::Host,
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let names = if args.names.is_empty() { Name::value_variants() } else { &args.names };
+    let host = host::host();
     let mut figures: Vec<Figure> = vec![];
     for name in names {
         let found = match name {
@@ -137,7 +148,8 @@ fn main() -> Result<()> {
     }
     if let Some(path) = &args.json {
         let beside = path.with_extension("part");
-        fs_err::write(&beside, serde_json::to_vec_pretty(&figures)?)?;
+        let all: Vec<Entry<'_>> = figures.iter().map(|figure| Entry { figure, host }).collect();
+        fs_err::write(&beside, serde_json::to_vec_pretty(&all)?)?;
         fs_err::rename(beside, path)?;
     }
     Ok(())

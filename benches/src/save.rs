@@ -30,7 +30,9 @@ pub async fn measure_saves(n_samples: u32) -> Result<Vec<Figure>> {
     let options = SaveOptions { workspace: Some(folder.path().into()), ..SaveOptions::default() };
     let compress = SaveOptions { compress: true, ..options.clone() };
     let (mut plain, mut packed, mut copied) = (vec![], vec![], vec![]);
-    let sandbox = start(json!({ "image": "minimal", "accel": "tcg", "warm": "off" })).await?;
+    let sandbox =
+        start(json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off" }))
+            .await?;
     run(&sandbox, &format!("dd if=/dev/urandom of=/noise bs=1M count={N_MIB} && sync")).await?;
     for _ in 0..n_samples {
         let begin = Instant::now();
@@ -49,7 +51,10 @@ pub async fn measure_saves(n_samples: u32) -> Result<Vec<Figure>> {
     for _ in 0..n_samples {
         for (image, times) in [(image.as_str(), &mut resumed), ("minimal", &mut fresh)] {
             let begin = Instant::now();
-            let sandbox = start(json!({ "image": image, "accel": "tcg", "warm": "off" })).await?;
+            let sandbox = start(
+                json!({ "image": image, "accel": crate::host::accelerator(), "warm": "off" }),
+            )
+            .await?;
             run(&sandbox, "true").await?;
             times.push(begin.elapsed().as_secs_f64());
             sandbox.stop().await?;
@@ -83,7 +88,7 @@ pub async fn measure_checkpoints(n_samples: u32) -> Result<Vec<Figure>> {
     let mut figures = vec![];
     for memory in ["512M", "2G"] {
         let sandbox =
-            start(json!({ "image": "minimal", "accel": "tcg", "warm": "off", "memory": memory }))
+            start(json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off", "memory": memory }))
                 .await?;
         run(&sandbox, "dd if=/dev/urandom of=/dev/shm/noise bs=1M count=32").await?;
         let (mut kept, mut back) = (vec![], vec![]);
@@ -108,7 +113,9 @@ pub async fn measure_checkpoints(n_samples: u32) -> Result<Vec<Figure>> {
 /// A machine that does nothing: its share of a processor, and the memory that is its own.
 pub async fn measure_idle(n_samples: u32) -> Result<Vec<Figure>> {
     let (mut cpu, mut rss, mut pss) = (vec![], vec![], vec![]);
-    let sandbox = start(json!({ "image": "minimal", "accel": "tcg", "warm": "off" })).await?;
+    let sandbox =
+        start(json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off" }))
+            .await?;
     run(&sandbox, "true").await?;
     let pid = sandbox.pid().context("QEMU has no process id")?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;

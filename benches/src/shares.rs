@@ -68,7 +68,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let kinds = [MountType::Fuse, MountType::Cifs, MountType::Plan9];
     let mut builder = SandboxConfig::builder("debian-agent")
         .memory("512M")
-        .option("accel", "tcg")
+        .option("accel", crate::host::accelerator())
         .network_mode(NetworkMode::MountsOnly);
     for ((folder, kind), (_, place)) in folders.iter().zip(kinds).zip(PLACES) {
         builder = builder.mount(Mount::new(folder.path(), place).kind(kind));

@@ -37,7 +37,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     for round in 0..n_samples {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = SandboxConfig::builder("ssh-server")
-            .option("accel", "tcg")
+            .option("accel", crate::host::accelerator())
             .port_forward(Forward::new(port, 22))
             .build()?;
         let sandbox = Sandbox::new(config);

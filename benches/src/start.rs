@@ -19,10 +19,15 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     for image in ["minimal", "debian"] {
         let (mut ours, mut usual) = (vec![], vec![]);
         for _ in 0..n_samples {
-            ours.push(start(json!({ "image": image, "accel": "tcg", "warm": "off" })).await?);
+            ours.push(
+                start(
+                    json!({ "image": image, "accel": crate::host::accelerator(), "warm": "off" }),
+                )
+                .await?,
+            );
             // The usual way finds its agent as a service over TCP, as images made elsewhere do.
             let name = format!("{image}-usual");
-            usual.push(start(json!({ "image": name, "accel": "tcg", "warm": "off", "transport": "tcp", "boot_timeout": 120 })).await?);
+            usual.push(start(json!({ "image": name, "accel": crate::host::accelerator(), "warm": "off", "transport": "tcp", "boot_timeout": 120 })).await?);
         }
         let wall = |costs: &[Cost]| costs.iter().map(|cost| cost.wall).collect::<Vec<_>>();
         let cpu = |costs: &[Cost]| costs.iter().map(|cost| cost.cpu).collect::<Vec<_>>();

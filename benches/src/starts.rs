@@ -10,7 +10,7 @@ const N_MACHINES: usize = 16;
 
 /// One round: its machines stand for its samples.
 pub async fn measure() -> Result<Vec<Figure>> {
-    let options = json!({ "image": "minimal", "accel": "tcg", "warm": "off", "memory": "128M" });
+    let options = json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off", "memory": "128M" });
     let config = SandboxConfig::from_value(options)?;
     let begin = Instant::now();
     let starts: Vec<_> = (0..N_MACHINES)

@@ -15,7 +15,7 @@ const N_BYTES: u64 = 50_000_000;
 
 /// Megabytes a second, each run checked against the guest's own digest.
 pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
-    let options = json!({ "image": "minimal", "accel": "tcg", "warm": "off" });
+    let options = json!({ "image": "minimal", "accel": crate::host::accelerator(), "warm": "off" });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?);
     sandbox.start().await?;
     let prepare = format!(

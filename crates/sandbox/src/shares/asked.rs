@@ -78,16 +78,14 @@ fn answer(
     out: &mut Vec<u8>,
 ) {
     let share = inner.share(id);
-    let last = share_server::last(request);
-    let Some(share) = share.filter(|_| share_server::is_prompt(last)) else {
+    let Some(share) = share.filter(|_| share_server::is_prompt(request)) else {
         inner.if_present(epoch, || slot.pass());
         inner.take(id, request, epoch, out);
         return;
     };
-    share.do_silently(request);
     out.clear();
     out.resize(HEAD, 0);
-    let is_waited_for = share.answer(last, out) == Answer::Given;
+    let is_waited_for = share.answer(request, out) == Answer::Given;
     let mut is_given = false;
     inner.if_present(epoch, || is_given = slot.answer(&out[HEAD..]));
     if is_waited_for && !is_given {

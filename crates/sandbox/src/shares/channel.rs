@@ -293,13 +293,10 @@ impl Inner {
             }
             return;
         }
-        let last = share_server::last(request);
         let Some(share) = self.share(id) else {
-            self.refuse(id, last, epoch, libc::ENOTCONN, out);
+            self.refuse(id, request, epoch, libc::ENOTCONN, out);
             return;
         };
-        share.do_silently(request);
-        let request = last;
         if let Some(unique) = share_server::interrupted(request) {
             self.waiting.refuse(self, |job| job.id == id && unique_of(&job.request) == unique);
             return;
