@@ -8,6 +8,7 @@ mod boot;
 pub mod emulator;
 mod host;
 mod needs;
+mod renewal;
 mod usual;
 
 #[cfg(test)]
@@ -36,8 +37,9 @@ of the recipe failed, and with 2 when the command line is wrong. Recipes, locks 
 #[derive(clap::Args)]
 #[command(after_help = NOTES)]
 pub struct Args {
-    /// The image: a folder of recipes/, such as debian.
-    name: String,
+    /// The image: a folder of recipes/, such as debian. Without one --renew moves every lock that there is.
+    #[arg(required_unless_present = "renew")]
+    name: Option<String>,
 
     /// The architecture of the machine: amd64 (also x86_64) or arm64 (also aarch64); this host's
     /// unless given. Another one is compiled for, installed and booted by emulation.
@@ -58,6 +60,19 @@ pub struct Args {
     /// The image that an overlay lies on keeps its own.
     #[arg(long)]
     update: bool,
+
+    /// Renew recipe.lock without baking, and print which versions change and which known flaws that mends, by the
+    /// packages' own changelogs. A lock whose packages are the newest already stays as it is.
+    #[arg(long, conflicts_with_all = ["update", "out", "no_cache", "export_cache", "import_cache", "no_boot", "usual"])]
+    renew: bool,
+
+    /// With --renew: advisories in OSV form, as for `image audit`; what they say is mended is named too.
+    #[arg(long, value_name = "FILE", requires = "renew")]
+    advisories: Vec<PathBuf>,
+
+    /// With --renew: print JSON.
+    #[arg(long, requires = "renew")]
+    json: bool,
 
     /// Write the packages and wheels of the image and of what it lies on to this file, for hosts
     /// and days whose mirror no longer has them.
@@ -97,11 +112,14 @@ impl Args {
     /// a warning there and not the end.
     pub fn of(name: &str) -> Self {
         Self {
-            name: name.to_owned(),
+            name: Some(name.to_owned()),
             arch: None,
             out: None,
             no_cache: false,
             update: false,
+            renew: false,
+            advisories: Vec::new(),
+            json: false,
             export_cache: None,
             import_cache: None,
             no_boot: false,
@@ -112,11 +130,16 @@ impl Args {
         }
     }
 
+    /// The image's name; empty where all are meant.
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     /// How the bake is done.
     fn options(&self) -> Options {
         Options {
             no_cache: self.no_cache,
-            renewed: self.update.then(|| self.name.clone()),
+            renewed: self.update.then(|| self.name().to_owned()),
             is_lenient: self.is_lenient,
             ownership: self.ownership,
             ..Options::default()
@@ -144,9 +167,18 @@ impl Args {
     }
 }
 
+/// Does what the command line says, and prints what came of it.
+pub fn task(context: &Context, args: &Args) -> Result<()> {
+    if args.renew {
+        return renewal::run(context, args);
+    }
+    println!("{}", run(context, args)?.display());
+    Ok(())
+}
+
 pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
     if args.usual {
-        return usual(context, &args.name);
+        return usual(context, args.name());
     }
     publish_proved(context, args, &make(context, args)?)
 }
@@ -191,7 +223,7 @@ pub fn publish_proved(context: &Context, args: &Args, made: &Made) -> Result<Pat
 
 /// The recipe with the programs of its wheels, and the pool of packages, with what is imported in it.
 fn inputs(context: &Context, args: &Args, recipes: &Path, arch: Arch) -> Result<(Recipe, PathBuf)> {
-    let recipe = recipe::load(recipes, &args.name)?;
+    let recipe = recipe::load(recipes, args.name())?;
     let pool = context.cache.folder("packages")?;
     if let Some(file) = &args.import_cache {
         let n_new = pool::import(file, &pool)?;

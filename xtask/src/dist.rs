@@ -10,9 +10,10 @@ use crate::{
     ui::Lane,
 };
 use anyhow::Result;
+use package_layout::known::published_for;
 use std::path::PathBuf;
 
-/// Images whose wheels are made on every host.
+/// The images that tests, benchmarks and a first look need.
 pub const IMAGES: &[&str] = &["minimal", "debian"];
 
 /// No options of its own.
@@ -67,9 +68,14 @@ const IMAGE: Lane = &[
 const PROOF: Lane = &[("Boot debian and check it", 20.0)];
 const RUNTIME: Lane = &[("Build the runtime", 95.0), ("Pack the runtime's wheel", 4.0)];
 
+/// The images that are published for this host's architecture.
+pub fn published() -> Vec<&'static str> {
+    published_for(host_platform::native_arch().image_name()).collect()
+}
+
 /// Makes the wheels; what is in the caches already is only packed again.
 pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {
-    let images: Vec<bake::Args> = IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    let images: Vec<bake::Args> = published().into_iter().map(bake::Args::of).collect();
     make(context, &Wanted { profile: Profile::Release, images: &images, cross: true })
 }
 

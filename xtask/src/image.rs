@@ -1,15 +1,18 @@
 //! `cargo xtask image`: what is in images. Finding them is here; reading and comparing them is
 //! `image-builder`'s.
 
+mod audit;
+
 use crate::{context::Context, ui::hinted};
 use anyhow::{Context as _, Result};
 use disk_formats::{ext4, qcow2, tree::Tree};
 use fs_err as fs;
 use image_builder::{
+    audit::bills,
     compare::{self, File, Report, Side},
     packages::{self, Installed},
 };
-use package_layout::image::MANIFEST_FILE;
+use package_layout::image::{DISK_SUFFIX, MANIFEST_FILE};
 use runtime_locator::{ImageFind, Search};
 use serde_json::Value;
 use std::{
@@ -26,8 +29,13 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Action {
     /// Explain how two images differ: packages with their versions, files with kind, mode, owner,
-    /// size in bytes, package, and what of these changed. Exits with 0 whether or not they differ.
+    /// size in bytes, package, and what of these changed. Exits with 0 whether or not they differ, unless
+    /// --exit-code is given.
     Diff(DiffArgs),
+
+    /// List the components of an image that have known flaws: its packages, its kernel, and what is compiled
+    /// into the agent. Exits with 1 when there is one.
+    Audit(audit::Args),
 }
 
 #[derive(clap::Args)]
@@ -40,24 +48,41 @@ struct DiffArgs {
     /// The image after, named in the same way.
     b: String,
 
+    /// Exit with 1 when the two differ in a byte of kernel, initrd or disk, as a rebuild must not.
+    #[arg(long)]
+    exit_code: bool,
+
     /// Print JSON: `packages`, `files`, the other `parts` that differ, and whether the two are the `same`.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<()> {
-    let Action::Diff(args) = &args.action;
+    match &args.action {
+        Action::Diff(args) => diff(context, args),
+        Action::Audit(args) => audit::run(context, args),
+    }
+}
+
+fn diff(context: &Context, args: &DiffArgs) -> Result<()> {
     let (mut a, mut b) = (Image::open(context, &args.a)?, Image::open(context, &args.b)?);
     forget_packages_of_one(&mut a, &mut b);
     let report = compare::compare(&a.side(), &b.side())?;
     let parts = other_parts(&a.parts, &b.parts);
+    let is_same = report.is_same() && parts.is_empty();
     if args.json {
         let mut value = serde_json::to_value(&report)?;
-        value["same"] = Value::from(report.is_same() && parts.is_empty());
+        value["same"] = Value::from(is_same);
         value["parts"] = Value::from(parts);
         println!("{value:#}");
     } else {
         print!("{}", text(&report, &parts));
+    }
+    if args.exit_code && !is_same {
+        return Err(hinted(
+            format!("`{}` and `{}` are not the same image", args.a, args.b),
+            "the same lock and the same code give the same bytes: compare the locks, the compiler and its C library",
+        ));
     }
     Ok(())
 }
@@ -70,7 +95,7 @@ fn forget_packages_of_one(a: &mut Image, b: &mut Image) {
     }
 }
 
-/// What an image is besides its disk, by name: digests of kernel and initrd, and what a sandbox gets by
+/// What an image is, by name: digests of its topmost disk, its kernel and its initrd, and what a sandbox gets by
 /// default. A disk alone has none of it.
 type Parts = BTreeMap<&'static str, String>;
 
@@ -83,7 +108,9 @@ fn other_parts(a: &Parts, b: &Parts) -> Vec<&'static str> {
 
 /// The parts of an image that was found by name.
 fn parts_of(found: &ImageFind) -> Result<Parts> {
+    let disk = found.chain.last().map(fs::read).transpose()?.unwrap_or_default();
     Ok(BTreeMap::from([
+        ("disk", image_builder::sha256(&disk)),
         ("kernel", image_builder::sha256(&fs::read(&found.kernel)?)),
         ("initrd", image_builder::sha256(&fs::read(&found.initrd)?)),
         ("defaults", Value::from(found.defaults.clone()).to_string()),
@@ -117,7 +144,7 @@ impl Image {
             _ => {
                 let found = runtime_locator::find_image(&search, given, None)
                     .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
-                bill = found.chain.last().and_then(|disk| bill_beside(disk));
+                bill = found.chain.last().and_then(|disk| bills::of_disk(disk).ok());
                 parts = parts_of(&found)?;
                 found.chain
             }
@@ -158,6 +185,9 @@ fn unpack(wheel: &Path, folder: &Path, parts: &mut Parts) -> Result<Option<Value
             } else if is_inside(rest) {
                 fs::create_dir_all(place.parent().unwrap_or(folder))?;
                 std::io::copy(reader, &mut fs::File::create(&place)?)?;
+                if rest.ends_with(DISK_SUFFIX) {
+                    parts.insert("disk", image_builder::sha256(&fs::read(&place)?));
+                }
                 if rest == MANIFEST_FILE {
                     parts.insert("manifest", image_builder::sha256(&fs::read(&place)?));
                 }
@@ -188,20 +218,6 @@ fn disks_of_wheel(folder: &Path, search: &Search) -> Result<Vec<PathBuf>> {
     let found = runtime_locator::find_image(search, &overlay.to_string_lossy(), None)
         .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
     Ok(found.chain)
-}
-
-/// The bill of materials of the installed package that holds a disk.
-fn bill_beside(disk: &Path) -> Option<Value> {
-    let package = disk.ancestors().find(|folder| folder.join("__init__.py").is_file())?;
-    let name = package.file_name()?.to_string_lossy().into_owned();
-    let infos = fs::read_dir(package.parent()?).ok()?.flatten().map(|entry| entry.path());
-    let start = format!("{name}-");
-    let info = infos.into_iter().find(|path| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        file.starts_with(&start) && file.ends_with(".dist-info")
-    })?;
-    let text = fs::read(info.join("sboms").join(format!("{name}.cdx.json"))).ok()?;
-    serde_json::from_slice(&text).ok()
 }
 
 /// The packages that a bill names, for images that keep no database of their own.

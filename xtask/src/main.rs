@@ -10,6 +10,7 @@ mod build_qemu;
 mod bundle;
 mod check;
 mod compiled_paths;
+mod crates;
 mod cross_compiler;
 mod demo;
 mod dist;
@@ -92,7 +93,7 @@ impl Task {
             Self::BuildQemu(args) => ("build-qemu", build_qemu::needs(context, args)),
             Self::Bake(args) => ("bake", bake::needs(context, args)),
             Self::Dist(_) => {
-                ("dist", dist::needs(context, dist::IMAGES, runtime_wheel::Profile::Release))
+                ("dist", dist::needs(context, &dist::published(), runtime_wheel::Profile::Release))
             }
             Self::Soak(_) => ("soak", soak::needs(context)),
             Self::Bench(_) => ("bench", bench::needs(context)),
@@ -139,7 +140,7 @@ fn main() -> std::process::ExitCode {
         Task::BuildRuntime(args) => {
             runtime_wheel::run(&context, &args).map(|wheel| println!("{}", wheel.display()))
         }
-        Task::Bake(args) => bake::run(&context, &args).map(|wheel| println!("{}", wheel.display())),
+        Task::Bake(args) => bake::task(&context, &args),
         Task::Image(args) => image::run(&context, &args),
         Task::Dist(args) => dist::run(&context, &args).map(|wheels| {
             for wheel in wheels {

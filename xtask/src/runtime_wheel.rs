@@ -7,13 +7,13 @@
 //! is linked into them: every crate with its licence, its texts and a bill of materials.
 
 mod compile;
-mod crates;
 
 use crate::{
     build_qemu::{self, Target},
     cache::Key,
     compiled_paths,
     context::Context,
+    crates,
     preflight::{Needs, Room},
     setup,
     ui::{Step, hinted},
@@ -24,6 +24,7 @@ use compile::Compiler;
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
+use package_layout::known;
 use std::path::{Path, PathBuf};
 use wheel_retag::{Metadata, Runner, Source, WheelFile, WheelSpec, WheelTag};
 
@@ -36,8 +37,10 @@ const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
 /// The crates that audit and pack it.
 const PACKERS: &[&str] = &["binary-bundler", "wheel-retag"];
 
-/// Extras, and thereby the distributions that belong to the same release.
-const EXTRAS: &[&str] = &["qemu", "qemu-cross", "debian", "minimal"];
+/// Extras, and thereby the distributions that belong to the same release: QEMU's and those of published images.
+pub fn extras() -> Vec<&'static str> {
+    ["qemu", "qemu-cross"].into_iter().chain(known::published()).collect()
+}
 
 /// What the cache calls the folder that it is compiled in.
 const TARGET: &str = "runtime";
@@ -58,7 +61,7 @@ const DEV_ROOM: Room = Room { cache: 20, target: 700, temporary: 100 };
 const DEV_BUILD: &str = "0dev";
 
 /// Raise it when the code here changes what a wheel holds.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 
 /// The oldest glibc that Rust's own standard library runs with, and every distribution of today has. zig's
 /// linker knows the libraries of each glibc; the host's would bind symbols to the host's.
@@ -212,7 +215,13 @@ fn make(
         step.say("auditing the binaries");
         let platforms = platforms(&binaries, target)?;
         step.say("collecting licences");
-        let linked = crates::linked(context, CRATES, &compiler.version(context)?, target)?;
+        let rustc = compiler.version(context)?;
+        let triple = match target.is_host() {
+            true => crates::said(&rustc, "host: ")?,
+            false => compile::triple(target).to_owned(),
+        };
+        let mut linked = crates::linked(context, CRATES, &rustc, &triple)?;
+        linked.add_novnc(&context.root)?;
         step.say("writing the wheel");
         let mut spec = spec(context, &binaries, os, platforms, &linked)?;
         spec.build = (profile == Profile::Dev).then(|| DEV_BUILD.to_owned());
@@ -337,9 +346,9 @@ fn spec(
             summary: "Virtual machines for untrusted work".to_owned(),
             license_expression,
             requires_python: ">=3.10".to_owned(),
-            extras: EXTRAS
-                .iter()
-                .map(|extra| ((*extra).to_owned(), vec![format!("quicksand-{extra}=={version}")]))
+            extras: extras()
+                .into_iter()
+                .map(|extra| (extra.to_owned(), vec![format!("quicksand-{extra}=={version}")]))
                 .collect(),
             description: Some(fs::read_to_string(root.join("README.md"))?),
             classifiers: vec!["Typing :: Typed".to_owned()],
@@ -348,7 +357,7 @@ fn spec(
         licenses: vec![
             ("LICENSE-MIT".to_owned(), fs::read(root.join("LICENSE-MIT"))?),
             ("LICENSE-APACHE".to_owned(), fs::read(root.join("LICENSE-APACHE"))?),
-            ("THIRD-PARTY.txt".to_owned(), linked.texts()?.into_bytes()),
+            ("THIRD-PARTY.txt".to_owned(), linked.texts("quicksand")?.into_bytes()),
         ],
         sboms: vec![(
             "quicksand-runtime.cdx.json".to_owned(),

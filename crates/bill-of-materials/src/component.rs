@@ -1,6 +1,6 @@
 //! What a bundle is made of: one record for each component, and what is told of them to people.
 
-use crate::{Error, expression, purl};
+use crate::{Error, expression, purl, purl_with};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -37,7 +37,8 @@ pub struct Component {
     pub how: How,
     /// The SPDX expression of what is in the bundle of it.
     pub license: String,
-    /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`;
+    /// Who distributes this version, as the vendor part of a package URL: `debian`, `ubuntu`, with the number of
+    /// the release where it is known, as in `debian-13`;
     /// `cargo` for a crate of Rust's registry, `homebrew` for a formula; none for upstream's own.
     pub distributor: Option<String>,
     /// The files that hold or gave it: names of the bundle, or `package: archive` for a linked one.
@@ -55,7 +56,12 @@ impl Component {
         match self.distributor.as_deref() {
             Some("cargo") => purl("cargo", name, version, None),
             Some("homebrew") => purl("brew", name, version, None),
-            Some(vendor) => purl(&format!("deb/{vendor}"), name, version, Some("source")),
+            Some(distro) => {
+                let (vendor, release) = distro.split_once('-').unwrap_or((distro, ""));
+                let distro = if release.is_empty() { "" } else { distro };
+                let qualifiers = [("arch", "source"), ("distro", distro)];
+                purl_with(&format!("deb/{vendor}"), name, version, &qualifiers)
+            }
             None => purl("generic", name, version, None),
         }
     }
@@ -125,6 +131,9 @@ pub(crate) mod tests {
         assert_eq!(zlib().purl(), "pkg:deb/debian/zlib@1%3A1.2.13.dfsg-1?arch=source");
         let crates = Component { distributor: Some("cargo".to_owned()), ..zlib() };
         assert_eq!(crates.purl(), "pkg:cargo/zlib@1%3A1.2.13.dfsg-1");
+        let released = Component { distributor: Some("debian-13".to_owned()), ..zlib() };
+        let expect = "pkg:deb/debian/zlib@1%3A1.2.13.dfsg-1?arch=source&distro=debian-13";
+        assert_eq!(released.purl(), expect);
     }
 
     #[test]

@@ -29,6 +29,34 @@ pub struct Component {
     /// Its files elsewhere in the image: the kernel's file, and those of the initrd behind
     /// [`INITRD`].
     pub other_files: BTreeSet<String>,
+    /// What is compiled into it, such as the libraries of a static program.
+    pub parts: Vec<Component>,
+}
+
+impl From<&crate::Component> for Component {
+    /// What is linked into a program, as a part of an image.
+    fn from(linked: &crate::Component) -> Self {
+        Self {
+            name: linked.name.clone(),
+            version: linked.version.clone(),
+            kind: "library",
+            purl: Some(linked.purl()),
+            sha256: linked.sources.first().map(|(_, sha256)| sha256.clone()),
+            licences: match linked.license.contains(" OR ") {
+                true => BTreeSet::from([format!("({})", linked.license)]),
+                false => linked.license.split(" AND ").map(str::to_owned).collect(),
+            },
+            ..Self::default()
+        }
+    }
+}
+
+impl Component {
+    /// The terms of it and of all that is compiled into it.
+    pub fn terms(&self) -> BTreeSet<String> {
+        let parts = self.parts.iter().flat_map(Component::terms);
+        self.licences.iter().cloned().chain(parts).collect()
+    }
 }
 
 /// The bill of an image. `releases` are the lists of packages that it was made from: archive and suite, and the
@@ -76,9 +104,20 @@ fn component(part: &Component) -> Value {
         .map(|path| format!("/{}", String::from_utf8_lossy(path)))
         .chain(part.other_files.iter().cloned())
         .map(|name| json!({"type": "file", "name": name}))
+        .chain(part.parts.iter().map(compiled_in))
         .collect();
     if !files.is_empty() {
         value["components"] = Value::from(files);
+    }
+    value
+}
+
+/// A part of a component. It has no reference of its own: those are one for each component of a document, and
+/// the same library may be in two.
+fn compiled_in(part: &Component) -> Value {
+    let mut value = component(part);
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("bom-ref");
     }
     value
 }
@@ -98,10 +137,20 @@ fn licences(terms: &BTreeSet<String>) -> Value {
 /// The kernel that a bill names, without its files.
 pub fn kernel(bill: &str) -> Option<Component> {
     let bill: Value = serde_json::from_str(bill).ok()?;
-    let part = bill["components"]
-        .as_array()?
-        .iter()
-        .find(|part| part["type"] == "operating-system" && part["name"].is_string())?;
+    let parts = bill["components"].as_array()?;
+    parts.iter().find(|part| part["type"] == "operating-system").and_then(read)
+}
+
+/// What a bill says is compiled into the component of this name.
+pub fn compiled_into(bill: &str, name: &str) -> Vec<Component> {
+    let bill: Value = serde_json::from_str(bill).unwrap_or_default();
+    let list = |value: &Value| value["components"].as_array().cloned().unwrap_or_default();
+    let whole = list(&bill).into_iter().find(|part| part["name"] == name).unwrap_or_default();
+    list(&whole).iter().filter(|part| part["type"] == "library").filter_map(read).collect()
+}
+
+/// A component of a bill, without its files.
+fn read(part: &Value) -> Option<Component> {
     let text = |key: &str| part[key].as_str().map(str::to_owned);
     let term = |one: &Value| {
         let licence = &one["license"];
@@ -111,7 +160,10 @@ pub fn kernel(bill: &str) -> Option<Component> {
     Some(Component {
         name: text("name")?,
         version: text("version")?,
-        kind: "operating-system",
+        kind: match part["type"].as_str() {
+            Some("operating-system") => "operating-system",
+            _ => "library",
+        },
         purl: text("purl"),
         sha256: part["hashes"][0]["content"].as_str().map(str::to_owned),
         licences: part["licenses"].as_array()?.iter().filter_map(term).collect(),
@@ -125,8 +177,8 @@ pub fn owners(bill: &Value) -> BTreeMap<String, String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut owners = BTreeMap::new();
     for part in list(&bill["components"]) {
-        for file in list(&part["components"]) {
-            owners.insert(text(&file, "name"), text(&part, "name"));
+        for file in list(&part["components"]).iter().filter(|it| it["type"] == "file") {
+            owners.insert(text(file, "name"), text(&part, "name"));
         }
     }
     owners
@@ -154,8 +206,10 @@ mod tests {
             kind: "application",
             licences: terms(&["(MIT OR Apache-2.0)", "LGPL-2.1-or-later"]),
             other_files: BTreeSet::from([format!("{INITRD}init")]),
+            parts: vec![Component::from(&crate::component::tests::zlib())],
             ..Component::default()
         };
+        assert_eq!(ours.terms().len(), 3, "{:?}", ours.terms());
         let bytes = bill("debian", "13", [], &[package, ours]);
         let document: Value = serde_json::from_slice(&bytes).unwrap();
         let components = document["components"].as_array().unwrap();
@@ -169,5 +223,12 @@ mod tests {
         let owners = owners(&document);
         assert_eq!(owners["/usr/lib/x.so"], "libstdc++6");
         assert_eq!(owners["initrd:/init"], "agent");
+        assert_eq!(owners.len(), 2, "a library is no file");
+        let text = String::from_utf8(bytes).unwrap();
+        let zlib = compiled_into(&text, "agent").remove(0);
+        assert_eq!(zlib.purl, Some(crate::component::tests::zlib().purl()));
+        assert_eq!(zlib.licences, terms(&["Zlib"]));
+        assert!(compiled_into(&text, "libstdc++6").is_empty());
+        assert!(components[1]["components"][1].get("bom-ref").is_none());
     }
 }

@@ -17,4 +17,4 @@ pub mod uuid;
 pub use bundle::{Subject, bill};
 pub use component::{Component, How, license_expression, sources_text};
 pub use error::Error;
-pub use purl::purl;
+pub use purl::{Purl, purl, purl_with};

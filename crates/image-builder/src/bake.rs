@@ -12,11 +12,13 @@
 //! What is below the first layer is nothing ([`Ground::Nothing`]) or an installed image ([`Ground::Image`]).
 //! This module must not know where things are kept, nor what boots the image to prove it.
 
+mod agent;
 mod below;
 mod host;
 mod locked;
 mod overlay;
 mod packages;
+mod renewal;
 mod stages;
 mod wheels;
 
@@ -27,6 +29,7 @@ use crate::{
     recipe::Recipe,
     rootfs::Ownership,
 };
+pub use agent::{Agent, Papers};
 pub use below::{Below, Files};
 use bill_of_materials::image::Component;
 use fs_err as fs;
@@ -35,7 +38,8 @@ use host_platform::Arch;
 pub use locked::{Wanted, fetched, lock};
 use package_layout::image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file};
 pub use packages::{PACKAGES, TAR};
-pub use stages::{Baker, KERNEL_PACKAGES, Made};
+pub use renewal::{Change, Renewal, renew};
+pub use stages::{AGENT_TEXTS, Baker, KERNEL_PACKAGES, Made};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -116,6 +120,8 @@ pub struct Image<'a> {
     pub packages: ArchLock,
     /// Its kernel, as the bill of an image with the same one says.
     pub kernel: (Component, Option<String>),
+    /// What is compiled into its agent, as its bill says, and the licence texts of that.
+    pub agent: (Vec<Component>, Option<String>),
 }
 
 /// What a bake made, where the host keeps it.
@@ -198,7 +204,7 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
                 let place = |file: &str| format!("{}/{file}", layer.name);
                 files.push((disk.join("qcow2"), place(&overlay_file(0))));
                 files.push((disk.join(MANIFEST_FILE), place(MANIFEST_FILE)));
-                Made { disk, rootfs, kernel: None }
+                Made { disk, rootfs, kernel: None, papers: None }
             }
         };
         if number + 1 == n_layers {
@@ -211,7 +217,7 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
         chain.push(made.disk.join("qcow2"));
         let disk = match layer.base {
             None => name(Part::Disk),
-            Some(_) => format!("{}/{}", layer.name, overlay_file(0)),
+            Some(_) => overlay_file(0),
         };
         let place = installed_beside(&layer.name, &disk);
         below =

@@ -344,6 +344,20 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// What should be advisories is none.
+    #[error("Failed to read advisories from `{}`: {detail}", path.display())]
+    BadAdvisories {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// An image without a bill of materials that can be read.
+    #[error("`{of}` has no bill of materials that can be read")]
+    NoBill {
+        /// The disk, wheel or file.
+        of: String,
+    },
     /// A file of the recipe belongs to a user that nothing brings.
     #[error("`{path}` cannot be given to the user `{user}`: there is no such user")]
     NoUser {
@@ -542,6 +556,14 @@ impl Error {
             }
             Self::NoRunner { .. } => Some(
                 "install the package qemu-user-static, which registers emulators for the whole host"
+                    .to_owned(),
+            ),
+            Self::BadAdvisories { .. } => Some(
+                "give advisories in OSV form: one JSON object, a list of them, or one on each line"
+                    .to_owned(),
+            ),
+            Self::NoBill { .. } => Some(
+                "wheels and installed images of quicksand have one; name the wheel, or bake the image"
                     .to_owned(),
             ),
             Self::NoMirror { archive } => {

@@ -4,8 +4,8 @@
 
 use crate::{
     Error, apt, deb, difference,
-    lock::ArchLock,
-    packages::{self, Installed},
+    lock::{ArchLock, Package},
+    packages::{self, Installed, Source},
     recipe::Recipe,
     tree::{Kind, Tree, TreePath, normal, split},
 };
@@ -54,10 +54,22 @@ pub fn packages(tree: &Tree, lock: &ArchLock, pool: &Path) -> Result<Vec<Install
                 version: package.version.clone(),
                 arch: package.arch.clone(),
                 licence: None,
+                source: source_of(package, pool)?,
                 files: packages::owned(tree, brought.iter().map(|(path, _)| path.as_slice())),
             })
         })
         .collect()
+}
+
+/// What a locked package was built from, as its file in the pool says.
+pub fn source_of(package: &Package, pool: &Path) -> Result<Option<Source>, Error> {
+    let path = apt::checked_path(pool, package)?;
+    if package.path.ends_with(".apk") {
+        let read = crate::apk::package::Package::read(&path)?;
+        let origin = read.first("origin").unwrap_or_default();
+        return Ok(Source::of_origin(&package.name, origin));
+    }
+    Ok(Source::of_control(&deb::control(&path)?))
 }
 
 /// Assigns every file of a tree, or of what differs from the tree `below`.

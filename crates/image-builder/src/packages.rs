@@ -23,9 +23,37 @@ pub struct Installed {
     pub arch: String,
     /// Its licence, where the database says one.
     pub licence: Option<String>,
+    /// What it was built from, where that has another name or version.
+    pub source: Option<Source>,
     /// The paths that it brought and that are there, folders left out; links among the folders
     /// above are followed.
     pub files: BTreeSet<TreePath>,
+}
+
+/// The source of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its version, where that is not the package's.
+    pub version: Option<String>,
+}
+
+impl Source {
+    /// Reads a control file's `Source: NAME (VERSION)`, which stands there where name or version differ.
+    pub fn of_control(control: &str) -> Option<Self> {
+        let (name, version) = match deb::field(control, "Source")?.split_once(" (") {
+            Some((name, version)) => (name, version.strip_suffix(')').map(str::to_owned)),
+            None => (deb::field(control, "Source")?, None),
+        };
+        Some(Self { name: name.to_owned(), version })
+    }
+
+    /// The source that Alpine's records name for each package.
+    pub fn of_origin(name: &str, origin: &str) -> Option<Self> {
+        (!origin.is_empty() && origin != name)
+            .then(|| Self { name: origin.to_owned(), version: None })
+    }
 }
 
 /// The installed packages by name (and architecture, where one is installed twice). Empty where
@@ -55,6 +83,7 @@ fn dpkg(tree: &Tree) -> Result<Vec<Installed>, Error> {
             name: name.to_owned(),
             version: field("Version"),
             arch: field("Architecture"),
+            source: Source::of_control(record),
             ..Installed::default()
         };
         for stem in [format!("{name}:{}", package.arch), name.to_owned()] {
@@ -69,7 +98,7 @@ fn dpkg(tree: &Tree) -> Result<Vec<Installed>, Error> {
     Ok(found)
 }
 
-/// Records of lines `X:value`: P name, V version, A architecture, L licence, F a folder, R a file
+/// Records of lines `X:value`: P name, V version, A architecture, L licence, o source, F a folder, R a file
 /// in it.
 fn apk(tree: &Tree, database: &str) -> Vec<Installed> {
     let mut found = Vec::new();
@@ -84,6 +113,7 @@ fn apk(tree: &Tree, database: &str) -> Vec<Installed> {
                 "V" => package.version = value.to_owned(),
                 "A" => package.arch = value.to_owned(),
                 "L" => package.licence = Some(value.to_owned()),
+                "o" => package.source = Source::of_origin(&package.name, value),
                 "F" => folder = value,
                 "R" => paths.push(format!("{folder}/{value}")),
                 _ => {}
@@ -141,7 +171,7 @@ mod tests {
         let mut tree = with(&[
             (
                 "var/lib/dpkg/status",
-                "Package: a\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:2\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n",
+                "Package: a\nStatus: install ok installed\nSource: b (1:1)\nArchitecture: amd64\nVersion: 1:2\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n",
             ),
             ("var/lib/dpkg/info/a:amd64.list", "/.\n/bin\n/bin/a\n/usr/share/doc/a\n"),
             ("usr/bin/a", "run"),
@@ -150,6 +180,8 @@ mod tests {
         let found = installed(&tree).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].name.as_str(), found[0].version.as_str()), ("a", "1:2"));
+        let source = Source { name: "b".to_owned(), version: Some("1:1".to_owned()) };
+        assert_eq!(found[0].source, Some(source));
         // What was left out of the image (its documentation here) is not there to be owned.
         assert_eq!(found[0].files, BTreeSet::from([b"usr/bin/a".to_vec()]));
     }
@@ -159,7 +191,7 @@ mod tests {
         let tree = with(&[
             (
                 "lib/apk/db/installed",
-                "P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\nF:lib\nR:ld-musl.so.1\n\nP:b\nV:2\nL:ISC\n\n",
+                "P:musl\nV:1.2.5-r0\nA:x86_64\nL:MIT\no:musl\nF:lib\nR:ld-musl.so.1\n\nP:b\nV:2\nL:ISC\no:c\n\n",
             ),
             ("lib/ld-musl.so.1", "x"),
         ]);
@@ -168,6 +200,8 @@ mod tests {
         assert_eq!(found[1].licence.as_deref(), Some("MIT"));
         assert_eq!(found[1].files, BTreeSet::from([b"lib/ld-musl.so.1".to_vec()]));
         assert!(found[0].files.is_empty());
+        assert_eq!(found[0].source.as_ref().map(|source| source.name.as_str()), Some("c"));
+        assert_eq!(found[1].source, None, "it is called as its source is");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 //! build, `docker export` or `debootstrap` leaves. It owns reading them into a tree, with bounds and
 //! checks against a hostile maker; it must not know what becomes of the tree.
 
+mod container;
 mod files;
 mod layer;
 mod oci;
 
 use crate::{Error, recipe::Root, tree::Tree};
+pub use container::SCRIPT as CONTAINER_SCRIPT;
 use files::{Files, Whiteouts};
 use fs_err as fs;
 use host_platform::Arch;

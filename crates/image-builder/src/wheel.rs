@@ -1,11 +1,12 @@
 //! Describes the wheel of an image: the three files, the module that names them, the licences and
 //! the bill of materials of what is in them. Writing it is `wheel-retag`'s matter.
 
+mod urls;
+
 use crate::{Error, cpio, lock::ArchLock, owners, recipe::Recipe, tree::Tree};
 use bill_of_materials::{
     copyright,
     image::{self as bill, Component},
-    purl,
 };
 use fs_err as fs;
 use host_platform::Arch;
@@ -14,6 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
+pub(crate) use urls::Urls;
 use wheel_retag::{Metadata, Source, WheelFile, WheelSpec, WheelTag};
 
 /// The package's `__init__.py`; the names in capitals are filled in.
@@ -81,6 +83,8 @@ pub struct Contents<'a> {
     pub below: Option<&'a Tree>,
     /// The kernel, where it is not the lock's.
     pub kernel: Option<Component>,
+    /// What is compiled into the agent.
+    pub agent: &'a [Component],
     /// The copyright files of the packages.
     pub copyrights: &'a Copyrights,
     /// Whether the recipe's own files are this project's. The terms of others are not known.
@@ -95,7 +99,8 @@ pub fn components(
     version: &str,
     files: &[(PathBuf, String)],
 ) -> Result<Vec<Component>, Error> {
-    let Contents { recipe, lock, pool, tree, below, copyrights, kernel, is_ours } = contents;
+    let Contents { recipe, lock, pool, tree, below, copyrights, kernel, agent: parts, is_ours } =
+        contents;
     let below = *below;
     let owners = owners::assign(tree, below, recipe, owners::packages(tree, lock, pool)?)?;
     let copyright = |name: &str| -> Result<Option<String>, Error> {
@@ -105,7 +110,7 @@ pub fn components(
         };
         Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
     };
-    let kind = purl_kind(recipe);
+    let urls = Urls::new(&recipe.body.distribution, tree)?;
     let (mut kernel_files, mut recipe_files) = (owners.kernel, owners.recipe);
     if lock.kernel.is_none() && kernel.is_none() {
         // Tables of the base's modules that an installation made anew.
@@ -128,7 +133,12 @@ pub fn components(
             (text, _) => copyright::terms(&package.name, text.as_deref().unwrap_or_default()),
         };
         components.push(Component {
-            purl: Some(purl(&kind, &package.name, &package.version, Some(&package.arch))),
+            purl: Some(urls.of(
+                &package.name,
+                &package.version,
+                &package.arch,
+                package.source.as_ref(),
+            )),
             name: package.name,
             version: package.version,
             kind: "library",
@@ -148,7 +158,7 @@ pub fn components(
             name: locked.name.clone(),
             version: locked.version.clone(),
             kind: "operating-system",
-            purl: Some(purl(&kind, &locked.name, &locked.version, Some(&locked.arch))),
+            purl: Some(urls.of_locked(locked, pool)?),
             sha256: Some(locked.sha256.clone()),
             licences: copyright::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
             ..Component::default()
@@ -164,7 +174,7 @@ pub fn components(
             name: package.name.clone(),
             version: package.version.clone(),
             kind: "library",
-            purl: Some(purl(&kind, &package.name, &package.version, Some(&package.arch))),
+            purl: Some(urls.of_locked(package, pool)?),
             sha256: Some(package.sha256.clone()),
             licences: copyright::terms(
                 &package.name,
@@ -174,7 +184,8 @@ pub fn components(
         });
     }
     if below.is_none() {
-        components.push(agent(version, in_initrd(others).collect()));
+        let files = in_initrd(others).collect();
+        components.push(Component { parts: parts.to_vec(), ..agent(version, files) });
     }
     for wheel in &recipe.body.wheel {
         let places = Recipe::places_of(wheel);
@@ -205,12 +216,15 @@ pub fn components(
     Ok(components)
 }
 
+/// What the agent is called in a bill.
+pub(crate) const AGENT: &str = "quicksand-agent";
+
 /// The agent, which is linked statically with the GNU C library.
 fn agent(version: &str, files: BTreeSet<String>) -> Component {
     let mut licences = ours();
     licences.insert("LGPL-2.1-or-later".to_owned());
     Component {
-        name: "quicksand-agent".to_owned(),
+        name: AGENT.to_owned(),
         version: version.to_owned(),
         kind: "application",
         licences,
@@ -221,13 +235,6 @@ fn agent(version: &str, files: BTreeSet<String>) -> Component {
 
 fn ours() -> BTreeSet<String> {
     BTreeSet::from(["(MIT OR Apache-2.0)".to_owned()])
-}
-
-fn purl_kind(recipe: &Recipe) -> String {
-    match recipe.body.distribution.name.as_str() {
-        "alpine" => "apk/alpine".to_owned(),
-        name => format!("deb/{name}"),
-    }
 }
 
 fn kernel_file(files: &[(PathBuf, String)]) -> Option<String> {
@@ -300,8 +307,7 @@ pub fn spec(
         Source::Bytes(module.into_bytes()),
     ));
 
-    let mut terms: BTreeSet<String> =
-        components.iter().flat_map(|component| component.licences.iter().cloned()).collect();
+    let mut terms: BTreeSet<String> = components.iter().flat_map(Component::terms).collect();
     // The module above is ours.
     terms.extend(ours());
     let mut licenses: Vec<(String, Vec<u8>)> = our_licences.to_vec();

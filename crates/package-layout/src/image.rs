@@ -19,17 +19,6 @@ pub const OVERLAYS_DIR: &str = "overlays";
 pub const PACKAGE_PREFIX: &str = "quicksand_";
 /// What the file name of a disk ends with.
 pub const DISK_SUFFIX: &str = ".qcow2";
-/// The images that are published, so that a name can be offered before it is installed.
-pub const PUBLISHED: [&str; 8] = [
-    "alpine",
-    "alpine-desktop",
-    "debian",
-    "debian-agent",
-    "debian-desktop",
-    "minimal",
-    "ubuntu",
-    "ubuntu-desktop",
-];
 /// The architectures that image file names know.
 pub const ARCHES: [&str; 2] = ["amd64", "arm64"];
 
@@ -74,9 +63,9 @@ pub fn package(name: &str) -> String {
 }
 
 /// Where a file of an installed image is from the overlays of another one that is installed beside it:
-/// what an overlay's header names, relative to its own folder `PACKAGE/images/NAME/overlays`.
+/// what an overlay's header names, relative to its own folder `PACKAGE/images/overlays`.
 pub fn installed_beside(name: &str, file: &str) -> String {
-    format!("../../../../{}/{file}", images_dir(name))
+    format!("../../../{}/{file}", images_dir(name))
 }
 
 /// The folder of the image's files below a `site-packages` folder.
@@ -281,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_overlay_finds_its_base_in_the_package_beside_it() {
-        let overlay = "quicksand_debian_agent/images/debian-agent/overlays";
+        let overlay = format!("{}/{OVERLAYS_DIR}", images_dir("debian-agent"));
         let named = installed_beside("debian", "debian-13-amd64.qcow2");
         let ups = named.matches("../").count();
         assert_eq!(overlay.split('/').count(), ups, "as many steps up as down");

@@ -5,6 +5,7 @@
 //! the names (`amd64`, `arm64` for images; `x86_64`, `aarch64` for QEMU).
 
 pub mod image;
+pub mod known;
 pub mod manifest;
 pub mod portable;
 pub mod qemu;

@@ -8,7 +8,7 @@ mod packages;
 mod save;
 mod template;
 
-pub use dev::{BakeArgs, DevAction, DevArgs, NewImageArgs, ScaffoldKind};
+pub use dev::{AuditArgs, BakeArgs, DevAction, DevArgs, NewImageArgs, ScaffoldKind};
 pub use machine::MachineArgs;
 pub use packages::{CleanArgs, InstallArgs, ListArgs, UninstallArgs};
 pub use save::{SaveAction, SaveArgs, SavePlace};

@@ -1,6 +1,7 @@
 //! `quicksand dev`: images of people who do not have this project's repository. The baking itself is
 //! `image_builder::outside`'s; here are places, words and the proof by boot.
 
+mod audit;
 mod bake;
 mod boot;
 mod new_image;
@@ -30,5 +31,6 @@ pub fn run(action: &DevAction) -> Result<(), Failure> {
             new_image::run(&args.image(), ground)
         }
         DevAction::Bake(args) => bake::run(args),
+        DevAction::Audit(args) => audit::run(args),
     }
 }

@@ -45,11 +45,11 @@ fn packages(search: &Search) -> Vec<Installed> {
     sites.flat_map(|site| installed_in(&site)).filter(is_ours).collect()
 }
 
-/// The names that can be installed and are not.
+/// The names that are published and not installed.
 fn available(packages: &[Installed]) -> Vec<&'static str> {
     let there: BTreeSet<&str> = packages.iter().map(|it| it.distribution.as_str()).collect();
     let is_absent = |name: &&str| !there.contains(names::distribution_of(name).as_str());
-    names::known().into_iter().filter(is_absent).collect()
+    names::offered().into_iter().filter(is_absent).collect()
 }
 
 fn as_json(
@@ -160,5 +160,6 @@ mod tests {
         assert_eq!(packages[0].version.to_string(), "0.1.0");
         let available = available(&packages);
         assert!(available.contains(&"debian") && !available.contains(&"qemu"));
+        assert!(!available.contains(&"ubuntu"), "it was never baked");
     }
 }

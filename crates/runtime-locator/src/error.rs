@@ -2,7 +2,7 @@
 
 use crate::{Attempt, Source};
 use host_platform::Arch;
-use package_layout::image::PUBLISHED;
+use package_layout::known::known;
 use std::path::PathBuf;
 
 /// An error of the search.
@@ -119,9 +119,13 @@ impl Error {
                 guest_arch.qemu_name()
             )),
             Error::ImageNotFound { name, nearest, .. } => Some(match nearest.as_slice() {
-                _ if PUBLISHED.contains(&name.as_str()) => {
+                _ if known(name).is_some_and(|image| image.is_published()) => {
                     format!("install it with `quicksand install {name}`")
                 }
+                _ if known(name).is_some() => format!(
+                    "`{name}` is not published: nobody has baked it from its distribution's mirror yet; bake it in \
+                     quicksand's repository: cargo xtask bake {name} --update"
+                ),
                 [] => "`quicksand list` shows the images that are installed".to_owned(),
                 names => format!("did you mean {}?", quoted(names)),
             }),

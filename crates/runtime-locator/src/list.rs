@@ -5,7 +5,8 @@ use crate::{
     image_folder::ImageFolder, search::IMAGE_PATH_VARIABLE,
 };
 use package_layout::{
-    image::{IMAGES_DIR, PACKAGE_PREFIX, PUBLISHED},
+    image::{IMAGES_DIR, PACKAGE_PREFIX},
+    known,
     save::{SANDBOXES_DIR, is_unfinished},
     user_data,
 };
@@ -175,11 +176,11 @@ fn sub_folders(folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// At most three names that a misspelt one may have meant, best first: of what is there and of
-/// what is published.
+/// what has a name of ours.
 pub(crate) fn nearest_names(search: &Search, name: &str) -> Vec<String> {
     let mut known: BTreeSet<String> =
         list_images(search).into_iter().map(|listing| listing.name).collect();
-    known.extend(PUBLISHED.map(str::to_owned));
+    known.extend(known::KNOWN.map(|image| image.name.to_owned()));
     nearest(name, known)
 }
 
@@ -203,7 +204,7 @@ mod tests {
 
     #[test]
     fn the_nearest_names_come_first() {
-        let known = || PUBLISHED.map(str::to_owned).into_iter().collect::<BTreeSet<_>>();
+        let known = || BTreeSet::from(known::KNOWN.map(|image| image.name.to_owned()));
         assert_eq!(nearest("debain", known())[0], "debian");
         assert_eq!(nearest("Ubuntu", known())[0], "ubuntu");
         assert_eq!(nearest("debian-dekstop", known())[0], "debian-desktop");

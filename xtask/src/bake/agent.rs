@@ -1,5 +1,7 @@
 //! The guest agent's binary for an image: static, small, built once for each state of its sources.
 
+mod papers;
+
 use crate::{
     cache::Key,
     compiled_paths,
@@ -16,6 +18,7 @@ use cache_key::{
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
+use image_builder::bake::Agent;
 use std::path::{Path, PathBuf};
 
 /// Seconds of one processor, and room: with the toolchain, and with a compiler that is fetched and
@@ -35,6 +38,21 @@ enum Compiler {
     Linked,
     /// The one that is unpacked in the cache, with the same linker.
     Unpacked,
+}
+
+/// Raise it when what is said of the parts changes.
+const PAPERS: &str = "1";
+
+/// The agent: its binary, and what is compiled into it.
+pub fn agent(context: &Context, arch: Arch) -> Result<Agent> {
+    let binary = binary(context, arch)?;
+    let compiler = compiler(context, arch);
+    let mut key = key(&context.root, target(arch), compiler)?;
+    key.add("papers", PAPERS.as_bytes());
+    let papers = context
+        .cache
+        .entry("agent-papers", &key, |folder| papers::write(context, arch, compiler, folder))?;
+    Ok(Agent { binary, papers: Some(papers) })
 }
 
 /// The path of the binary.

@@ -12,7 +12,7 @@ use anyhow::{Error, Result};
 use duct::Expression;
 use host_platform::Arch;
 use image_builder::{
-    bake::{Host, Step, StepOf},
+    bake::{Agent, Host, Step, StepOf},
     foreign::Runner,
     rootfs::Way,
 };
@@ -84,8 +84,8 @@ impl Host for Baking<'_> {
         emulator::runner(self.0, arch)
     }
 
-    fn agent(&self, arch: Arch) -> Result<PathBuf> {
-        agent::binary(self.0, arch)
+    fn agent(&self, arch: Arch) -> Result<Agent> {
+        agent::agent(self.0, arch)
     }
 
     fn renewal(&self, image: &str, arch: Arch) -> String {

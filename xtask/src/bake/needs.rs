@@ -36,11 +36,14 @@ const OVERLAY_ROOM: Room = Room { cache: 2500, target: 0, temporary: 2500 };
 pub fn needs(context: &Context, args: &Args) -> Needs {
     let recipes = args.recipes(context);
     let arch = args.arch();
+    if args.renew {
+        return needs_of_renewal(context, args);
+    }
     if args.usual || is_made(context, args) {
         return Needs::default();
     }
     // A recipe that cannot be read is the bake's to complain of, at once.
-    let Ok(recipe) = recipe::load(&recipes, &args.name) else { return Needs::default() };
+    let Ok(recipe) = recipe::load(&recipes, args.name()) else { return Needs::default() };
     let Ok(pool) = context.cache.folder("packages") else { return Needs::default() };
     let mut needs = Needs {
         root_file_system: Some(RootFileSystem { ownership: args.ownership }),
@@ -82,6 +85,27 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
     needs
 }
 
+/// What choosing packages needs: the mirrors' lists, and what reads them.
+fn needs_of_renewal(context: &Context, args: &Args) -> Needs {
+    let recipes = args.recipes(context);
+    let names = match args.name() {
+        "" => recipe::names(&recipes),
+        name => vec![name.to_owned()],
+    };
+    let mut needs = Needs::default();
+    for name in names {
+        let Ok(recipe) = recipe::load(&recipes, &name) else { continue };
+        if args.name().is_empty() && !recipe.lock_path().is_file() {
+            continue;
+        }
+        needs = needs.fetch(format!("the list of packages of {name}"), archive(&recipe));
+        if recipe.body.distribution.name == DistributionName::Debian {
+            needs = needs.packages(KEYRING_PACKAGES);
+        }
+    }
+    needs
+}
+
 /// Whether each stage is in the cache: the bake itself is run, and nothing is made.
 fn is_made(context: &Context, args: &Args) -> bool {
     let wants_more = args.no_cache || args.update;
@@ -108,7 +132,7 @@ fn missing(args: &Args, recipe: &Recipe, arch: Arch, pool: &Path) -> Vec<String>
     for layer in recipe.layers() {
         let name = &layer.name;
         let lock = Lock::load(&layer.lock_path()).unwrap_or_default();
-        let renewed = args.update && args.name == *name;
+        let renewed = args.update && args.name() == name;
         let locked = lock.get(arch, &apt::request(layer, arch, &base)).filter(|_| !renewed);
         let Some(locked) = locked else {
             found.push(format!("the list of packages and the packages of {name}"));

@@ -126,14 +126,15 @@ impl Owners {
     }
 }
 
-/// The source in `name TAB version TAB built-using`. A compiler for another machine is built from the
-/// source of the compiler, which its own source package does not hold, and names it there.
+/// The source in `name TAB version TAB built-using`. A compiler or C library for another machine is built from
+/// the source of the compiler or library, which its own source package does not hold, and names it there.
 fn source_of(answer: &str) -> Option<SourcePackage> {
     let mut words = answer.trim().split('\t');
     let (name, version) = (words.next()?, words.next()?);
     let used = words.next().unwrap_or_default().split(", ").find_map(|used| {
         let (used, version) = used.strip_suffix(')')?.split_once(" (= ")?;
-        let is_same = name.starts_with("gcc-") && used.starts_with("gcc-");
+        let is_same = name.starts_with("gcc-") && used.starts_with("gcc-")
+            || name == "cross-toolchain-base" && used == "glibc";
         is_same.then(|| SourcePackage { name: used.to_owned(), version: version.to_owned() })
     });
     let own = || SourcePackage { name: name.to_owned(), version: version.to_owned() };
@@ -160,6 +161,7 @@ mod tests {
         check("glibc\t2.36-9+deb12u13\t", "glibc", "2.36-9+deb12u13");
         let using = "binutils (= 2.40-2), gcc-12 (= 12.2.0-14)";
         check(&format!("gcc-12-cross\t14cross1\t{using}"), "gcc-12", "12.2.0-14");
+        check("cross-toolchain-base\t66\tglibc (= 2.36-8), linux (= 6.1.4-1)", "glibc", "2.36-8");
         check(&format!("mingw-w64\t10.0.0-3\t{using}"), "mingw-w64", "10.0.0-3");
         assert_eq!(source_of("glibc"), None);
     }

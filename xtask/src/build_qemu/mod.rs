@@ -16,7 +16,7 @@ mod headers;
 mod installed;
 mod libraries;
 mod link_log;
-mod linked;
+pub mod linked;
 mod pack;
 mod pins;
 mod precompiled;

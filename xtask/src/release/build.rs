@@ -2,18 +2,18 @@
 
 use super::{
     Plan,
-    plan::{Qemu, qemu_of},
+    plan::{Qemu, image_arch, qemu_of},
 };
 use crate::{
     bake,
     build_qemu::{self, Target},
     context::Context,
-    dist,
     retag::this_runner,
     runtime_wheel::{self, Profile},
     ui,
 };
 use anyhow::Result;
+use package_layout::known::published_for;
 use std::path::PathBuf;
 use wheel_retag::Runner;
 
@@ -46,7 +46,6 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         ));
     }
     let plan = Plan::of_this_tree();
-    let is_image_builder = plan.is_built_by(runner, &images_probe(&plan, runner));
     let mut made: Vec<PathBuf> = Vec::new();
     let mut failed: Vec<(String, anyhow::Error)> = Vec::new();
     let mut part = |name: String, outcome: Result<Vec<PathBuf>>| match outcome {
@@ -69,11 +68,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
                 .map(|wheel| vec![wheel]),
         );
     }
-    if is_image_builder {
-        for image in dist::IMAGES {
-            let wheel = bake::run(context, &bake::Args::of(image)).map(|wheel| vec![wheel]);
-            part(format!("quicksand_{image}"), wheel);
-        }
+    for image in image_arch(runner).into_iter().flat_map(published_for) {
+        let wheel = bake::run(context, &bake::Args::of(image)).map(|wheel| vec![wheel]);
+        part(format!("quicksand_{image}"), wheel);
     }
     let missing = plan.not_made(runner, &file_names(&made));
     if args.json {
@@ -123,15 +120,6 @@ fn check_made(runner: Runner, made: &[PathBuf], missing: &[String]) -> Result<()
         ),
         "a tag that differs comes from the binaries: `cargo xtask audit` says which file sets it",
     ))
-}
-
-/// The name of an image wheel of that runner, if it builds any.
-fn images_probe(plan: &Plan, runner: Runner) -> String {
-    let first = dist::IMAGES.first().copied().unwrap_or_default();
-    let start = format!("{}-", package_layout::image::package(first));
-    let runners = plan.runners.iter().filter(|plan| plan.runner == runner);
-    let mut builds = runners.flat_map(|plan| &plan.builds);
-    builds.find(|wheel| wheel.starts_with(&start)).cloned().unwrap_or_default()
 }
 
 #[cfg(test)]

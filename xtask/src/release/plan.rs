@@ -4,9 +4,13 @@
 //! runtime's platform), the name has a `*` in its place. Who builds what follows from the tasks that
 //! `release build` calls: nothing is planned that no task makes.
 
-use crate::{build_qemu::Target, dist, runtime_wheel, ui::hinted};
+use crate::{build_qemu::Target, runtime_wheel, ui::hinted};
 use anyhow::Result;
-use package_layout::{image, qemu};
+use package_layout::{
+    image,
+    known::{KNOWN, KnownImage},
+    qemu,
+};
 use serde::Serialize;
 use wheel_retag::{Runner, WheelFileName, WheelTag, escape_distribution, retags};
 
@@ -88,6 +92,15 @@ fn baked(runner: Runner) -> Option<&'static str> {
     }
 }
 
+/// The architecture of the images that a runner bakes, in the words of image files.
+pub fn image_arch(runner: Runner) -> Option<&'static str> {
+    match runner {
+        Runner::LinuxX64 => Some("amd64"),
+        Runner::LinuxArm64 => Some("arm64"),
+        Runner::MacosArm64 | Runner::WindowsX64 | Runner::WindowsArm64 => None,
+    }
+}
+
 /// The further platforms of images that were baked for Linux on Arm: nobody bakes where the installation
 /// document's table has macOS do so, so that the merge gives them the names of its row.
 pub const OF_ARM_IMAGES: [&str; 2] = ["macosx_11_0_arm64", "win_arm64"];
@@ -130,11 +143,12 @@ const PROGRAMS: [&str; 2] = [qemu::PACKAGE, qemu::CROSS_PACKAGE];
 impl Plan {
     /// The plan for this tree's version and images.
     pub fn of_this_tree() -> Self {
-        Self::new(env!("CARGO_PKG_VERSION"), dist::IMAGES)
+        Self::new(env!("CARGO_PKG_VERSION"), &KNOWN)
     }
 
-    /// The plan for a version and these images.
-    pub fn new(version: &str, images: &[&str]) -> Self {
+    /// The plan for a version and these images, each on the runners of the architectures that it is published
+    /// for.
+    pub fn new(version: &str, images: &[KnownImage]) -> Self {
         let runners: Vec<RunnerPlan> = RUNNERS
             .iter()
             .map(|(runner, label)| {
@@ -145,9 +159,13 @@ impl Plan {
                     }));
                 }
                 let mut retagged = Vec::new();
-                for name in images {
+                for image in images {
+                    let is_baked = |arch| image.arches.contains(&arch);
                     let Some(platform) = baked(*runner) else { continue };
-                    let wheel = image_wheel(name, version, platform);
+                    if !image_arch(*runner).is_some_and(is_baked) {
+                        continue;
+                    }
+                    let wheel = image_wheel(image.name, version, platform);
                     retagged.extend(other_names(*runner, &wheel));
                     builds.push(wheel);
                 }
@@ -274,16 +292,18 @@ fn matches(pattern: &str, wheel: &str) -> bool {
 mod tests {
     use super::*;
 
+    const UBUNTU: [KnownImage; 1] = [KnownImage { name: "ubuntu", arches: &["amd64", "arm64"] }];
+
     /// The installation document's tables, as names.
     #[test]
     fn the_plan_is_the_tables_of_the_installation_document() {
-        let plan = Plan::new("1.0", &["ubuntu"]);
+        let plan = Plan::new("1.0", &UBUNTU);
         insta::assert_snapshot!(serde_json::to_string_pretty(&plan).unwrap());
     }
 
     #[test]
     fn missing_and_unplanned_wheels_are_told() {
-        let plan = Plan::new("1.0", &["ubuntu"]);
+        let plan = Plan::new("1.0", &UBUNTU);
         assert_eq!(plan.missing(&[]).len(), plan.published.len());
         let all: Vec<String> =
             plan.published.iter().map(|pattern| pattern.replace('*', "2_34")).collect();
@@ -298,7 +318,7 @@ mod tests {
 
     #[test]
     fn what_was_not_made_is_told_by_name() {
-        let plan = Plan::new("1.0", &["ubuntu"]);
+        let plan = Plan::new("1.0", &UBUNTU);
         let runner = Runner::LinuxX64;
         let builds = &plan.runners.iter().find(|plan| plan.runner == runner).unwrap().builds;
         let all: Vec<String> = builds.iter().map(|name| name.replace('*', "2_17")).collect();
@@ -312,7 +332,7 @@ mod tests {
 
     #[test]
     fn one_machine_makes_each_wheel_of_qemu() {
-        let plan = Plan::new("1.0", &["ubuntu"]);
+        let plan = Plan::new("1.0", &UBUNTU);
         for machine in Runner::ALL {
             let makes = |runner: &Runner| {
                 let its = qemu_of(*runner);
@@ -359,5 +379,61 @@ mod tests {
             assert!(text.contains(&entry), "{entry}");
         }
         assert_eq!(text.matches("- { runner: ").count(), plan.runners.len());
+    }
+
+    /// The list of images is one: what is planned, baked each week, offered as an extra and described is the
+    /// same.
+    #[test]
+    fn plan_workflow_extras_and_readme_have_the_published_images() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let read = |path: &str| fs_err::read_to_string(root.join(path)).unwrap();
+        let plan = Plan::of_this_tree();
+        let workflow = read(".github/workflows/images.yml");
+        let mut n_bakes = 0;
+        for image in KNOWN {
+            let start = format!("{}-", image::package(image.name));
+            for runner in &plan.runners {
+                let is_planned = runner.builds.iter().any(|wheel| wheel.starts_with(&start));
+                let arch = image_arch(runner.runner).unwrap_or_default();
+                assert_eq!(is_planned, image.arches.contains(&arch), "{image:?} {}", runner.runner);
+                for word in ["image", "published"] {
+                    let bake = format!("- {{ {word}: {}, os: {} }}\n", image.name, runner.label);
+                    assert_eq!(workflow.contains(&bake), is_planned, "images.yml: {bake}");
+                    n_bakes += usize::from(is_planned);
+                }
+            }
+        }
+        assert_eq!(workflow.matches(", os: ubuntu-").count(), n_bakes, "images.yml");
+        let extras = runtime_wheel::extras().join(",");
+        assert!(read("README.md").contains(&format!("extras `[{extras}]`")), "README.md: {extras}");
+    }
+
+    /// A recipe is published exactly for the architectures that its lock has, unless it is there for tests alone.
+    #[test]
+    fn recipes_and_locks_are_the_published_images() {
+        const FOR_TESTS: [&str; 2] = ["desktop-test", "ssh-server"];
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let recipes = root.join("recipes");
+        let read = |path: &std::path::Path| fs_err::read_to_string(path).unwrap_or_default();
+        let readme = read(&recipes.join("README.md"));
+        let names = image_builder::recipe::names(&recipes);
+        for name in names.iter().filter(|name| !FOR_TESTS.contains(&name.as_str())) {
+            let known = package_layout::known::known(name);
+            let known = known.unwrap_or_else(|| panic!("`{name}` is not in the list of images"));
+            let lock = read(&recipes.join(name).join("recipe.lock"));
+            for arch in image::ARCHES {
+                let is_locked = lock.contains(&format!("\n[arch.{arch}]\n"));
+                assert_eq!(is_locked, known.arches.contains(&arch), "{name} {arch}");
+            }
+            let said = match known.arches {
+                [] => "**no**".to_owned(),
+                arches => format!("yes, {}", arches.join(" and ")),
+            };
+            let row = readme.lines().find(|line| line.starts_with(&format!("| [`{name}`]")));
+            assert!(row.is_some_and(|row| row.contains(&said)), "recipes/README.md: {name} {said}");
+        }
+        for image in KNOWN {
+            assert!(names.iter().any(|name| name == image.name), "`{}` has no recipe", image.name);
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! on every host of the installation document's table.
 
 use super::{Plan, build, gather, hosts::HOSTS, publish, stand_ins::stand_in, verify};
-use crate::{context::Context, dist, merge_fat, retag, setup, ui::hinted};
+use crate::{context::Context, merge_fat, retag, setup, ui::hinted};
 use anyhow::{Result, ensure};
 use fs_err as fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     context.ui.step("Install on the hosts of the table", |step| {
         step.expect(HOSTS.len() as u64);
         for (number, host) in HOSTS.iter().enumerate() {
-            host.try_out(step, &uv, &index, dist::IMAGES)?;
+            host.try_out(step, &uv, &index)?;
             step.reach(number as u64 + 1);
         }
         Ok(())

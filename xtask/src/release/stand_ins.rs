@@ -102,7 +102,7 @@ impl Machine {
     }
 
     fn image(&self, package: &str) -> Vec<WheelFile> {
-        let name = package.trim_start_matches("quicksand_");
+        let name = package.trim_start_matches("quicksand_").replace('_', "-");
         let (arch, machine) =
             if self.is_arm { ("arm64", EM_AARCH64) } else { ("amd64", EM_X86_64) };
         let part = |extension: &str, bytes: Vec<u8>| {

@@ -1,6 +1,7 @@
 //! What a bake asks of whoever runs it: where made things are kept, who hears how far it is, and what the
 //! host has. `cargo xtask bake` answers with its build cache, `quicksand dev bake` with a folder.
 
+use super::Agent;
 use crate::{Error, foreign::Runner, recipe::Wheel, rootfs::Way};
 use cache_key::Key;
 use duct::Expression;
@@ -95,11 +96,11 @@ pub trait Host: Sync {
     /// This host cannot run them.
     fn runner(&self, arch: Arch) -> Outcome<Runner, Self>;
 
-    /// The guest agent's binary.
+    /// The guest agent.
     ///
     /// # Errors
     /// It cannot be built.
-    fn agent(&self, arch: Arch) -> Outcome<PathBuf, Self>;
+    fn agent(&self, arch: Arch) -> Outcome<Agent, Self>;
 
     /// The command that renews the lock of an image.
     fn renewal(&self, image: &str, arch: Arch) -> String;

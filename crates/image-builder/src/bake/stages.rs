@@ -1,10 +1,13 @@
 //! The stages of a bake, each an entry of the build cache.
 
-use super::{Below, Files, Host, Image, LICENCES, Options, Outcome, StepOf, packages::TAR};
+use super::{
+    Agent, Below, Files, Host, Image, LICENCES, Options, Outcome, Papers, StepOf, packages::TAR,
+};
 use crate::{
     Error, apt, assemble, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock,
     modules::Unpacked, outside, qcow2, recipe::Recipe, tree::Tree, wheel,
 };
+use bill_of_materials::image::Component;
 use cache_key::{Key, tools};
 use fs_err as fs;
 use host_platform::Arch;
@@ -21,6 +24,9 @@ const DISK_LEVEL: i32 = 9;
 const PACKED_KERNEL: &str = "kernel.zip";
 /// The folder of an entry with the copyright files of the kernel's packages, by name.
 const COPYRIGHTS: &str = "copyrights";
+
+/// The file among a wheel's licences with those of what is compiled into the agent.
+pub const AGENT_TEXTS: &str = "LICENSES-agent.txt";
 
 /// The file of an entry that holds an image's whole tree.
 pub(super) const TREE: &str = "tree.tar";
@@ -54,6 +60,8 @@ pub struct Made {
     pub rootfs: PathBuf,
     /// The kernel, where the layer has one of its own.
     pub kernel: Option<PathBuf>,
+    /// The folder with the papers of the agent, where the layer has one of its own.
+    pub papers: Option<PathBuf>,
 }
 
 /// The finished files and what they are called.
@@ -67,17 +75,17 @@ impl<H: Host> Baker<'_, H> {
         name: &dyn Fn(Part) -> String,
     ) -> Outcome<Made, H> {
         let agent = || match &self.options.agent {
-            Some(agent) => Ok(agent.clone()),
+            Some(agent) => Ok(Agent { binary: agent.clone(), papers: None }),
             None => self.host.agent(self.arch),
         };
         let (kernel, rootfs, agent) =
             self.host.together(|| self.kernel(), || self.rootfs(), agent)?;
         let disk = self.disk(&rootfs, Some(&kernel))?;
-        let initrd = self.initrd(&kernel, &agent)?;
+        let initrd = self.initrd(&kernel, &agent.binary)?;
         files.push((kernel.join("kernel"), name(Part::Kernel)));
         files.push((initrd.join("initrd"), name(Part::Initrd)));
         files.push((disk.join("qcow2"), name(Part::Disk)));
-        Ok(Made { disk, rootfs, kernel: Some(kernel) })
+        Ok(Made { disk, rootfs, kernel: Some(kernel), papers: agent.papers })
     }
 
     /// An image on files that somebody brought, with an installed image's kernel, modules and agent.
@@ -110,7 +118,7 @@ impl<H: Host> Baker<'_, H> {
         files.push((base.kernel.clone(), name(Part::Kernel)));
         files.push((base.initrd.clone(), name(Part::Initrd)));
         files.push((disk.join("qcow2"), name(Part::Disk)));
-        Ok(Made { disk, rootfs, kernel: None })
+        Ok(Made { disk, rootfs, kernel: None, papers: None })
     }
 
     /// The kernel, its modules for the initrd, and those for the disk as a tar.
@@ -230,7 +238,14 @@ impl<H: Host> Baker<'_, H> {
         let version = if image.is_some() { self.recipe.body.version.as_str() } else { ours };
         // An image on files that somebody brought stands alone.
         let below = below.filter(|_| image.is_none_or(|image| image.brought.is_none()));
-        let kernel = image.filter(|image| image.brought.is_some()).map(|image| &image.kernel);
+        let brought = image.filter(|image| image.brought.is_some());
+        let kernel = brought.map(|image| &image.kernel);
+        let papers = made.papers.as_deref().map(Papers::read).transpose()?.unwrap_or_default();
+        let (agent, agent_texts) = match brought {
+            Some(image) => image.agent.clone(),
+            None => (papers.parts.iter().map(Component::from).collect(), Some(papers.texts)),
+        };
+        let agent_texts = agent_texts.filter(|text| !text.is_empty());
         let requires: Vec<String> = match image {
             Some(image) => {
                 image.base.requirement.iter().filter(|_| below.is_some()).cloned().collect()
@@ -246,6 +261,7 @@ impl<H: Host> Baker<'_, H> {
         key.add("lock", format!("{:?}", self.lock).as_bytes());
         key.add("version", format!("{version} {ours} {requires:?} {kernel:?}").as_bytes());
         key.add("licences", format!("{LICENCES:?}").as_bytes());
+        key.add("agent", format!("{agent:?} {agent_texts:?}").as_bytes());
         if let Some(image) = image.filter(|image| image.brought.is_some()) {
             key.add_file(&image.base.kernel)?;
             key.add_file(&image.base.initrd)?;
@@ -279,13 +295,17 @@ impl<H: Host> Baker<'_, H> {
                 tree: &tree,
                 below: below.as_ref(),
                 kernel: kernel.map(|(kernel, _)| kernel.clone()),
+                agent: &agent,
                 copyrights: &copyrights,
                 is_ours: image.is_none(),
             };
             let components = wheel::components(&contents, ours, files)?;
             step.say("Compressing".to_owned());
-            let our_licences =
-                LICENCES.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()));
+            let mut our_licences =
+                LICENCES.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).to_vec();
+            our_licences.extend(
+                agent_texts.iter().map(|text| (AGENT_TEXTS.to_owned(), text.clone().into_bytes())),
+            );
             let papers = wheel::Papers {
                 components: &components,
                 copyrights: &copyrights,

@@ -166,6 +166,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
         lock: lock_of_packages,
         packages: below,
         kernel: base.kernel(&tree),
+        agent: base.agent(),
     };
     let below = Below {
         files: Files::Read(Box::new(tree), base_pin.sha256.clone()),
@@ -224,7 +225,7 @@ fn choose(
 fn place_of(base: &Base, pin: &Pinned) -> String {
     let file = match base.chain.len() {
         0 | 1 => pin.name.clone(),
-        _ => format!("{}/{}", base.name, overlay_file(0)),
+        _ => overlay_file(0),
     };
     match base.requirement {
         Some(_) => installed_beside(&base.name, &file),

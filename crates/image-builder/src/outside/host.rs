@@ -4,7 +4,7 @@
 use super::Options;
 use crate::{
     Error,
-    bake::{Host, Step, StepOf},
+    bake::{Agent, Host, Step, StepOf},
     foreign::Runner,
     recipe::Wheel,
     rootfs::Way,
@@ -97,7 +97,7 @@ impl Host for Plain<'_> {
         Runner::ready(arch)
     }
 
-    fn agent(&self, arch: Arch) -> Result<PathBuf, Error> {
+    fn agent(&self, arch: Arch) -> Result<Agent, Error> {
         // The initrd of an installed image holds it.
         Err(Error::NoRunner { arch: arch.image_name() })
     }

@@ -4,13 +4,14 @@
 
 use super::{
     Brought, MAX_BYTES, at,
+    container::Config,
     files::{Files, Whiteouts},
     unpacked,
 };
 use crate::{Error, tree::Tree};
 use fs_err as fs;
 use host_platform::Arch;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use std::{path::Path, sync::Arc};
 
 /// The most that a JSON document of a layout may hold, in bytes.
@@ -48,7 +49,11 @@ fn layers(layout: &Layout, digest: &str) -> Result<Brought, Error> {
     if manifest.layers.is_empty() {
         return Err(layout.bad("its manifest names no layers"));
     }
-    let tree = files.into_tree().map_err(|error| at(path, error))?;
+    let mut tree = files.into_tree().map_err(|error| at(path, error))?;
+    if let Some(config) = &manifest.config {
+        let config: Config = layout.parse(&layout.blob(&config.digest)?)?;
+        config.settle(&mut tree)?;
+    }
     Ok(Brought { tree, sha256: digest.trim_start_matches("sha256:").to_owned() })
 }
 
@@ -59,6 +64,7 @@ struct Document {
     manifests: Vec<Descriptor>,
     #[serde(default)]
     layers: Vec<Descriptor>,
+    config: Option<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +127,7 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<Document, Error> {
+    fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
         if bytes.len() > MAX_DOCUMENT {
             return Err(self.bad("a document of it is larger than 4 MiB"));
         }
@@ -153,7 +159,7 @@ impl<'a> Layout<'a> {
                 return Err(self.bad("it holds several images; bring a layout with one"));
             }
         };
-        let document = self.parse(&self.blob(&one.digest)?)?;
+        let document: Document = self.parse(&self.blob(&one.digest)?)?;
         match document.manifests.is_empty() {
             true => Ok(one.digest),
             false => self.manifest(document, arch, depth + 1),

@@ -25,6 +25,25 @@ pub enum DevAction {
     /// Bake the recipe in a folder, boot the image to prove it, and pack its wheel
     #[command(after_help = BAKE_NOTES)]
     Bake(BakeArgs),
+    /// List the components of an installed image that have known flaws; exits with 1 when there is one
+    Audit(AuditArgs),
+}
+
+/// The options of `quicksand dev audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// The image: its name, a wheel, or a bill of materials (NAME.cdx.json); with a name what it lies on is looked
+    /// at too
+    pub image: String,
+
+    /// Advisories in OSV form: a file with one, with a list of them or with one on each line, or a folder of .json
+    /// files; nothing is fetched
+    #[arg(long, value_name = "FILE", required = true)]
+    pub advisories: Vec<std::path::PathBuf>,
+
+    /// Print JSON: `findings`, what is `undecided` or `unknown`, and how much was compared
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `quicksand dev new-image`.

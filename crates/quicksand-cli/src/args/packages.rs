@@ -4,8 +4,8 @@ use clap::Args;
 
 /// What `install` and `uninstall` take.
 const NAMES: &str = "\
-Names: qemu, qemu-cross, minimal, debian, ubuntu, alpine, debian-desktop, ubuntu-desktop, alpine-desktop, \
-debian-agent, and all; a version follows as in `debian==0.1.0`. Wheels are chosen by the hardware and \
+Names: qemu, qemu-cross, minimal, debian, debian-agent, debian-desktop, and all; those of recipes that were never \
+baked from their distribution's mirror, ubuntu and alpine, are known for wheels of one's own. A version follows as in `debian==0.1.0`. Wheels are chosen by the hardware and \
 by Python's tag, compared with the index's sha256 and verified; all are put in place, or none.";
 
 /// The options of `quicksand install`.

@@ -2,7 +2,8 @@
 
 use crate::report::{Failure, USAGE};
 use package_layout::{
-    image::{PUBLISHED, distribution},
+    image::distribution,
+    known::{self, KNOWN},
     qemu,
 };
 use pep440_rs::VersionSpecifiers;
@@ -26,12 +27,27 @@ pub struct Request {
     pub is_optional: bool,
 }
 
-/// The words for single packages, sorted.
+/// The words for QEMU's packages.
+const QEMU: [&str; 2] = ["qemu", "qemu-cross"];
+
+/// The words for single packages, sorted: those of images that somebody baked for themselves too.
 pub fn known() -> Vec<&'static str> {
-    let mut known = vec!["qemu", "qemu-cross"];
-    known.extend(PUBLISHED);
+    let mut known: Vec<&str> = QEMU.into_iter().chain(KNOWN.map(|image| image.name)).collect();
     known.sort_unstable();
     known
+}
+
+/// Those that are published.
+pub fn offered() -> Vec<&'static str> {
+    let mut offered: Vec<&str> = QEMU.into_iter().chain(known::published()).collect();
+    offered.sort_unstable();
+    offered
+}
+
+/// Whether a distribution is an image's that is published nowhere.
+pub fn is_unpublished(distribution: &str) -> bool {
+    let image = distribution.strip_prefix(PREFIX).and_then(known::known);
+    image.is_some_and(|image| !image.is_published())
 }
 
 /// The distribution of a known word.
@@ -99,7 +115,7 @@ fn unknown(word: &str) -> Failure {
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     let hint = match near.as_slice() {
-        [] => format!("allowed are {} and {ALL}", known().join(", ")),
+        [] => format!("allowed are {} and {ALL}", offered().join(", ")),
         near => {
             let names: Vec<String> =
                 near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
@@ -134,6 +150,18 @@ mod tests {
         let all = read("all").unwrap();
         assert_eq!(all.len(), known().len());
         assert!(all.iter().all(|request| request.is_optional));
+    }
+
+    #[test]
+    fn what_was_never_baked_is_understood_and_not_offered() {
+        for word in ["ubuntu", "alpine-desktop"] {
+            assert_eq!(read(word).unwrap().len(), 1, "who has baked it may install it");
+            assert!(!offered().contains(&word) && is_unpublished(&distribution_of(word)));
+        }
+        for word in ["debian", "qemu", "debian-desktop"] {
+            assert!(offered().contains(&word) && !is_unpublished(&distribution_of(word)));
+        }
+        assert!(!format!("{:?}", read("zzz").unwrap_err()).contains("ubuntu"));
     }
 
     #[test]

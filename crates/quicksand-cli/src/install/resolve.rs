@@ -213,7 +213,12 @@ fn best(
     python: Option<&Version>,
 ) -> Result<Offer, String> {
     if offers.is_empty() {
-        return Err("no index or folder that was asked has one".to_owned());
+        let mut reason = "no index or folder that was asked has one".to_owned();
+        if super::names::is_unpublished(&wish.distribution) {
+            reason +=
+                "; it is not published, for nobody has baked it from its distribution's mirror yet";
+        }
+        return Err(reason);
     }
     let in_range: Vec<&Offer> = offers
         .iter()

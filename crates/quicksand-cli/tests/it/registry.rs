@@ -118,6 +118,18 @@ impl Server {
 
     /// Pushes an image for an architecture; gives its descriptor.
     fn push(&self, name: &str, tag: &str, arch: &str, layers: &[Vec<u8>]) -> serde_json::Value {
+        self.push_with(name, tag, arch, layers, &serde_json::json!({}))
+    }
+
+    /// The same with what its configuration says of processes.
+    fn push_with(
+        &self,
+        name: &str,
+        tag: &str,
+        arch: &str,
+        layers: &[Vec<u8>],
+        process: &serde_json::Value,
+    ) -> serde_json::Value {
         let of = "application/vnd.oci.image";
         let typed = |mut blob: serde_json::Value, kind: &str| {
             blob["mediaType"] = format!("{of}.{kind}").into();
@@ -126,7 +138,7 @@ impl Server {
         let ids: Vec<String> =
             layers.iter().map(|it| format!("sha256:{}", image_builder::sha256(it))).collect();
         let config = serde_json::json!({
-            "architecture": arch, "os": "linux", "config": {},
+            "architecture": arch, "os": "linux", "config": process,
             "rootfs": {"type": "layers", "diff_ids": ids}
         });
         let config = typed(self.push_blob(name, config.to_string().as_bytes()), "config.v1+json");
@@ -262,12 +274,24 @@ fn an_image_of_a_registry_is_pulled_locked_and_kept() {
     assert!(lock.contains(manifest), "{lock}");
 
     // A layer that another image shares is there already.
-    server.push("team/tool", "2", arch.image_name(), &[shared, layer(&[("etc/two", "2")])]);
+    let process = serde_json::json!({
+        "Env": ["TOOL_HOME=/opt/tool"], "WorkingDir": "/work", "Entrypoint": ["/entry", "with words"],
+    });
+    let layers = [shared, layer(&[("etc/two", "2")])];
+    server.push_with("team/tool", "2", arch.image_name(), &layers, &process);
     let two = format!("{}/team/tool:2", server.address);
     let (ok, said) = home.quicksand(&["dev", "new-image", "u", "--from", &two, "--base", "base"]);
     assert!(ok, "{said}");
     let (ok, said) = home.quicksand(&["dev", "bake", "u", "--no-boot"]);
     assert!(ok && said.contains("layer 2 of 2") && !said.contains("layer 1 of 2"), "{said}");
+
+    // What its configuration says of processes is kept for commands that ask for it, and only then.
+    let script = home.disk("u").read("usr/local/bin/quicksand-container").unwrap().unwrap();
+    let script = String::from_utf8(script.to_vec()).unwrap();
+    let expect = "export TOOL_HOME='/opt/tool'\ncd '/work' || exit 126\nexec '/entry' 'with words' /bin/sh \"$@\"\n";
+    assert!(script.ends_with(expect), "{script}");
+    assert!(home.disk("u").get(b"work").is_some());
+    assert!(home.disk("t").get(b"usr/local/bin/quicksand-container").is_none());
 
     // What is not there, and what is for another machine.
     let none = format!("{}/team/none:1", server.address);

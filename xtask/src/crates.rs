@@ -1,10 +1,9 @@
-//! Which crates are linked into the runtime, and what their licences ask for.
+//! Which crates are linked into a program of ours, and what their licences ask for.
 //!
-//! Read from cargo's own resolution for this host: dependencies of build scripts, of procedural
+//! Read from cargo's own resolution for a machine: dependencies of build scripts, of procedural
 //! macros and of tests leave nothing in a binary and are left out.
 
-use super::compile::triple;
-use crate::{build_qemu::Target, context::Context};
+use crate::context::Context;
 use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
@@ -17,7 +16,7 @@ use std::path::PathBuf;
 const NOVNC_FOLDER: &str = "crates/quicksand-cli/src/view/novnc";
 const NOVNC_VERSION: &str = "1.7.0";
 
-/// What is linked into the runtime beside our own code.
+/// What is linked into a program beside our own code.
 pub struct Linked {
     /// One record for each crate, and one for the standard library.
     pub components: Vec<Component>,
@@ -25,17 +24,15 @@ pub struct Linked {
     folders: Vec<(String, PathBuf)>,
 }
 
-/// Finds what is linked into the crates of these names for a machine, by a compiler that says `rustc` of
-/// itself.
-pub fn linked(context: &Context, roots: &[&str], rustc: &str, target: Target) -> Result<Linked> {
-    let value = |key: &str| {
-        let line = rustc.lines().find_map(|line| line.strip_prefix(key));
-        line.map(str::to_owned).with_context(|| format!("rustc does not say its `{key}`"))
-    };
-    let triple = match target.is_host() {
-        true => value("host: ")?,
-        false => triple(target).to_owned(),
-    };
+/// What a compiler says of itself behind `key`, in the answer to `--version --verbose`.
+pub fn said(rustc: &str, key: &str) -> Result<String> {
+    let line = rustc.lines().find_map(|line| line.strip_prefix(key));
+    line.map(str::to_owned).with_context(|| format!("rustc does not say its `{key}`"))
+}
+
+/// Finds what is linked into the crates of these names for the machine of this triple, by a compiler that
+/// says `rustc` of itself.
+pub fn linked(context: &Context, roots: &[&str], rustc: &str, triple: &str) -> Result<Linked> {
     let mut options = vec!["--locked".to_owned(), format!("--filter-platform={triple}")];
     if context.offline {
         options.push("--offline".to_owned());
@@ -47,10 +44,9 @@ pub fn linked(context: &Context, roots: &[&str], rustc: &str, target: Target) ->
         .context("Failed to read cargo's metadata")?;
     let checksums = checksums(&fs::read_to_string(context.root.join("Cargo.lock"))?)?;
     let mut linked = of_metadata(&metadata, roots, &checksums)?;
-    linked.add_novnc(&context.root)?;
     linked.components.push(Component {
         name: "rust-std".to_owned(),
-        version: value("release: ")?,
+        version: said(rustc, "release: ")?,
         how: How::StaticallyLinked,
         license: "Apache-2.0 OR MIT".to_owned(),
         distributor: None,
@@ -137,7 +133,7 @@ fn closure(
 
 impl Linked {
     /// Adds the VNC client that the command holds for browsers, in its published form.
-    fn add_novnc(&mut self, root: &std::path::Path) -> Result<()> {
+    pub fn add_novnc(&mut self, root: &std::path::Path) -> Result<()> {
         let folder = root.join(NOVNC_FOLDER);
         let archive = format!("novnc-{NOVNC_VERSION}.tgz");
         let digest = Sha256::digest(fs::read(folder.join(&archive))?);
@@ -167,8 +163,9 @@ impl Linked {
         Ok(bill_of_materials::license_expression(&all)?)
     }
 
-    /// All licence texts and notices, each text once, under the names of those it belongs to.
-    pub fn texts(&self) -> Result<String> {
+    /// All licence texts and notices, each text once, under the names of those it belongs to; `whole` is what
+    /// they are linked into.
+    pub fn texts(&self, whole: &str) -> Result<String> {
         let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, folder) in &self.folders {
             let mut entries: Vec<PathBuf> = fs::read_dir(folder)?
@@ -183,7 +180,7 @@ impl Linked {
         let mut parts: Vec<(Vec<String>, String)> =
             owners.into_iter().map(|(text, names)| (names, text)).collect();
         parts.sort();
-        let mut texts = String::from("Licences of the code that is linked into quicksand.\n");
+        let mut texts = format!("Licences of the code that is linked into {whole}.\n");
         for (names, text) in parts {
             texts.push_str(&format!("\n{}\n{}\n\n{text}\n", "=".repeat(72), names.join(", ")));
         }
