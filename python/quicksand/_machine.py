@@ -521,7 +521,8 @@ class BootTiming:
         warm: whether the guest had booted already: the machine is a copy of a template, or
             goes on from another one or from a save with memory.
         cold_reason: why it has booted, when it need not have; ``None`` otherwise.
-        forked: whether the copy was made by a fork of one that waits in memory.
+        forked: whether its process was made by a fork: of a machine that waits in memory, or of the
+            one whose child it is.
     """
 
     locate: float

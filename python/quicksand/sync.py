@@ -864,9 +864,10 @@ class Sandbox(Desktop, BaseSandbox):
     def fork(self, n: int = 1) -> list[Self]:
         """Starts sandboxes that go on from this one: memory, processes, open files and disk.
 
-        This one stands still while its memory is written to the folder for temporary files, and goes
-        on. From then on each is a machine of its own: what one writes no other sees, and before it
-        answers it has a clock, network address, machine id, boot id and random numbers of its own.
+        This one stands still and goes on: for a moment where it is a fork itself (``warm="fork"``, and
+        machines of pools), else while its memory is written to the folder for temporary files. From
+        then on each is a machine of its own: what one writes no other sees, and before it answers it
+        has a clock, network address, machine id, boot id and random numbers of its own.
         Commands that are under way are this one's alone; what they left running in the background is
         in all. Children have the folders that are shared now, mounted anew, and no forwarded ports.
         They are the caller's to stop. One that is started again after that starts from the image.

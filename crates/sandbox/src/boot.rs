@@ -5,13 +5,17 @@
 
 mod assembly;
 #[cfg(target_os = "linux")]
+mod live;
+#[cfg(target_os = "linux")]
 mod warm;
 
 pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
 pub(crate) use assembly::{Own, OwnEnd};
 #[cfg(target_os = "linux")]
-pub(crate) use warm::resume;
+pub(crate) use live::stand;
+#[cfg(target_os = "linux")]
+pub(crate) use warm::go_on;
 
 use crate::agent_client::{AgentClient, wait_on_port};
 use crate::budget::raise_descriptors;
@@ -55,6 +59,21 @@ pub(crate) enum Source {
     /// A machine that was copied from a template before, and waits.
     #[cfg(target_os = "linux")]
     Fork(std::sync::Arc<crate::template::zygote::Zygote>),
+    /// A machine that runs, of which a copy is made that stands still.
+    #[cfg(target_os = "linux")]
+    Stand(std::sync::Arc<live::Pause>),
+    /// Such a copy.
+    #[cfg(target_os = "linux")]
+    Still(std::sync::Arc<live::Still>),
+}
+
+/// What a machine's process is forked from.
+#[cfg(target_os = "linux")]
+pub(crate) enum ForkedFrom {
+    /// A machine that stands still.
+    Waiting(std::sync::Arc<crate::template::parent::Parent>),
+    /// One that runs, and goes on.
+    Running(std::sync::Arc<live::Pause>),
 }
 
 impl Source {
@@ -63,6 +82,10 @@ impl Source {
         match self {
             #[cfg(target_os = "linux")]
             Self::Resume(frozen) => &frozen.disks,
+            #[cfg(target_os = "linux")]
+            Self::Stand(pause) => &pause.layers,
+            #[cfg(target_os = "linux")]
+            Self::Still(still) => &still.layers,
             _ => &[],
         }
     }
@@ -75,16 +98,52 @@ impl Source {
             Self::Copy(template) | Self::Zygote(template) => Some(&template.disk),
             // Not of the template that is there now: it may have been made anew.
             Self::Fork(zygote) => Some(zygote.disk()),
+            Self::Still(still) => Some(&still.disk),
             _ => None,
         }
     }
 
-    /// What it is forked from.
+    /// How many layers count as what the machine has written itself, and QEMU's descriptor set of its disk,
+    /// where another one's process says so.
+    #[cfg(target_os = "linux")]
+    fn place(&self) -> Option<(usize, u32)> {
+        match self {
+            Self::Stand(pause) => Some(pause.place()),
+            Self::Still(still) => Some(still.place),
+            _ => None,
+        }
+    }
+
+    /// The waiting machine that its process descends from.
     #[cfg(target_os = "linux")]
     fn zygote(&self) -> Option<&std::sync::Arc<crate::template::zygote::Zygote>> {
         match self {
             Self::Fork(zygote) => Some(zygote),
+            Self::Stand(pause) => Some(&pause.zygote),
+            Self::Still(still) => Some(&still.zygote),
             _ => None,
+        }
+    }
+
+    /// What its process is forked from.
+    #[cfg(target_os = "linux")]
+    fn forked_from(&self) -> Option<ForkedFrom> {
+        match self {
+            Self::Fork(zygote) => Some(ForkedFrom::Waiting(zygote.parent.clone())),
+            Self::Stand(pause) => Some(ForkedFrom::Running(pause.clone())),
+            Self::Still(still) => Some(ForkedFrom::Waiting(still.parent.clone())),
+            _ => None,
+        }
+    }
+
+    /// What the agent of the machine was told that it is forked from, and whether that one had shares by
+    /// FUSE.
+    #[cfg(target_os = "linux")]
+    fn past(&self) -> (&str, bool) {
+        match self {
+            Self::Fork(zygote) => (zygote.token(), false),
+            Self::Still(still) => (&still.token, still.had_shares),
+            _ => ("", false),
         }
     }
 
@@ -95,7 +154,12 @@ impl Source {
             #[cfg(target_os = "linux")]
             Self::Make => false,
             #[cfg(target_os = "linux")]
-            Self::Copy(_) | Self::Resume(_) | Self::Zygote(_) | Self::Fork(_) => true,
+            Self::Copy(_)
+            | Self::Resume(_)
+            | Self::Zygote(_)
+            | Self::Fork(_)
+            | Self::Stand(_)
+            | Self::Still(_) => true,
         }
     }
 }
@@ -208,7 +272,7 @@ pub(crate) async fn attempt(
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux has templates"))]
     let mut limit = boot_timeout(start.config, Some(located.accelerator));
     #[cfg(target_os = "linux")]
-    if matches!(source, Source::Copy(_) | Source::Zygote(_) | Source::Fork(_)) {
+    if source.is_copy() && !matches!(source, Source::Resume(_)) {
         limit = limit.min(COPY_TIME);
     }
     let preparing = blocking(move || assembly::prepare(&config, &finds, &from));
@@ -295,12 +359,15 @@ async fn first_answer(
     let (qmp, agent) = match wires {
         #[cfg(target_os = "linux")]
         Wires::Socket { qmp, agent, token } if source.zygote().is_some() => {
-            let old = source.zygote().map(|zygote| zygote.token().to_owned()).unwrap_or_default();
+            let (old, had_shares) = source.past();
             timing.launch = watch.lap();
             start.stage(3);
-            let window = hull.limits.wire();
-            let agent = AgentClient::of_copy(agent, &old, &token, window);
-            tokio::try_join!(Qmp::of_fork(qmp), agent)?
+            let agent = AgentClient::of_copy(agent, old, &token, hull.limits.wire());
+            let (qmp, agent) = tokio::try_join!(Qmp::of_fork(qmp), agent)?;
+            if let Some(shares) = hull.shares.as_ref().filter(|_| had_shares) {
+                shares.take_up().await?;
+            }
+            (qmp, agent)
         }
         #[cfg(target_os = "linux")]
         Wires::Socket { qmp, agent, token } if source.is_copy() => {

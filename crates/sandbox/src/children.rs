@@ -6,8 +6,9 @@ use std::num::NonZeroUsize;
 
 impl Sandbox {
     /// Starts sandboxes that go on from this one: the same memory, processes, open files and disk, as
-    /// they are at this moment. This one stands still meanwhile, for as long as its memory takes to be
-    /// written to the folder for temporary files, and goes on.
+    /// they are at this moment. This one stands still and goes on: for a moment where it is a fork itself
+    /// ([`Warm::Fork`](crate::Warm)), and otherwise for as long as its memory takes to be written to the
+    /// folder for temporary files ([`BootTiming::unforked_reason`](crate::BootTiming) of the children).
     ///
     /// From then on each is a machine of its own: what one writes no other sees, and before it answers
     /// it has a token, clock, address, machine id, boot id and random numbers of its own. Its shares
@@ -50,6 +51,7 @@ impl Sandbox {
         machine: &std::sync::Arc<crate::running::Machine>,
         n: NonZeroUsize,
     ) -> Result<Vec<Self>> {
+        use crate::boot::{self, Source};
         use crate::error::Error;
         use std::sync::Arc;
         let cannot = |reason: String| Error::CannotFork { reason };
@@ -59,11 +61,40 @@ impl Sandbox {
         crate::frozen::check(self.config(), located).map_err(cannot)?;
         let mounts: Vec<_> = self.active_mounts().into_iter().map(|handle| handle.mount).collect();
         let config = self.config().of_child(mounts);
+        let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
+        let reason = match machine.during("fork", standing).await {
+            Ok(still) => {
+                let source = Source::Still(Arc::new(still));
+                match self.start_children(&config, located, &source, None, n).await {
+                    Ok(children) => return Ok(children),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::info!(
+            reason,
+            "the machine's memory is written to a file: its process is not forked"
+        );
         let freezing = crate::frozen::freeze(Arc::clone(machine));
-        let frozen = Arc::new(machine.during("fork", freezing).await?);
+        let frozen = machine.during("fork", freezing).await?;
+        let source = Source::Resume(Arc::new(frozen));
         let mut located = located.clone();
         // The disk has grown already, and what the image says of it is of the past.
         located.disk_size = None;
+        self.start_children(&config, &located, &source, Some(reason), n).await
+    }
+
+    /// Starts that many. When one cannot be started, none is.
+    #[cfg(target_os = "linux")]
+    async fn start_children(
+        &self,
+        config: &crate::config::SandboxConfig,
+        located: &crate::located::Located,
+        source: &crate::boot::Source,
+        unforked: Option<String>,
+        n: NonZeroUsize,
+    ) -> Result<Vec<Self>> {
         // A few at once: each needs a processor until it answers.
         let n_at_once = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let mut children = Vec::with_capacity(n.get());
@@ -71,7 +102,7 @@ impl Sandbox {
             let more: Vec<Self> = (0..n_at_once.min(n.get() - children.len()))
                 .map(|_| self.child(config.clone()))
                 .collect();
-            let starts = more.iter().map(|child| child.resume(&located, &frozen));
+            let starts = more.iter().map(|child| child.go_on(located, source, unforked.clone()));
             for started in join_all(starts).await {
                 // Dropping the others ends them.
                 started?;

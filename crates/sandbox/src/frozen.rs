@@ -102,7 +102,7 @@ fn busy(machine: &Machine) -> Duration {
 /// Copies what the guest has written. QEMU has put the disk in order with the state.
 async fn copy_disk(machine: &Machine, mut copy: File, path: &Path, below: &str) -> Result<()> {
     let file = |source| Error::File { action: "copy the disk to", path: path.into(), source };
-    let mut overlay = machine.origin.overlay.try_clone().map_err(file)?;
+    let mut overlay = machine.origin.overlay().try_clone().map_err(file)?;
     let (name, below) = (path.to_owned(), below.to_owned());
     let copying = crate::boot::blocking(move || {
         qcow2::copy_active(&mut overlay, &mut copy, &below).map_err(|fault| match fault {

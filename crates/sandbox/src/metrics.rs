@@ -3,7 +3,7 @@
 //! The host's figures are QEMU's and the kernel's; the guest's are what it says of itself, bounded and
 //! never trusted for more than to be shown.
 
-use crate::checkpoint::{DRIVE, drive};
+use crate::checkpoint::DRIVE;
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
 use crate::running::Machine;
@@ -50,7 +50,7 @@ pub(crate) async fn measure(machine: &Machine) -> Result<Metrics> {
         uptime: machine.since.elapsed(),
         disk_read_bytes: count("rd_bytes"),
         disk_written_bytes: count("wr_bytes"),
-        overlay_bytes: drive(&machine.qmp).await?["image"]["actual-size"].as_u64().unwrap_or(0),
+        overlay_bytes: crate::quota::written(&machine.origin).unwrap_or_default(),
         ..Metrics::default()
     };
     of_process(machine.hull.process.pid(), &mut metrics);

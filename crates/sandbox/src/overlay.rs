@@ -12,7 +12,7 @@ use runtime_locator::ImageFind;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What makes the disk of one machine: an empty overlay on the layers of its image.
 pub(crate) struct Overlay {
@@ -47,10 +47,50 @@ pub(crate) struct Origin {
     pub memory: Size,
     /// The number of its CPUs, likewise.
     pub cpus: u16,
-    /// The overlay, for a save after the guest has powered itself off.
-    pub overlay: File,
-    /// The saves' layers from bottom to top, open since the start: their folder may be replaced.
-    pub save_layers: Vec<Arc<File>>,
+    stack: Mutex<Stack>,
+}
+
+/// The files above the image's own disks. A fork of the running machine puts one more on top.
+#[derive(Debug)]
+struct Stack {
+    /// What the machine writes to.
+    overlay: Arc<File>,
+    /// What lies below that, from bottom to top, open since the start: the folder of a save may be
+    /// replaced.
+    layers: Vec<Arc<File>>,
+    /// How many of those, from the top, count as what the machine has written itself.
+    n_counted: usize,
+    /// QEMU's descriptor set of the overlay.
+    #[cfg(target_os = "linux")]
+    set: u32,
+}
+
+/// The descriptor set of a machine's disk at its start.
+#[cfg(target_os = "linux")]
+pub(crate) const DISK_SET: u32 = 0;
+
+impl Origin {
+    fn stack(&self) -> MutexGuard<'_, Stack> {
+        self.stack.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the machine writes to; there for a save after the guest has powered itself off, too.
+    pub(crate) fn overlay(&self) -> Arc<File> {
+        Arc::clone(&self.stack().overlay)
+    }
+
+    /// The layers between the image's own disks and the overlay, from bottom to top.
+    pub(crate) fn save_layers(&self) -> Vec<Arc<File>> {
+        self.stack().layers.clone()
+    }
+
+    /// The files that count as what the machine has written: all that no save and no other machine has
+    /// brought along.
+    pub(crate) fn written(&self) -> Vec<Arc<File>> {
+        let stack = self.stack();
+        let first = stack.layers.len() - stack.n_counted;
+        stack.layers[first..].iter().chain([&stack.overlay]).cloned().collect()
+    }
 }
 
 /// Open files of a disk. QEMU opens a disk for reading first and for writing later, and takes a
@@ -67,13 +107,37 @@ pub(crate) struct OverlayFiles {
 
 #[cfg(target_os = "linux")]
 impl Origin {
+    /// QEMU's descriptor set of the overlay.
+    pub(crate) fn set(&self) -> u32 {
+        self.stack().set
+    }
+
+    /// Has a file on top from now on, in a descriptor set of its own. What the machine wrote to until now
+    /// is a layer, open for reading alone, which others may have below theirs.
+    pub(crate) fn cover(&self, fresh: Arc<File>, set: u32, below: Arc<File>) {
+        let mut stack = self.stack();
+        stack.layers.push(below);
+        stack.n_counted += 1;
+        (stack.overlay, stack.set) = (fresh, set);
+    }
+
+    /// Takes note of where the disk stands in a machine that goes on from another one's process.
+    pub(crate) fn place(&mut self, n_counted: usize, set: u32) {
+        let mut stack = self.stack();
+        (stack.n_counted, stack.set) = (n_counted.min(stack.layers.len()), set);
+    }
+
+    /// How many layers count as what the machine has written itself.
+    pub(crate) fn n_counted(&self) -> usize {
+        self.stack().n_counted
+    }
+
     /// Has the disk begin with what another machine has written until now.
     pub(crate) fn begin_with(&mut self, written: &File) -> Result<()> {
         check_layer(written, Path::new("a template's disk"), false)?;
-        let copied = self
-            .overlay
-            .set_len(0)
-            .and_then(|()| crate::template::copy_sparse(written, &self.overlay));
+        let overlay = self.overlay();
+        let copied =
+            overlay.set_len(0).and_then(|()| crate::template::copy_sparse(written, &overlay));
         // The other one has grown it already, where it was to be.
         self.is_grown = false;
         copied.map_err(|source| Error::System { action: "copy a template's disk", source })
@@ -107,10 +171,7 @@ impl Overlay {
             size = check_layer(file, Path::new("a machine's disk"), false)?.size;
             save_layers.push(Arc::clone(file));
         }
-        let (head, length) = qcow2::empty_overlay(grown(size, wanted)?, "").ok_or_else(|| {
-            let reason = "its size is beyond the format".into();
-            Error::BadImage { path: image.chain[0].clone(), reason }
-        })?;
+        let (head, length) = head(grown(size, wanted)?, &image.chain[0])?;
         let folder = temporary_folder();
         let failed = |source| Error::File {
             action: "write the overlay disk in",
@@ -131,8 +192,15 @@ impl Overlay {
         #[cfg(not(unix))]
         let overlay = file.as_file();
         overlay.set_len(length).map_err(failed)?;
+        let stack = Stack {
+            overlay: Arc::new(overlay.try_clone().map_err(failed)?),
+            layers: save_layers,
+            n_counted: 0,
+            #[cfg(target_os = "linux")]
+            set: DISK_SET,
+        };
         let origin = Origin {
-            overlay: overlay.try_clone().map_err(failed)?,
+            stack: Mutex::new(stack),
             is_grown: grown(size, wanted)? > size,
             size: grown(size, wanted)?,
             base: image.base.clone(),
@@ -142,7 +210,6 @@ impl Overlay {
             arch: image.arch,
             memory,
             cpus,
-            save_layers,
         };
         if image.chain.len() > image.n_base_disks
             && let Some(top) = image.chain.last().and_then(|top| top.parent()?.parent())
@@ -165,6 +232,27 @@ impl Overlay {
             Ok(Self { path: file.into_temp_path(), origin })
         }
     }
+}
+
+/// What an empty overlay begins with, and its length. The path is for messages.
+fn head(size: u64, path: &Path) -> Result<(Vec<u8>, u64)> {
+    qcow2::empty_overlay(size, "").ok_or_else(|| {
+        let reason = "its size is beyond the format".into();
+        Error::BadImage { path: path.into(), reason }
+    })
+}
+
+/// An empty overlay: the same bytes for each disk of that size.
+#[cfg(target_os = "linux")]
+pub(crate) fn blank(size: u64) -> Result<(File, std::os::fd::OwnedFd)> {
+    let (head, length) = head(size, Path::new("a machine's disk"))?;
+    let folder = temporary_folder();
+    let made = unnamed_file(&folder).and_then(|(mut file, read_only)| {
+        file.write_all(&head)?;
+        file.set_len(length)?;
+        Ok((file, read_only))
+    });
+    made.map_err(|source| Error::File { action: "write the overlay disk in", path: folder, source })
 }
 
 /// The size of a disk that is to grow.

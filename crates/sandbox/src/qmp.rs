@@ -127,9 +127,11 @@ impl Qmp {
     /// Gives QEMU an open file, as `/dev/fdset/SET`: it can open next to nothing by a path of the host.
     /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`add-fd`).
     #[cfg(unix)]
-    pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<()> {
+    /// Gives QEMU's number of it.
+    pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<i32> {
         let arguments = json!({ "fdset-id": set });
-        self.send(ANSWER_TIMEOUT, "add-fd", arguments, Some(file)).await.map(drop)
+        let answer = self.send(ANSWER_TIMEOUT, "add-fd", arguments, Some(file)).await?;
+        Ok(answer["fd"].as_i64().and_then(|fd| i32::try_from(fd).ok()).unwrap_or(-1))
     }
 
     /// Gives QEMU an open file under a name, in the place of one that had it (`getfd`).

@@ -43,7 +43,7 @@ impl Quota {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                let is_over = used(&file.overlay).is_ok_and(|used| used > limit);
+                let is_over = is_over_limit(&file, limit);
                 if is_over {
                     // Again each time: whoever lets the machine go on must have made room.
                     let stopped = qmp.execute("stop", json!({})).await;
@@ -64,7 +64,7 @@ impl Quota {
 
     /// Whether the overlay is over its limit now.
     pub(crate) fn is_over(&self) -> bool {
-        used(&self.origin.overlay).is_ok_and(|used| used > self.limit)
+        is_over_limit(&self.origin, self.limit)
     }
 
     /// Whether it was when it was last looked at, so that the machine stands still.
@@ -89,15 +89,24 @@ impl Quota {
     }
 }
 
+fn is_over_limit(origin: &Origin, limit: u64) -> bool {
+    written(origin).is_ok_and(|used| used > limit)
+}
+
+/// The bytes that what a machine has written takes on the disk, with the layers that its forks share.
+pub(crate) fn written(origin: &Origin) -> io::Result<u64> {
+    origin.written().iter().map(|file| used(file)).sum()
+}
+
 /// The bytes that a file takes on the disk; holes take none.
 #[cfg(unix)]
-fn used(file: &File) -> io::Result<u64> {
+pub(crate) fn used(file: &File) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(file.metadata()?.blocks().saturating_mul(512))
 }
 
 #[cfg(not(unix))]
-fn used(file: &File) -> io::Result<u64> {
+pub(crate) fn used(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.len())
 }
 

@@ -55,9 +55,9 @@ pub(crate) struct Hull {
     /// QEMU's numbers of the descriptors that no two machines share.
     #[cfg(target_os = "linux")]
     pub own: Vec<crate::boot::Own>,
-    /// The machine that this one was forked from, whose end would be this one's too.
+    /// The waiting machine that this one descends from, whose end would be this one's too.
     #[cfg(target_os = "linux")]
-    pub _zygote: Option<Arc<crate::template::zygote::Zygote>>,
+    pub zygote: Option<Arc<crate::template::zygote::Zygote>>,
     /// Counts what the guest makes this process hold.
     #[cfg(unix)]
     pub budget: Arc<crate::budget::Budget>,
@@ -246,7 +246,7 @@ impl Machine {
     pub(crate) fn own_layers(&self) -> Vec<Arc<std::fs::File>> {
         let image = self.located.as_ref().map(|located| &located.image);
         let found = image.map_or(0, |image| image.chain.len() - image.n_base_disks);
-        self.origin.save_layers.iter().skip(found).cloned().collect()
+        self.origin.save_layers().into_iter().skip(found).collect()
     }
 
     /// The checkpoints, the oldest first.
@@ -322,8 +322,8 @@ impl Machine {
             () = self.quota.exceeded() => return Err(self.over_quota()),
         };
         match result {
-            // The connection breaks a moment before the process is reaped: tell the cause.
-            Err(broken @ Error::AgentBroken { .. }) => {
+            // Connections break a moment before the process is reaped: tell the cause.
+            Err(broken @ (Error::AgentBroken { .. } | Error::Qmp { .. })) => {
                 let end = async {
                     tokio::select! {
                         () = self.stopped() => {}

@@ -153,18 +153,19 @@ impl Sandbox {
         Self { search: self.search.clone(), assumed: self.assumed, ..Self::new(config) }
     }
 
-    /// Starts the machine as another one was.
+    /// Starts the machine as another one was. `unforked` says why it is not a fork of that one's process.
     #[cfg(target_os = "linux")]
-    pub(crate) async fn resume(
+    pub(crate) async fn go_on(
         &self,
         located: &crate::located::Located,
-        frozen: &Arc<crate::frozen::Frozen>,
+        source: &boot::Source,
+        unforked: Option<String>,
     ) -> Result<()> {
         let starting = self.lifecycle.begin()?;
         let (search, progress) = (self.search(), &*self.progress);
         let forks = Forks::Never;
         let start = Start { config: &self.config, search: &search, assumed: None, progress, forks };
-        starting.run(boot::resume(start, located, Arc::clone(frozen))).await
+        starting.run(Box::pin(boot::go_on(start, located, source, unforked))).await
     }
 
     /// Ends the machine. Does nothing when it does not run; calls that are under way fail with

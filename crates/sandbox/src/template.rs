@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod load;
 mod make;
 mod memory;
+pub(crate) mod parent;
 pub(crate) mod store;
 pub(crate) mod zygote;
 pub(crate) mod zygotes;

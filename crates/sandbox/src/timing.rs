@@ -29,9 +29,10 @@ pub struct BootTiming {
     pub warm: bool,
     /// Why it has booted, when it need not have.
     pub cold_reason: Option<String>,
-    /// Whether the copy was made by a fork of a machine that waits in memory.
+    /// Whether its process was made by a fork: of a machine that waits in memory, or of the one whose
+    /// child it is.
     pub forked: bool,
-    /// Why it was not, when the machine is a copy.
+    /// Why it was not, when the machine is a copy or goes on from another one.
     pub unforked_reason: Option<String>,
     /// The whole start.
     pub total: Duration,

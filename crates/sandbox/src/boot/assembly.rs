@@ -2,6 +2,8 @@
 //!
 //! Blocking, short, and without any waiting for QEMU: that is `boot`'s.
 
+#[cfg(target_os = "linux")]
+use super::ForkedFrom;
 use super::Source;
 #[cfg(unix)]
 use crate::budget::Budget;
@@ -68,6 +70,8 @@ pub(crate) struct Prepared {
     own: Vec<Own>,
     #[cfg(target_os = "linux")]
     zygote: Option<Arc<crate::template::zygote::Zygote>>,
+    #[cfg(target_os = "linux")]
+    from: Option<ForkedFrom>,
     screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: tempfile::TempPath,
@@ -186,6 +190,10 @@ pub(crate) fn prepare(
     #[cfg(target_os = "linux")]
     if let Some(written) = source.written() {
         overlay.origin.begin_with(written)?;
+    }
+    #[cfg(target_os = "linux")]
+    if let Some((n_counted, set)) = source.place() {
+        overlay.origin.place(n_counted, set);
     }
     prepare_platform(config, located, overlay, token, is_socket, source)
 }
@@ -342,6 +350,8 @@ fn prepare_platform(
         own,
         #[cfg(target_os = "linux")]
         zygote: source.zygote().cloned(),
+        #[cfg(target_os = "linux")]
+        from: source.forked_from(),
         screen,
     })
 }
@@ -361,6 +371,8 @@ fn template_plan(
         }
         Source::Copy(template) | Source::Zygote(template) => (template.memory.try_clone(), None),
         Source::Fork(zygote) => (zygote.template.memory.try_clone(), None),
+        Source::Stand(pause) => (pause.zygote.template.memory.try_clone(), None),
+        Source::Still(still) => (still.zygote.template.memory.try_clone(), None),
         Source::Resume(_) => return Ok((Some(TemplatePlan::Resume), None)),
     };
     let failed = |source| Error::System { action: "hand a file to QEMU", source };
@@ -574,11 +586,17 @@ impl Prepared {
         #[cfg(not(unix))]
         let net = None;
         #[cfg(target_os = "linux")]
-        let (process, output) = match (&self.zygote, &wires) {
-            (Some(zygote), Wires::Socket { qmp, token, .. }) => {
-                zygote.fork(self.launch.inherit, &self.own, qmp, token).await?
+        let (process, output, own) = match (&self.from, &wires) {
+            (Some(from), Wires::Socket { qmp, token, .. }) => {
+                let copy = self.origin.overlay();
+                let forking = from.fork(self.launch.inherit, self.own, qmp, token, copy);
+                let (process, output) = forking.await?;
+                (process, output, from.own())
             }
-            _ => launch(self.launch)?,
+            _ => {
+                let (process, output) = launch(self.launch)?;
+                (process, output, self.own)
+            }
         };
         #[cfg(not(target_os = "linux"))]
         let (process, output) = launch(self.launch)?;
@@ -599,9 +617,9 @@ impl Prepared {
             #[cfg(target_os = "linux")]
             token: self.token,
             #[cfg(target_os = "linux")]
-            own: self.own,
+            own,
             #[cfg(target_os = "linux")]
-            _zygote: self.zygote,
+            zygote: self.zygote,
             #[cfg(unix)]
             budget: self.budget,
             #[cfg(not(unix))]

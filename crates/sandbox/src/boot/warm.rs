@@ -36,17 +36,19 @@ pub(super) async fn of_memory(
     None
 }
 
-/// Starts a machine that goes on from another, and waits for its first answer.
-pub(crate) async fn resume(
+/// Starts a machine that goes on from another, and waits for its first answer. `unforked` says why it is not
+/// a fork of that one's process.
+pub(crate) async fn go_on(
     start: Start<'_>,
     located: &Located,
-    frozen: std::sync::Arc<crate::frozen::Frozen>,
+    source: &Source,
+    unforked: Option<String>,
 ) -> Result<Machine> {
     raise_descriptors();
     let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
     timing.warm = true;
-    let source = Source::Resume(frozen);
-    let machine = attempt(&start, located, &source, &mut watch, &mut timing).await;
+    (timing.forked, timing.unforked_reason) = (unforked.is_none(), unforked);
+    let machine = attempt(&start, located, source, &mut watch, &mut timing).await;
     let machine = machine.map_err(|failure| failure.error)?;
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)
@@ -143,7 +145,7 @@ pub(super) async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
             crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
             Ok(&frozen.token)
         }
-        Source::Cold | Source::Make | Source::Fork(_) => {
+        Source::Cold | Source::Make | Source::Fork(_) | Source::Stand(_) | Source::Still(_) => {
             let source = std::io::ErrorKind::InvalidInput.into();
             Err(Error::System { action: "take up a machine that boots", source })
         }

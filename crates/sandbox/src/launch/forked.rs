@@ -46,11 +46,20 @@ fn has_ended(process: &OwnedFd) -> bool {
 
 /// Whether `/proc/PID/status` (proc(5)) is that of such a child.
 fn is_child(status: &str, parent: u32, inner: u64) -> bool {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.split_whitespace().next_back()?.parse::<u64>().ok())
-    };
-    field("PPid:") == Some(u64::from(parent)) && field("NSpid:") == Some(inner)
+    last_number(status, "PPid:") == Some(u64::from(parent))
+        && last_number(status, "NSpid:") == Some(inner)
+}
+
+fn last_number(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    line.split_whitespace().next_back()?.parse().ok()
+}
+
+/// Whether a process is the first of a namespace that is not this process' own: the kernel ends all
+/// others there with it. See pid_namespaces(7).
+pub(crate) fn is_first_of_namespace(pid: u32) -> bool {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status"));
+    pid != 1 && status.is_ok_and(|status| last_number(&status, "NSpid:") == Some(1))
 }
 
 /// Ends it; one that has ended already is as good.
@@ -77,6 +86,11 @@ mod tests {
         // Without a namespace of its own the number is the same.
         assert!(is_child("PPid:\t1\nNSpid:\t9\n", 1, 9));
         assert!(!is_child("PPid:\t1\n", 1, 9) && !is_child("", 0, 0));
+    }
+
+    #[test]
+    fn this_process_is_not_the_first_of_another_namespace() {
+        assert!(!is_first_of_namespace(std::process::id()) && !is_first_of_namespace(1));
     }
 
     #[tokio::test]

@@ -86,7 +86,8 @@ async fn on_task(
         machine.during("save", machine.agent.ping_within(ANSWER_TIME)).await?;
     }
     let origin = &machine.origin;
-    let (target, layers) = (wish.target.clone(), origin.save_layers.clone());
+    let (target, layers) = (wish.target.clone(), origin.save_layers());
+    let number = layers.len();
     let mut staging = blocking(move || {
         let mut staging = Staging::create(&target)?;
         for (number, layer) in layers.iter().enumerate() {
@@ -95,7 +96,6 @@ async fn on_task(
         Ok(staging)
     })
     .await?;
-    let number = origin.save_layers.len();
     let path = staging.path(number);
     let failed = |source| Error::File { action: "write", path: path.clone(), source };
     let overlay = staging.layer(number).map_err(failed)?;
@@ -130,7 +130,7 @@ async fn on_task(
         // The guest has powered itself off: QEMU has put everything in order, and nothing changes
         // any more.
         Some(status) if status == "exit code 0" => {
-            let source = origin.overlay.try_clone().map_err(failed)?;
+            let source = origin.overlay().try_clone().map_err(failed)?;
             let copy = overlay.file().try_clone().map_err(failed)?;
             let path = path.clone();
             blocking(move || copy_disk(source, copy, &path, &below)).await?;

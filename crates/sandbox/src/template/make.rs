@@ -52,7 +52,7 @@ pub(crate) async fn make(
     let memory = machine.hull.memory.as_ref().map(std::fs::File::try_clone);
     let memory =
         memory.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?.map_err(failed)?;
-    let disk = machine.origin.overlay.try_clone().map_err(failed)?;
+    let disk = machine.origin.overlay().try_clone().map_err(failed)?;
     let files = [store.new_file(), store.new_file()];
     let copied = blocking(move || {
         let [new_memory, new_disk] = files;

@@ -3,7 +3,7 @@
 //! `vm-host IMAGE [COMMAND…]` prints QEMU's process number and, for each command, what it puts out
 //! and where the time went, or its error; `rm:PATH` removes a file of the host instead, and `9p:PATH`
 //! shares a folder at `/mnt/9p`. Then it sleeps until its standard input ends. With `forks:CACHE` it starts
-//! three by forks, with templates in that folder, and prints three numbers.
+//! three by forks, with templates in that folder, and a child of the last one, and prints four numbers.
 
 use sandbox::{
     ExecuteRequest, Mount, MountType, Sandbox, SandboxConfig, SandboxConfigBuilder, Warm,
@@ -22,6 +22,7 @@ async fn main() {
             for _ in 0..3 {
                 forks.push(fork(builder.clone(), cache).await);
             }
+            forks.push(child(&forks[2]).await);
             continue;
         }
         match arg.strip_prefix("9p:") {
@@ -60,4 +61,11 @@ async fn fork(builder: SandboxConfigBuilder, cache: &str) -> Sandbox {
     sandbox.start().await.expect("a start");
     assert!(sandbox.boot_timing().is_some_and(|timing| timing.forked), "it is no fork");
     sandbox
+}
+
+async fn child(parent: &Sandbox) -> Sandbox {
+    let child = parent.fork(std::num::NonZeroUsize::MIN).await.expect("a child").remove(0);
+    let timing = child.boot_timing().expect("it runs");
+    assert!(timing.forked, "{:?}", timing.unforked_reason);
+    child
 }

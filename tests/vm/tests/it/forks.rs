@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn search(cache: &Path) -> Search {
+pub(crate) fn search(cache: &Path) -> Search {
     Search { cache_dir: Some(cache.to_owned()), ..vm_tests::search() }
 }
 
@@ -25,7 +25,7 @@ async fn started(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
     sandbox
 }
 
-async fn forked(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
+pub(crate) async fn forked(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
     let sandbox = started(builder, cache).await;
     let timing = sandbox.boot_timing().unwrap();
     assert!(timing.forked, "{timing:?}");
@@ -33,14 +33,14 @@ async fn forked(builder: SandboxConfigBuilder, cache: &Path) -> Sandbox {
 }
 
 /// A field of `/proc/PID/status`.
-fn status(pid: u32, field: &str) -> String {
+pub(crate) fn status(pid: u32, field: &str) -> String {
     let status = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().to_owned()
 }
 
 /// Whether a process runs; one that has ended may wait for whoever takes note of it.
-fn is_there(pid: u32) -> bool {
+pub(crate) fn is_there(pid: u32) -> bool {
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().unwrap_or_default();
     !state.is_empty() && !state.starts_with('Z')
@@ -232,9 +232,9 @@ fn a_killed_host_leaves_no_fork_and_nothing_to_fork_from() {
     let host = reader.pids()[0];
     let mut lines = BufReader::new(&reader).lines();
     let mut pids: Vec<u32> =
-        (0..3).map(|_| lines.next().unwrap().unwrap().parse().unwrap()).collect();
+        (0..4).map(|_| lines.next().unwrap().unwrap().parse().unwrap()).collect();
     pids.push(status(pids[0], "PPid:").parse().unwrap());
-    assert_ne!(pids[3], host);
+    assert_ne!(pids[4], host);
     assert!(fs_err::read_dir(folder.path()).unwrap().next().is_none(), "files have names");
     cmd!("kill", "-KILL", host.to_string()).run().unwrap();
     let start = Instant::now();

@@ -18,6 +18,8 @@ mod host_death;
 #[cfg(target_os = "linux")]
 mod hostile_qemu;
 mod lifecycle;
+#[cfg(target_os = "linux")]
+mod live_forks;
 mod many;
 mod mounts;
 mod network;

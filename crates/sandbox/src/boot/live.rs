@@ -1,0 +1,305 @@
+//! A running machine is forked: a copy of its process stands still, the machine goes on, and children are
+//! forked from the copy. Under software emulation alone, for machines that are forks themselves.
+//!
+//! Owns the moment when the machine stands still, and what becomes of its disk in it. What it has written is
+//! copied while that is little. Otherwise it becomes a layer that nobody writes to any more, below an empty
+//! one for the machine and an empty one for each child: nothing is copied then. QEMU has such a file open
+//! in the machine, and each child has another one of the same bytes in its place.
+//!
+//! Invariant: whatever fails leaves the machine running, with its disk whole.
+
+use super::assembly::{self, Own, Wires};
+use super::{ForkedFrom, Source, blocking};
+use crate::checkpoint::DRIVE;
+use crate::config::SandboxConfig;
+use crate::error::{Error, Result};
+use crate::launch::{Inherited, Output, Process};
+use crate::located::Located;
+use crate::overlay::blank;
+use crate::qmp::Qmp;
+use crate::quota::used;
+use crate::running::{Hull, Machine};
+use crate::template::copy_sparse;
+use crate::template::parent::{Bound, Parent, second};
+use crate::template::zygote::Zygote;
+use serde_json::json;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use tokio::net::UnixStream;
+
+/// What of a disk is copied while the machine stands still: less than a new layer costs.
+const LITTLE: u64 = 4 << 20;
+/// The most layers above the image's disks. Each is a file to look into for every block that nobody above
+/// has written. From here on what is on top is copied, however much it is.
+const MAX_LAYERS: usize = 16;
+/// The descriptor set of the first new layer; those of saves and images are others.
+const FIRST_SET: u32 = 1000;
+
+/// A copy of a machine that stands still.
+pub(crate) struct Still {
+    /// The copy as its forks need it.
+    pub(super) parent: Arc<Parent>,
+    pub(super) zygote: Arc<Zygote>,
+    /// Its disk, and what lies between that and the image's own.
+    pub(super) disk: Arc<File>,
+    pub(super) layers: Vec<Arc<File>>,
+    /// How many of those it has written itself, and QEMU's descriptor set of the disk.
+    pub(super) place: (usize, u32),
+    /// What its agent was told, and whether it had shares by FUSE.
+    pub(super) token: String,
+    pub(super) had_shares: bool,
+    /// Its process. Its guest would see the end of our ends of its connections.
+    _hull: Hull,
+    _agent: UnixStream,
+}
+
+/// A machine that is about to stand still for a moment.
+pub(crate) struct Pause {
+    machine: Arc<Machine>,
+    parent: Parent,
+    pub(super) zygote: Arc<Zygote>,
+    /// What lies between the copy's disk and the image's own.
+    pub(super) layers: Vec<Arc<File>>,
+    /// What goes on top of the machine's disk, unless that is copied.
+    cover: Option<Cover>,
+}
+
+/// A new layer, which QEMU has open.
+struct Cover {
+    file: Arc<File>,
+    set: u32,
+    node: String,
+    /// What the machine writes to until then, open for reading alone, and its descriptor set.
+    below: Arc<File>,
+    below_set: u32,
+}
+
+/// Makes a copy of a running machine. The machine stands still for a moment and goes on.
+pub(crate) async fn stand(
+    machine: Arc<Machine>,
+    config: SandboxConfig,
+    located: Located,
+) -> Result<Still> {
+    // A task of its own: half of it would leave the machine standing still.
+    let work = tokio::spawn(async move {
+        let checkpoints = machine.state.lock().await;
+        machine.check_quota()?;
+        if !checkpoints.list().is_empty() {
+            // They are in the file that would become a layer.
+            return Err(cannot("it has checkpoints"));
+        }
+        let pause = Arc::new(Pause::of(&machine).await?);
+        let still = copy(&pause, config, located).await;
+        if still.is_err() {
+            pause.take_back().await;
+        }
+        still
+    });
+    work.await.map_err(|error| failed(io::Error::other(error.to_string())))?
+}
+
+fn cannot(reason: &str) -> Error {
+    Error::CannotFork { reason: reason.into() }
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::System { action: "fork a running machine", source }
+}
+
+async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Result<Still> {
+    let source = Source::Stand(Arc::clone(pause));
+    let prepared = blocking(move || assembly::prepare(&config, &located, &source)).await?;
+    let (hull, wires, origin) = prepared.launch().await?;
+    let Wires::Socket { qmp, agent, .. } = wires else {
+        return Err(cannot("the transport is not `socket`"));
+    };
+    let qmp = Arc::new(Qmp::of_fork(qmp).await?);
+    let place = pause.place();
+    let parent = Parent::of(&hull, qmp, place.1, Bound::Namespace).await?;
+    let of = &pause.machine.hull;
+    Ok(Still {
+        parent: Arc::new(parent),
+        zygote: Arc::clone(&pause.zygote),
+        disk: origin.overlay(),
+        layers: pause.layers.clone(),
+        place,
+        token: of.token.clone(),
+        had_shares: of.has_used_shares(),
+        _hull: hull,
+        _agent: agent,
+    })
+}
+
+impl Pause {
+    /// Prepares everything that can be prepared while the machine runs.
+    async fn of(machine: &Arc<Machine>) -> Result<Self> {
+        let zygote = machine.hull.zygote.clone();
+        let zygote = zygote.ok_or_else(|| {
+            cannot("it is no fork itself of a machine that waits in memory (`warm=\"fork\"`)")
+        })?;
+        if !zygote.is_first() {
+            return Err(cannot(
+                "its children would end with it: there is no process namespace on this host",
+            ));
+        }
+        let (origin, qmp) = (&machine.origin, Arc::clone(&machine.qmp));
+        let mut parent = Parent::of(&machine.hull, qmp, origin.set(), Bound::Namespace).await?;
+        let mut layers = machine.own_layers();
+        let is_little = used(&origin.overlay()).map_err(failed)? <= LITTLE;
+        let cover = if is_little || layers.len() >= MAX_LAYERS {
+            None
+        } else {
+            let (cover, number) = Cover::make(machine).await?;
+            parent.move_disk(number);
+            layers.push(Arc::clone(&cover.below));
+            Some(cover)
+        };
+        Ok(Self { machine: Arc::clone(machine), parent, zygote, layers, cover })
+    }
+
+    /// How many layers the copy counts as its own, and QEMU's descriptor set of its disk.
+    pub(super) fn place(&self) -> (usize, u32) {
+        let origin = &self.machine.origin;
+        match &self.cover {
+            None => (origin.n_counted(), origin.set()),
+            // Asked before and after the machine has got the layer itself.
+            Some(cover) if origin.set() == cover.set => (origin.n_counted(), cover.set),
+            Some(cover) => (origin.n_counted() + 1, cover.set),
+        }
+    }
+
+    /// Forks the machine while it stands still. The copy does not run, and has `disk` for its own.
+    async fn fork(
+        self: &Arc<Self>,
+        inherit: Vec<Inherited>,
+        own: Vec<Own>,
+        qmp: &UnixStream,
+        token: &str,
+        disk: Arc<File>,
+    ) -> Result<(Process, Output)> {
+        let monitor = &self.machine.qmp;
+        let mut ready =
+            self.parent.hand_over(inherit, &own, second(qmp)?, token.to_owned()).await?;
+        let standing = async {
+            monitor.execute("stop", json!({})).await?;
+            let forked = async {
+                self.keep_disk(disk).await?;
+                self.parent.fork_now(&mut ready, false).await
+            };
+            let forked = forked.await;
+            // Whatever has become of it: the machine goes on.
+            let gone_on = monitor.execute("cont", json!({})).await;
+            let process = self.parent.adopt(ready, forked?).await?;
+            gone_on.map(|_| process)
+        };
+        tokio::select! {
+            forked = standing => forked,
+            error = self.machine.hull.death() => Err(error),
+        }
+    }
+
+    /// Keeps what the machine has written for the copy. QEMU has put the file in order when the machine
+    /// stands still.
+    async fn keep_disk(&self, disk: Arc<File>) -> Result<()> {
+        let origin = &self.machine.origin;
+        let Some(cover) = &self.cover else {
+            let written = origin.overlay();
+            let copying = move || disk.set_len(0).and_then(|()| copy_sparse(&written, &disk));
+            return blocking(move || copying().map_err(failed)).await;
+        };
+        let qmp = &self.machine.qmp;
+        let arguments = json!({ "node": DRIVE, "overlay": cover.node });
+        qmp.execute("blockdev-snapshot", arguments).await?;
+        origin.cover(Arc::clone(&cover.file), cover.set, Arc::clone(&cover.below));
+        // Two processes may have it open for reading, and neither for more.
+        qmp.execute("remove-fd", json!({ "fdset-id": cover.below_set })).await?;
+        let below = cover.below.try_clone().map_err(failed)?;
+        qmp.pass_file(below, cover.below_set).await?;
+        Ok(())
+    }
+
+    /// Takes a layer back that the machine has not come to write to.
+    async fn take_back(&self) {
+        if let Some(cover) = &self.cover
+            && cover.set != self.machine.origin.set()
+        {
+            cover.remove(&self.machine.qmp).await;
+        }
+    }
+}
+
+impl Cover {
+    /// Makes it and has QEMU open it; gives QEMU's number of it.
+    async fn make(machine: &Machine) -> Result<(Self, i32)> {
+        let (origin, qmp) = (&machine.origin, &machine.qmp);
+        let (file, read_only) = blank(origin.size)?;
+        let below = crate::new_file::reopened(&origin.overlay()).map_err(failed)?;
+        let set = FIRST_SET.max(origin.set() + 1);
+        let cover = Self {
+            file: Arc::new(file),
+            set,
+            node: format!("above{set}"),
+            below: Arc::new(below),
+            below_set: origin.set(),
+        };
+        let opened = async {
+            let number = qmp.pass_file(cover.file.try_clone().map_err(failed)?, set).await?;
+            qmp.pass_file(read_only.into(), set).await?;
+            // As the disk of a start (`qemu_args.rs`).
+            let node = json!({
+                "driver": "qcow2",
+                "node-name": cover.node,
+                "cache": { "no-flush": true },
+                "discard": "unmap",
+                "detect-zeroes": "unmap",
+                "file": {
+                    "driver": "file", "filename": format!("/dev/fdset/{set}"), "locking": "off",
+                },
+                "backing": null,
+            });
+            qmp.execute("blockdev-add", node).await?;
+            Ok(number)
+        };
+        match opened.await {
+            Ok(number) => Ok((cover, number)),
+            Err(error) => {
+                cover.remove(qmp).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Has QEMU close it. What is left of it there is refused by later forks.
+    async fn remove(&self, qmp: &Qmp) {
+        let removed = qmp.execute("blockdev-del", json!({ "node-name": self.node })).await;
+        let closed = qmp.execute("remove-fd", json!({ "fdset-id": self.set })).await;
+        if let Err(error) = removed.and(closed) {
+            tracing::debug!(%error, "a layer that is not used stays open");
+        }
+    }
+}
+
+impl ForkedFrom {
+    pub(super) async fn fork(
+        &self,
+        inherit: Vec<Inherited>,
+        own: Vec<Own>,
+        qmp: &UnixStream,
+        token: &str,
+        disk: Arc<File>,
+    ) -> Result<(Process, Output)> {
+        match self {
+            Self::Waiting(parent) => parent.fork(inherit, own, qmp, token).await,
+            Self::Running(pause) => pause.fork(inherit, own, qmp, token, disk).await,
+        }
+    }
+
+    /// QEMU's numbers of the descriptors that no two machines share.
+    pub(super) fn own(&self) -> Vec<Own> {
+        match self {
+            Self::Waiting(parent) => parent.own().to_vec(),
+            Self::Running(pause) => pause.parent.own().to_vec(),
+        }
+    }
+}

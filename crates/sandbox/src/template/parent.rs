@@ -1,0 +1,222 @@
+//! A machine that can be forked: each fork is a process of its own that goes on from there, with the same
+//! memory and translated code until one of them writes.
+//!
+//! Owns what is replaced in a fork and what becomes of its process. QEMU refuses a fork when it has
+//! anything open that it does not know (`qemu/patches`, `x-fork-clone`), so that nothing is shared by
+//! accident.
+
+use crate::boot::{Own, OwnEnd};
+use crate::error::{Error, Result};
+use crate::launch::{Inherited, Output, Process, adopt, output_pipe};
+use crate::qmp::Qmp;
+use crate::running::Hull;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Pid;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+/// The fw_cfg item of the agent's token.
+const TOKEN_ITEM: &str = agent_protocol::FW_CFG_TOKEN;
+
+/// Whose end is a fork's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// That of the process that it was forked from.
+    Parent,
+    /// That of the first process of their namespace, from which both descend.
+    Namespace,
+}
+
+/// What is known of a machine for its forks.
+pub(crate) struct Parent {
+    qmp: Arc<Qmp>,
+    pid: u32,
+    /// The descriptors that are replaced in each fork, with QEMU's numbers.
+    own: Vec<Own>,
+    bound: Bound,
+    /// Whoever forks: QEMU takes one command at a time then.
+    turn: Mutex<()>,
+}
+
+/// What a fork is to have: the files have been handed over, and wait.
+pub(crate) struct Ready {
+    fds: Vec<Value>,
+    token: String,
+    /// Our end of its monitor.
+    qmp: UnixStream,
+    output: Output,
+}
+
+impl Parent {
+    /// The disk is the one of this descriptor set.
+    pub(crate) async fn of(hull: &Hull, qmp: Arc<Qmp>, set: u32, bound: Bound) -> Result<Self> {
+        let own = numbers(hull, &qmp, set).await?;
+        Ok(Self { qmp, pid: hull.process.pid(), own, bound, turn: Mutex::default() })
+    }
+
+    /// QEMU's numbers of the descriptors that no two machines share.
+    pub(crate) fn own(&self) -> &[Own] {
+        &self.own
+    }
+
+    /// Takes note of another descriptor as that of the disk.
+    pub(crate) fn move_disk(&mut self, number: i32) {
+        for own in &mut self.own {
+            if is_disk(own.end) {
+                own.number = number;
+            }
+        }
+    }
+
+    /// Forks a machine that stands still, and lets the fork run. `inherit` has the new machine's
+    /// descriptors, `own` says what they are, `qmp` is our end of one of them. The process ends with what
+    /// is given, also when nobody waits for it any more.
+    pub(crate) async fn fork(
+        self: &Arc<Self>,
+        inherit: Vec<Inherited>,
+        own: Vec<Own>,
+        qmp: &UnixStream,
+        token: &str,
+    ) -> Result<(Process, Output)> {
+        let (parent, token) = (Arc::clone(self), token.to_owned());
+        let qmp = second(qmp)?;
+        // A task of its own: a fork that was given up half-way would be a process that nobody ends.
+        let forking = tokio::spawn(async move {
+            let _turn = parent.turn.lock().await;
+            let mut ready = parent.hand_over(inherit, &own, qmp, token).await?;
+            let number = parent.fork_now(&mut ready, true).await?;
+            parent.adopt(ready, number).await
+        });
+        forking.await.map_err(|error| failed(io::Error::other(error.to_string())))?
+    }
+
+    /// Hands the files of a fork over.
+    pub(crate) async fn hand_over(
+        &self,
+        inherit: Vec<Inherited>,
+        own: &[Own],
+        qmp: UnixStream,
+        token: String,
+    ) -> Result<Ready> {
+        let mut files = Vec::with_capacity(self.own.len());
+        let mut inherit: Vec<Option<Inherited>> = inherit.into_iter().map(Some).collect();
+        for theirs in &self.own {
+            let ours = own.iter().find(|ours| ours.end == theirs.end).and_then(|ours| {
+                inherit
+                    .iter_mut()
+                    .find(|file| file.as_ref().is_some_and(|file| file.number() == ours.number))?
+                    .take()
+            });
+            let ours = ours.ok_or_else(|| {
+                failed(io::Error::other(format!("the new machine has no {:?}", theirs.end)))
+            })?;
+            files.push((theirs.number, File::from(OwnedFd::from(ours))));
+        }
+        drop(inherit);
+        let (stdout, their_stdout) = output_pipe().map_err(failed)?;
+        let (stderr, their_stderr) = output_pipe().map_err(failed)?;
+        files.push((1, their_stdout.into()));
+        files.push((2, their_stderr.into()));
+        rustix::net::sockopt::set_socket_passcred(&qmp, true).map_err(|e| failed(e.into()))?;
+        let mut fds = Vec::with_capacity(files.len());
+        for (index, (number, file)) in files.into_iter().enumerate() {
+            // The same names each time: a file that a fork left unused is closed by the next one.
+            let name = format!("fork{index}");
+            self.qmp.name_file(file, &name).await?;
+            fds.push(json!({ "fdname": name, "fd": number }));
+        }
+        let output = Output { stdout: Box::new(stdout), stderr: Box::new(stderr) };
+        Ok(Ready { fds, token, qmp, output })
+    }
+
+    /// Forks a machine that stands still; gives the fork's number in its namespace.
+    pub(crate) async fn fork_now(&self, ready: &mut Ready, runs: bool) -> Result<u64> {
+        let firmware = json!([{ "name": TOKEN_ITEM, "text": ready.token }]);
+        let mut arguments = json!({ "fds": ready.fds, "firmware": firmware, "cont": runs });
+        if self.bound == Bound::Namespace {
+            arguments["bound"] = json!(false);
+        }
+        let answer = self.qmp.execute("x-fork-clone", arguments).await?;
+        tracing::debug!(%answer, "a machine was forked");
+        Ok(answer["pid"].as_u64().unwrap_or_default())
+    }
+
+    /// Takes over the process of a fork.
+    pub(crate) async fn adopt(&self, ready: Ready, number: u64) -> Result<(Process, Output)> {
+        let failed = |source| Error::System { action: "find a forked machine", source };
+        let pid = sender(&ready.qmp).await.map_err(failed)?;
+        Ok((adopt(pid, self.pid, number).map_err(failed)?, ready.output))
+    }
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::System { action: "fork a machine", source }
+}
+
+/// The same socket another time.
+pub(crate) fn second(socket: &UnixStream) -> Result<UnixStream> {
+    let ours = rustix::io::fcntl_dupfd_cloexec(socket, 0).map_err(|e| failed(e.into()))?;
+    UnixStream::from_std(ours.into()).map_err(failed)
+}
+
+fn is_disk(end: OwnEnd) -> bool {
+    matches!(end, OwnEnd::Disk | OwnEnd::DiskForReading)
+}
+
+/// QEMU's numbers of what is replaced: those at its start, and for the disk one of its set, which has
+/// copies of them.
+async fn numbers(hull: &Hull, qmp: &Qmp, disk_set: u32) -> Result<Vec<Own>> {
+    let sets = qmp.execute("query-fdsets", json!({})).await?;
+    let set = sets.as_array().into_iter().flatten().find(|set| set["fdset-id"] == disk_set);
+    let number = set.and_then(|set| set["fds"][0]["fd"].as_i64()).unwrap_or(-1) as i32;
+    let own = hull.own.iter();
+    Ok(own.map(|own| if is_disk(own.end) { Own { number, ..*own } } else { *own }).collect())
+}
+
+/// The process that sent the first bytes, which stay to be read: the kernel's word, and not the
+/// sender's. See `SO_PASSCRED` in unix(7).
+async fn sender(socket: &UnixStream) -> io::Result<Pid> {
+    let peek = || {
+        let mut byte = [0];
+        let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut message = RecvAncillaryBuffer::new(&mut room);
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        let received = recvmsg(socket, &mut parts, &mut message, RecvFlags::PEEK)?;
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let found = message.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
+            _ => None,
+        });
+        found.ok_or_else(|| io::Error::other("the sender is not told"))
+    };
+    let waiting = socket.async_io(tokio::io::Interest::READABLE, peek);
+    let silent = Err(io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or(silent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[tokio::test]
+    async fn the_sender_of_the_first_bytes_is_told_and_they_stay() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
+        theirs.write_all(b"first").unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = UnixStream::from_std(ours).unwrap();
+        assert_eq!(sender(&ours).await.unwrap(), rustix::process::getpid());
+        let mut bytes = [0; 5];
+        tokio::io::AsyncReadExt::read_exact(&mut { ours }, &mut bytes).await.unwrap();
+        assert_eq!(&bytes, b"first");
+    }
+}
