@@ -1,11 +1,15 @@
-//! Runs a recipe's checks in a machine that somebody else has booted. The machine is a function: this
-//! crate must not know what runs it.
+//! Runs a recipe's checks in a machine that somebody else has booted, and those of an image in use
+//! ([`InUse`]). The machine is a function: this crate must not know what runs it.
+
+mod in_use;
+pub mod sample;
 
 use crate::{
     Error,
     recipe::{Check, Defaults},
 };
 use host_platform::Arch;
+pub use in_use::InUse;
 use package_layout::DEFAULT_MEMORY;
 use serde_json::{Map, Value, json};
 use std::{
@@ -26,15 +30,17 @@ pub struct Answer {
 pub type Run<'a> = dyn FnMut(&str, Duration) -> Result<Answer, std::io::Error> + 'a;
 
 /// The options of the machine that an image is proved in; `n_cpus` is for a recipe that names none.
-pub fn machine(image: &str, arch: Arch, defaults: &Defaults, n_cpus: u16) -> Value {
-    json!({
+pub fn machine(image: &str, arch: Arch, defaults: &Defaults, n_cpus: u16, in_use: &InUse) -> Value {
+    let mut options = json!({
         "image": image,
         "arch": arch.image_name(),
         "accel": "auto",
         "warm": "off",
         "memory": defaults.memory.as_ref().map_or(DEFAULT_MEMORY, |memory| memory.as_str()),
         "cpus": defaults.cpus.map_or(n_cpus, |cpus| cpus.0),
-    })
+    });
+    in_use.add_to(&mut options);
+    options
 }
 
 /// How a machine came up.

@@ -12,7 +12,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     bake::{CODE, Finished},
-    proof::{self, Answer, Boot},
+    proof::{self, Answer, Boot, InUse},
     recipe::Recipe,
 };
 use runtime_locator::Search;
@@ -122,7 +122,8 @@ fn boot(
     arch: Arch,
     (search, _images): (Search, tempfile::TempDir),
 ) -> Result<Value> {
-    let options = proof::machine(&recipe.name, arch, &recipe.body.defaults, n_cpus());
+    let in_use = InUse::of(recipe)?;
+    let options = proof::machine(&recipe.name, arch, &recipe.body.defaults, n_cpus(), &in_use);
     let config = SandboxConfig::from_value(options)?;
     let machine = Sandbox::new(config).with_locator(search);
     let runtime =
@@ -133,14 +134,14 @@ fn boot(
         None => anyhow!(error),
     })?;
     let mut run = |command: &str, timeout: Duration| -> std::io::Result<Answer> {
-        step.say(command.to_owned());
+        step.say(title_of(command));
         let request = ExecuteRequest::new(command).timeout(timeout);
         let result = runtime.block_on(machine.execute(request)).map_err(std::io::Error::other)?;
         let output = [result.stdout, result.stderr].concat();
         let output = String::from_utf8_lossy(&output).into_owned();
         Ok(Answer { exit_code: result.exit_code, output })
     };
-    let outcome = proof::prove(&recipe.body.checks, &mut run);
+    let outcome = in_use.prove(&recipe.body.checks, &mut run);
     let timing = machine.boot_timing().unwrap_or_default();
     let accelerator = machine.accelerator().map(|accelerator| accelerator.name());
     let console = machine.console();
@@ -149,6 +150,12 @@ fn boot(
     let boot =
         Boot { accelerator, launch: timing.launch, ready: timing.boot, marks: &timing.guest_marks };
     Ok(proof::report(&boot, &passed))
+}
+
+/// What of a command is shown while it runs: its first line, which may be a comment that says what it does.
+fn title_of(command: &str) -> String {
+    let first = command.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    first.trim_start_matches("# ").to_owned()
 }
 
 /// The processors of a machine whose recipe names none: the distribution's init starts its services

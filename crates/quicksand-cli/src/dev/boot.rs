@@ -4,7 +4,7 @@ use crate::report::{FAILURE, Failure};
 use host_platform::Arch;
 use image_builder::{
     outside::Baked,
-    proof::{self, Answer, Boot},
+    proof::{self, Answer, Boot, InUse},
 };
 use runtime_locator::Search;
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
@@ -14,7 +14,8 @@ use std::time::Duration;
 /// Boots the image and gives the report.
 pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure> {
     let failed = |error: &sandbox::Error| Failure::task(error);
-    let options = proof::machine(&baked.name, arch, &baked.defaults, 1);
+    let in_use = InUse::of_any()?;
+    let options = proof::machine(&baked.name, arch, &baked.defaults, 1, &in_use);
     let config = SandboxConfig::from_value(options).map_err(|error| failed(&error))?;
     let machine = Sandbox::new(config).with_locator(search);
     let runtime =
@@ -29,7 +30,7 @@ pub fn prove(baked: &Baked, arch: Arch, search: Search) -> Result<Value, Failure
     };
     // Without a shell no sandbox is of use, whatever the recipe checks.
     let answer = run("true", Duration::from_secs(120))?;
-    let outcome = proof::prove(&baked.checks, &mut run);
+    let outcome = in_use.prove(&baked.checks, &mut run);
     let timing = machine.boot_timing().unwrap_or_default();
     let accelerator = machine.accelerator().map(|accelerator| accelerator.name());
     runtime.block_on(machine.stop()).map_err(|error| failed(&error))?;

@@ -17,6 +17,8 @@ mod forks;
 mod host_death;
 #[cfg(target_os = "linux")]
 mod hostile_qemu;
+#[cfg(unix)]
+mod in_use;
 mod lifecycle;
 #[cfg(target_os = "linux")]
 mod live_forks;
