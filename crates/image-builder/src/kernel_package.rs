@@ -89,8 +89,16 @@ pub fn take(
     let needed = |name: &&String| arch == Arch::Arm64 || *name != "virtio_mmio";
     let names: Vec<String> = recipe.body.kernel.initrd.iter().filter(needed).cloned().collect();
     let initrd = found.closure(&tree, &names)?;
-    let wanted: Vec<String> =
-        recipe.body.kernel.initrd.iter().chain(&recipe.body.kernel.modules).cloned().collect();
+    let modules = recipe.body.kernel.modules.iter().filter_map(|name| found.wanted(name));
+    let wanted: Vec<String> = recipe
+        .body
+        .kernel
+        .initrd
+        .iter()
+        .map(String::as_str)
+        .chain(modules)
+        .map(str::to_owned)
+        .collect();
     let on_disk = found.closure_with_hints(&tree, &wanted)?;
 
     let folder = scratch.join("lib/modules").join(&found.release);

@@ -109,7 +109,7 @@ impl Modules {
         let mut walk = Walk { modules: self, tree, hints, aliases: None, seen, order };
         for name in names {
             let plain = name.replace('-', "_");
-            if !self.builtin.contains(&plain) && !self.modules.contains_key(&plain) {
+            if !self.is_known(&plain) {
                 let known = self.modules.keys().chain(&self.builtin).map(String::as_str);
                 return Err(Error::UnknownModule {
                     name: name.clone(),
@@ -120,6 +120,18 @@ impl Modules {
             walk.visit(&plain)?;
         }
         Ok(walk.order)
+    }
+
+    /// The name of a module that a recipe asks for; `None` for one with a `?` that this kernel has not.
+    pub fn wanted<'a>(&self, asked: &'a str) -> Option<&'a str> {
+        match asked.strip_suffix('?') {
+            None => Some(asked),
+            Some(name) => self.is_known(&name.replace('-', "_")).then_some(name),
+        }
+    }
+
+    fn is_known(&self, plain: &str) -> bool {
+        self.builtin.contains(plain) || self.modules.contains_key(plain)
     }
 
     /// How many modules there are as files.
@@ -415,6 +427,20 @@ mod tests {
         let error = order(&["virtio_rgn"]).err().unwrap();
         assert!(error.to_string().contains("`virtio_rgn`"), "{error}");
         assert!(error.hint().unwrap().contains("virtio_rng"), "{error}");
+    }
+
+    #[test]
+    fn a_module_that_not_each_kernel_has_may_be_asked_for() {
+        let tree = tree();
+        let modules = find(&tree).unwrap();
+        assert_eq!(modules.wanted("virtio-rng?"), Some("virtio-rng"));
+        assert_eq!(modules.wanted("virtio_pci?"), Some("virtio_pci"), "it is built in");
+        assert_eq!(modules.wanted("ghash_generic?"), None);
+        assert_eq!(
+            modules.wanted("ghash_generic"),
+            Some("ghash_generic"),
+            "which is an error later"
+        );
     }
 
     #[test]

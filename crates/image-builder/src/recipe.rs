@@ -93,7 +93,7 @@ pub struct Kernel {
     pub package: String,
     /// Modules that are loaded before the disk is mounted.
     pub initrd: Vec<String>,
-    /// Modules on the disk, which load when they are needed.
+    /// Modules on the disk, which load when they are needed; `name?` where the kernel has it.
     pub modules: Vec<String>,
 }
 

@@ -2,9 +2,13 @@
 //! a changed byte, and whether the same inputs give the same bytes wherever, by whom and whenever.
 
 #[path = "../../../crates/image-builder/tests/it/served.rs"]
-#[expect(dead_code, reason = "it serves repositories too")]
+#[expect(dead_code, reason = "it has what other tests need too")]
 mod served;
+#[path = "../../../crates/image-builder/tests/it/signed.rs"]
+#[expect(dead_code, reason = "it has what other tests need too")]
+mod signed;
 
+mod at_once;
 mod carried;
 mod proved;
 

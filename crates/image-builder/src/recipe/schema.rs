@@ -4,7 +4,8 @@
 use super::{
     path::{AbsolutePath, FileName, LinkTarget, Pattern, Shell},
     value::{
-        Cpus, DiskSize, ExitCode, Memory, Mode, PackageName, Plain, UserName, Version, Within,
+        Cpus, DiskSize, ExitCode, Memory, Mode, ModuleName, PackageName, Plain, UserName, Version,
+        Within,
     },
 };
 use serde::Deserialize;
@@ -110,7 +111,7 @@ pub(super) struct WrittenKernel {
     #[serde(default)]
     pub initrd: Option<Vec<Plain>>,
     #[serde(default)]
-    pub modules: Vec<Plain>,
+    pub modules: Vec<ModuleName>,
 }
 
 /// Which of a distribution's kernels.

@@ -181,7 +181,7 @@ run = "true"
 "#;
     let recipe = format!(
         "include = [\"shares\"]\n{}\n[defaults]\ncpus = 4\n[[file]]\npath = \"/etc/a\"\ntext = \"own\"\n",
-        GOOD.replace("[\"virtio_blk\"]", "[\"virtio_blk\"]\nmodules = [\"cifs\"]")
+        GOOD.replace("[\"virtio_blk\"]", "[\"virtio_blk\"]\nmodules = [\"cifs\", \"md4?\"]")
     );
     let folder = recipes(&[
         ("fragments/shares.toml", fragment),
@@ -191,7 +191,7 @@ run = "true"
     let recipe = load(folder.path(), "test").unwrap();
     let body = &recipe.body;
     assert_eq!(body.packages, ["less", "bash"]);
-    assert_eq!(body.kernel.modules, ["9p", "cifs"]);
+    assert_eq!(body.kernel.modules, ["9p", "cifs", "md4?"]);
     assert_eq!(body.defaults.memory.as_ref().unwrap().as_str(), "1G");
     assert_eq!(body.defaults.cpus, Some(Cpus(4)));
     let content = |path: &str| {

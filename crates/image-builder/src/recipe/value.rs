@@ -113,6 +113,21 @@ impl TryFrom<String> for Plain {
     }
 }
 
+/// The name of a kernel module; with a `?` behind it the module comes along where the kernel has it.
+/// What one kernel has as a module is built into a later one, or is called otherwise there.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct ModuleName(pub String);
+
+impl TryFrom<String> for ModuleName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Plain::try_from(text.strip_suffix('?').unwrap_or(&text).to_owned())?;
+        Ok(Self(text))
+    }
+}
+
 /// A machine's memory: at least 64 MiB, which no kernel of a distribution starts below.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]

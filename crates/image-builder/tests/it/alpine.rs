@@ -1,13 +1,12 @@
 //! The back end of Alpine against a small repository that the test makes, signs and serves.
 
 use crate::{
-    served::{File, file, kernel, module, programs, put, serve, spoil, tar},
+    served::{File, file, gz, kernel, module, programs, put, serve, spoil, tar, zboot},
     tool,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use disk_formats::tree::Tree;
 use duct::cmd;
-use flate2::{Compression, write::GzEncoder};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
@@ -20,24 +19,22 @@ use image_builder::{
     ownership, recipe, rootfs, sha256,
     tiers::Tier,
 };
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 const RECIPE: &str = r#"
-version = "3.22"
+version = "3.23"
 summary = "A test"
 packages = ["accounts", "watcher"]
 
 [distribution]
 name = "alpine"
-release = "v3.22"
+release = "v3.23"
 components = ["main", "community"]
 
 [kernel]
 flavour = "cloud"
 initrd = ["ext4"]
+modules = ["cifs", "ghash_generic?"]
 
 [disk]
 size = "1G"
@@ -72,23 +69,6 @@ exec 3< letter
 stat -c '%u:%g %A' - <&3 >> /etc/owners.state
 "#;
 
-fn gz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// A kernel as Alpine packs it for arm64: in a program for EFI.
-fn zboot(kernel: &[u8]) -> Vec<u8> {
-    let payload = gz(kernel);
-    let mut file = vec![0; 512];
-    file[..8].copy_from_slice(b"MZ\0\0zimg");
-    file[8..12].copy_from_slice(&512_u32.to_le_bytes());
-    file[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    file[24..28].copy_from_slice(b"gzip");
-    [file, payload, vec![0; 4096]].concat()
-}
-
 /// A stream that another one follows: its tar has no end marks.
 fn stream(files: &[File]) -> Vec<u8> {
     let mut bytes = tar(files);
@@ -109,7 +89,7 @@ impl World {
 
     fn mirror(&self, component: usize, name: &str) -> PathBuf {
         let component = ["main", "community"][component];
-        self.path(&format!("mirror/v3.22/{component}/{}/{name}", self.arch.qemu_name()))
+        self.path(&format!("mirror/v3.23/{component}/{}/{name}", self.arch.qemu_name()))
     }
 
     /// A stream before this one with its signature.
@@ -234,11 +214,20 @@ fn world() -> World {
     // It comes by itself because both others are there.
     let things = [file("usr/share/things/a/x", "1"), file("usr/share/things/b/y", "2")];
     world.add(1, "accounts-watcher", &["install_if = accounts=1.0-r0 watcher"], &[], &things);
-    let modules = "lib/modules/6.12.9-0-virt";
+    // As the release has it: called by its flavour, packed for EFI, ciphers apart from who asks for them.
+    let modules = "lib/modules/6.18.2-0-virt";
+    let packed = |path: &str, modinfo: &str| {
+        file(&format!("{modules}/kernel/{path}.ko.gz"), gz(&module(modinfo)))
+    };
     let kernel = [
+        file("boot/System.map-6.18.2-0-virt", "ffff T _text\n"),
+        file("boot/config-6.18.2-0-virt", "CONFIG_EFI_ZBOOT=y\n"),
         file("boot/vmlinuz-virt", zboot(&kernel())),
-        file(&format!("{modules}/kernel/fs/ext4/ext4.ko.gz"), gz(&module("depends="))),
+        packed("fs/ext4/ext4", "depends="),
+        packed("fs/smb/client/cifs", "depends=\0softdep=cmac"),
+        packed("crypto/cmac", "alias=crypto-cmac\0depends="),
         file(&format!("{modules}/modules.builtin"), ""),
+        file(&format!("{modules}/modules.builtin.modinfo"), ""),
         file(&format!("{modules}/modules.order"), ""),
     ];
     world.add(0, "linux-virt", &["depend = initramfs-generator"], &[], &kernel);
@@ -319,7 +308,7 @@ fn packages_of_alpine_become_a_system() {
     assert_eq!(text("etc/apk/world"), "accounts\nwatcher\n");
     assert_eq!(
         text("etc/apk/repositories"),
-        "http://first.test/alpine/v3.22/main\nhttp://first.test/alpine/v3.22/community\n"
+        "http://first.test/alpine/v3.23/main\nhttp://first.test/alpine/v3.23/community\n"
     );
     let owned = tree.get(b"usr/lib/accounts/tool").unwrap();
     assert_eq!((owned.uid, owned.gid, owned.mode), (123, 124, 0o4755));
@@ -344,6 +333,26 @@ fn packages_of_alpine_become_a_system() {
     let installed = text("lib/apk/db/installed");
     assert!(installed.contains("P:base\nV:1.0-r0\n"), "{installed}");
     assert!(installed.contains("F:usr/share/things/a\nR:x\nZ:Q1"), "{installed}");
+    // The scripts that apk runs later, by names that apk 2 and apk 3 read: a checksum in base64 may hold
+    // slashes.
+    let scripts = tree.read("lib/apk/db/scripts.tar").unwrap().unwrap();
+    let mut names: Vec<String> = tar::Archive::new(&*scripts)
+        .entries()
+        .unwrap()
+        .map(|entry| String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned())
+        .collect();
+    names.sort();
+    let [post, pre, trigger] = &names[..] else { panic!("{names:?}") };
+    for (name, package, kind) in [
+        (post, "accounts-1.0-r0", "post-install"),
+        (pre, "accounts-1.0-r0", "pre-install"),
+        (trigger, "watcher-1.0-r0", "trigger"),
+    ] {
+        let digest = name.strip_prefix(&format!("{package}.X1")).unwrap();
+        let digest = digest.strip_suffix(&format!(".{kind}")).unwrap();
+        assert!(digest.len() == 40 && digest.bytes().all(|c| c.is_ascii_hexdigit()), "{name}");
+    }
+    assert_eq!(text("etc/apk/arch"), format!("{}\n", world.arch.qemu_name()));
     for gone in ["quicksand-scripts", "var/lib/dpkg", "etc/apt"] {
         assert!(tree.get(gone.as_bytes()).is_none(), "{gone}");
     }
@@ -351,7 +360,11 @@ fn packages_of_alpine_become_a_system() {
     let scratch = tempfile::tempdir().unwrap();
     let kernel = checked_path(pool.path(), lock.kernel.as_ref().unwrap()).unwrap();
     let parts = kernel_package::take(&[kernel], &recipe, Arch::Arm64, scratch.path()).unwrap();
-    assert_eq!((parts.release.as_str(), parts.initrd.len()), ("6.12.9-0-virt", 1));
+    assert_eq!((parts.release.as_str(), parts.initrd.len()), ("6.18.2-0-virt", 1));
+    for module in ["fs/smb/client/cifs", "crypto/cmac"] {
+        let place = format!("usr/lib/modules/6.18.2-0-virt/kernel/{module}.ko");
+        assert!(parts.disk.get(place.as_bytes()).is_some(), "{place}");
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod alpine;
 mod installed;
 mod layers;
 mod served;
+mod signed;
+mod sources;
 mod ubuntu;
 
 use disk_formats::{

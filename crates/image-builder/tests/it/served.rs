@@ -1,5 +1,6 @@
 //! Repositories for tests: a folder that is served on loopback, and the files that lie in one.
 
+use flate2::{Compression, write::GzEncoder};
 use fs_err as fs;
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -104,6 +105,24 @@ pub fn deb(control: &str, files: &[File]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// One gzip stream.
+pub fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A kernel for arm64 in a program for EFI, as Alpine packs it.
+pub fn zboot(kernel: &[u8]) -> Vec<u8> {
+    let payload = gz(kernel);
+    let mut file = vec![0; 512];
+    file[..8].copy_from_slice(b"MZ\0\0zimg");
+    file[8..12].copy_from_slice(&512_u32.to_le_bytes());
+    file[12..16].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    file[24..28].copy_from_slice(b"gzip");
+    [file, payload, vec![0; 4096]].concat()
 }
 
 /// A kernel for arm64, which is a header and nothing more.

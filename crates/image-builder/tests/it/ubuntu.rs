@@ -2,10 +2,10 @@
 //! suites, its components, and its kernels, whose modules are packages of their own.
 
 use crate::{
-    served::{deb, file, kernel, module, put, serve, spoil},
+    served::{put, serve, spoil},
+    signed::{Deb, Linux, NOBLE, RESOLUTE, Repository, package},
     tool,
 };
-use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
@@ -13,7 +13,7 @@ use image_builder::{
     apt::{Apt, Archive, checked_path, pool_path},
     kernel_package,
     lock::ArchLock,
-    recipe, sha256,
+    recipe,
 };
 use std::path::{Path, PathBuf};
 
@@ -30,76 +30,19 @@ components = ["main", "universe"]
 [kernel]
 flavour = "generic"
 initrd = ["ext4"]
-modules = ["9p"]
+modules = ["9p", "cifs", "ghash_generic?"]
 
 [disk]
 size = "1G"
 "#;
 
-const RELEASE: &str = "6.8.0-45-generic";
-
 struct World {
-    folder: tempfile::TempDir,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // GnuPG leaves an agent behind for each home.
-        let _ = self.gnupg("gpgconf", &["--kill", "all"]).run();
-    }
+    repository: Repository,
 }
 
 impl World {
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn gnupg(&self, program: &str, args: &[&str]) -> duct::Expression {
-        let home = self.path("gnupg");
-        cmd(program, args).env("GNUPGHOME", home).stderr_null().stdout_null()
-    }
-
-    /// Makes a key and gives its keyring.
-    fn key(&self, name: &str) -> PathBuf {
-        let make = ["--batch", "--passphrase", "", "--quick-gen-key", name, "rsa2048", "sign", "0"];
-        self.gnupg("gpg", &make).run().unwrap();
-        let keyring = self.path(&format!("{name}.gpg"));
-        let path = keyring.to_str().unwrap();
-        self.gnupg("gpg", &["--batch", "--output", path, "--export", name]).run().unwrap();
-        keyring
-    }
-
-    /// Writes a suite: packages by component, each `(control fields, file of the package)`.
-    fn suite(&self, suite: &str, components: [&[(String, Vec<u8>)]; 2]) {
-        let folder = self.path(&format!("ubuntu-ports/dists/{suite}"));
-        let mut sums = String::new();
-        for (component, packages) in ["main", "universe"].into_iter().zip(components) {
-            let mut index = String::new();
-            for (control, bytes) in packages {
-                let field = |name| image_builder::deb::field(control, name).unwrap();
-                let (name, version) = (field("Package"), field("Version"));
-                let path = format!("pool/{component}/{name}_{version}_arm64.deb");
-                put(&self.path("ubuntu-ports").join(&path), bytes);
-                let (size, hash) = (bytes.len(), sha256(bytes));
-                index += &format!("{control}Filename: {path}\nSize: {size}\nSHA256: {hash}\n\n");
-            }
-            let name = format!("{component}/binary-arm64/Packages");
-            put(&folder.join(&name), index.as_bytes());
-            sums += &format!(" {} {} {name}\n", sha256(index.as_bytes()), index.len());
-        }
-        let release = format!(
-            "Origin: Ubuntu\nSuite: {suite}\nCodename: noble\nDate: Thu, 25 Apr 2024 15:10:33 UTC\nArchitectures: arm64\nComponents: main universe\nSHA256:\n{sums}"
-        );
-        put(&folder.join("Release"), release.as_bytes());
-        self.sign(suite, "right");
-    }
-
-    fn sign(&self, suite: &str, key: &str) {
-        let folder = self.path(&format!("ubuntu-ports/dists/{suite}"));
-        let (from, to) = (folder.join("Release"), folder.join("InRelease"));
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        let args = ["--batch", "--yes", "--local-user", key, "--output", to, "--clear-sign", from];
-        self.gnupg("gpg", &args).run().unwrap();
+        self.repository.path(name)
     }
 
     fn recipe(&self) -> recipe::Recipe {
@@ -112,55 +55,39 @@ impl World {
     }
 
     fn apt(&self, uri: &str, keyring: &Path) -> Apt {
+        self.apt_of(&self.recipe(), uri, keyring)
+    }
+
+    fn apt_of(&self, recipe: &recipe::Recipe, uri: &str, keyring: &Path) -> Apt {
         let archive =
             Archive { name: "ubuntu-ports".to_owned(), uri: format!("{uri}/ubuntu-ports") };
         // Each time a new one: what apt has fetched before is not asked for again.
-        let folder = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
-        Apt::new(&folder, &self.recipe(), Arch::Arm64, vec![archive], keyring).unwrap()
+        let folder = tempfile::tempdir_in(self.repository.folder()).unwrap().keep();
+        Apt::new(&folder, recipe, Arch::Arm64, vec![archive], keyring).unwrap()
     }
 }
 
-fn package(
-    name: &str,
-    version: &str,
-    more: &str,
-    files: &[crate::served::File],
-) -> (String, Vec<u8>) {
-    let control = format!(
-        "Package: {name}\nVersion: {version}\nArchitecture: arm64\nMaintainer: t\nDescription: t\n{more}"
-    );
-    let bytes = deb(&control, files);
-    (control, bytes)
+fn world() -> World {
+    world_of("noble", &NOBLE, "2.8")
 }
 
-fn world() -> World {
-    let world = World { folder: tempfile::tempdir().unwrap() };
-    fs::create_dir(world.path("gnupg")).unwrap();
-    cmd!("chmod", "700", world.path("gnupg")).run().unwrap();
-    world.key("right");
-    let image = format!("linux-image-{RELEASE}");
-    let modules = format!("linux-modules-{RELEASE}");
-    let folder = format!("./lib/modules/{RELEASE}");
-    let zst = |text: &str| zstd::encode_all(module(text).as_slice(), 1).unwrap();
-    let of_modules = [
-        file(&format!("{folder}/kernel/fs/ext4/ext4.ko.zst"), zst("depends=")),
-        file(&format!("{folder}/kernel/fs/9p/9p.ko.zst"), zst("depends=")),
-        file(&format!("{folder}/modules.builtin"), ""),
-        file(&format!("{folder}/modules.order"), ""),
-    ];
-    let vmlinuz = [file(&format!("./boot/vmlinuz-{RELEASE}"), kernel())];
-    let main = [
+/// A release with its kernel and its apt.
+fn world_of(codename: &str, linux: &Linux, apt: &str) -> World {
+    let world = World { repository: Repository::new("ubuntu-ports") };
+    let mut main = vec![
         package("base-files", "13", "Essential: yes\n", &[]),
-        package("apt", "2.8", "", &[]),
+        package("apt", apt, "", &[]),
         package("libtool1", "1.0-1", "", &[]),
-        package("linux-image-generic", "6.8.0.45", &format!("Depends: {image}\n"), &[]),
-        package(&image, "6.8.0-45.45", &format!("Depends: {modules}\n"), &vmlinuz),
-        package(&modules, "6.8.0-45.45", "", &of_modules),
     ];
+    main.extend(linux.packages());
     let universe = [package("tool", "1.0-1", "Depends: libtool1 (>= 1)\n", &[])];
-    world.suite("noble", [&main, &universe]);
-    world.suite("noble-updates", [&[], &[]]);
-    world.suite("noble-security", [&[package("libtool1", "1.0-1ubuntu0.1", "", &[])], &[]]);
+    let security = [package("libtool1", "1.0-1ubuntu0.1", "", &[])];
+    let suite = |behind: &str, components: [&[Deb]; 2]| {
+        world.repository.suite(&format!("{codename}{behind}"), codename, components);
+    };
+    suite("", [&main, &universe]);
+    suite("-updates", [&[], &[]]);
+    suite("-security", [&security, &[]]);
     world
 }
 
@@ -179,12 +106,12 @@ fn has_tools() -> bool {
 }
 
 #[test]
-fn packages_of_ubuntu_are_locked_and_its_kernel_is_put_together() {
+fn packages_of_ubuntu_are_locked() {
     if !has_tools() {
         return;
     }
     let world = world();
-    let uri = serve(world.folder.path());
+    let uri = serve(world.repository.folder());
     let lock = lock(&world, &uri).unwrap();
     let named: Vec<String> = lock
         .package
@@ -195,10 +122,6 @@ fn packages_of_ubuntu_are_locked_and_its_kernel_is_put_together() {
     assert_eq!(named, ["apt 2.8", "base-files 13", "libtool1 1.0-1ubuntu0.1", "tool 1.0-1"]);
     let suites: Vec<&str> = lock.release.iter().map(|release| release.suite.as_str()).collect();
     assert_eq!(suites, ["noble", "noble-security", "noble-updates"]);
-    assert_eq!(lock.kernel.as_ref().unwrap().name, format!("linux-image-{RELEASE}"));
-    let modules: Vec<&str> =
-        lock.kernel_modules.iter().map(|package| package.name.as_str()).collect();
-    assert_eq!(modules, [format!("linux-modules-{RELEASE}")]);
 
     // A name that is nearly right, and a part of the archive that is none.
     let apt = world.apt(&uri, &world.path("right.gpg"));
@@ -213,21 +136,51 @@ fn packages_of_ubuntu_are_locked_and_its_kernel_is_put_together() {
     assert!(error.to_string().contains("no component `univers`"), "{error}");
     assert_eq!(error.hint().as_deref(), Some("there are: main, universe"));
 
-    let pool = tempfile::tempdir().unwrap();
-    let all: Vec<_> = lock.all().collect();
-    assert!(quiet(world.apt(&uri, &world.path("right.gpg")).fetch(&all, pool.path()).unwrap()));
-    let files: Vec<PathBuf> = lock
-        .kernel
-        .iter()
-        .chain(&lock.kernel_modules)
-        .map(|package| checked_path(pool.path(), package).unwrap())
-        .collect();
-    let scratch = tempfile::tempdir().unwrap();
-    let parts = kernel_package::take(&files, &world.recipe(), Arch::Arm64, scratch.path()).unwrap();
-    assert_eq!(parts.release, RELEASE);
-    assert_eq!(parts.initrd[0].name, "ext4");
-    let place = format!("usr/lib/modules/{RELEASE}/kernel/fs/9p/9p.ko");
-    assert!(parts.disk.get(place.as_bytes()).is_some());
+    assert_eq!(lock.kernel_modules.len(), 2, "those that not each machine needs too");
+}
+
+#[test]
+fn a_kernel_of_either_release_is_put_together() {
+    if !has_tools() {
+        return;
+    }
+    for (codename, linux) in [("noble", &NOBLE), ("resolute", &RESOLUTE)] {
+        let world = world_of(codename, linux, "3.1");
+        let uri = serve(world.repository.folder());
+        let recipe = world.recipe_of(&RECIPE.replace("noble", codename));
+        let apt = world.apt_of(&recipe, &uri, &world.path("right.gpg"));
+        assert!(quiet(apt.update()));
+        let lock = apt.resolve(&recipe, Arch::Arm64, &[]).unwrap();
+        let release = linux.release;
+        assert_eq!(lock.kernel.as_ref().unwrap().name, format!("linux-image-{release}"));
+        let mut modules: Vec<String> =
+            lock.kernel_modules.iter().map(|package| package.name.clone()).collect();
+        modules.sort();
+        let mut expected = vec![format!("linux-modules-{release}")];
+        if codename == "noble" {
+            expected.push(format!("linux-modules-extra-{release}"));
+        }
+        assert_eq!(modules, expected);
+
+        let pool = tempfile::tempdir().unwrap();
+        let all: Vec<_> = lock.all().collect();
+        assert!(quiet(apt.fetch(&all, pool.path()).unwrap()));
+        let files: Vec<PathBuf> = lock
+            .kernel
+            .iter()
+            .chain(&lock.kernel_modules)
+            .map(|package| checked_path(pool.path(), package).unwrap())
+            .collect();
+        let scratch = tempfile::tempdir().unwrap();
+        let parts = kernel_package::take(&files, &recipe, Arch::Arm64, scratch.path()).unwrap();
+        assert_eq!(parts.release, release);
+        assert_eq!(parts.initrd[0].name, "ext4");
+        // The last one is named by nobody but cifs, which hints at it.
+        for module in ["fs/9p/9p", "fs/smb/client/cifs", "crypto/cmac"] {
+            let place = format!("usr/lib/modules/{release}/kernel/{module}.ko");
+            assert!(parts.disk.get(place.as_bytes()).is_some(), "{place}");
+        }
+    }
 }
 
 /// Fetches the lock's packages from the archive of its day; how many came.
@@ -243,7 +196,7 @@ fn a_lock_outlives_its_mirror() {
         return;
     }
     let world = world();
-    let uri = serve(world.folder.path());
+    let uri = serve(world.repository.folder());
     let lock = lock(&world, &uri).unwrap();
     // The mirror drops all packages; the archive of the past has them under a time after the lock's.
     let past = world.path("past/20240425T211033Z");
@@ -261,7 +214,7 @@ fn a_lock_outlives_its_mirror() {
     let text = fs::read_to_string(&release).unwrap();
     let text = format!("Snapshots: {uri}/past/@SNAPSHOTID@/\n{text}");
     fs::write(&release, text).unwrap();
-    world.sign("noble", "right");
+    world.repository.sign("noble", "right");
     let apt = world.apt(&uri, &world.path("right.gpg"));
     assert!(quiet(apt.update()));
     assert_eq!(fetch_past(&apt, &lock, pool.path()), all.len());
@@ -280,11 +233,7 @@ fn a_lock_outlives_its_mirror() {
         let text = fs::read_to_string(folder.join("Release")).unwrap();
         let text = format!("Valid-Until: Thu, 02 May 2024 15:10:33 UTC\n{text}");
         fs::write(folder.join("Release"), text).unwrap();
-        let (from, to) = (folder.join("Release"), folder.join("InRelease"));
-        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
-        let args =
-            ["--batch", "--yes", "--local-user", "right", "--output", to, "--clear-sign", from];
-        world.gnupg("gpg", &args).run().unwrap();
+        world.repository.sign_in(&folder, "right");
     }
     let of = |uri: String, name: &str| {
         let archive = Archive { name: "ubuntu-ports".to_owned(), uri };
@@ -307,7 +256,7 @@ fn an_overlay_may_ask_for_what_is_there_already_and_for_nothing() {
         return;
     }
     let world = world();
-    let uri = serve(world.folder.path());
+    let uri = serve(world.repository.folder());
     let base = [lock(&world, &uri).unwrap()];
     let apt = world.apt(&uri, &world.path("right.gpg"));
     assert!(quiet(apt.update()));
@@ -328,13 +277,13 @@ fn nothing_of_ubuntu_is_taken_on_trust() {
         return;
     }
     let world = world();
-    let uri = serve(world.folder.path());
+    let uri = serve(world.repository.folder());
     let right = world.path("right.gpg");
-    let other = world.key("other");
+    let other = world.repository.key("other");
     assert!(!quiet(world.apt(&uri, &other).update()), "the keyring has another key");
-    world.sign("noble-security", "other");
+    world.repository.sign("noble-security", "other");
     assert!(!quiet(world.apt(&uri, &right).update()), "one suite is signed by a stranger");
-    world.sign("noble-security", "right");
+    world.repository.sign("noble-security", "right");
     let lock = lock(&world, &uri).unwrap();
     let index = world.path("ubuntu-ports/dists/noble/universe/binary-arm64/Packages");
     spoil(&index, 10);
