@@ -16,6 +16,9 @@ pub fn newest(records: &[Record]) -> i64 {
 /// folder that outlasts bakes, `repository` where the index lies below a mirror's root.
 pub fn check(memory: &Path, repository: &str, newest: i64, index: &Path) -> Result<(), Error> {
     fs::create_dir_all(memory)?;
+    // Two bakes that read and write at once would leave the older time, and that would be the one to beat.
+    let turn = fs::File::open(memory);
+    let _ = turn.as_ref().map(|turn| turn.file().lock());
     let place = memory.join(repository.replace('/', "_"));
     let seen = fs::read_to_string(&place).ok().and_then(|text| text.trim().parse().ok());
     match seen {

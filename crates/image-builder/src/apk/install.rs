@@ -172,7 +172,8 @@ fn triggers(packages: &[Package], tree: &mut Tree, time: i64) -> Result<String, 
     Ok(run)
 }
 
-/// Writes the database of installed packages, see the wiki's "Apk spec".
+/// Writes the database of installed packages, see the wiki's "Apk spec". apk 3 has the same one: it reads
+/// `scripts.tar` before `scripts.tar.gz`, and where `/usr` is merged it finds the folder by the link.
 fn database(tree: &mut Tree, packages: &[(Package, u64)], time: i64) -> Result<(), Error> {
     let (mut installed, mut triggers) = (String::new(), String::new());
     let mut scripts = tar::Builder::new(Vec::new());
@@ -190,7 +191,7 @@ fn database(tree: &mut Tree, packages: &[(Package, u64)], time: i64) -> Result<(
             header.set_gid(0);
             header.set_mtime(time.max(0) as u64);
             header.set_size(script.len() as u64);
-            let place = format!("{name}-{version}.{}.{kind}", package.checksum);
+            let place = format!("{name}-{version}.{}.{kind}", package::in_hex(&package.checksum));
             scripts.append_data(&mut header, place, script.as_slice())?;
         }
     }

@@ -103,6 +103,13 @@ pub fn checksum(bytes: &[u8]) -> String {
     format!("Q1{}", STANDARD.encode(sha1.as_ref()))
 }
 
+/// A checksum (`Q1…`) as the names of scripts in the database have it: in base64 it may hold slashes,
+/// which are no part of a name. Both apk 2 and apk 3 read this form, and apk 3 writes it.
+pub fn in_hex(checksum: &str) -> String {
+    let digest = checksum.strip_prefix("Q1").and_then(|text| STANDARD.decode(text).ok());
+    digest.map_or_else(|| checksum.to_owned(), |digest| format!("X1{}", hex::encode(digest)))
+}
+
 fn streams<'a>(bytes: &'a [u8], path: &Path) -> Result<Streams<'a>, Error> {
     let (first, rest) = split(bytes, path)?;
     // A package that nobody signed begins with its control stream.
@@ -111,8 +118,16 @@ fn streams<'a>(bytes: &'a [u8], path: &Path) -> Result<Streams<'a>, Error> {
     Ok(Streams { control, data })
 }
 
+/// The first bytes of what is in apk's third format, for each of its ways to be compressed.
+const THIRD_FORMAT: [&[u8]; 3] = [b"ADB.", b"ADBd", b"ADBc"];
+
 /// The first gzip stream and what follows it.
 fn split<'a>(bytes: &'a [u8], path: &Path) -> Result<(&'a [u8], &'a [u8]), Error> {
+    if THIRD_FORMAT.iter().any(|magic| bytes.starts_with(magic)) {
+        let detail = "it is in apk's third format (ADB), and this tool reads the second, which Alpine's \
+                      repositories have up to v3.23";
+        return Err(bad(path, detail));
+    }
     let mut decoder = GzDecoder::new(bytes);
     std::io::copy(&mut decoder.by_ref().take(MAX_CONTROL), &mut std::io::sink())
         .map_err(|_| bad(path, "it is not made of gzip streams"))?;
@@ -169,4 +184,29 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 
 fn bad(path: &Path, detail: &'static str) -> Error {
     Error::BadPackage { path: path.to_owned(), detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_with_slashes_becomes_part_of_a_name() {
+        let digest = [0xff; 20];
+        let checksum = format!("Q1{}", STANDARD.encode(digest));
+        assert!(checksum.contains("//"), "{checksum}");
+        assert_eq!(in_hex(&checksum), format!("X1{}", "ff".repeat(20)));
+        assert_eq!(in_hex("no checksum"), "no checksum");
+    }
+
+    #[test]
+    fn what_is_in_the_third_format_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("x.apk");
+        for start in [b"ADB.pckg", b"ADBdabcd", b"ADBc\x01\0\0\0"] {
+            fs::write(&place, [start.as_slice(), &[0; 64]].concat()).unwrap();
+            let Err(error) = Package::read(&place) else { panic!("it was read") };
+            assert!(error.to_string().contains("third format"), "{error}");
+        }
+    }
 }
