@@ -135,8 +135,8 @@ fn restore(tree: &mut Tree, below: &Tree, recipe: &Recipe, lock: &ArchLock) -> R
 }
 
 /// Makes the whole tree of an image on a root file system that somebody brought, with the kernel's
-/// modules from `modules`. Its packages, sources and identities are the bringer's matter; what a
-/// machine needs and such a tree often lacks is added where it is missing.
+/// modules from `modules`. Its packages, sources and keys are the bringer's matter, but for keys that the
+/// recipe's commands made; what a machine needs and such a tree often lacks is added where it is missing.
 /// `ground` is what was brought, before anything was installed over it: its times are its own.
 pub fn brought(
     mut tree: Tree,
@@ -175,6 +175,7 @@ pub fn brought(
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::refuse_secrets(&tree, Some(ground), recipe)?;
     tree.clamp_times_but(time, ground);
     Ok(tree)
 }
@@ -406,6 +407,33 @@ mod tests {
         assert_eq!(text("etc/changed").as_deref(), Some("by a command"));
         assert_eq!(text("etc/b.conf").as_deref(), Some("of the recipe"));
         assert!(text("etc/apt/sources.list.d/mine.list").is_some());
+    }
+
+    #[test]
+    fn an_image_whose_apt_has_nothing_to_ask_is_refused() {
+        let text = "version = \"1\"\nsummary = \"x\"\npackages = [\"a\"]\n\
+            [distribution]\nname = \"ubuntu\"\nsuite = \"noble\"\n\
+            [kernel]\nflavour = \"cloud\"\ninitrd = [\"ext4\"]\n[disk]\nsize = \"1G\"\n";
+        let body = recipe::parse(text, std::path::Path::new("recipe.toml")).unwrap();
+        let recipe = Recipe { name: "image".to_owned(), folder: "".into(), body, base: None };
+        let mut tree = Tree::new(0);
+        let put = |tree: &mut Tree, path: &str, text: &str| {
+            tree.put(path, Node::file(text.as_bytes(), 0o644, 0)).unwrap();
+        };
+        let ask = |tree: &Tree| refuse_without_sources(tree, &recipe, Arch::Arm64);
+        ask(&tree).unwrap();
+        put(&mut tree, "usr/bin/apt-get", "x");
+        // A list of nothing but sources of packages is none.
+        put(&mut tree, "etc/apt/sources.list", "deb-src http://m.test/ubuntu-ports noble main\n");
+        let error = ask(&tree).unwrap_err();
+        assert!(error.to_string().contains("`ubuntu-ports`"), "{error}");
+        assert!(error.hint().unwrap().contains("sources.list.d"), "{error}");
+        put(
+            &mut tree,
+            "etc/apt/sources.list.d/own.sources",
+            "Types: deb\nURIs: http://m.test/x/\nSuites: noble\nComponents: main\n",
+        );
+        ask(&tree).unwrap();
     }
 
     #[test]

@@ -11,15 +11,22 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// Files that the system itself makes again when they are missing.
-const SEEDS: [&str; 9] = [
+/// Files that the system itself makes again when they are missing, or does without.
+const SEEDS: [&str; 16] = [
+    "etc/dhcpcd.duid",
+    "etc/dhcpcd.secret",
     "etc/hostid",
+    "etc/nvme/hostid",
+    "etc/nvme/hostnqn",
     "var/lib/NetworkManager/secret_key",
     "var/lib/dbus/machine-id",
+    "var/lib/dhcpcd/duid",
+    "var/lib/dhcpcd/secret",
     "var/lib/misc/random-seed",
     "var/lib/random-seed",
     "var/lib/seedrng/seed.credit",
     "var/lib/seedrng/seed.no-credit",
+    "var/lib/systemd/credential.secret",
     "var/lib/systemd/random-seed",
     "var/lib/urandom/random-seed",
 ];
@@ -39,9 +46,12 @@ struct Made {
     arguments: &'static str,
     /// The units that need them.
     before: &'static [&'static str],
+    /// Whether it is made for these units alone: a client's package may have the program too, and a machine
+    /// without the server should not spend its start on keys.
+    for_them_alone: bool,
 }
 
-const MADE: [Made; 2] = [
+const MADE: [Made; 3] = [
     Made {
         unit: "quicksand-ssh-host-keys.service",
         what: "Host keys of this machine's SSH server",
@@ -50,6 +60,18 @@ const MADE: [Made; 2] = [
         program: "usr/bin/ssh-keygen",
         arguments: "-A",
         before: &["ssh.service", "ssh.socket", "sshd.service"],
+        for_them_alone: true,
+    },
+    Made {
+        unit: "quicksand-dropbear-host-key.service",
+        what: "Host key of this machine's small SSH server",
+        places: &[("etc/dropbear", "dropbear_")],
+        glob: "/etc/dropbear/dropbear_*_host_key",
+        // The server's own package has no program for it, and depends on the one that has.
+        program: "usr/bin/dropbearkey",
+        arguments: "-t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key",
+        before: &["dropbear.service", "dropbear.socket"],
+        for_them_alone: true,
     },
     Made {
         unit: "quicksand-snakeoil-certificate.service",
@@ -62,11 +84,16 @@ const MADE: [Made; 2] = [
         program: "usr/sbin/make-ssl-cert",
         arguments: "generate-default-snakeoil",
         before: &["apache2.service", "nginx.service", "postgresql.service", "postfix.service"],
+        for_them_alone: false,
     },
 ];
 
 /// Where scripts put what belongs to a machine; what is elsewhere came out of an archive.
 const OF_MACHINES: [&[u8]; 6] = [b"etc/", b"home/", b"opt/", b"root/", b"srv/", b"var/"];
+
+/// How files end that hold nothing but a secret, whatever their form, where others may not read them.
+const ENDS: [&[u8]; 8] =
+    [b".jks", b".key", b".keytab", b".p12", b".pfx", b"/debian.cnf", b"/secrets.tdb", b"_key"];
 
 /// No key is longer, in bytes.
 const MAX_KEY: u64 = 64 << 10;
@@ -97,11 +124,17 @@ pub fn settle(tree: &mut Tree, time: i64) -> Result<(), Error> {
         };
         tree.remove_where(is_its);
         // OpenRC's services make what they lack themselves.
-        if is_systemd && tree.read(made.program)?.is_some() {
+        let is_wanted = !made.for_them_alone || made.before.iter().any(|unit| has_unit(tree, unit));
+        if is_systemd && is_wanted && tree.read(made.program)?.is_some() {
             put_unit(tree, made, time)?;
         }
     }
     Ok(())
+}
+
+fn has_unit(tree: &Tree, unit: &str) -> bool {
+    let folders = ["usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system"];
+    folders.iter().any(|folder| tree.get(format!("{folder}/{unit}").as_bytes()).is_some())
 }
 
 fn put_unit(tree: &mut Tree, made: &Made, time: i64) -> Result<(), Error> {
@@ -132,7 +165,7 @@ pub fn refuse_secrets(tree: &Tree, below: Option<&Tree>, recipe: &Recipe) -> Res
         if may_be
             && !is_old
             && (1..MAX_KEY).contains(&content.len())
-            && is_secret(path, &content.read()?)
+            && is_secret(path, node.mode, &content.read()?)
         {
             found.push(path.clone());
         }
@@ -161,12 +194,15 @@ pub fn refuse_secrets(tree: &Tree, below: Option<&Tree>, recipe: &Recipe) -> Res
     }
 }
 
-/// Whether a file is a private key, or a shared one as programs write them (`rndc.key`).
-fn is_secret(path: &[u8], content: &[u8]) -> bool {
+/// Whether a file is a private key, a shared one as programs write them (`rndc.key`), or called as one and
+/// hidden from others: keys have no form in common.
+fn is_secret(path: &[u8], mode: u16, content: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content);
-    let is_private = text.contains("-----BEGIN ") && text.contains("PRIVATE KEY-----");
+    let is_private = text.contains("-----BEGIN ") && text.contains("PRIVATE KEY");
     let is_shared = path.ends_with(b".key") && text.contains("secret ");
-    is_private || is_shared
+    // A public one is hidden by whoever takes care of all files alike.
+    let is_hidden = mode & 0o004 == 0 && !text.contains("PUBLIC KEY");
+    is_private || is_shared || is_hidden && ENDS.iter().any(|end| path.ends_with(end))
 }
 
 #[cfg(test)]
@@ -198,11 +234,17 @@ mod tests {
     fn identities_are_taken_away_and_made_by_each_machine() {
         let mut tree = tree(&[
             ("usr/lib/systemd/systemd", "x"),
+            ("usr/lib/systemd/system/dropbear.service", "x"),
+            ("usr/lib/systemd/system/ssh.service", "x"),
             ("usr/bin/ssh-keygen", "x"),
             ("usr/sbin/make-ssl-cert", "x"),
             ("etc/ssh/ssh_host_ed25519_key", KEY),
             ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA"),
             ("etc/ssh/sshd_config", "x"),
+            ("usr/bin/dropbearkey", "x"),
+            ("etc/dropbear/dropbear_rsa_host_key", "binary"),
+            ("etc/dropbear/run", "x"),
+            ("var/lib/dhcpcd/duid", "x"),
             ("etc/machine-id", "0123\n"),
             ("var/lib/dbus/machine-id", "0123\n"),
             ("var/lib/systemd/random-seed", "x"),
@@ -219,11 +261,16 @@ mod tests {
         assert_eq!(
             names,
             [
+                "etc/dropbear/run",
                 "etc/machine-id",
                 "etc/ssh/sshd_config",
+                "etc/systemd/system/quicksand-dropbear-host-key.service",
                 "etc/systemd/system/quicksand-snakeoil-certificate.service",
                 "etc/systemd/system/quicksand-ssh-host-keys.service",
+                "usr/bin/dropbearkey",
                 "usr/bin/ssh-keygen",
+                "usr/lib/systemd/system/dropbear.service",
+                "usr/lib/systemd/system/ssh.service",
                 "usr/lib/systemd/systemd",
                 "usr/sbin/make-ssl-cert",
             ]
@@ -237,12 +284,25 @@ mod tests {
     }
 
     #[test]
+    fn a_client_alone_makes_no_host_keys() {
+        let mut tree = tree(&[
+            ("usr/lib/systemd/systemd", "x"),
+            ("usr/bin/ssh-keygen", "x"),
+            ("usr/bin/dropbearkey", "x"),
+        ]);
+        settle(&mut tree, 0).unwrap();
+        assert!(tree.get(b"etc/systemd/system").is_none());
+    }
+
+    #[test]
     fn secrets_that_scripts_made_stop_a_bake_and_those_that_are_meant_do_not() {
         let mut made = tree(&[
             ("etc/daemon/tls.pem", KEY),
             ("etc/bind/rndc.key", "key \"k\" { secret \"abc=\"; };"),
             ("etc/mine.pem", KEY),
             ("etc/of-package.pem", KEY),
+            ("etc/munge/munge.key", "\u{1}binary\u{2}"),
+            ("root/.gnupg/secret.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n"),
             ("usr/share/doc/example.key", KEY),
             ("etc/apt/keyrings/x.key", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"),
             (
@@ -255,13 +315,17 @@ mod tests {
         let error = refuse_secrets(&made, None, &recipe).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "`image` would ship secrets: `/etc/bind/rndc.key`, `/etc/daemon/tls.pem`"
+            "`image` would ship secrets: `/etc/bind/rndc.key`, `/etc/daemon/tls.pem`, \
+             `/etc/munge/munge.key`, `/root/.gnupg/secret.asc`"
         );
         assert!(error.hint().unwrap().contains("first start"), "{error}");
         // What the image below has is its own matter.
         refuse_secrets(&made, Some(&made), &recipe).unwrap();
         made.remove(b"etc/daemon");
         made.remove(b"etc/bind");
+        made.remove(b"root");
+        // What everybody may read is no secret of this kind.
+        made.put("etc/munge/munge.key", Node::file(*b"binary", 0o644, 0)).unwrap();
         refuse_secrets(&made, None, &recipe).unwrap();
     }
 }
