@@ -23,9 +23,10 @@ const SHARE: &str = "in-use-share";
 
 /// Where shares are in the guest; below it one for each way.
 const SHARES: &str = "/mnt/quicksand-proof";
-/// The host's name for itself, which its name server says is there. The port is one on which nothing
-/// listens: a name that leads to the host is answered where the list has its address as well.
-const ALLOWED: [&str; 2] = ["localhost:9", "127.0.0.1:9"];
+/// The host's name for itself, with the dot that makes a name of it and not another word for its address:
+/// the machine's name server finds it in the host's own table. What leads to the host is answered where
+/// the list has its address as well; on this port nothing listens.
+const ALLOWED: [&str; 2] = ["localhost.:9", "127.0.0.1:9"];
 /// For so many seconds what fails is tried anew: an emulated machine may still be starting.
 const PATIENCE: u32 = 30;
 

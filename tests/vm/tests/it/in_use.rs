@@ -130,7 +130,7 @@ async fn debian_is_proved_in_use_and_what_is_broken_is_found() {
     .await;
     assert_eq!(run(&sandbox, sample::NAME).await, sample::SAYS);
 
-    let names = ["localhost:9", "127.0.0.1:9"].map(str::to_owned);
+    let names = ["localhost.:9", "127.0.0.1:9"].map(str::to_owned);
     sandbox.set_allow(Some(names.into())).await.unwrap();
     // What would have been published: an apt without sources, a resolver that asks nobody, and an init
     // that starts nothing.
