@@ -136,12 +136,12 @@ impl InUse {
         Ok(passed)
     }
 
-    fn from_guest(&self, way: &str) -> PathBuf {
+    fn place_of_the_guest(&self, way: &str) -> PathBuf {
         self.folder.path().join(format!("guest-{way}"))
     }
 
     fn see_what_the_guest_wrote(&self, way: &str, run: &mut Run) -> Result<(), Error> {
-        let found = fs::read_to_string(self.from_guest(way)).unwrap_or_default();
+        let found = fs::read_to_string(self.place_of_the_guest(way)).unwrap_or_default();
         if found.trim() == way {
             return Ok(());
         }
@@ -364,7 +364,7 @@ mod tests {
             let error = outcome.unwrap_err();
             assert!(error.to_string().contains("share of type auto"), "{error}");
             for way in &in_use.ways {
-                fs::write(in_use.from_guest(way), format!("{way}\n")).unwrap();
+                fs::write(in_use.place_of_the_guest(way), format!("{way}\n")).unwrap();
             }
         }
         let own = BTreeMap::from([("own".to_owned(), check("true".to_owned()))]);

@@ -84,7 +84,7 @@ pub fn deb() -> Result<Vec<u8>, Error> {
         ("data.tar.gz", gz(&data.into_inner()?)?),
     ] {
         let (owner, mode, size) = (0, 100_644, body.len());
-        write!(out, "{name:<16}{TIME:<12}{owner:<6}{owner:<6}{mode:<8}{size:<10}`\n")?;
+        writeln!(out, "{name:<16}{TIME:<12}{owner:<6}{owner:<6}{mode:<8}{size:<10}`")?;
         out.extend(body);
         if size % 2 == 1 {
             out.push(b'\n');
