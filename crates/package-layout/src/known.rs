@@ -21,7 +21,7 @@ impl KnownImage {
 }
 
 /// Every one, by name.
-pub const KNOWN: [KnownImage; 8] = [
+pub const KNOWN: [KnownImage; 9] = [
     KnownImage { name: "alpine", arches: &[] },
     KnownImage { name: "alpine-desktop", arches: &[] },
     KnownImage { name: "debian", arches: &["amd64", "arm64"] },
@@ -30,6 +30,7 @@ pub const KNOWN: [KnownImage; 8] = [
     KnownImage { name: "minimal", arches: &["amd64", "arm64"] },
     KnownImage { name: "ubuntu", arches: &[] },
     KnownImage { name: "ubuntu-desktop", arches: &[] },
+    KnownImage { name: "ubuntu-resolute", arches: &[] },
 ];
 
 /// The image of this name.
