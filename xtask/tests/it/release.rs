@@ -1,6 +1,6 @@
 //! The five runners, played on this machine: from what each builds to what is published.
 
-use crate::fixtures::{MACHINES, VERSION, names, xtask};
+use crate::fixtures::{MACHINES, VERSION, images_of, names, xtask};
 use serde_json::Value;
 
 /// The wheels of the installation document's tables, after the merge and the retags. The Arm image
@@ -29,7 +29,7 @@ fn expected() -> Vec<String> {
         "win_arm64",
     ];
     for platform in images {
-        for image in ["debian", "minimal"] {
+        for image in images_of(platform) {
             names.push(format!("quicksand_{image}-{VERSION}-py3-none-{platform}.whl"));
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     binaries::{PE_AMD64, PE_ARM64, pe},
-    fixtures::{MACHINES, VERSION, names, xtask},
+    fixtures::{MACHINES, VERSION, images_of, names, xtask},
 };
 use std::path::Path;
 use wheel_retag::{Source, write};
@@ -57,7 +57,7 @@ fn retag_applies_the_matrix_of_the_runner() {
             assert_eq!(outcome.code, 0, "{}", outcome.stderr);
             let mut expect = before.clone();
             for platform in *platforms {
-                for name in ["debian", "minimal"] {
+                for name in images_of(platform) {
                     expect.push(format!("quicksand_{name}-{VERSION}-py3-none-{platform}.whl"));
                 }
             }
