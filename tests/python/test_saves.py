@@ -48,6 +48,20 @@ def test_children_and_saves_with_memory_go_on(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_children_of_a_fork_are_forks_where_there_are_any() -> None:
+    async def main() -> None:
+        async with small(warm="fork") as first, small(warm="fork") as sb:
+            assert first.boot_timing is not None and sb.boot_timing is not None
+            await sb.execute("echo before > /state")
+            for child in await sb.fork(2):
+                async with child:
+                    assert child.boot_timing is not None and child.boot_timing.warm
+                    assert child.boot_timing.forked == sb.boot_timing.forked
+                    assert (await child.execute("cat /state")).stdout == "before\n"
+
+    asyncio.run(main())
+
+
 def digest_of_base() -> str:
     """The image's disk, wherever it was found."""
     command = small().qemu_command

@@ -4,6 +4,9 @@ use crate::error::Result;
 use crate::sandbox::Sandbox;
 use std::num::NonZeroUsize;
 
+#[cfg(target_os = "linux")]
+use crate::template::parent::FORK_COMMAND;
+
 impl Sandbox {
     /// Starts sandboxes that go on from this one: the same memory, processes, open files and disk, as
     /// they are at this moment. This one stands still and goes on: for a moment where it is a fork itself
@@ -61,8 +64,18 @@ impl Sandbox {
         crate::frozen::check(self.config(), located).map_err(cannot)?;
         let mounts: Vec<_> = self.active_mounts().into_iter().map(|handle| handle.mount).collect();
         let config = self.config().of_child(mounts);
-        let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
-        let reason = match machine.during("fork", standing).await {
+        let mut n_refusals = 0;
+        let standing = loop {
+            let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
+            match machine.during("fork", standing).await {
+                // A busy machine may have had a thread too many at that moment.
+                Err(Error::Qmp { command, .. }) if command == FORK_COMMAND && n_refusals < 2 => {
+                    n_refusals += 1;
+                }
+                standing => break standing,
+            }
+        };
+        let reason = match standing {
             Ok(still) => {
                 let source = Source::Still(Arc::new(still));
                 match self.start_children(&config, located, &source, None, n).await {

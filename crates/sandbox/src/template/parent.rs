@@ -21,6 +21,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
+/// The command that forks a machine, as QEMU names it.
+pub(crate) const FORK_COMMAND: &str = "x-fork-clone";
 /// The fw_cfg item of the agent's token.
 const TOKEN_ITEM: &str = agent_protocol::FW_CFG_TOKEN;
 
@@ -142,7 +144,7 @@ impl Parent {
         if self.bound == Bound::Namespace {
             arguments["bound"] = json!(false);
         }
-        let answer = self.qmp.execute("x-fork-clone", arguments).await?;
+        let answer = self.qmp.execute(FORK_COMMAND, arguments).await?;
         tracing::debug!(%answer, "a machine was forked");
         Ok(answer["pid"].as_u64().unwrap_or_default())
     }
