@@ -2,7 +2,7 @@
 //! less, in the same way: what needs nothing of each other is made side by side.
 
 use crate::{
-    bake, build_qemu,
+    bake,
     context::Context,
     preflight::Needs,
     runtime_wheel::{self, Profile},
@@ -23,7 +23,7 @@ pub struct Args {}
 /// What these images and a runtime of this profile need, with QEMU.
 pub fn needs(context: &Context, images: &[&str], profile: Profile) -> Needs {
     let images = images.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
-    let first = build_qemu::needs(context, &build_qemu::Args::default());
+    let first = qemu_builder::needs(context, &qemu_builder::Args::default());
     images.fold(first.and(runtime_wheel::needs(context, profile)), Needs::and)
 }
 
@@ -90,10 +90,10 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
     let lane = |number: usize| context.ui.end_lane(number);
     let qemu = || {
         let args = match wanted.cross {
-            true => build_qemu::Args::of_release(),
-            false => build_qemu::Args::default(),
+            true => qemu_builder::Args::of_release(),
+            false => qemu_builder::Args::default(),
         };
-        let wheels = build_qemu::run(context, &args)?;
+        let wheels = qemu_builder::run(context, &args)?;
         lane(0);
         Ok(wheels)
     };

@@ -6,8 +6,6 @@
 mod audit;
 mod bake;
 mod bench;
-mod build_qemu;
-mod bundle;
 mod check;
 mod compiled_paths;
 mod crates;
@@ -19,18 +17,17 @@ mod fuzz;
 mod image;
 mod merge_fat;
 mod newcomer;
-mod preflight;
 mod release;
 mod retag;
 mod runtime_wheel;
-mod setup;
 mod soak;
 mod test;
-mod unpacked;
 mod verify;
 
 use clap::{Parser, Subcommand};
+use qemu_builder::installation as bundle;
 use xtask_base::{cache, context, side_by_side, ui};
+use xtask_host::{preflight, setup, unpacked};
 
 /// Builds, bakes, packs, tests and measures quicksand.
 #[derive(Parser)]
@@ -53,7 +50,7 @@ enum Task {
     /// Format, clippy, licences and sources, tidy and layering, Python, workflows.
     Check(check::Args),
     /// Build QEMU from pinned source and pack its wheel.
-    BuildQemu(build_qemu::Args),
+    BuildQemu(qemu_builder::Args),
     /// Build the runtime's wheel as it ships.
     BuildRuntime(runtime_wheel::Args),
     /// Make an installed QEMU relocatable, in the layout of our wheel.
@@ -90,7 +87,7 @@ impl Task {
             Self::Demo(_) => ("demo", demo::needs(context)),
             Self::Test(args) => ("test", test::needs(context, args)),
             Self::Check(args) => ("check", check::needs(context, args)),
-            Self::BuildQemu(args) => ("build-qemu", build_qemu::needs(context, args)),
+            Self::BuildQemu(args) => ("build-qemu", qemu_builder::needs(context, args)),
             Self::Bake(args) => ("bake", bake::needs(context, args)),
             Self::Dist(_) => {
                 ("dist", dist::needs(context, &dist::published(), runtime_wheel::Profile::Release))
@@ -132,7 +129,7 @@ fn main() -> std::process::ExitCode {
         Task::Demo(args) => demo::run(&context, &args),
         Task::Test(args) => test::run(&context, &args),
         Task::Check(args) => check::run(&context, &args),
-        Task::BuildQemu(args) => build_qemu::run(&context, &args).map(|wheels| {
+        Task::BuildQemu(args) => qemu_builder::run(&context, &args).map(|wheels| {
             for wheel in wheels {
                 println!("{}", wheel.display());
             }

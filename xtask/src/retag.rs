@@ -3,7 +3,7 @@
 //! What the matrix allows by name is looked into as well: a wheel that holds a program of its host
 //! would lie under another host's tag.
 
-use crate::{audit, ui::hinted};
+use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use wheel_retag::{Runner, WheelTag, check_names, retag, retags, wheels_in};
@@ -16,7 +16,7 @@ pub struct Args {
 
     /// The machine of the release that made the wheels: linux-x64, linux-arm64, macos-arm64,
     /// windows-x64 or windows-arm64; this host unless given.
-    #[arg(long, value_parser = runner)]
+    #[arg(long, value_parser = qemu_builder::runner)]
     runner: Option<Runner>,
 
     /// Print the new wheels as JSON.
@@ -61,7 +61,7 @@ fn plan(folder: &Path, runner: Runner) -> Result<Vec<(PathBuf, Vec<WheelTag>)>> 
         if tags.is_empty() {
             continue;
         }
-        match audit::audit_wheel(&wheel)?.verdicts.first() {
+        match wheel_audit::audit_wheel(&wheel)?.verdicts.first() {
             None => plan.push((wheel, tags)),
             Some(verdict) => eprintln!(
                 "warning: `{}` is not retagged: it holds programs for {}",
@@ -73,13 +73,6 @@ fn plan(folder: &Path, runner: Runner) -> Result<Vec<(PathBuf, Vec<WheelTag>)>> 
     check_names(&plan)
         .map_err(|error| hinted(error.to_string(), error.hint().unwrap_or_default()))?;
     Ok(plan)
-}
-
-/// Reads a runner's name, with the allowed ones in the message.
-pub fn runner(text: &str) -> Result<Runner, String> {
-    text.parse().map_err(|error: wheel_retag::Error| {
-        format!("{error}: {}", error.hint().unwrap_or_default())
-    })
 }
 
 /// The runner that this host is.

@@ -9,7 +9,6 @@
 mod compile;
 
 use crate::{
-    build_qemu::{self, Target},
     cache::Key,
     compiled_paths,
     context::Context,
@@ -25,6 +24,7 @@ use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
 use package_layout::known;
+use qemu_builder::Target;
 use std::path::{Path, PathBuf};
 use wheel_retag::{Metadata, Runner, Source, WheelFile, WheelSpec, WheelTag};
 
@@ -90,7 +90,7 @@ struct Binaries {
 pub struct Args {
     /// The machine of the release to build for; this host unless given. Linux on x86_64 builds for Linux on
     /// arm64 too.
-    #[arg(long, value_parser = crate::retag::runner)]
+    #[arg(long, value_parser = qemu_builder::runner)]
     target: Option<Runner>,
 }
 
@@ -149,7 +149,7 @@ pub fn build_for(context: &Context, profile: Profile, target: Target) -> Result<
     let wheel = context.dist().join(made.file_name());
     let beside = tempfile::NamedTempFile::new_in(context.dist())?;
     fs::copy(made.path(), beside.path())?;
-    build_qemu::remove_other_versions(&context.dist(), &made.file_name().to_string_lossy())?;
+    qemu_builder::remove_other_versions(&context.dist(), &made.file_name().to_string_lossy())?;
     beside.persist(&wheel)?;
     Ok(wheel)
 }
@@ -316,7 +316,7 @@ fn platforms(binaries: &Binaries, target: Target) -> Result<Vec<String>> {
         return Ok(binary_bundler::wheel_platforms(&floors, None)?);
     }
     let files = files.map(PathBuf::clone);
-    Ok(vec![crate::audit::one_tag(NAME, &files)?])
+    Ok(vec![wheel_audit::one_tag(NAME, &files)?])
 }
 
 fn spec(

@@ -6,7 +6,7 @@ mod fresh;
 mod shares;
 
 use crate::{
-    audit, bake, build_qemu,
+    audit, bake,
     check::cross,
     context::Context,
     dist,
@@ -140,7 +140,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
         }
         Kind::OtherArch => {
             let minimal = bake::Args::of_other_arch("minimal", &context.dist());
-            let qemu = build_qemu::needs(context, &build_qemu::Args::of_release());
+            let qemu = qemu_builder::needs(context, &qemu_builder::Args::of_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
         Kind::ArmHost => arm_host::needs(context),
@@ -261,7 +261,7 @@ pub fn installed(context: &Context) -> Result<Environment> {
 
 fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
     let images = minimal_of_other_arch(context)?;
-    let (bundle, _) = build_qemu::cross_bundle(context, &build_qemu::Args::default())?;
+    let (bundle, _) = qemu_builder::cross_bundle(context, &qemu_builder::Args::default())?;
     let mut args = vec!["other_arch".to_owned(), "--ignored".to_owned()];
     args.extend_from_slice(runner_args);
     cargo_test(context, &["--test", "vm"], &args)

@@ -65,6 +65,26 @@ pub fn digest(root: &Path, names: &[&str], reading: Reading) -> io::Result<Strin
     Ok(key.digest())
 }
 
+/// The digest of the sources of these crates alone, by their meaning: for what other crates fetch for
+/// them is known by its own hash, and long builds must not begin anew with every change of those.
+///
+/// # Errors
+/// A crate is not there, or a file cannot be read.
+pub fn own(root: &Path, names: &[&str]) -> io::Result<String> {
+    let members = manifest::members(root)?;
+    let mut key = Key::new("own code's meaning");
+    for name in names {
+        let folder = members.get(*name).ok_or_else(|| unknown(name))?;
+        key.add("crate", name.as_bytes());
+        add_sources(&mut key, &folder.join("src"), Reading::Meaning)?;
+    }
+    Ok(key.digest())
+}
+
+fn unknown(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("The workspace has no crate `{name}`"))
+}
+
 /// The folders of these crates and of all of ours that they are compiled from, by name.
 ///
 /// # Errors
@@ -78,9 +98,7 @@ pub fn closure(root: &Path, names: &[&str]) -> io::Result<BTreeMap<String, PathB
         if found.contains_key(&name) {
             continue;
         }
-        let folder = members.get(&name).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, format!("The workspace has no crate `{name}`"))
-        })?;
+        let folder = members.get(&name).ok_or_else(|| unknown(&name))?;
         let text = fs::read_to_string(folder.join("Cargo.toml"))?;
         let dependencies = manifest::dependencies(&text);
         waiting.extend(dependencies.iter().filter(|it| members.contains_key(*it)).cloned());

@@ -5,7 +5,7 @@
 //! the same time.
 
 use super::Args;
-use crate::{build_qemu, cache::Key, context::Context, ui::Step};
+use crate::{cache::Key, context::Context, ui::Step};
 use anyhow::{Context as _, Result, anyhow};
 use cache_key::code::{self, Reading};
 use fs_err as fs;
@@ -109,10 +109,10 @@ fn search(
 
 /// The QEMU that is built here, and the key of what it was built from.
 fn own_qemu(context: &Context, arch: Arch) -> Result<(PathBuf, Key)> {
-    let args = build_qemu::Args::default();
+    let args = qemu_builder::Args::default();
     match arch == host_platform::host().process_arch {
-        true => build_qemu::bundle(context, &args),
-        false => build_qemu::cross_bundle(context, &args),
+        true => qemu_builder::bundle(context, &args),
+        false => qemu_builder::cross_bundle(context, &args),
     }
 }
 

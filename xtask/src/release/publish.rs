@@ -7,7 +7,7 @@
 //! manylinux name instead. They hold no program of the host, so that this promise is kept anywhere.
 
 use super::{Plan, index, verify};
-use crate::{audit, context::Context, setup, ui::hinted};
+use crate::{context::Context, setup, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
@@ -241,7 +241,7 @@ fn accepted(wheel: &Path, staging: &Path) -> Result<PathBuf> {
         })
         .collect();
     // A program's tag is what its audit proves, never what is convenient.
-    if platforms == name.tag.platforms || !audit::audit_wheel(wheel)?.verdicts.is_empty() {
+    if platforms == name.tag.platforms || !wheel_audit::audit_wheel(wheel)?.verdicts.is_empty() {
         return Ok(wheel.to_owned());
     }
     Ok(retag(wheel, &name.tag.with_platforms(platforms), staging)?)

@@ -1,7 +1,7 @@
 //! `cargo xtask release verify DIR`: every wheel is sound, every tag is true, and which are missing.
 
 use super::Plan;
-use crate::{audit, ui::hinted, verify as wheels};
+use crate::{ui::hinted, verify as wheels};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn look(folder: &Path) -> Result<Release> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // What is no sound archive is not read any further.
         if verified.is_sound {
-            let lies = audit::audit_wheel(file)?.lies.into_iter();
+            let lies = wheel_audit::audit_wheel(file)?.lies.into_iter();
             release.lies.extend(lies.map(|lie| (name.clone(), lie.claim, lie.reason)));
         }
         names.push(name);

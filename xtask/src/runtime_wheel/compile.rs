@@ -3,7 +3,6 @@
 
 use super::{CRATES, GLIBC, ZIG};
 use crate::{
-    build_qemu::Target,
     compiled_paths,
     context::Context,
     cross_compiler::{CrossCompiler, is_target_installed},
@@ -12,6 +11,7 @@ use crate::{
 use anyhow::Result;
 use duct::{Expression, cmd};
 use host_platform::Os;
+use qemu_builder::Target;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 

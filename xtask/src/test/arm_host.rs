@@ -4,7 +4,7 @@
 //! An emulator of programs has no seccomp and no KVM, so that neither `-sandbox` nor acceleration is proved.
 
 use crate::{
-    bake, build_qemu,
+    bake,
     context::Context,
     preflight::Needs,
     ui::{Step, hinted},
@@ -30,14 +30,14 @@ const READY: &str = "quicksand-agent: ready";
 /// What it needs.
 pub fn needs(context: &Context) -> Needs {
     let minimal = bake::Args::of_other_arch("minimal", &context.dist());
-    let qemu = build_qemu::needs(context, &build_qemu::Args::of(Machine::LinuxArm64));
+    let qemu = qemu_builder::needs(context, &qemu_builder::Args::of(Machine::LinuxArm64));
     bake::needs(context, &minimal).and(qemu)
 }
 
 /// Builds QEMU for Linux on Arm, and runs it; `images` holds `minimal` for Arm.
 pub fn run(context: &Context, images: &Path) -> Result<()> {
-    let args = build_qemu::Args::of(Machine::LinuxArm64);
-    let (bundle, _) = build_qemu::bundle(context, &args)?;
+    let args = qemu_builder::Args::of(Machine::LinuxArm64);
+    let (bundle, _) = qemu_builder::bundle(context, &args)?;
     let emulator = match bake::emulator::runner(context, Arch::Arm64)? {
         Runner::Emulator(program) => Some(program),
         Runner::Host | Runner::Registered => None,

@@ -156,3 +156,20 @@ fn comments_and_tests_cost_an_image_nothing_and_an_agent_a_build() {
     assert_eq!(image(), first_image);
     assert_ne!(agent(), first_agent);
 }
+
+#[test]
+fn the_own_code_of_crates_is_theirs_alone() {
+    let copy = copy();
+    let root = copy.path();
+    let names = ["qemu-builder", "bill-of-materials"];
+    let first = own(root, &names).unwrap();
+    for (name, folder) in manifest::members(root).unwrap() {
+        if folder.join("src").is_dir() {
+            let undo = change_a_function(&folder);
+            let decides = names.contains(&name.as_str());
+            assert_eq!(first != own(root, &names).unwrap(), decides, "{name} changed");
+            undo();
+        }
+    }
+    assert!(own(root, &["attic"]).is_err());
+}

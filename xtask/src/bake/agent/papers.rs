@@ -3,7 +3,6 @@
 
 use super::{Compiler, linker, target};
 use crate::{
-    build_qemu::linked::Owners,
     context::Context,
     crates::{self, Linked},
     cross_compiler::CrossCompiler,
@@ -14,6 +13,7 @@ use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::bake::Papers;
+use qemu_builder::linked::Owners;
 use std::path::{Path, PathBuf};
 
 /// The libraries that a static program is linked with, and the SPDX expression of each. The words are those

@@ -9,7 +9,7 @@ use super::{
     wine::{Call, Wine},
 };
 use crate::{
-    bake, build_qemu,
+    bake,
     context::Context,
     preflight::Needs,
     ui::{Step, hinted},
@@ -87,7 +87,7 @@ const CASES: &[Case] = &[
 pub fn needs(context: &Context) -> Needs {
     let folder = context.dist();
     super::needs(context)
-        .and(build_qemu::needs(context, &build_qemu::Args::of(Runner::WindowsX64)))
+        .and(qemu_builder::needs(context, &qemu_builder::Args::of(Runner::WindowsX64)))
         .and(bake::needs(context, &bake::Args::to("minimal", &folder)))
 }
 
@@ -96,7 +96,7 @@ pub fn run(context: &Context) -> Result<()> {
     if !Wine::is_ready(context) {
         return Ok(());
     }
-    let (bundle, _) = build_qemu::bundle(context, &build_qemu::Args::of(Runner::WindowsX64))?;
+    let (bundle, _) = qemu_builder::bundle(context, &qemu_builder::Args::of(Runner::WindowsX64))?;
     let images = context.cache.folder("test-images")?;
     bake::run(context, &bake::Args::to("minimal", &images))?;
     let tools = Tools::ready(context, &[WINDOWS])?;
