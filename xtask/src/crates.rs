@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use fs_err as fs;
-use qemu_builder::Target;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
