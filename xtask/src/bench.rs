@@ -20,8 +20,8 @@ const WHEEL_TOOLS: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Figures to measure (start, starts, warm, fork, execute, ssh, stream, shares, desktop, save, checkpoint, idle, qemu,
-    /// retag, merge, audit, bake); all without an argument.
+    /// Figures to measure (start, starts, warm, fork, execute, ssh, stream, shares, desktop, save,
+    /// checkpoint, idle, qemu, retag, merge, audit, bake); all without an argument.
     names: Vec<String>,
 
     /// The same, with commas between.
@@ -47,7 +47,10 @@ pub fn needs(context: &Context) -> Needs {
 /// Measures and prints.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let names = if args.names.is_empty() { &args.only } else { &args.names };
-    let wheels = dist::run(context, &dist::Args::default())?;
+    // Not all that is published: nothing here is measured with the emulator of the other architecture.
+    let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    let wanted = dist::Wanted { profile: Profile::Release, images: &images, cross: false };
+    let wheels = dist::make(context, &wanted)?;
     let environment = environment::cached(context, &wheels, &[])?;
     let wants = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     let mut line: Vec<OsString> =
