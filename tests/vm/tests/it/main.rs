@@ -89,6 +89,11 @@ async fn count_in_guest(sandbox: &Sandbox, words: &str) -> usize {
     execute(sandbox, &command).await.stdout_lossy().trim().parse().unwrap_or(usize::MAX)
 }
 
+/// Seconds since 1970, by the host's clock.
+fn unix_seconds() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()
+}
+
 /// Processes of the host whose command line holds a word.
 fn host_processes(word: &str) -> Vec<u32> {
     let Ok(entries) = fs_err::read_dir("/proc") else { return Vec::new() };
