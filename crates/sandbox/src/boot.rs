@@ -8,6 +8,7 @@ mod assembly;
 mod live;
 #[cfg(target_os = "linux")]
 mod warm;
+mod wires;
 
 pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
@@ -29,9 +30,9 @@ use crate::running::{Hull, Machine};
 use crate::sandbox::run_to_end;
 use crate::shares;
 use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
-use assembly::Wires;
 use runtime_locator::{Accelerator, Search};
 use std::time::Duration;
+use wires::Wires;
 
 /// Under an accelerator the guest's first words come within a second or two. One that has said
 /// nothing for this long, on however busy a host, runs on an accelerator that does not work.
@@ -403,7 +404,7 @@ async fn first_answer(
             start.stage(3);
             let port = match port {
                 Some(port) => port,
-                None => assembly::agent_port(&qmp, &forwards, guest_port).await?,
+                None => wires::agent_port(&qmp, &forwards, guest_port).await?,
             };
             let agent = AgentClient::on_port(port, &token);
             let ready = async {

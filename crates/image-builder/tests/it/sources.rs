@@ -21,7 +21,7 @@ const FIELDS: &str = "Types: deb\nURIs: http://archive.test/ubuntu/\n\
     Suites: resolute resolute-updates resolute-backports\nComponents: main universe\n\n\
     Types: deb\nURIs: http://security.test/ubuntu/\nSuites: resolute-security\n\
     Components: main universe\n";
-const DEBIAN: &str = "Types: deb\nURIs: http://debian.test/debian/\n\
+const DEBIAN: &str = "Types: deb\nURIs: http://archive.test/debian/\n\
     Suites: trixie trixie-updates\nComponents: main\n\n\
     Types: deb\nURIs: http://security.test/debian-security/\nSuites: trixie-security\n\
     Components: main\n";

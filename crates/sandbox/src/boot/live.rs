@@ -8,7 +8,8 @@
 //!
 //! Invariant: whatever fails leaves the machine running, with its disk whole.
 
-use super::assembly::{self, Own, Wires};
+use super::assembly::{self, Own};
+use super::wires::Wires;
 use super::{ForkedFrom, Source, blocking};
 use crate::checkpoint::DRIVE;
 use crate::config::SandboxConfig;
