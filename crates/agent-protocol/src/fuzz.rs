@@ -61,6 +61,7 @@ fn bodies(payload: &[u8]) {
     let _ = DeleteUserRequest::from_json(payload);
     let _ = ResizeRequest::from_json(payload);
     let _ = SignalRequest::from_json(payload);
+    let _ = ClockRequest::from_json(payload);
     let _ = FreezeRequest::from_json(payload);
     let _ = ShutdownRequest::from_json(payload);
     let _ = serde_json::from_slice::<ExitReport>(payload);

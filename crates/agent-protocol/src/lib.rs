@@ -30,8 +30,9 @@ pub use files::{
 pub use frame::{Frame, FrameDecoder, FrameKind};
 pub use mount::{MountRequest, UnmountRequest, check_target};
 pub use request::{
-    AuthenticateRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest, FreezeRequest,
-    IdentityRequest, PtyRequest, ResizeRequest, ShutdownRequest, SignalRequest, valid_user_name,
+    AuthenticateRequest, ClockRequest, CreateUserRequest, DeleteUserRequest, ExecuteRequest,
+    FreezeRequest, IdentityRequest, PtyRequest, ResizeRequest, ShutdownRequest, SignalRequest,
+    valid_user_name,
 };
 pub use response::{
     AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, FreezeResponse, GrowResponse,
@@ -69,6 +70,8 @@ pub mod paths {
     pub const THAW: &str = "/thaw";
     /// `POST`: makes the root file system as large as its disk.
     pub const GROW: &str = "/grow";
+    /// `POST`: sets the guest's clock, after the machine stood still.
+    pub const CLOCK: &str = "/clock";
     /// `POST`: makes a copy of a machine a machine of its own.
     pub const IDENTITY: &str = "/identity";
     /// `POST`: writes everything to the disk and powers the guest off.

@@ -86,6 +86,9 @@ pub fn document() -> Value {
             (paths::GROW): post(
                 "grow", "Make the root file system as large as its disk", "EmptyRequest",
                 "GrowResponse", None),
+            (paths::CLOCK): post(
+                "setClock", "Set the clock of a machine that stood still", "ClockRequest",
+                "OkResponse", None),
             (paths::IDENTITY): post(
                 "takeIdentity", "Make a copy of a machine a machine of its own", "IdentityRequest",
                 "OkResponse", None),
@@ -208,6 +211,9 @@ fn schemas() -> Value {
             "force": described(flag(), "Also when it is in use"),
         }), &["target"]),
         "EmptyRequest": request(json!({}), &[]),
+        "ClockRequest": request(json!({
+            "unix_nanos": described(count(), "The host's clock, to which the guest's is set"),
+        }), &["unix_nanos"]),
         "IdentityRequest": request(json!({
             "token": described(text(), "The new token: 32 to 128 letters and digits"),
             "entropy_base64": described(base64(), "32 to 256 random bytes for the kernel's generator"),

@@ -214,6 +214,14 @@ pub struct FreezeRequest {
     pub seconds: u32,
 }
 
+/// Body of `POST /clock`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockRequest {
+    /// The host's clock: nanoseconds since 1970, to which the guest's is set.
+    pub unix_nanos: u64,
+}
+
 /// Body of `POST /identity`: what a copy of a machine must not share with the other copies. Once it is
 /// answered the agent takes the new token alone.
 #[derive(Clone, Serialize, Deserialize)]
@@ -330,6 +338,7 @@ macro_rules! json_request {
 
 json_request!(
     AuthenticateRequest,
+    ClockRequest,
     ResizeRequest,
     SignalRequest,
     CreateUserRequest,

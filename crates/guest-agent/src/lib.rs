@@ -4,7 +4,7 @@
 //!  init        PID 1 in the initrd: modules, root disk, network, hand over to the distribution
 //!  agent       tokens, listeners, the state that all requests share
 //!  router      method, path, token, body limits -> endpoints
-//!  endpoints   execute, execute_stream, session, files, mount, users, shutdown
+//!  endpoints   execute, execute_stream, session, files, mount, users, clock, shutdown
 //!  files       a file or a tree as frames, both ways
 //!  process     spawn, follow, bound and kill commands
 //!  accounts    /etc/passwd and /etc/group
@@ -25,6 +25,7 @@
 pub mod accounts;
 pub mod agent;
 pub mod body;
+mod clock;
 pub mod config;
 pub mod endpoints;
 mod error;

@@ -55,6 +55,7 @@ async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<
         | paths::FREEZE
         | paths::THAW
         | paths::GROW
+        | paths::CLOCK
         | paths::IDENTITY
         | paths::SHUTDOWN => Method::POST,
         _ => return Err(Error::UnknownPath { path: path.to_owned() }),
@@ -104,7 +105,10 @@ async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<
         paths::THAW => endpoints::disk::thaw(agent).await,
         paths::GROW => endpoints::disk::grow().await,
         paths::IDENTITY => endpoints::identity::take(agent, body).await,
-        _ => endpoints::shutdown::request(agent, body).await,
+        paths::CLOCK => endpoints::clock::set(body),
+        paths::SHUTDOWN => endpoints::shutdown::request(agent, body).await,
+        // One that the router lets pass and that has no place here.
+        _ => Err(Error::UnknownPath { path: path.to_owned() }),
     }
 }
 

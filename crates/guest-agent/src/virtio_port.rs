@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::clock;
 use crate::token::Tokens;
 use crate::watch::watch;
 
@@ -219,12 +220,8 @@ async fn answer(device: &AsyncFd<OwnedFd>, request: &resync::Request) -> io::Res
 /// What must not be as it was when the guest's state was kept: its clock and its random numbers.
 fn renew(request: &resync::Request) {
     const RNDRESEEDCRNG: u32 = 0x5207;
-    let time = Timespec {
-        tv_sec: (request.unix_nanos / 1_000_000_000) as i64,
-        tv_nsec: (request.unix_nanos % 1_000_000_000) as _,
-    };
     // An agent that may do neither (a test on the host) goes on as it is.
-    let _ = rustix::time::clock_settime(rustix::time::ClockId::Realtime, time);
+    let _ = clock::set(request.unix_nanos);
     if fs_err::write("/dev/urandom", request.nonce).is_ok()
         && let Ok(file) = fs_err::File::open("/dev/urandom")
     {

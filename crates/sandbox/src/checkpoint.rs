@@ -90,12 +90,14 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
         let job = json!({
             "job-id": JOB, "tag": &internal, "vmstate": node, "devices": [node],
         });
-        // A failed job has removed what it wrote.
         let before = machine.hull.moments();
-        run(&machine, "snapshot-save", job, "make", &tag).await?;
+        let saved = run(&machine, "snapshot-save", job, "make", &tag).await;
         // The machine stood still for a moment between the two.
         let mut moments = machine.hull.moments();
         moments.join(before);
+        machine.tell_time().await;
+        // A failed job has removed what it wrote.
+        saved?;
         all.shares.insert(internal.clone(), moments);
         let state_bytes = state_bytes(&machine.qmp, &internal).await?;
         let made = Checkpoint { tag: tag.clone(), created: SystemTime::now(), state_bytes };

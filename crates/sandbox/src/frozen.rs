@@ -86,6 +86,9 @@ pub(crate) async fn stand_still(
         };
         let written = written.await;
         let gone_on = machine.qmp.execute("cont", json!({})).await;
+        if gone_on.is_ok() {
+            machine.tell_time().await;
+        }
         written.and(gone_on.map(drop))
     };
     tokio::select! {

@@ -371,15 +371,31 @@ impl Machine {
     async fn resume_if_space(&self) -> Result<()> {
         self.check_quota()?;
         let was_over = self.quota.was_over();
-        if (self.qmp.events().no_space || was_over)
-            && let Err(error) = self.qmp.execute("cont", serde_json::json!({})).await
-        {
-            tracing::debug!(%error, "the machine could not go on");
+        if self.qmp.events().no_space || was_over {
+            match self.qmp.execute("cont", serde_json::json!({})).await {
+                Ok(_) => self.tell_time_beside(),
+                Err(error) => tracing::debug!(%error, "the machine could not go on"),
+            }
         }
         if was_over {
             self.quota.look().await;
         }
         Ok(())
+    }
+
+    /// Tells the guest the time once its machine goes on: its clock stood still as well.
+    pub(crate) async fn tell_time(&self) {
+        tokio::select! {
+            _ = self.agent.set_clock() => {}
+            () = self.stopped() => {}
+            _ = self.hull.process.exited() => {}
+        }
+    }
+
+    /// The same beside what follows.
+    pub(crate) fn tell_time_beside(&self) {
+        let agent = self.agent.clone();
+        tokio::spawn(async move { agent.set_clock().await });
     }
 
     /// Refuses what would make an overlay larger that is over its limit already.

@@ -100,6 +100,7 @@ fn schemas_have_the_fields_of_the_types() {
         ("AuthenticateResponse", json!(AuthenticateResponse { authenticated: true })),
         ("CreateUserRequest", json!(CreateUserRequest { name: "n".into() })),
         ("DeleteUserRequest", json!(DeleteUserRequest { name: "n".into(), remove_home: true })),
+        ("ClockRequest", json!(ClockRequest { unix_nanos: 1 })),
         ("FreezeRequest", json!(FreezeRequest { seconds: 1 })),
         ("FreezeResponse", json!(FreezeResponse { frozen: true })),
         ("GrowResponse", json!(GrowResponse { bytes: 1 })),
@@ -141,7 +142,7 @@ fn schemas_have_the_fields_of_the_types() {
 #[test]
 fn required_fields_are_those_that_the_decoder_requires() {
     type Decoder = fn(&[u8]) -> bool;
-    let cases: [(&str, Value, Decoder); 13] = [
+    let cases: [(&str, Value, Decoder); 14] = [
         ("ExecuteRequest", json!({"command": "c"}), |b| ExecuteRequest::from_json(b).is_ok()),
         ("AuthenticateRequest", json!({"token": "t"}), |b| {
             AuthenticateRequest::from_json(b).is_ok()
@@ -150,6 +151,7 @@ fn required_fields_are_those_that_the_decoder_requires() {
         ("SignalRequest", json!({"signal": 1}), |b| SignalRequest::from_json(b).is_ok()),
         ("CreateUserRequest", json!({"name": "n"}), |b| CreateUserRequest::from_json(b).is_ok()),
         ("DeleteUserRequest", json!({"name": "n"}), |b| DeleteUserRequest::from_json(b).is_ok()),
+        ("ClockRequest", json!({"unix_nanos": 9}), |b| ClockRequest::from_json(b).is_ok()),
         ("FreezeRequest", json!({"seconds": 9}), |b| FreezeRequest::from_json(b).is_ok()),
         ("ShutdownRequest", json!({}), |b| ShutdownRequest::from_json(b).is_ok()),
         ("ReadFilesRequest", json!({"path": "/"}), |b| ReadFilesRequest::from_json(b).is_ok()),

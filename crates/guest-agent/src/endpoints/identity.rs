@@ -16,13 +16,12 @@ use agent_protocol::{IdentityRequest, OkResponse};
 use hyper::Response;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
-use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::agent::Agent;
 use crate::body::Body;
 use crate::init::network;
 use crate::router::answer;
-use crate::{Error, Result, shares};
+use crate::{Error, Result, clock, shares};
 
 /// `RNDADDENTROPY` and `RNDRESEEDCRNG` (linux/random.h), whose numbers the libc crate does not have.
 const RNDADDENTROPY: u32 = 0x4008_5203;
@@ -49,7 +48,7 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
             move |source| Error::Boot { step, source }
         };
         seed(&entropy).map_err(failed("seed the random generator"))?;
-        set_clock(request.unix_nanos).map_err(failed("set the clock"))?;
+        clock::set(request.unix_nanos).map_err(failed("set the clock"))?;
         network::set_address(request.mac).map_err(failed("set the address of eth0"))?;
         // What another host serves means nothing here.
         shares::end_all();
@@ -86,14 +85,6 @@ fn seed(entropy: &[u8]) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-fn set_clock(unix_nanos: u64) -> io::Result<()> {
-    let time = Timespec {
-        tv_sec: (unix_nanos / 1_000_000_000) as i64,
-        tv_nsec: (unix_nanos % 1_000_000_000) as _,
-    };
-    Ok(clock_settime(ClockId::Realtime, time)?)
 }
 
 /// Replaces the machine id in each place that has one. A link is followed by nobody: what it leads to

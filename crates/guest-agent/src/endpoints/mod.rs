@@ -1,5 +1,6 @@
 //! What the agent does for each path.
 
+pub mod clock;
 pub mod disk;
 pub mod execute;
 pub mod files;

@@ -8,7 +8,7 @@ use crate::execute::ExecuteRequest;
 use crate::sandbox::{Discard, run_to_end};
 use agent_protocol::{FreezeRequest, FreezeResponse, paths};
 use hyper::{Method, StatusCode};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long the guest may take to write everything to its disk.
 const WRITE_OUT: Duration = Duration::from_secs(120);
@@ -51,14 +51,6 @@ impl AgentClient {
         }
     }
 
-    /// Sets the guest's clock to the host's, as well as a command can.
-    pub(super) async fn set_clock(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if let Err(error) = self.command(&format!("date -s @{}", now.as_secs())).await {
-            tracing::debug!(%error, "the guest's clock was not set");
-        }
-    }
-
     /// Asks for something and gives the answer, which is bounded.
     pub(crate) async fn ask(&self, path: &'static str, body: Vec<u8>) -> Result<Vec<u8>> {
         let call = async {
@@ -71,7 +63,8 @@ impl AgentClient {
             .unwrap_or(Err(Error::GuestSilent { timeout: WRITE_OUT }))
     }
 
-    async fn command(&self, command: &str) -> Result<()> {
+    /// Runs a command that must succeed.
+    pub(super) async fn command(&self, command: &str) -> Result<()> {
         let request = ExecuteRequest::new(command).timeout(WRITE_OUT).cwd("/");
         let result = run_to_end(self, &request, &mut Discard).await?;
         if result.exit_code == 0 {
@@ -87,6 +80,6 @@ impl AgentClient {
     }
 }
 
-fn is_unknown(error: &Error) -> bool {
+pub(super) fn is_unknown(error: &Error) -> bool {
     matches!(error, Error::AgentRefused { status, .. } if *status == StatusCode::NOT_FOUND.as_u16())
 }

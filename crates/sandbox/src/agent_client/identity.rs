@@ -1,12 +1,13 @@
 //! Makes a copy of a machine a machine of its own: the agent gets what no other copy has.
 
+use super::clock::unix_nanos;
 use super::{AgentClient, Wire, resync};
 use crate::error::{Error, Result};
 use agent_protocol::{IdentityRequest, paths};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long the agent may take to become another.
 const TIME: Duration = Duration::from_secs(20);
@@ -52,11 +53,10 @@ fn identity(token: &str) -> Result<IdentityRequest> {
     mac[0] = mac[0] & !1 | 2;
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let [a, b, c, d, e] = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| hex(&boot[part]));
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(IdentityRequest {
         token: token.to_owned(),
         entropy_base64: STANDARD.encode(entropy),
-        unix_nanos: u64::try_from(now.as_nanos()).unwrap_or_default(),
+        unix_nanos: unix_nanos(),
         machine_id: hex(&machine),
         boot_id: [a, b, c, d, e].join("-"),
         mac,

@@ -5,6 +5,7 @@
 //! connection of its past is thrown away up to an answer that nobody can foresee; see
 //! [`agent_protocol::resync`].
 
+use super::clock::unix_nanos;
 use super::{RequestBody, begin, broken};
 use crate::error::{Error, Result};
 use agent_protocol::resync::{ANSWER_LEN, NONCE_LEN, Request, Secret, answer, unkeyed_request};
@@ -17,7 +18,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
@@ -204,9 +205,7 @@ async fn call(
 ) -> io::Result<Bytes> {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let unix_nanos = u64::try_from(now.as_nanos()).unwrap_or_default();
-    let request = Request { nonce, unix_nanos };
+    let request = Request { nonce, unix_nanos: unix_nanos() };
     match secret {
         Some(secret) => stream.write_all(&secret.request(&request)).await?,
         None => stream.write_all(&unkeyed_request(&request)).await?,

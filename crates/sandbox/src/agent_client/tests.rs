@@ -90,6 +90,32 @@ async fn an_agent_that_is_gone_is_told_at_once() {
     }
 }
 
+#[tokio::test]
+async fn an_agent_that_cannot_set_the_clock_is_asked_once() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let n_heard = Arc::clone(&n_asked);
+    tokio::spawn(async move {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let status = match request.uri().path() {
+                paths::CLOCK if n_heard.fetch_add(1, Ordering::SeqCst) > 0 => 404,
+                _ => 200,
+            };
+            async move { Response::builder().status(status).body(String::new()) }
+        });
+        let _ = server::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(theirs), service)
+            .await;
+    });
+    let client = AgentClient::on_stream(ours, "token", 32 << 20).await.unwrap();
+    // One that does, and then one that does not.
+    assert!(client.set_clock().await);
+    for _ in 0..3 {
+        assert!(!client.set_clock().await);
+    }
+    assert_eq!(n_asked.load(Ordering::SeqCst), 2);
+}
+
 /// A port that takes connections, says these bytes on each, and nothing more.
 async fn mute(words: &'static [u8]) -> AgentClient {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -76,7 +76,7 @@ struct Cover {
     below_set: u32,
 }
 
-/// Makes a copy of a running machine. The machine stands still for a moment and goes on.
+/// Makes a copy of a running machine. The machine stands still for a moment, goes on, and is told the time.
 pub(crate) async fn stand(
     machine: Arc<Machine>,
     config: SandboxConfig,
@@ -191,6 +191,7 @@ impl Pause {
             let forked = forked.await;
             // Whatever has become of it: the machine goes on.
             let gone_on = monitor.execute("cont", json!({})).await;
+            self.machine.tell_time_beside();
             let process = self.parent.adopt(ready, forked?).await?;
             gone_on.map(|_| process)
         };

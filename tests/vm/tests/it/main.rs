@@ -89,6 +89,19 @@ async fn count_in_guest(sandbox: &Sandbox, words: &str) -> usize {
     execute(sandbox, &command).await.stdout_lossy().trim().parse().unwrap_or(usize::MAX)
 }
 
+/// Sets a guest's clock far back, as though its machine had stood still for long.
+async fn set_clock_back(sandbox: &Sandbox) {
+    run(sandbox, "date -s @1000000000").await;
+}
+
+/// The guest's clock is the host's, to a second.
+async fn assert_clock_is_of_now(sandbox: &Sandbox) {
+    let before = unix_seconds();
+    let guest: u64 = run(sandbox, "date +%s").await.parse().unwrap();
+    let after = unix_seconds();
+    assert!((before - 1..=after + 1).contains(&guest), "{guest} is not of {before} to {after}");
+}
+
 /// Seconds since 1970, by the host's clock.
 fn unix_seconds() -> u64 {
     std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()
