@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Literal, TypedDict, overload
+from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, overload
 
 from . import _native
 from ._enums import Accelerator, Architecture, MountType, NetworkMode
@@ -33,30 +33,34 @@ __all__ = [
 ]
 
 
-class _Untouched(float):
-    """A default that remembers that nobody chose it: such a boot timeout grows under TCG."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_Untouched, (float(self),))
+T = TypeVar("T")
 
 
-class _UntouchedText(str):
-    """The same for text: an image's own default comes before it."""
+class Fallback(Generic[T]):
+    """An option that is ``None`` until somebody chooses it, and reads as its default until then.
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_UntouchedText, (str(self),))
+    What an image or an accelerator has a default for is theirs to say as long as it is ``None``.
+    """
 
+    def __init__(self, default: T) -> None:
+        self._default = default
 
-class _UntouchedNumber(int):
-    """The same for a whole number."""
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_UntouchedNumber, (int(self),))
+    @overload
+    def __get__(self, config: None, owner: type) -> None: ...
 
+    @overload
+    def __get__(self, config: object, owner: type) -> T: ...
 
-_BOOT_TIMEOUT = _Untouched(60.0)
-_MEMORY = _UntouchedText("512M")
-_CPUS = _UntouchedNumber(1)
+    def __get__(self, config: object | None, owner: type) -> T | None:
+        # What the class itself answers is the default of the field.
+        chosen: T | None = None if config is None else vars(config)[self._name]
+        return self._default if chosen is None and config is not None else chosen
+
+    def __set__(self, config: object, value: T | None) -> None:
+        vars(config)[self._name] = value
 
 
 class _Items(list[Any]):
@@ -279,14 +283,14 @@ class SandboxConfigParams(TypedDict, total=False):
     """The options of ``Sandbox(...)``, for type checkers; see ``SandboxConfig``."""
 
     arch: str | Architecture | None
-    memory: str | int
-    cpus: int
+    memory: str | int | None
+    cpus: int | None
     mounts: Sequence[Mount]
     port_forwards: Sequence[PortForward | Forward]
     network_mode: NetworkMode | str
     allow: Sequence[str] | None
     extra_qemu_args: Sequence[str]
-    boot_timeout: float
+    boot_timeout: float | None
     accel: Accelerator | str | None
     disk_size: str | int | None
     enable_display: bool
@@ -313,12 +317,12 @@ class SandboxConfig:
         network_mode: what the guest may reach.
         allow: with ``network_mode="full"``, the only things it may reach: domains
             (``"example.com"``, ``"*.example.com"`` for all below), IPv4 addresses and networks
-            (``"192.0.2.0/24"``), or ``"*"``, each with ``":port"`` or without. The host itself
-            and the addresses at which clouds tell secrets are closed unless they are named
+            (``"192.0.2.0/24"``), or ``"*"``, each with ``":port"`` or without. The host itself and
+            the addresses at which clouds tell secrets are closed unless they are named
             (``"10.0.2.2:8000"`` is port 8000 of the host's loopback). ``None``: everything else.
         extra_qemu_args: appended to QEMU's arguments as they are.
-        boot_timeout: seconds until a start is given up. A default that was not touched becomes
-            600 under TCG and 120 under WHPX.
+        boot_timeout: seconds until a start is given up. A default that was not touched becomes 600
+            under TCG and 120 under WHPX.
         accel: ``"auto"``, an ``Accelerator`` or its name; ``None`` means TCG.
         disk_size: grow the disk to this size; forms as for ``memory``.
         enable_display: give the machine a screen, a keyboard and a mouse.
@@ -329,8 +333,8 @@ class SandboxConfig:
         wait_for: a start is over when the ``"agent"`` answers, or when the guest's ``"boot"`` is.
         warm: with ``"auto"`` a start copies a machine of the same kind that has booted before,
             where that is possible; the second start of a configuration makes that template, in the
-            user's cache folder. With ``"make"`` the first one makes it already; with ``"fork"`` later
-            ones of the process are forks of a copy that waits in memory; with ``"off"`` every
+            user's cache folder. With ``"make"`` the first one makes it already; with ``"fork"``
+            later ones of the process are forks of a copy that waits in memory; with ``"off"`` every
             machine boots.
         limits: what the guest can make the host hold, as ``Limits`` or a mapping of its fields.
 
@@ -348,14 +352,14 @@ class SandboxConfig:
 
     image: str
     arch: str | None = None
-    memory: str | int = _MEMORY
-    cpus: int = _CPUS
+    memory: Fallback[str | int] = Fallback("512M")
+    cpus: Fallback[int] = Fallback(1)
     mounts: Sequence[Mount] = dataclasses.field(default_factory=_Items)
     port_forwards: Sequence[PortForward | Forward] = dataclasses.field(default_factory=_Items)
     network_mode: NetworkMode = NetworkMode.MOUNTS_ONLY
     allow: Sequence[str] | None = None
     extra_qemu_args: Sequence[str] = dataclasses.field(default_factory=_Items)
-    boot_timeout: float = _BOOT_TIMEOUT
+    boot_timeout: Fallback[float] = Fallback(60.0)
     accel: Accelerator | Literal["auto"] | None = "auto"
     disk_size: str | int | None = None
     enable_display: bool = False
@@ -393,23 +397,21 @@ class SandboxConfig:
         return self.to_dict()[name]
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as values that JSON knows. A boot timeout nobody touched is left out."""
+        """The options as values that JSON knows. A boot timeout that nobody chose is left out."""
         values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "boot_timeout" and isinstance(value, _Untouched):
-                continue
-            values[field.name] = plain(value)
+            if field.name != "boot_timeout" or self._is_chosen(field.name):
+                values[field.name] = plain(getattr(self, field.name))
         return values
 
     def named(self) -> dict[str, Any]:
-        """The options without those that nobody named and an image has defaults for."""
-        untouched = (_UntouchedText, _UntouchedNumber)
+        """The options without those that are left to the image and the accelerator."""
         values = self.to_dict()
-        for name in ("memory", "cpus"):
-            if isinstance(getattr(self, name), untouched):
-                del values[name]
-        return values
+        return {name: value for name, value in values.items() if self._is_chosen(name)}
+
+    def _is_chosen(self, name: str) -> bool:
+        has_fallback = isinstance(vars(SandboxConfig).get(name), Fallback)
+        return not has_fallback or vars(self)[name] is not None
 
     def to_json(self) -> str:
         """The options as one JSON object."""

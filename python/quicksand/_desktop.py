@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._bridge import run
 from ._errors import ConfigError
@@ -154,7 +153,7 @@ Region = tuple[int, int, int, int]
 
 
 class BaseDesktop:
-    """Turns calls into what the native module reads; the waiting is left to others."""
+    """Checks the arguments of calls; the waiting is left to others."""
 
     _machine: Machine
 
@@ -169,22 +168,20 @@ class BaseDesktop:
         """What the VNC server asks for: eight characters, drawn anew at each start."""
         return self._machine.vnc_password
 
-    def _begin_desktop(self, call: str, **arguments: Any) -> Begin:
-        text = json.dumps({"call": call, **arguments})
-        return lambda wake: self._machine.desktop(wake, text)
-
     def _begin_screenshot(self, region: Region | None, scale: float | None) -> Begin:
         if region is not None:
             if len(region) != 4:
                 raise _wrong("region", region, "four numbers: x, y, width, height")
-            region = tuple(_count("region", part) for part in region)  # type: ignore[assignment]
-        return self._begin_desktop("screenshot", region=region, scale=_number("scale", scale))
+            x, y, width, height = (_count("region", part) for part in region)
+            region = (x, y, width, height)
+        factor = _number("scale", scale)
+        return lambda wake: self._machine.desktop.screenshot(wake, region, factor)
 
     def _begin_wait(self, timeout: float) -> Begin:
         seconds = _number("timeout", timeout)
         if seconds is None or seconds < 0:
             raise _wrong("timeout", timeout, "seconds, 0 or more")
-        return self._begin_desktop("wait_for_change", timeout=seconds)
+        return lambda wake: self._machine.desktop.wait_for_change(wake, seconds)
 
     def _begin_type(self, text: str) -> Begin:
         if not isinstance(text, str):
@@ -193,7 +190,7 @@ class BaseDesktop:
             text.encode()
         except UnicodeEncodeError as error:
             raise _wrong("text", text[error.start], "characters of a US keyboard") from None
-        return self._begin_desktop("type_text", text=text)
+        return lambda wake: self._machine.desktop.type_text(wake, text)
 
     def _begin_press(self, keys: Sequence[Key | str]) -> Begin:
         if not keys:
@@ -203,28 +200,31 @@ class BaseDesktop:
                 raise TypeError(f"a key is its name, not {type(key).__name__}")
             if any("\ud800" <= character <= "\udfff" for character in key):
                 raise _wrong("keys", key, "names of keys, such as ctrl, Return, f1, a, or ctrl+s")
-        return self._begin_desktop("press_key", keys=[str(key) for key in keys])
+        names = [str(key) for key in keys]
+        return lambda wake: self._machine.desktop.press_key(wake, names)
 
     def _begin_move(self, x: int, y: int, unit: str) -> Begin:
         x, y = _count("x", x), _count("y", y)
-        return self._begin_desktop("mouse_move", x=x, y=y, unit=unit)
+        return lambda wake: self._machine.desktop.mouse_move(wake, x, y, unit)
 
     def _begin_click(self, button: str, double: bool) -> Begin:
-        return self._begin_desktop("mouse_click", button=button, double=bool(double))
+        return lambda wake: self._machine.desktop.mouse_click(wake, button, bool(double))
 
     def _begin_drag(
         self, start: tuple[int, int], end: tuple[int, int], button: str, unit: str
     ) -> Begin:
-        places = [
-            [_count(axis, at) for axis, at in zip("xy", place, strict=False)]
-            for place in (start, end)
-        ]
-        arguments = {"from": places[0], "to": places[1], "button": button, "unit": unit}
-        return self._begin_desktop("mouse_drag", **arguments)
+        start, end = _place(start), _place(end)
+        return lambda wake: self._machine.desktop.mouse_drag(wake, start, end, button, unit)
+
+    def _begin_query_size(self) -> Begin:
+        return self._machine.desktop.query_display_size
 
     def _begin_resize(self, width: int, height: int) -> Begin:
         width, height = _count("width", width), _count("height", height)
-        return self._begin_desktop("set_display_size", width=width, height=height)
+        return lambda wake: self._machine.desktop.set_display_size(wake, width, height)
+
+    def _begin_query_position(self) -> Begin:
+        return self._machine.desktop.query_mouse_position
 
 
 def keep_picture(path: str | os.PathLike[str] | None, picture: bytes) -> bytes:
@@ -353,7 +353,7 @@ class Desktop(BaseDesktop):
 
     async def query_display_size(self) -> tuple[int, int]:
         """Width and height of the screen in pixels."""
-        size: tuple[int, int] = await run(self._begin_desktop("query_display_size"))
+        size: tuple[int, int] = await run(self._begin_query_size())
         return size
 
     async def set_display_size(self, width: int, height: int) -> None:
@@ -375,7 +375,7 @@ class Desktop(BaseDesktop):
 
     async def query_mouse_position(self) -> tuple[int, int] | None:
         """Where the last movement put the pointer (0 to 32767); ``None`` before the first."""
-        place: tuple[int, int] | None = await run(self._begin_desktop("query_mouse_position"))
+        place: tuple[int, int] | None = await run(self._begin_query_position())
         return place
 
 
@@ -387,6 +387,11 @@ def _count(option: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
         raise _wrong(option, value, "a whole number, 0 or more")
     return value
+
+
+def _place(place: tuple[int, int]) -> tuple[int, int]:
+    x, y = place
+    return _count("x", x), _count("y", y)
 
 
 def _number(option: str, value: object) -> float | None:

@@ -316,7 +316,7 @@ class Desktop(BaseDesktop):
 
     def query_display_size(self) -> tuple[int, int]:
         """Width and height of the screen in pixels."""
-        size: tuple[int, int] = run_sync(self._begin_desktop("query_display_size"))
+        size: tuple[int, int] = run_sync(self._begin_query_size())
         return size
 
     def set_display_size(self, width: int, height: int) -> None:
@@ -338,7 +338,7 @@ class Desktop(BaseDesktop):
 
     def query_mouse_position(self) -> tuple[int, int] | None:
         """Where the last movement put the pointer (0 to 32767); ``None`` before the first."""
-        place: tuple[int, int] | None = run_sync(self._begin_desktop("query_mouse_position"))
+        place: tuple[int, int] | None = run_sync(self._begin_query_position())
         return place
 
 

@@ -30,9 +30,6 @@ use std::{
 /// How long a command may take to end after a signal was passed on to it.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// No limit: ten years, the longest that the guest's agent takes.
-const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
-
 /// How long what still runs may take to end with the process.
 const LEAVE: Duration = Duration::from_secs(2);
 
@@ -167,9 +164,9 @@ fn quote(words: &[OsString]) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// Seconds as a duration; no limit when none is given.
-fn limit(seconds: Option<f64>) -> Duration {
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or(NO_LIMIT)
+/// Seconds as a duration; what no clock can count to is no limit.
+fn limit(seconds: Option<f64>) -> Option<Duration> {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 async fn drive(
@@ -248,7 +245,8 @@ async fn attend(
     let pump = tokio::spawn(feed(input.clone()));
     let mut relay = tokio::spawn(relay(output));
     let mut asked = None;
-    let grace = tokio::time::sleep(NO_LIMIT);
+    // It begins to count once the command was asked to end.
+    let grace = tokio::time::sleep(GRACE);
     tokio::pin!(grace);
     let outcome = loop {
         tokio::select! {
@@ -364,9 +362,9 @@ mod tests {
 
     #[test]
     fn a_run_has_no_time_limit_unless_told() {
-        assert_eq!(job(&["--", "ls"], false).request.timeout, NO_LIMIT);
+        assert_eq!(job(&["--", "ls"], false).request.timeout, None);
         let limited = job(&["--timeout", "1.5", "--", "ls"], false);
-        assert_eq!(limited.request.timeout, Duration::from_millis(1500));
+        assert_eq!(limited.request.timeout, Some(Duration::from_millis(1500)));
     }
 
     #[test]

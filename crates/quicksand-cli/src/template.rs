@@ -51,7 +51,7 @@ pub fn run(action: &TemplateAction) -> Result<(), Failure> {
         }
         TemplateAction::Create(args) => {
             let mut options = args.machine.to_options(&args.image);
-            if args.machine.warm.as_deref() != Some("fork") {
+            if options["warm"] != "fork" {
                 options["warm"] = json!("make");
             }
             let config =

@@ -23,6 +23,7 @@ mod _native {
 
     #[pymodule_export]
     use super::{
+        desktop::Desktop,
         host::{check_config, detect_accelerator, find_qemu, host, machine_type},
         log::set_log_level,
         machine::{Machine, shutdown},

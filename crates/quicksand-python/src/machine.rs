@@ -4,7 +4,7 @@
 
 use crate::{
     background,
-    desktop::Call,
+    desktop::Desktop,
     errors, files, host,
     operation::{Channel, Operation, Value},
     sessions::{Input, Session},
@@ -12,7 +12,6 @@ use crate::{
 };
 use bytes::Bytes;
 use pyo3::{
-    exceptions::PyValueError,
     prelude::*,
     types::{PyBytes, PyDict},
 };
@@ -34,9 +33,6 @@ use std::{
 
 /// Machines of this process that may run, for the end of the interpreter.
 static LIVE: PerProcess<Vec<Weak<Sandbox>>> = PerProcess::new();
-
-/// No limit: ten years, the longest that the guest's agent takes.
-const NO_LIMIT: Duration = Duration::from_secs(315_360_000);
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
@@ -162,12 +158,9 @@ impl Machine {
         Operation::begin(wake, work, async {})
     }
 
-    fn desktop(&self, wake: Py<PyAny>, call: &str) -> PyResult<Operation> {
-        self.check_process("use the desktop")?;
-        let call: Call =
-            serde_json::from_str(call).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let sandbox = Arc::clone(&self.sandbox);
-        Operation::begin(wake, |_| async move { call.run(&sandbox).await }, async {})
+    #[getter]
+    fn desktop(machine: Py<Self>) -> Desktop {
+        Desktop::of(machine)
     }
 
     #[pyo3(signature = (wake, name, *, workspace, compress, memory, delete_checkpoints))]
@@ -471,9 +464,8 @@ fn variables(env: Option<BTreeMap<Name, Text>>) -> BTreeMap<String, sandbox::Gue
 }
 
 /// Seconds as a duration; what no clock can count to is no limit.
-fn limit(seconds: Option<f64>) -> Duration {
-    let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.map_or(NO_LIMIT, |seconds| seconds.min(NO_LIMIT))
+fn limit(seconds: Option<f64>) -> Option<Duration> {
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
 }
 
 /// Ends every machine of this process that still runs: called when the interpreter ends.

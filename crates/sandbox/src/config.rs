@@ -4,7 +4,12 @@
 //! is one way in: options arrive as a JSON object (the builder makes one too), so Rust, Python and
 //! a file of JSON get the same checks and the same messages.
 
+mod define;
 mod options;
+mod table;
+
+pub use define::{Flag, OptionInfo};
+pub use table::{OPTIONS, SandboxConfig};
 
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -13,12 +18,10 @@ use crate::mount::Mount;
 use crate::mount::MountType;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;
-use host_platform::Arch;
 use runtime_locator::Accelerator;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 /// Which accelerator a machine uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,20 +87,6 @@ pub enum VncAccess {
     Off,
 }
 
-/// Which of the options that an image has defaults for were named. Two configurations that ask for
-/// the same are equal, however they came to it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Named {
-    memory: bool,
-    cpus: bool,
-}
-
-impl PartialEq for Named {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
 /// How much a machine gets.
 #[derive(Debug)]
 pub(crate) struct Resources {
@@ -105,44 +94,6 @@ pub(crate) struct Resources {
     pub cpus: u16,
     /// The size of its disk; the image's own when it is `None`.
     pub disk_size: Option<Size>,
-}
-
-/// A checked, immutable configuration.
-///
-/// ```
-/// use sandbox::{NetworkMode, SandboxConfig};
-///
-/// let config = SandboxConfig::builder("debian")
-///     .memory("2G")
-///     .network_mode(NetworkMode::Full)
-///     .build()?;
-/// assert_eq!(config.memory().bytes(), 2 << 30);
-/// assert_eq!(SandboxConfig::from_json(&config.to_json())?, config);
-/// # Ok::<(), sandbox::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct SandboxConfig {
-    image: String,
-    arch: Option<Arch>,
-    memory: Size,
-    cpus: u16,
-    named: Named,
-    mounts: Vec<Mount>,
-    port_forwards: Vec<Forward>,
-    network_mode: NetworkMode,
-    allow: Option<Vec<String>>,
-    extra_qemu_args: Vec<String>,
-    boot_timeout: Option<Duration>,
-    accel: AccelChoice,
-    disk_size: Option<Size>,
-    save: Option<String>,
-    workspace: Option<PathBuf>,
-    transport: Transport,
-    wait_for: WaitFor,
-    enable_display: bool,
-    vnc: VncAccess,
-    warm: Warm,
-    limits: Limits,
 }
 
 impl SandboxConfig {
@@ -179,105 +130,15 @@ impl SandboxConfig {
         self.to_value().to_string()
     }
 
-    /// The image's name or path.
-    pub fn image(&self) -> &str {
-        &self.image
-    }
-
-    /// The guest's architecture; the host's when it is `None`.
-    pub fn arch(&self) -> Option<Arch> {
-        self.arch
+    /// The options that have a value; the others are left to who starts the machine again.
+    pub(crate) fn chosen(&self) -> Map<String, Value> {
+        self.written().into_iter().filter(|(_, value)| !value.is_null()).collect()
     }
 
     /// What a machine gets whose image has these defaults: what was named, else the image's, else the
     /// documents'.
     pub(crate) fn resources(&self, defaults: &Map<String, Value>) -> Result<Resources> {
         options::resources(self, defaults)
-    }
-
-    /// The guest's memory; an image's own default comes before it unless it was named.
-    pub fn memory(&self) -> &Size {
-        &self.memory
-    }
-
-    /// The number of virtual CPUs; an image's own default comes before it unless it was named.
-    pub fn cpus(&self) -> u16 {
-        self.cpus
-    }
-
-    /// Folders of the host that are shared from the start.
-    pub fn mounts(&self) -> &[Mount] {
-        &self.mounts
-    }
-
-    /// What the guest may reach with [`NetworkMode::Full`]; `None`: everything but the host itself.
-    pub fn allow(&self) -> Option<&[String]> {
-        self.allow.as_deref()
-    }
-
-    /// Ports that lead from the host into the guest.
-    pub fn port_forwards(&self) -> &[Forward] {
-        &self.port_forwards
-    }
-
-    /// What the guest can reach.
-    pub fn network_mode(&self) -> NetworkMode {
-        self.network_mode
-    }
-
-    /// Arguments that are appended to QEMU's command line.
-    pub fn extra_qemu_args(&self) -> &[String] {
-        &self.extra_qemu_args
-    }
-
-    /// The boot timeout as the user set it; `None` lets the accelerator decide.
-    pub fn boot_timeout(&self) -> Option<Duration> {
-        self.boot_timeout
-    }
-
-    /// The accelerator.
-    pub fn accel(&self) -> AccelChoice {
-        self.accel
-    }
-
-    /// The size that the disk and its file system grow to; the image's own when it is `None`.
-    pub fn disk_size(&self) -> Option<&Size> {
-        self.disk_size.as_ref()
-    }
-
-    /// The name or absolute path that a stop saves the disk under.
-    pub fn save(&self) -> Option<&str> {
-        self.save.as_deref()
-    }
-
-    /// The folder of saves, instead of `.quicksand/sandboxes` in the working folder.
-    pub fn workspace(&self) -> Option<&Path> {
-        self.workspace.as_deref()
-    }
-
-    /// The control transport.
-    pub fn transport(&self) -> Transport {
-        self.transport
-    }
-
-    /// What `start` waits for.
-    pub fn wait_for(&self) -> WaitFor {
-        self.wait_for
-    }
-
-    /// Whether the machine has a screen, a keyboard and a pointer.
-    pub fn enable_display(&self) -> bool {
-        self.enable_display
-    }
-
-    /// What the guest can make the host hold.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Whether a start may copy a machine that has booted before.
-    pub fn warm(&self) -> Warm {
-        self.warm
     }
 
     /// The same machine, with nothing that only this host process knows of: no shares, no ports, no
@@ -322,11 +183,6 @@ impl SandboxConfig {
     pub(crate) fn has_plan9(&self) -> bool {
         self.mounts.iter().any(|mount| mount.kind == MountType::Plan9)
     }
-
-    /// Who may watch the display through VNC.
-    pub fn vnc(&self) -> VncAccess {
-        self.vnc
-    }
 }
 
 impl Serialize for SandboxConfig {
@@ -363,21 +219,6 @@ impl SandboxConfigBuilder {
         self
     }
 
-    /// Sets the guest's architecture.
-    pub fn arch(self, arch: Arch) -> Self {
-        self.option("arch", arch.image_name())
-    }
-
-    /// Sets the memory, in any form that [`Size::parse`] reads.
-    pub fn memory(self, memory: &str) -> Self {
-        self.option("memory", memory)
-    }
-
-    /// Sets the number of virtual CPUs.
-    pub fn cpus(self, cpus: u16) -> Self {
-        self.option("cpus", cpus)
-    }
-
     /// Adds a port that leads from one side to the other.
     pub fn port_forward(self, forward: Forward) -> Self {
         self.push("port_forwards", forward.to_value())
@@ -385,7 +226,7 @@ impl SandboxConfigBuilder {
 
     /// Adds a folder of the host that is shared with the guest.
     pub fn mount(self, mount: Mount) -> Self {
-        self.push("mounts", options::enum_value(&mount))
+        self.push("mounts", options::to_json(mount))
     }
 
     /// Sets what the guest may reach with [`NetworkMode::Full`]: domains (`example.com`,
@@ -405,36 +246,10 @@ impl SandboxConfigBuilder {
         self
     }
 
-    /// Sets what the guest can reach.
-    pub fn network_mode(self, mode: NetworkMode) -> Self {
-        self.option("network_mode", mode.name())
-    }
-
     /// Sets arguments that are appended to QEMU's command line.
     pub fn extra_qemu_args<I: IntoIterator<Item = S>, S: Into<String>>(self, args: I) -> Self {
         let args = args.into_iter().map(|arg| Value::String(arg.into())).collect();
         self.option("extra_qemu_args", Value::Array(args))
-    }
-
-    /// Sets how long the guest may take to its first answer.
-    pub fn boot_timeout(self, timeout: Duration) -> Self {
-        self.option("boot_timeout", timeout.as_secs_f64())
-    }
-
-    /// Sets the accelerator.
-    pub fn accel(self, accel: AccelChoice) -> Self {
-        self.option("accel", options::accel_name(accel))
-    }
-
-    /// Sets the size that the disk and its file system grow to, in any form that [`Size::parse`]
-    /// reads.
-    pub fn disk_size(self, size: &str) -> Self {
-        self.option("disk_size", size)
-    }
-
-    /// Sets the name or absolute path that a stop saves the disk under.
-    pub fn save(self, name: &str) -> Self {
-        self.option("save", name)
     }
 
     /// Sets the folder of saves.
@@ -442,34 +257,9 @@ impl SandboxConfigBuilder {
         self.option("workspace", folder.as_ref().to_string_lossy().into_owned())
     }
 
-    /// Sets the control transport.
-    pub fn transport(self, transport: Transport) -> Self {
-        self.option("transport", options::enum_value(&transport))
-    }
-
-    /// Sets what `start` waits for.
-    pub fn wait_for(self, wait_for: WaitFor) -> Self {
-        self.option("wait_for", options::enum_value(&wait_for))
-    }
-
-    /// Gives the machine a screen, a keyboard and a pointer.
-    pub fn enable_display(self, enable: bool) -> Self {
-        self.option("enable_display", enable)
-    }
-
     /// Sets what the guest can make the host hold.
     pub fn limits(self, limits: &Limits) -> Self {
         self.option("limits", limits.to_value())
-    }
-
-    /// Sets whether a start may copy a machine that has booted before.
-    pub fn warm(self, warm: Warm) -> Self {
-        self.option("warm", options::enum_value(&warm))
-    }
-
-    /// Sets who may watch the display through VNC.
-    pub fn vnc(self, vnc: VncAccess) -> Self {
-        self.option("vnc", options::enum_value(&vnc))
     }
 
     /// Checks everything.

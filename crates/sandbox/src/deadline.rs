@@ -9,11 +9,26 @@ use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 /// What the guest may take of the host's time after a command's own.
-pub(crate) const GRACE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+const GRACE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 /// What may come after that time, for a receiver that is slow to take it.
 const MAX_LATE: usize = 256 << 20;
 /// What a chunk of output counts at least.
 const LEAST: usize = 4096;
+
+/// How long a call may take whose command has this limit.
+pub(crate) fn with_grace(timeout: Option<Duration>) -> Option<Duration> {
+    timeout.map(|timeout| timeout.saturating_add(GRACE))
+}
+
+/// Waits for the guest so long; without a limit until it answers.
+pub(crate) async fn within<T>(
+    limit: Option<Duration>,
+    wait: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(limit) = limit else { return wait.await };
+    let silent = Err(Error::GuestSilent { timeout: limit });
+    tokio::time::timeout(limit, wait).await.unwrap_or(silent)
+}
 
 /// The end of one command's time, and what the guest has taken since.
 pub(crate) struct Deadline {
@@ -26,7 +41,8 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     /// For a command that may run so long from now on.
-    pub(crate) fn after(timeout: Duration) -> Self {
+    pub(crate) fn after(timeout: Option<Duration>) -> Self {
+        let timeout = timeout.unwrap_or(Duration::MAX);
         let at = Instant::now().checked_add(timeout);
         Self { at, timeout, waited: Duration::ZERO, late: 0 }
     }
@@ -116,7 +132,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_and_output_without_end_are_over_in_time() {
         let never = || std::future::pending::<Result<()>>();
-        let mut silent = Deadline::after(Duration::ZERO);
+        let mut silent = Deadline::after(Some(Duration::ZERO));
         let begin = tokio::time::Instant::now();
         let error = silent.wait(never()).await.unwrap_err();
         assert!(matches!(error, Error::GuestSilent { timeout } if timeout == GRACE), "{error}");
@@ -125,7 +141,7 @@ mod tests {
         silent.waited = GRACE;
         assert!(silent.wait(async { Ok(()) }).await.is_err(), "what is there at once");
         // In time, anything is right.
-        let mut early = Deadline::after(Duration::from_secs(1000));
+        let mut early = Deadline::after(Some(Duration::from_secs(1000)));
         early.waited = GRACE / 2;
         assert!(early.wait(async { Ok(()) }).await.is_ok());
         for _ in 0..3 {
@@ -133,10 +149,26 @@ mod tests {
         }
         assert_eq!(early.late, 0);
         // Afterwards even chunks of nothing add up.
-        let mut late = Deadline::after(Duration::ZERO);
+        let mut late = Deadline::after(Some(Duration::ZERO));
         let n_chunks = (0..).find(|_| late.note(&Bytes::new()).is_err()).unwrap();
         assert_eq!(n_chunks, MAX_LATE / LEAST);
-        assert!(Deadline::after(Duration::MAX).at.is_none());
+        assert!(Deadline::after(Some(Duration::MAX)).at.is_none());
+        assert!(Deadline::after(None).at.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_without_a_limit_waits_as_long_as_its_command() {
+        let years = || async {
+            tokio::time::sleep(Duration::from_secs(300_000_000)).await;
+            Ok(())
+        };
+        let limit = with_grace(Some(Duration::from_secs(1)));
+        assert_eq!(limit, Some(Duration::from_secs(1) + GRACE));
+        let error = within(limit, years()).await.unwrap_err();
+        assert!(matches!(error, Error::GuestSilent { .. }), "{error}");
+        assert_eq!(with_grace(Some(Duration::MAX)), Some(Duration::MAX));
+        assert_eq!(with_grace(None), None);
+        within(None, years()).await.unwrap();
     }
 
     /// Bytes that come one by one end a transfer; those that come at a fair pace, or late for the host's

@@ -86,9 +86,11 @@ impl Sandbox {
 
     /// Waits until the screen differs from what it shows now and has then stayed the same for
     /// 0.3 s. Gives whether it did within the timeout: a screen that never rests has changed too.
-    pub async fn wait_for_change(&self, timeout: Duration) -> Result<bool> {
+    /// `None` is no limit.
+    pub async fn wait_for_change(&self, timeout: impl Into<Option<Duration>>) -> Result<bool> {
         let machine = self.display("wait for a change of the screen")?;
-        machine.during("waiting for a change of the screen", machine.changes(timeout)).await
+        let changes = machine.changes(timeout.into());
+        machine.during("waiting for a change of the screen", changes).await
     }
 
     /// Types text: every printable ASCII character, newline as Return, and tab.
@@ -216,18 +218,20 @@ impl Machine {
         self.screen()?.dump(&self.qmp).await
     }
 
-    async fn changes(&self, timeout: Duration) -> Result<bool> {
-        let end = Instant::now() + timeout;
+    async fn changes(&self, timeout: Option<Duration>) -> Result<bool> {
+        // What no clock can count to is no limit.
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // Pictures are compared by their sums: a guest with a large screen costs one picture, not three.
         let look = async || Ok::<_, Error>(Sha256::digest(self.dump().await?));
         let first = look().await?;
         let mut last: Option<(_, Instant)> = None;
         loop {
             let now = Instant::now();
-            if now >= end {
+            let rest = end.map_or(LOOK_EVERY, |end| end.saturating_duration_since(now));
+            if rest.is_zero() {
                 return Ok(last.is_some());
             }
-            sleep(LOOK_EVERY.min(end - now)).await;
+            sleep(LOOK_EVERY.min(rest)).await;
             let dump = look().await?;
             let now = Instant::now();
             last = match last {

@@ -28,8 +28,8 @@ pub const DEFAULT_MAX_OUTPUT: usize = 64 << 20;
 pub struct ExecuteRequest {
     /// GuestText for the shell (`SHELL -c COMMAND`).
     pub command: GuestText,
-    /// How long the command may run; then its whole process group is killed (30 s).
-    pub timeout: Duration,
+    /// How long the command may run; then its whole process group is killed (30 s). `None` is no limit.
+    pub timeout: Option<Duration>,
     /// The working directory (the user's home, or the agent's).
     pub cwd: Option<GuestText>,
     /// The shell's path (`/bin/sh`).
@@ -52,7 +52,7 @@ impl ExecuteRequest {
     pub fn new(command: impl Into<GuestText>) -> Self {
         Self {
             command: command.into(),
-            timeout: Duration::from_secs(30),
+            timeout: Some(Duration::from_secs(30)),
             cwd: None,
             shell: "/bin/sh".into(),
             user: None,
@@ -63,9 +63,9 @@ impl ExecuteRequest {
         }
     }
 
-    /// Sets the time limit.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    /// Sets the time limit; `None` is no limit.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
         self
     }
 

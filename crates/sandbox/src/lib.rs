@@ -70,7 +70,8 @@ pub use agent_client::SessionInput;
 pub use agent_protocol::GuestText;
 pub use checkpoint::Checkpoint;
 pub use config::{
-    AccelChoice, SandboxConfig, SandboxConfigBuilder, Transport, VncAccess, WaitFor, Warm,
+    AccelChoice, Flag, OPTIONS, OptionInfo, SandboxConfig, SandboxConfigBuilder, Transport,
+    VncAccess, WaitFor, Warm,
 };
 pub use desktop::{Key, MouseButton, POINTER_MAX, PointerUnit, Region, ScreenshotOptions};
 pub use error::{Error, ErrorKind, Result};

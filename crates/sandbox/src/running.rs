@@ -6,6 +6,7 @@
 use crate::agent_client::AgentClient;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::console::Console;
+use crate::deadline;
 use crate::error::{Error, Result};
 use crate::launch::Process;
 use crate::limits::Limits;
@@ -288,7 +289,7 @@ impl Machine {
         action: &'static str,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        self.during_within(action, WAIT, call).await
+        self.during_within(action, Some(WAIT), call).await
     }
 
     /// The same for a call with a time of its own: while the machine goes back in time it waits no
@@ -296,7 +297,7 @@ impl Machine {
     pub(crate) async fn during_within<T>(
         &self,
         action: &'static str,
-        limit: Duration,
+        limit: Option<Duration>,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let ready = async {
@@ -306,9 +307,7 @@ impl Machine {
             Ok::<_, Error>(present)
         };
         let present = tokio::select! {
-            present = tokio::time::timeout(limit, ready) => {
-                present.map_err(|_| Error::GuestSilent { timeout: limit })??
-            }
+            present = deadline::within(limit, ready) => present?,
             () = self.stopped() => return Err(Error::Stopped { action }),
             _ = self.hull.process.exited() => return Err(self.end(action).await),
         };

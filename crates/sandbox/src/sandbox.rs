@@ -7,7 +7,7 @@ use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
 use crate::boot::{self, Forks, Start, boot};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
-use crate::deadline::{Deadline, GRACE};
+use crate::deadline::{self, Deadline};
 use crate::error::{Error, Result};
 use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
 use crate::files::Leftovers;
@@ -247,7 +247,7 @@ impl Sandbox {
             compress: options.compress,
             #[cfg(target_os = "linux")]
             memory,
-            config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
+            config: self.config.chosen(),
             is_last,
         };
         let manifest = take(Arc::clone(&machine), wish).await?;
@@ -312,7 +312,7 @@ impl Sandbox {
         mut sink: impl OutputSink,
     ) -> Result<ExecuteResult> {
         let machine = self.machine("execute")?;
-        let limit = request.timeout.saturating_add(GRACE);
+        let limit = deadline::with_grace(request.timeout);
         let run = run_to_end(&machine.agent, &request, &mut sink);
         machine.during_within("execute", limit, run).await
     }
@@ -327,7 +327,7 @@ impl Sandbox {
         mut sink: impl OutputSink,
     ) -> Result<ExecuteResult> {
         let machine = self.machine("execute")?;
-        let limit = request.timeout.saturating_add(GRACE);
+        let limit = deadline::with_grace(request.timeout);
         let run = run_with_input(&machine.agent, &request, Some(input), &mut sink);
         machine.during_within("execute", limit, run).await
     }
@@ -345,11 +345,10 @@ impl Sandbox {
         let machine = self.machine("open a session")?;
         // It may wait for a command that runs alone, but not for a guest that does not answer.
         let opening = machine.agent.session(&request, pty.as_ref(), true);
-        let limit = request.timeout.saturating_add(GRACE);
+        let limit = deadline::with_grace(request.timeout);
         let call = async {
             let opening = machine.agent.while_alive(SESSION_START, opening);
-            let silent = Err(Error::GuestSilent { timeout: limit });
-            tokio::time::timeout(limit, opening).await.unwrap_or(silent)
+            deadline::within(limit, opening).await
         };
         let (input, output) = machine.during("a session's start", call).await?;
         Ok((input, Session { machine, output }))

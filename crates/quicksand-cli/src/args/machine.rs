@@ -1,83 +1,49 @@
 //! The options that describe a machine, and their meaning in a sandbox's configuration.
 
 use super::seconds;
-use clap::{Args, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use sandbox::{Flag, OPTIONS, OptionInfo};
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
-/// The options that describe a machine; they are those of `Sandbox(...)` in Python.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Machine")]
+/// The options that describe a machine; they are those of `Sandbox(...)` in Python. Those that are one
+/// value come from the table of options.
+#[derive(Debug)]
 pub struct MachineArgs {
-    /// The guest's architecture: amd64 or arm64 [default: the host's]
-    #[arg(long)]
-    pub arch: Option<String>,
+    options: Map<String, Value>,
+    own: OwnArgs,
+}
 
-    /// Memory, such as 512M or 2G; a bare number is in MiB [default: the image's, or 512M]
-    #[arg(short = 'm', long, value_name = "SIZE")]
-    pub memory: Option<String>,
-
-    /// Number of virtual processors [default: the image's, or 1]
-    #[arg(long, value_name = "N")]
-    pub cpus: Option<u64>,
-
-    /// Grow the disk and its file system to this size [default: the image's]
-    #[arg(long, value_name = "SIZE")]
-    pub disk_size: Option<String>,
-
+/// The options that have words of their own here.
+#[derive(Debug, Args)]
+struct OwnArgs {
     /// What the guest may reach [default: mounts-only]
     #[arg(long, value_enum, value_name = "MODE")]
-    pub network: Option<Network>,
+    network: Option<Network>,
 
     /// With --network full, the only thing to reach: a domain, address or network[:PORT]
     #[arg(long, value_name = "WHAT")]
-    pub allow: Vec<String>,
+    allow: Vec<String>,
 
     /// Share a folder or file of the host; ro: to read only; TYPE: fuse, cifs or 9p
     #[arg(short = 'v', long = "volume", visible_alias = "mount", value_name = "HOST:GUEST[:ro][:TYPE]", value_parser = volume)]
-    pub volume: Vec<Value>,
+    volume: Vec<Value>,
 
     /// Lead a TCP port of the host into the guest
     #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:[ADDR:]GUEST", value_parser = forward)]
-    pub publish: Vec<Value>,
+    publish: Vec<Value>,
 
     /// Lead a TCP port that the guest sees, on 10.0.2.101 or ADDR, to one of the host
     #[arg(short = 'g', long = "guest-port", value_name = "[ADDR:]GUEST:[ADDR:]HOST", value_parser = guest_port)]
-    pub guest_port: Vec<Value>,
-
-    /// Seconds until a start is given up [default: 60; software emulation 600]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
-    pub boot_timeout: Option<f64>,
-
-    /// What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]
-    #[arg(long)]
-    pub accel: Option<String>,
-
-    /// How the agent is reached: auto, socket or tcp [default: auto]
-    #[arg(long)]
-    pub transport: Option<String>,
-
-    /// Give the machine a screen, and serve it by VNC on a loopback port, with a password
-    #[arg(long)]
-    pub enable_display: bool,
-
-    /// What a start waits for: the agent's first answer, or the end of the guest's boot
-    /// [default: agent]
-    #[arg(long, value_name = "EVENT")]
-    pub wait_for: Option<String>,
-
-    /// Copy a machine of the same kind that has booted before, where that is possible: auto (the second
-    /// start makes what is copied), make (the first one does), fork (later ones of this process are
-    /// forks) or off [default: auto]
-    #[arg(long)]
-    pub warm: Option<String>,
+    guest_port: Vec<Value>,
 
     /// Change what the guest can make the host hold: descriptors, memory, disk, checkpoints or picture
     #[arg(long, value_name = "NAME=VALUE", value_parser = limit)]
-    pub limit: Vec<(String, Value)>,
+    limit: Vec<(String, Value)>,
 
     /// A word to append to QEMU's command line
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
-    pub extra_args: Vec<String>,
+    extra_args: Vec<String>,
 }
 
 /// What the guest may reach.
@@ -91,40 +57,85 @@ pub enum Network {
     Full,
 }
 
+impl Args for MachineArgs {
+    fn augment_args(command: Command) -> Command {
+        let flags = OPTIONS.iter().zip(NAMES.iter()).filter_map(flag);
+        OwnArgs::augment_args(command.next_help_heading("Machine").args(flags))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for MachineArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = OPTIONS.iter().filter_map(|option| {
+            let value = match option.flag {
+                Flag::Text => json!(matches.get_one::<String>(option.name)?),
+                Flag::Number => json!(matches.get_one::<u64>(option.name)?),
+                Flag::Seconds => json!(matches.get_one::<f64>(option.name)?),
+                Flag::Switch => matches.get_flag(option.name).then_some(Value::Bool(true))?,
+                Flag::Own | Flag::None => return None,
+            };
+            Some((option.name.to_owned(), value))
+        });
+        let options = given.collect();
+        Ok(Self { options, own: OwnArgs::from_arg_matches(matches)? })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The names of the options' flags and of their values, in the order of the table.
+static NAMES: LazyLock<Vec<[String; 2]>> = LazyLock::new(|| {
+    let names = OPTIONS.iter().map(|option| {
+        let value = match option.value_name {
+            "" => option.name.to_ascii_uppercase(),
+            name => name.to_owned(),
+        };
+        [option.name.replace('_', "-"), value]
+    });
+    names.collect()
+});
+
+/// The flag of an option, if it is one value.
+fn flag((option, [name, value]): (&'static OptionInfo, &'static [String; 2])) -> Option<Arg> {
+    let flag = Arg::new(option.name).long(name.as_str()).help(option.help);
+    let flag = match option.flag {
+        Flag::Text => flag,
+        Flag::Number => flag.value_parser(clap::value_parser!(u64)),
+        Flag::Seconds => flag.value_parser(seconds).allow_negative_numbers(true),
+        Flag::Switch => return Some(flag.action(ArgAction::SetTrue)),
+        Flag::Own | Flag::None => return None,
+    };
+    Some(flag.value_name(value.as_str()).short(option.short))
+}
+
 impl MachineArgs {
     /// The options as the object that `SandboxConfig::from_value` reads; what was not given is
     /// left out.
     pub fn to_options(&self, image: &str) -> Value {
-        let mut options = Map::new();
-        options.insert("image".into(), json!(image));
-        let mut put = |name: &str, value: Value| {
-            if !value.is_null() {
-                options.insert(name.into(), value);
-            }
-        };
-        put("arch", json!(self.arch));
-        put("memory", json!(self.memory));
-        put("cpus", json!(self.cpus));
-        put("disk_size", json!(self.disk_size));
-        put("network_mode", json!(self.network.map(Network::option)));
-        let forwards: Vec<&Value> = self.publish.iter().chain(&self.guest_port).collect();
+        let Self { options, own } = self;
+        let mut options = options.clone();
+        let mut put = |name: &str, value: Value| options.insert(name.into(), value);
+        put("image", json!(image));
+        if let Some(network) = own.network {
+            put("network_mode", json!(network.option()));
+        }
+        let forwards: Vec<&Value> = own.publish.iter().chain(&own.guest_port).collect();
         put("port_forwards", json!(forwards));
-        put("mounts", json!(self.volume));
-        if !self.allow.is_empty() {
-            put("allow", json!(self.allow));
+        put("mounts", json!(own.volume));
+        if !own.allow.is_empty() {
+            put("allow", json!(own.allow));
         }
-        put("boot_timeout", json!(self.boot_timeout));
-        put("accel", json!(self.accel));
-        put("transport", json!(self.transport));
-        if self.enable_display {
-            put("enable_display", json!(true));
+        if !own.limit.is_empty() {
+            put("limits", Value::Object(own.limit.iter().cloned().collect()));
         }
-        put("wait_for", json!(self.wait_for));
-        put("warm", json!(self.warm));
-        if !self.limit.is_empty() {
-            put("limits", Value::Object(self.limit.iter().cloned().collect()));
-        }
-        put("extra_qemu_args", json!(self.extra_args));
+        put("extra_qemu_args", json!(own.extra_args));
         Value::Object(options)
     }
 }
@@ -220,6 +231,46 @@ fn forward(text: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        machine: MachineArgs,
+    }
+
+    #[test]
+    fn every_option_of_the_table_can_be_given() {
+        let line = [
+            "run",
+            "--network",
+            "full",
+            "--allow",
+            "a.test",
+            "-v",
+            "/a:/b",
+            "-p",
+            "1:2",
+            "--limit",
+            "disk=1G",
+            "--extra-args",
+            "-s",
+        ];
+        let mut line: Vec<String> = line.map(str::to_owned).into();
+        for option in OPTIONS {
+            let flag = format!("--{}", option.name.replace('_', "-"));
+            match option.flag {
+                Flag::Switch => line.push(flag),
+                Flag::Text => line.extend([flag, "word".into()]),
+                Flag::Number | Flag::Seconds => line.extend([flag, "2".into()]),
+                Flag::Own | Flag::None => {}
+            }
+        }
+        let options = Line::try_parse_from(line).unwrap().machine.to_options("x");
+        for option in OPTIONS.iter().filter(|option| option.flag != Flag::None) {
+            assert!(options.get(option.name).is_some(), "{}", option.name);
+        }
+    }
 
     #[test]
     fn limits_are_names_and_values() {

@@ -44,7 +44,7 @@ impl AgentClient {
     /// the password of a share.
     async fn must_run(&self, name: &str, command: String, patience: Duration) -> Result<()> {
         let request = ExecuteRequest::new(command).timeout(patience);
-        let mut deadline = deadline::Deadline::after(patience);
+        let mut deadline = deadline::Deadline::after(Some(patience));
         let opened = deadline.wait(self.session(&request, None, false)).await?;
         let (_input, mut output) = opened;
         let mut said = Vec::new();

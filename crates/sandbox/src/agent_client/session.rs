@@ -256,10 +256,14 @@ fn wire_request(
     request: &ExecuteRequest,
     pty: Option<&Pty>,
 ) -> Result<agent_protocol::ExecuteRequest> {
+    // What the agent's clock cannot count to is no limit.
     let limit = Duration::from_secs_f64(limits::MAX_TIMEOUT_SECONDS);
     let wire = agent_protocol::ExecuteRequest {
         command: request.command.clone(),
-        timeout: (request.timeout <= limit).then_some(request.timeout.as_secs_f64()),
+        timeout: request
+            .timeout
+            .filter(|timeout| *timeout <= limit)
+            .map(|timeout| timeout.as_secs_f64()),
         cwd: request.cwd.clone(),
         shell: Some(request.shell.clone()),
         user: request.user.clone(),

@@ -1,43 +1,21 @@
 //! Reads and writes each option of the configuration: types, limits, defaults and messages.
 
-use super::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, WaitFor, Warm};
+use super::table::OPTIONS;
+use super::{AccelChoice, Resources, SandboxConfig};
 use crate::error::{Error, Result};
-use crate::limits::Limits;
 use crate::mount::{Mount, MountType};
-use crate::network::{self, Forward, NetworkMode};
+use crate::network::{self, NetworkMode};
 use crate::size::Size;
 use crate::usernet::AllowList;
 use host_platform::Arch;
 use runtime_locator::Accelerator;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// Every option that the interface knows, those of later versions included.
-const NAMES: [&str; 21] = [
-    "image",
-    "arch",
-    "memory",
-    "cpus",
-    "mounts",
-    "port_forwards",
-    "network_mode",
-    "allow",
-    "extra_qemu_args",
-    "boot_timeout",
-    "accel",
-    "disk_size",
-    "enable_display",
-    "vnc",
-    "warm",
-    "transport",
-    "wait_for",
-    "limits",
-    "save",
-    "workspace",
-    "progress_callback",
-];
+const DEFAULT_CPUS: u16 = 1;
 
 /// The most CPUs that the q35 machine takes. More than the host has is allowed, as scripts that
 /// were written on larger machines must go on to work on smaller ones.
@@ -54,31 +32,17 @@ const MAX_BOOT_TIMEOUT_S: f64 = 86_400.0;
 
 /// Builds a configuration from an object of options.
 pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
-    let mut config = SandboxConfig {
-        image: String::new(),
-        arch: None,
-        memory: Size::parse("memory", package_layout::DEFAULT_MEMORY)?,
-        cpus: 1,
-        named: super::Named::default(),
-        mounts: Vec::new(),
-        port_forwards: Vec::new(),
-        network_mode: NetworkMode::default(),
-        allow: None,
-        extra_qemu_args: Vec::new(),
-        boot_timeout: None,
-        accel: AccelChoice::Auto,
-        disk_size: None,
-        save: None,
-        workspace: None,
-        transport: Transport::Auto,
-        wait_for: WaitFor::Agent,
-        enable_display: false,
-        vnc: VncAccess::Auto,
-        warm: Warm::default(),
-        limits: Limits::default(),
-    };
+    let mut config = SandboxConfig::defaults();
     for (name, value) in options {
-        read_option(&mut config, &name, value)?;
+        // The one option that means something by being nothing.
+        let is_default = value.is_null() && name != "accel";
+        let is_known = match is_default {
+            true => known().any(|known| known == name),
+            false => config.read_option(&name, value)?,
+        };
+        if !is_known {
+            return Err(unknown(&name));
+        }
     }
     if config.image.trim().is_empty() {
         return Err(invalid(
@@ -96,61 +60,9 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
     Ok(config)
 }
 
-fn read_option(config: &mut SandboxConfig, name: &str, value: Value) -> Result<()> {
-    match (name, value) {
-        ("accel", value) => config.accel = read_accel(value)?,
-        (name, Value::Null) if NAMES.contains(&name) => {}
-        ("image", value) => config.image = text("image", value, "a name or a path")?,
-        ("arch", value) => {
-            let spelling = text("arch", value, "amd64 or arm64")?;
-            config.arch = Some(spelling.parse::<Arch>().map_err(|_| {
-                invalid("arch", &spelling, "amd64 or arm64", "Leave it out for the host's own")
-            })?);
-        }
-        ("memory", value) => {
-            config.memory = read_memory(value)?;
-            config.named.memory = true;
-        }
-        ("cpus", value) => {
-            config.cpus = read_cpus(&value)?;
-            config.named.cpus = true;
-        }
-        ("port_forwards", value) => config.port_forwards = Forward::list_from_value(value)?,
-        ("network_mode", value) => {
-            config.network_mode = choice("network_mode", value, &["none", "mounts_only", "full"])?;
-        }
-        ("extra_qemu_args", value) => config.extra_qemu_args = read_args(value)?,
-        ("boot_timeout", value) => config.boot_timeout = Some(read_timeout(&value)?),
-        ("transport", value) => {
-            config.transport = choice("transport", value, &["auto", "socket", "tcp"])?;
-        }
-        ("wait_for", value) => config.wait_for = choice("wait_for", value, &["agent", "boot"])?,
-        ("limits", value) => config.limits = Limits::from_value(value)?,
-        ("mounts", value) => config.mounts = Mount::list_from_value(value)?,
-        ("allow", value) => config.allow = Some(read_allow(value)?),
-        ("enable_display", Value::Bool(enable)) => config.enable_display = enable,
-        ("enable_display", value) => {
-            return Err(invalid("enable_display", &shown(&value), "true or false", "Leave it out"));
-        }
-        ("vnc", value) => config.vnc = choice("vnc", value, &["auto", "port", "off"])?,
-        ("warm", value) => config.warm = choice("warm", value, &["auto", "make", "fork", "off"])?,
-        ("disk_size", value) => config.disk_size = Some(read_disk_size(value)?),
-        ("save", value) => config.save = Some(text("save", value, "the name of a save")?),
-        ("workspace", value) => {
-            let folder = text("workspace", value, "the path of a folder")?;
-            if folder.is_empty() {
-                return Err(invalid(
-                    "workspace",
-                    &folder,
-                    "the path of a folder",
-                    "Leave it out for .quicksand/sandboxes in the working folder",
-                ));
-            }
-            config.workspace = Some(folder.into());
-        }
-        (name, _) => return Err(unknown(name)),
-    }
-    Ok(())
+/// The names that are taken. `progress_callback` is Python's alone, which knows it without asking here.
+fn known() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|option| option.name).chain(["progress_callback"])
 }
 
 /// What [`SandboxConfig::resources`] gives.
@@ -158,54 +70,36 @@ pub(super) fn resources(
     config: &SandboxConfig,
     defaults: &Map<String, Value>,
 ) -> Result<Resources> {
-    let of_image = |name: &str, is_named: bool| {
-        defaults.get(name).filter(|value| !is_named && !value.is_null())
+    let of_image = |name: &str| defaults.get(name).filter(|value| !value.is_null()).cloned();
+    let memory = match (&config.memory, of_image("memory")) {
+        (None, Some(value)) => read_memory("memory", value)?,
+        (named, _) => named.clone(),
     };
-    let memory = match of_image("memory", config.named.memory) {
-        Some(value) => read_memory(value.clone())?,
-        None => config.memory.clone(),
+    let memory = match memory {
+        Some(memory) => memory,
+        None => Size::parse("memory", package_layout::DEFAULT_MEMORY)?,
     };
-    let cpus = match of_image("cpus", config.named.cpus) {
-        Some(value) => read_cpus(value)?,
-        None => config.cpus,
+    let cpus = match (config.cpus, of_image("cpus")) {
+        (None, Some(value)) => read_cpus("cpus", value)?,
+        (named, _) => named,
     };
-    let disk_size = match of_image("disk_size", config.disk_size.is_some()) {
-        Some(value) => Some(read_disk_size(value.clone())?),
-        None => config.disk_size.clone(),
+    let disk_size = match (&config.disk_size, of_image("disk_size")) {
+        (None, Some(value)) => read_disk_size("disk_size", value)?,
+        (named, _) => named.clone(),
     };
-    Ok(Resources { memory, cpus, disk_size })
+    Ok(Resources { memory, cpus: cpus.unwrap_or(DEFAULT_CPUS), disk_size })
 }
 
-/// The object that [`read`] reads back; options of later versions appear with their defaults.
+/// The object that [`read`] reads back.
 pub(super) fn write(config: &SandboxConfig) -> Value {
-    let mut value = json!({
-        "image": config.image,
-        "arch": config.arch.map(|arch| arch.image_name()),
-        "memory": config.memory,
-        "cpus": config.cpus,
-        "mounts": config.mounts,
-        "port_forwards": config.port_forwards.iter().map(Forward::to_value).collect::<Vec<_>>(),
-        "network_mode": config.network_mode,
-        "allow": config.allow,
-        "extra_qemu_args": config.extra_qemu_args,
-        "boot_timeout": config.boot_timeout.map(|timeout| timeout.as_secs_f64()),
-        "accel": accel_name(config.accel),
-        "disk_size": config.disk_size,
-        "enable_display": config.enable_display,
-        "vnc": config.vnc,
-        "warm": config.warm,
-        "transport": config.transport,
-        "wait_for": config.wait_for,
-        "limits": config.limits.to_value(),
-    });
+    let mut options = config.written();
     // Where a sandbox is kept is not what it is: these are there only when they are given.
-    if let Some(save) = &config.save {
-        value["save"] = json!(save);
+    for place in OPTIONS.iter().filter(|option| !option.is_of_machine()) {
+        if options.get(place.name).is_some_and(Value::is_null) {
+            options.remove(place.name);
+        }
     }
-    if let Some(workspace) = &config.workspace {
-        value["workspace"] = json!(workspace);
-    }
-    value
+    Value::Object(options)
 }
 
 pub(super) fn accel_name(accel: AccelChoice) -> &'static str {
@@ -215,16 +109,24 @@ pub(super) fn accel_name(accel: AccelChoice) -> &'static str {
     }
 }
 
-pub(super) fn enum_value<T: Serialize>(value: &T) -> Value {
+/// The JSON form of what is plainly serialized.
+pub(super) fn to_json<T: Serialize>(value: T) -> Value {
     serde_json::to_value(value).unwrap_or(Value::Null)
 }
 
-fn read_accel(value: Value) -> Result<AccelChoice> {
+pub(super) fn read_arch(option: &'static str, value: Value) -> Result<Option<Arch>> {
+    let spelling = read_text(option, value, "amd64 or arm64")?;
+    spelling.parse::<Arch>().map(Some).map_err(|_| {
+        invalid(option, &spelling, "amd64 or arm64", "Leave it out for the host's own")
+    })
+}
+
+pub(super) fn read_accel(option: &'static str, value: Value) -> Result<AccelChoice> {
     if value.is_null() {
         return Ok(AccelChoice::Fixed(Accelerator::Tcg));
     }
     let allowed = "auto, kvm, hvf, whpx, tcg, or null for tcg";
-    let name = text("accel", value, allowed)?;
+    let name = read_text(option, value, allowed)?;
     if name == "auto" {
         return Ok(AccelChoice::Auto);
     }
@@ -233,64 +135,64 @@ fn read_accel(value: Value) -> Result<AccelChoice> {
         .find(|accelerator| accelerator.name() == name)
         .map(AccelChoice::Fixed)
         .ok_or_else(|| {
-            invalid("accel", &name, allowed, "Use accel=\"auto\", which takes the best that works")
+            invalid(option, &name, allowed, "Use accel=\"auto\", which takes the best that works")
         })
 }
 
-fn read_memory(value: Value) -> Result<Size> {
+pub(super) fn read_memory(option: &'static str, value: Value) -> Result<Option<Size>> {
     let spelling = match value {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    let size = Size::parse("memory", &spelling)?;
+    let size = Size::parse(option, &spelling)?;
     if size.bytes() < MIN_MEMORY {
         return Err(invalid(
-            "memory",
+            option,
             &spelling,
             "at least 32M",
             "Images boot well with the default of 512M; `minimal` with 128M",
         ));
     }
-    Ok(size)
+    Ok(Some(size))
 }
 
-fn read_disk_size(value: Value) -> Result<Size> {
+pub(super) fn read_disk_size(option: &'static str, value: Value) -> Result<Option<Size>> {
     let spelling = match value {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    let size = Size::parse("disk_size", &spelling)?;
+    let size = Size::parse(option, &spelling)?;
     if !(1..=MAX_DISK_SIZE).contains(&size.bytes()) {
         return Err(invalid(
-            "disk_size",
+            option,
             &spelling,
             "more than 0 and at most 16T",
             "Write for example disk_size=\"10G\"; space is taken as it is used",
         ));
     }
-    Ok(size)
+    Ok(Some(size))
 }
 
-fn read_cpus(value: &Value) -> Result<u16> {
+pub(super) fn read_cpus(option: &'static str, value: Value) -> Result<Option<u16>> {
     match value.as_u64() {
-        Some(cpus) if (1..=MAX_CPUS).contains(&cpus) => Ok(cpus as u16),
+        Some(cpus) if (1..=MAX_CPUS).contains(&cpus) => Ok(Some(cpus as u16)),
         _ => Err(invalid(
-            "cpus",
-            &shown(value),
+            option,
+            &shown(&value),
             "a whole number from 1 to 255",
             "More CPUs than the host has make a machine slower",
         )),
     }
 }
 
-fn read_args(value: Value) -> Result<Vec<String>> {
+pub(super) fn read_args(option: &'static str, value: Value) -> Result<Vec<String>> {
     let given = shown(&value);
     serde_json::from_value::<Vec<String>>(value)
         .ok()
         .filter(|args| args.iter().all(|arg| !arg.contains('\0')))
         .ok_or_else(|| {
             invalid(
-                "extra_qemu_args",
+                option,
                 &given,
                 "a list of strings",
                 "Write each word apart: [\"-device\", \"virtio-balloon-pci\"]",
@@ -298,14 +200,14 @@ fn read_args(value: Value) -> Result<Vec<String>> {
         })
 }
 
-fn read_allow(value: Value) -> Result<Vec<String>> {
+pub(super) fn read_allow(option: &'static str, value: Value) -> Result<Option<Vec<String>>> {
     let given = shown(&value);
     let entries: Vec<String> = serde_json::from_value(value).map_err(|_| {
         let hint = "Write for example allow=[\"example.com\", \"192.0.2.0/24\"]";
-        invalid("allow", &given, "a list of domains and addresses", hint)
+        invalid(option, &given, "a list of domains and addresses", hint)
     })?;
     AllowList::parse(&entries)?;
-    Ok(entries)
+    Ok(Some(entries))
 }
 
 /// Refuses options that this network mode cannot honour.
@@ -334,33 +236,53 @@ fn check_network(config: &SandboxConfig) -> Result<()> {
     Ok(())
 }
 
-fn read_timeout(value: &Value) -> Result<Duration> {
+pub(super) fn read_boot_timeout(option: &'static str, value: Value) -> Result<Option<Duration>> {
     match value.as_f64() {
         Some(seconds) if seconds > 0.0 && seconds <= MAX_BOOT_TIMEOUT_S => {
-            Ok(Duration::from_secs_f64(seconds))
+            Ok(Some(Duration::from_secs_f64(seconds)))
         }
         _ => Err(invalid(
-            "boot_timeout",
-            &shown(value),
+            option,
+            &shown(&value),
             "seconds, more than 0 and at most 86400",
             "Leave it out for a limit that fits the accelerator",
         )),
     }
 }
 
-fn choice<T: DeserializeOwned>(option: &'static str, value: Value, allowed: &[&str]) -> Result<T> {
+pub(super) fn read_toggle(option: &'static str, value: Value) -> Result<bool> {
+    let refuse = || invalid(option, &shown(&value), "true or false", "Leave it out");
+    value.as_bool().ok_or_else(refuse)
+}
+
+pub(super) fn read_workspace(option: &'static str, value: Value) -> Result<Option<PathBuf>> {
+    let folder = read_text(option, value, "the path of a folder")?;
+    if folder.is_empty() {
+        return Err(invalid(
+            option,
+            &folder,
+            "the path of a folder",
+            "Leave it out for .quicksand/sandboxes in the working folder",
+        ));
+    }
+    Ok(Some(folder.into()))
+}
+
+/// Reads one of the words of the option's row.
+pub(super) fn choice<T: DeserializeOwned>(option: &'static str, value: Value) -> Result<T> {
     let given = shown(&value);
     serde_json::from_value(value).map_err(|_| {
-        let hint = match nearest(&given, allowed) {
+        let row = OPTIONS.iter().find(|row| row.name == option);
+        let words = row.map(|row| row.words).unwrap_or_default();
+        let hint = match nearest(&given, words.iter().copied()) {
             Some(name) => format!("Did you mean `{name}`?"),
             None => format!("Leave `{option}` out for the default"),
         };
-        let allowed = allowed.join(", ");
-        Error::InvalidValue { option, value: given, allowed, hint: Some(hint) }
+        Error::InvalidValue { option, value: given, allowed: words.join(", "), hint: Some(hint) }
     })
 }
 
-fn text(option: &'static str, value: Value, allowed: &str) -> Result<String> {
+pub(super) fn read_text(option: &'static str, value: Value, allowed: &str) -> Result<String> {
     match value {
         Value::String(text) if !text.contains('\0') => Ok(text),
         other => Err(invalid(option, &shown(&other), allowed, "Give it as a string")),
@@ -379,7 +301,7 @@ fn invalid(option: &'static str, value: &str, allowed: &str, hint: &str) -> Erro
 fn unknown(name: &str) -> Error {
     Error::UnknownOption {
         option: name.to_owned(),
-        nearest: nearest(name, &NAMES).map(str::to_owned),
+        nearest: nearest(name, known()).map(str::to_owned),
     }
 }
 
@@ -392,10 +314,9 @@ fn shown(value: &Value) -> String {
 }
 
 /// The known name that is most like the given one, when any is alike at all.
-fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
+fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(given, name), *name))
+        .map(|name| (strsim::jaro_winkler(given, name), name))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name)
