@@ -14,7 +14,7 @@ pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
 pub(crate) use assembly::{Own, OwnEnd};
 #[cfg(target_os = "linux")]
-pub(crate) use live::stand;
+pub(crate) use live::{fork_one, stand};
 #[cfg(target_os = "linux")]
 pub(crate) use warm::go_on;
 
@@ -60,7 +60,10 @@ pub(crate) enum Source {
     /// A machine that was copied from a template before, and waits.
     #[cfg(target_os = "linux")]
     Fork(std::sync::Arc<crate::template::zygote::Zygote>),
-    /// A machine that runs, of which a copy is made that stands still.
+    /// A machine that runs.
+    #[cfg(target_os = "linux")]
+    Live(std::sync::Arc<live::Pause>),
+    /// The same: a copy of it is made that stands still.
     #[cfg(target_os = "linux")]
     Stand(std::sync::Arc<live::Pause>),
     /// Such a copy.
@@ -74,7 +77,12 @@ pub(crate) enum ForkedFrom {
     /// A machine that stands still.
     Waiting(std::sync::Arc<crate::template::parent::Parent>),
     /// One that runs, and goes on.
-    Running(std::sync::Arc<live::Pause>),
+    Running {
+        /// The moment when it stands still.
+        pause: std::sync::Arc<live::Pause>,
+        /// Whether the new process runs at once.
+        runs: bool,
+    },
 }
 
 impl Source {
@@ -84,7 +92,7 @@ impl Source {
             #[cfg(target_os = "linux")]
             Self::Resume(frozen) => &frozen.disks,
             #[cfg(target_os = "linux")]
-            Self::Stand(pause) => &pause.layers,
+            Self::Live(pause) | Self::Stand(pause) => &pause.layers,
             #[cfg(target_os = "linux")]
             Self::Still(still) => &still.layers,
             _ => &[],
@@ -109,7 +117,7 @@ impl Source {
     #[cfg(target_os = "linux")]
     fn place(&self) -> Option<(usize, u32)> {
         match self {
-            Self::Stand(pause) => Some(pause.place()),
+            Self::Live(pause) | Self::Stand(pause) => Some(pause.place()),
             Self::Still(still) => Some(still.place),
             _ => None,
         }
@@ -120,7 +128,7 @@ impl Source {
     fn zygote(&self) -> Option<&std::sync::Arc<crate::template::zygote::Zygote>> {
         match self {
             Self::Fork(zygote) => Some(zygote),
-            Self::Stand(pause) => Some(&pause.zygote),
+            Self::Live(pause) | Self::Stand(pause) => Some(&pause.zygote),
             Self::Still(still) => Some(&still.zygote),
             _ => None,
         }
@@ -131,7 +139,8 @@ impl Source {
     fn forked_from(&self) -> Option<ForkedFrom> {
         match self {
             Self::Fork(zygote) => Some(ForkedFrom::Waiting(zygote.parent.clone())),
-            Self::Stand(pause) => Some(ForkedFrom::Running(pause.clone())),
+            Self::Live(pause) => Some(ForkedFrom::Running { pause: pause.clone(), runs: true }),
+            Self::Stand(pause) => Some(ForkedFrom::Running { pause: pause.clone(), runs: false }),
             Self::Still(still) => Some(ForkedFrom::Waiting(still.parent.clone())),
             _ => None,
         }
@@ -143,6 +152,7 @@ impl Source {
     fn past(&self) -> (&str, bool) {
         match self {
             Self::Fork(zygote) => (zygote.token(), false),
+            Self::Live(pause) => pause.past(),
             Self::Still(still) => (&still.token, still.had_shares),
             _ => ("", false),
         }
@@ -159,6 +169,7 @@ impl Source {
             | Self::Resume(_)
             | Self::Zygote(_)
             | Self::Fork(_)
+            | Self::Live(_)
             | Self::Stand(_)
             | Self::Still(_) => true,
         }

@@ -54,7 +54,7 @@ impl Sandbox {
         machine: &std::sync::Arc<crate::running::Machine>,
         n: NonZeroUsize,
     ) -> Result<Vec<Self>> {
-        use crate::boot::{self, Source};
+        use crate::boot::Source;
         use crate::error::Error;
         use std::sync::Arc;
         let cannot = |reason: String| Error::CannotFork { reason };
@@ -64,25 +64,8 @@ impl Sandbox {
         crate::frozen::check(self.config(), located).map_err(cannot)?;
         let mounts: Vec<_> = self.active_mounts().into_iter().map(|handle| handle.mount).collect();
         let config = self.config().of_child(mounts);
-        let mut n_refusals = 0;
-        let standing = loop {
-            let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
-            match machine.during("fork", standing).await {
-                // A busy machine may have had a thread too many at that moment.
-                Err(Error::Qmp { command, .. }) if command == FORK_COMMAND && n_refusals < 2 => {
-                    n_refusals += 1;
-                }
-                standing => break standing,
-            }
-        };
-        let reason = match standing {
-            Ok(still) => {
-                let source = Source::Still(Arc::new(still));
-                match self.start_children(&config, located, &source, None, n).await {
-                    Ok(children) => return Ok(children),
-                    Err(error) => error.to_string(),
-                }
-            }
+        let reason = match self.fork_process(machine, &config, located, n).await {
+            Ok(children) => return Ok(children),
             Err(error) => error.to_string(),
         };
         tracing::info!(
@@ -96,6 +79,32 @@ impl Sandbox {
         // The disk has grown already, and what the image says of it is of the past.
         located.disk_size = None;
         self.start_children(&config, &located, &source, Some(reason), n).await
+    }
+
+    /// Starts children whose processes are forks of the machine's.
+    #[cfg(target_os = "linux")]
+    async fn fork_process(
+        &self,
+        machine: &std::sync::Arc<crate::running::Machine>,
+        config: &crate::config::SandboxConfig,
+        located: &crate::located::Located,
+        n: NonZeroUsize,
+    ) -> Result<Vec<Self>> {
+        use crate::boot::{self, Source};
+        use std::sync::Arc;
+        if n == NonZeroUsize::MIN {
+            let child = again_if_busy(|| {
+                let child = self.child(config.clone());
+                machine.during("fork", boot::fork_one(Arc::clone(machine), child, located.clone()))
+            });
+            return Ok(vec![child.await?]);
+        }
+        let still = again_if_busy(|| {
+            let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
+            machine.during("fork", standing)
+        });
+        let source = Source::Still(Arc::new(still.await?));
+        self.start_children(config, located, &source, None, n).await
     }
 
     /// Starts that many. When one cannot be started, none is.
@@ -124,6 +133,18 @@ impl Sandbox {
         }
         Ok(children)
     }
+}
+
+/// Asks again where QEMU refuses a fork: a busy machine may have had a thread too many at that moment.
+#[cfg(target_os = "linux")]
+async fn again_if_busy<T, F: Future<Output = Result<T>>>(fork: impl Fn() -> F) -> Result<T> {
+    for _ in 0..2 {
+        match fork().await {
+            Err(crate::error::Error::Qmp { command, .. }) if command == FORK_COMMAND => {}
+            forked => return forked,
+        }
+    }
+    fork().await
 }
 
 /// Drives all of them to their ends.

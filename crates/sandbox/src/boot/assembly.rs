@@ -300,7 +300,9 @@ fn template_plan(
         }
         Source::Copy(template) | Source::Zygote(template) => (template.memory.try_clone(), None),
         Source::Fork(zygote) => (zygote.template.memory.try_clone(), None),
-        Source::Stand(pause) => (pause.zygote.template.memory.try_clone(), None),
+        Source::Live(pause) | Source::Stand(pause) => {
+            (pause.zygote.template.memory.try_clone(), None)
+        }
         Source::Still(still) => (still.zygote.template.memory.try_clone(), None),
         Source::Resume(_) => return Ok((Some(TemplatePlan::Resume), None)),
     };

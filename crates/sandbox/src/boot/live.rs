@@ -1,5 +1,7 @@
-//! A running machine is forked: a copy of its process stands still, the machine goes on, and children are
-//! forked from the copy. Under software emulation alone, for machines that are forks themselves.
+//! A running machine is forked: one child from the machine itself, while it stands still for a moment; for
+//! several a copy of its process stands still, the machine goes on, and they are forked from the copy, so
+//! that the machine's moment is as short as for one. Under software emulation alone, for machines that are
+//! forks themselves.
 //!
 //! Owns the moment when the machine stands still, and what becomes of its disk in it. What it has written is
 //! copied while that is little. Otherwise it becomes a layer that nobody writes to any more, below an empty
@@ -20,8 +22,9 @@ use crate::overlay::blank;
 use crate::qmp::Qmp;
 use crate::quota::used;
 use crate::running::{Hull, Machine};
+use crate::sandbox::Sandbox;
 use crate::template::copy_sparse;
-use crate::template::parent::{Bound, Parent, second};
+use crate::template::parent::{Bound, Parent, Ready, second};
 use crate::template::zygote::Zygote;
 use serde_json::json;
 use std::fs::File;
@@ -82,6 +85,27 @@ pub(crate) async fn stand(
     config: SandboxConfig,
     located: Located,
 ) -> Result<Still> {
+    paused(machine, |pause| async move { copy(&pause, config, located).await }).await
+}
+
+/// Starts one child of a running machine, which stands still for a moment, goes on, and is told the time.
+pub(crate) async fn fork_one(
+    machine: Arc<Machine>,
+    child: Sandbox,
+    located: Located,
+) -> Result<Sandbox> {
+    paused(machine, |pause| async move {
+        child.go_on(&located, &Source::Live(pause), None).await?;
+        Ok(child)
+    })
+    .await
+}
+
+/// Does something with a machine that is about to stand still, and holds its state until then.
+async fn paused<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
+    machine: Arc<Machine>,
+    work: impl FnOnce(Arc<Pause>) -> F + Send + 'static,
+) -> Result<T> {
     // A task of its own: half of it would leave the machine standing still.
     let work = tokio::spawn(async move {
         let checkpoints = machine.state.lock().await;
@@ -91,11 +115,11 @@ pub(crate) async fn stand(
             return Err(cannot("it has checkpoints"));
         }
         let pause = Arc::new(Pause::of(&machine).await?);
-        let still = copy(&pause, config, located).await;
-        if still.is_err() {
+        let done = work(Arc::clone(&pause)).await;
+        if done.is_err() {
             pause.take_back().await;
         }
-        still
+        done
     });
     work.await.map_err(|error| failed(io::Error::other(error.to_string())))?
 }
@@ -118,15 +142,15 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
     let qmp = Arc::new(Qmp::of_fork(qmp).await?);
     let place = pause.place();
     let parent = Parent::of(&hull, qmp, place.1, Bound::Namespace).await?;
-    let of = &pause.machine.hull;
+    let (token, had_shares) = pause.past();
     Ok(Still {
         parent: Arc::new(parent),
         zygote: Arc::clone(&pause.zygote),
         disk: origin.overlay(),
         layers: pause.layers.clone(),
         place,
-        token: of.token.clone(),
-        had_shares: of.has_used_shares(),
+        token: token.to_owned(),
+        had_shares,
         _hull: hull,
         _agent: agent,
     })
@@ -170,35 +194,53 @@ impl Pause {
         }
     }
 
-    /// Forks the machine while it stands still. The copy does not run, and has `disk` for its own.
+    /// What the machine's agent was told, and whether it had shares by FUSE.
+    pub(super) fn past(&self) -> (&str, bool) {
+        let of = &self.machine.hull;
+        (&of.token, of.has_used_shares())
+    }
+
+    /// Forks the machine while it stands still. The copy has `disk` for its own, and runs where it is not
+    /// to be forked itself.
     async fn fork(
         self: &Arc<Self>,
+        runs: bool,
         inherit: Vec<Inherited>,
         own: Vec<Own>,
         qmp: &UnixStream,
         token: &str,
         disk: Arc<File>,
     ) -> Result<(Process, Output)> {
+        let ready = self.parent.hand_over(inherit, &own, second(qmp)?, token.to_owned()).await?;
+        let pause = Arc::clone(self);
+        // A task of its own: a start that is given up would leave the machine standing still.
+        let standing = tokio::spawn(async move {
+            tokio::select! {
+                forked = pause.stand_still(ready, disk, runs) => forked,
+                error = pause.machine.hull.death() => Err(error),
+            }
+        });
+        standing.await.map_err(|error| failed(io::Error::other(error.to_string())))?
+    }
+
+    async fn stand_still(
+        &self,
+        mut ready: Ready,
+        disk: Arc<File>,
+        runs: bool,
+    ) -> Result<(Process, Output)> {
         let monitor = &self.machine.qmp;
-        let mut ready =
-            self.parent.hand_over(inherit, &own, second(qmp)?, token.to_owned()).await?;
-        let standing = async {
-            monitor.execute("stop", json!({})).await?;
-            let forked = async {
-                self.keep_disk(disk).await?;
-                self.parent.fork_now(&mut ready, false).await
-            };
-            let forked = forked.await;
-            // Whatever has become of it: the machine goes on.
-            let gone_on = monitor.execute("cont", json!({})).await;
-            self.machine.tell_time_beside();
-            let process = self.parent.adopt(ready, forked?).await?;
-            gone_on.map(|_| process)
+        monitor.execute("stop", json!({})).await?;
+        let forked = async {
+            self.keep_disk(disk).await?;
+            self.parent.fork_now(&mut ready, runs).await
         };
-        tokio::select! {
-            forked = standing => forked,
-            error = self.machine.hull.death() => Err(error),
-        }
+        let forked = forked.await;
+        // Whatever has become of it: the machine goes on.
+        let gone_on = monitor.execute("cont", json!({})).await;
+        self.machine.tell_time_beside();
+        let process = self.parent.adopt(ready, forked?).await?;
+        gone_on.map(|_| process)
     }
 
     /// Keeps what the machine has written for the copy. QEMU has put the file in order when the machine
@@ -293,7 +335,9 @@ impl ForkedFrom {
     ) -> Result<(Process, Output)> {
         match self {
             Self::Waiting(parent) => parent.fork(inherit, own, qmp, token).await,
-            Self::Running(pause) => pause.fork(inherit, own, qmp, token, disk).await,
+            Self::Running { pause, runs } => {
+                pause.fork(*runs, inherit, own, qmp, token, disk).await
+            }
         }
     }
 
@@ -301,7 +345,7 @@ impl ForkedFrom {
     pub(super) fn own(&self) -> Vec<Own> {
         match self {
             Self::Waiting(parent) => parent.own().to_vec(),
-            Self::Running(pause) => pause.parent.own().to_vec(),
+            Self::Running { pause, .. } => pause.parent.own().to_vec(),
         }
     }
 }

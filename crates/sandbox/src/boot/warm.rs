@@ -145,7 +145,12 @@ pub(super) async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
             crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
             Ok(&frozen.token)
         }
-        Source::Cold | Source::Make | Source::Fork(_) | Source::Stand(_) | Source::Still(_) => {
+        Source::Cold
+        | Source::Make
+        | Source::Fork(_)
+        | Source::Live(_)
+        | Source::Stand(_)
+        | Source::Still(_) => {
             let source = std::io::ErrorKind::InvalidInput.into();
             Err(Error::System { action: "take up a machine that boots", source })
         }
