@@ -14,6 +14,7 @@ pub(crate) mod load;
 mod make;
 mod memory;
 pub(crate) mod parent;
+mod rest;
 pub(crate) mod store;
 pub(crate) mod zygote;
 pub(crate) mod zygotes;

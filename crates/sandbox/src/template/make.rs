@@ -3,6 +3,7 @@
 
 use super::load;
 use super::memory::copy_sparse;
+use super::rest;
 use super::store::{Parts, Store, Template};
 use crate::boot::{Forks, Source, Start, attempt, blocking};
 use crate::config::SandboxConfig;
@@ -19,8 +20,8 @@ use std::time::Duration;
 /// commands need, and written everything to its disk.
 pub(super) const REHEARSAL: &str = "uname -a; cat /etc/os-release; ls -l /; sync";
 const N_REHEARSALS: usize = 3;
-/// How long the guest has to itself before it is frozen.
-const REST: Duration = Duration::from_millis(200);
+/// How long the guest may take to come to rest before it is frozen.
+const REST: Duration = Duration::from_secs(20);
 
 /// The configuration that a template of this one is made with: the same machine, and nothing that
 /// only this host process knows of.
@@ -75,7 +76,7 @@ async fn freeze(machine: &Machine, store: &Store) -> Result<(crate::new_file::Ne
         let request = ExecuteRequest::new(REHEARSAL).timeout(Duration::from_secs(20)).cwd("/");
         run_to_end(&machine.agent, &request, &mut Discard).await?;
     }
-    tokio::time::sleep(REST).await;
+    rest::come_to_rest(machine, REST).await?;
     machine.qmp.execute("stop", json!({})).await?;
     let state = store.new_file().map_err(failed)?;
     let writer = state.reopened_for_writing().map_err(failed)?;

@@ -2,6 +2,7 @@
 //! from there. Forks are children of the zygote: its end is theirs.
 
 use super::parent::{Bound, Parent};
+use super::rest;
 use super::store::Template;
 use crate::boot::{Source, Start, attempt};
 use crate::config::SandboxConfig;
@@ -20,8 +21,9 @@ use std::time::Duration;
 /// How often a zygote does what its template did: its code was translated in another process, and what
 /// it has translated its forks need not.
 const N_REHEARSALS: usize = 2;
-/// How long its guest has to itself before it stops.
-const REST: Duration = Duration::from_millis(50);
+/// How long its guest may take to come to rest before it stops: a copy hears that it is one, and programs
+/// of the guest have to do with that.
+const REST: Duration = Duration::from_secs(5);
 
 /// A machine that waits.
 pub(crate) struct Zygote {
@@ -53,7 +55,7 @@ impl Zygote {
                 .cwd("/");
             run_to_end(&machine.agent, &request, &mut Discard).await?;
         }
-        tokio::time::sleep(REST).await;
+        rest::come_to_rest(&machine, REST).await?;
         machine.qmp.execute("stop", json!({})).await?;
         let qmp = Arc::clone(&machine.qmp);
         let parent = Parent::of(&machine.hull, qmp, DISK_SET, Bound::Parent).await?;
