@@ -3,9 +3,7 @@
 //! The order of the stages is `image_builder::bake`'s; here are the flags, the build cache that it works in
 //! (`host`), and the proof by boot.
 
-mod agent;
 mod boot;
-pub mod emulator;
 mod host;
 mod needs;
 mod renewal;

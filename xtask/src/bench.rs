@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: sets up what is measured and what stands beside it, then runs `benches/`.
 
 use crate::{
-    audit, bake, cache::Key, context::Context, dist, environment, preflight::Needs,
-    runtime_wheel::Profile, setup,
+    audit, bake, cache::Key, context::Context, dist, environment, preflight::Needs, setup,
 };
 use anyhow::{Context as _, Result};
 use duct::cmd;
+use runtime_builder::Profile;
 use std::{ffi::OsString, path::PathBuf};
 
 /// The distribution whose packaged QEMU stands beside ours: the current stable one.

@@ -1,11 +1,9 @@
 //! `cargo xtask demo`: the main job, from nothing to a command in a sandbox of our own making.
 
-use crate::{
-    bake, context::Context, dist, environment, preflight::Needs, runtime_wheel::Profile,
-    side_by_side, ui,
-};
+use crate::{bake, context::Context, dist, environment, preflight::Needs, side_by_side, ui};
 use anyhow::Result;
 use duct::cmd;
+use runtime_builder::Profile;
 
 /// The image of the quick start.
 const IMAGE: &str = "debian";

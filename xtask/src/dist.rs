@@ -1,16 +1,10 @@
 //! `cargo xtask dist`: every wheel that this host can make, into `dist/`. The demo and the tests ask for
 //! less, in the same way: what needs nothing of each other is made side by side.
 
-use crate::{
-    bake,
-    context::Context,
-    preflight::Needs,
-    runtime_wheel::{self, Profile},
-    side_by_side,
-    ui::Lane,
-};
+use crate::{bake, context::Context, preflight::Needs, side_by_side, ui::Lane};
 use anyhow::Result;
 use package_layout::known::published_for;
+use runtime_builder::Profile;
 use std::path::PathBuf;
 
 /// The images that tests, benchmarks and a first look need.
@@ -24,7 +18,7 @@ pub struct Args {}
 pub fn needs(context: &Context, images: &[&str], profile: Profile) -> Needs {
     let images = images.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
     let first = qemu_builder::needs(context, &qemu_builder::Args::default());
-    images.fold(first.and(runtime_wheel::needs(context, profile)), Needs::and)
+    images.fold(first.and(runtime_builder::needs(context, profile)), Needs::and)
 }
 
 /// Which wheels are wanted.
@@ -114,7 +108,7 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
     };
     let runtime = || {
         side_by_side::step_back(LAST);
-        let wheel = runtime_wheel::build(context, wanted.profile)?;
+        let wheel = runtime_builder::build(context, wanted.profile)?;
         lane(3);
         Ok(wheel)
     };

@@ -6,10 +6,8 @@
 mod audit;
 mod bake;
 mod bench;
+mod build_runtime;
 mod check;
-mod compiled_paths;
-mod crates;
-mod cross_compiler;
 mod demo;
 mod dist;
 mod environment;
@@ -19,7 +17,6 @@ mod merge_fat;
 mod newcomer;
 mod release;
 mod retag;
-mod runtime_wheel;
 mod soak;
 mod test;
 mod verify;
@@ -27,7 +24,7 @@ mod verify;
 use clap::{Parser, Subcommand};
 use qemu_builder::installation as bundle;
 use xtask_base::{cache, context, side_by_side, ui};
-use xtask_host::{preflight, setup, unpacked};
+use xtask_host::{preflight, setup};
 
 /// Builds, bakes, packs, tests and measures quicksand.
 #[derive(Parser)]
@@ -52,7 +49,7 @@ enum Task {
     /// Build QEMU from pinned source and pack its wheel.
     BuildQemu(qemu_builder::Args),
     /// Build the runtime's wheel as it ships.
-    BuildRuntime(runtime_wheel::Args),
+    BuildRuntime(build_runtime::Args),
     /// Make an installed QEMU relocatable, in the layout of our wheel.
     Bundle(bundle::Args),
     /// Bake an image from its recipe and pack its wheel.
@@ -89,9 +86,10 @@ impl Task {
             Self::Check(args) => ("check", check::needs(context, args)),
             Self::BuildQemu(args) => ("build-qemu", qemu_builder::needs(context, args)),
             Self::Bake(args) => ("bake", bake::needs(context, args)),
-            Self::Dist(_) => {
-                ("dist", dist::needs(context, &dist::published(), runtime_wheel::Profile::Release))
-            }
+            Self::Dist(_) => (
+                "dist",
+                dist::needs(context, &dist::published(), runtime_builder::Profile::Release),
+            ),
             Self::Soak(_) => ("soak", soak::needs(context)),
             Self::Bench(_) => ("bench", bench::needs(context)),
             _ => return None,
@@ -134,9 +132,7 @@ fn main() -> std::process::ExitCode {
                 println!("{}", wheel.display());
             }
         }),
-        Task::BuildRuntime(args) => {
-            runtime_wheel::run(&context, &args).map(|wheel| println!("{}", wheel.display()))
-        }
+        Task::BuildRuntime(args) => build_runtime::run(&context, &args),
         Task::Bake(args) => bake::task(&context, &args),
         Task::Image(args) => image::run(&context, &args),
         Task::Dist(args) => dist::run(&context, &args).map(|wheels| {

@@ -2,11 +2,10 @@
 //!
 //! The work and the judgement are `tests/vm/src/bin/soak.rs`'s; here it gets its wheels.
 
-use crate::{
-    context::Context, dist, environment, preflight::Needs, runtime_wheel::Profile, test, ui::hinted,
-};
+use crate::{context::Context, dist, environment, preflight::Needs, test, ui::hinted};
 use anyhow::Result;
 use duct::cmd;
+use runtime_builder::Profile;
 use std::path::PathBuf;
 
 /// For how long, and where the figures go.

@@ -12,12 +12,12 @@ use crate::{
     dist,
     environment::{self, Environment},
     preflight::{Needs, Room},
-    runtime_wheel::Profile,
     setup,
     ui::hinted,
 };
 use anyhow::{Context as _, Result};
 use duct::cmd;
+use runtime_builder::Profile;
 use std::path::PathBuf;
 
 /// Test tools of PyPI, pinned.

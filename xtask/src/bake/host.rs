@@ -1,7 +1,6 @@
 //! A bake that `xtask` runs: made things are entries of the build cache, steps are shown, what is missing of
 //! the host is installed.
 
-use super::{agent, emulator};
 use crate::{
     cache::Key,
     context::Context,
@@ -16,10 +15,12 @@ use image_builder::{
     foreign::Runner,
     rootfs::Way,
 };
+use runtime_builder::agent;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
+use xtask_host::emulator;
 
 /// What makes an environment that has pip.
 pub const PIP: &[&str] = &["wheel==0.48.0", "packaging==26.3"];

@@ -1,6 +1,6 @@
 //! What a bake needs from the host and the network, as far as the cache does not hold it.
 
-use super::{Args, agent, boot, host::PIP};
+use super::{Args, boot, host::PIP};
 use crate::{
     context::Context,
     preflight::{Needs, Registry, Room, RootFileSystem},
@@ -16,6 +16,7 @@ use image_builder::{
     pool, programs,
     recipe::{self, DistributionName, Recipe},
 };
+use runtime_builder::agent;
 use runtime_locator::Search;
 use std::path::Path;
 

@@ -2,7 +2,7 @@
 //! compressed kernel and its own initramfs, the network set up by the system, the agent started by
 //! it as a service.
 
-use super::{Args, Baking, agent};
+use super::{Args, Baking};
 use crate::{cache::Key, context::Context};
 use anyhow::{Context as _, Result};
 use disk_formats::tree::Tree;
@@ -14,6 +14,7 @@ use image_builder::{
     rootfs,
 };
 use package_layout::image::{Part, file_name};
+use runtime_builder::agent;
 use std::path::{Path, PathBuf};
 
 /// Starts the agent with what the kernel's command line says, as images made elsewhere do.

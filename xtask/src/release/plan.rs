@@ -4,7 +4,7 @@
 //! runtime's platform), the name has a `*` in its place. Who builds what follows from the tasks that
 //! `release build` calls: nothing is planned that no task makes.
 
-use crate::{runtime_wheel, ui::hinted};
+use crate::ui::hinted;
 use anyhow::Result;
 use package_layout::{
     image,
@@ -170,7 +170,7 @@ impl Plan {
                     retagged.extend(other_names(*runner, &wheel));
                     builds.push(wheel);
                 }
-                for machine in runtime_wheel::machines(*runner) {
+                for machine in runtime_builder::machines(*runner) {
                     let platform = derived(machine);
                     builds.push(format!("quicksand_runtime-{version}-cp310-abi3-{platform}.whl"));
                 }
@@ -405,7 +405,7 @@ mod tests {
             }
         }
         assert_eq!(workflow.matches(", os: ubuntu-").count(), n_bakes, "images.yml");
-        let extras = runtime_wheel::extras().join(",");
+        let extras = runtime_builder::extras().join(",");
         assert!(read("README.md").contains(&format!("extras `[{extras}]`")), "README.md: {extras}");
     }
 

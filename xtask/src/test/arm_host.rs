@@ -38,7 +38,7 @@ pub fn needs(context: &Context) -> Needs {
 pub fn run(context: &Context, images: &Path) -> Result<()> {
     let args = qemu_builder::Args::of(Machine::LinuxArm64);
     let (bundle, _) = qemu_builder::bundle(context, &args)?;
-    let emulator = match bake::emulator::runner(context, Arch::Arm64)? {
+    let emulator = match xtask_host::emulator::runner(context, Arch::Arm64)? {
         Runner::Emulator(program) => Some(program),
         Runner::Host | Runner::Registered => None,
     };

@@ -1,12 +1,10 @@
 //! The compiler's call for the runtime that ships: this host's toolchain, or for another machine the one of
 //! `cross_compiler` where the toolchain lacks its standard library. On Linux zig links.
 
-use super::{CRATES, GLIBC, ZIG};
 use crate::{
     compiled_paths,
-    context::Context,
     cross_compiler::{CrossCompiler, is_target_installed},
-    setup,
+    wheel::{CRATES, GLIBC, ZIG},
 };
 use anyhow::Result;
 use duct::{Expression, cmd};
@@ -14,6 +12,8 @@ use host_platform::Os;
 use qemu_builder::Target;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use xtask_base::context::Context;
+use xtask_host::setup;
 
 /// Who compiles.
 pub enum Compiler {

@@ -2,11 +2,12 @@
 //! whose packages hold the sources of the standard library, is unpacked in the cache, and cargo
 //! builds the library for the target.
 
-use crate::{context::Context, unpacked};
 use anyhow::{Context as _, Result};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use std::path::{Path, PathBuf};
+use xtask_base::context::Context;
+use xtask_host::unpacked;
 
 /// Debian's compiler that comes with the sources of its standard library.
 const PACKAGES: unpacked::Packages = unpacked::Packages {

@@ -3,15 +3,12 @@
 mod papers;
 
 use crate::{
-    cache::Key,
     compiled_paths,
-    context::Context,
     cross_compiler::{CrossCompiler, is_target_installed},
-    preflight::{Needs, Registry, Room},
-    setup,
 };
 use anyhow::Result;
 use cache_key::{
+    Key,
     code::{self, Reading},
     tools,
 };
@@ -20,6 +17,11 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::bake::Agent;
 use std::path::{Path, PathBuf};
+use xtask_base::context::Context;
+use xtask_host::{
+    preflight::{Needs, Registry, Room},
+    setup,
+};
 
 /// Seconds of one processor, and room: with the toolchain, and with a compiler that is fetched and
 /// makes the standard library too.
@@ -44,6 +46,9 @@ enum Compiler {
 const PAPERS: &str = "1";
 
 /// The agent: its binary, and what is compiled into it.
+///
+/// # Errors
+/// It cannot be compiled, or a licence is not known.
 pub fn agent(context: &Context, arch: Arch) -> Result<Agent> {
     let binary = binary(context, arch)?;
     let compiler = compiler(context, arch);
@@ -56,6 +61,9 @@ pub fn agent(context: &Context, arch: Arch) -> Result<Agent> {
 }
 
 /// The path of the binary.
+///
+/// # Errors
+/// It cannot be compiled.
 pub fn binary(context: &Context, arch: Arch) -> Result<PathBuf> {
     let target = target(arch);
     let compiler = compiler(context, arch);
@@ -178,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_binary_is_its_code_its_target_and_its_compiler() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = &Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let digest = |arch, compiler| key(root, target(arch), compiler).unwrap().digest();
         let first = digest(Arch::Amd64, Compiler::Native);
         assert_eq!(first, digest(Arch::Amd64, Compiler::Native));

@@ -3,7 +3,6 @@
 
 use super::{Compiler, linker, target};
 use crate::{
-    context::Context,
     crates::{self, Linked},
     cross_compiler::CrossCompiler,
 };
@@ -15,6 +14,7 @@ use host_platform::Arch;
 use image_builder::bake::Papers;
 use qemu_builder::linked::Owners;
 use std::path::{Path, PathBuf};
+use xtask_base::context::Context;
 
 /// The libraries that a static program is linked with, and the SPDX expression of each. The words are those
 /// by which the linker's driver finds them.

@@ -1,11 +1,15 @@
 //! What runs the programs of an image of another architecture while its packages are installed.
 
-use crate::{context::Context, ui::hinted, unpacked};
+use crate::unpacked;
 use anyhow::{Context as _, Result};
 use host_platform::Arch;
 use image_builder::foreign::{self, Runner};
+use xtask_base::{context::Context, ui::hinted};
 
 /// The host's own means, else Debian's static emulator, unpacked in the cache.
+///
+/// # Errors
+/// This host lets nobody register one, or it cannot be fetched.
 pub fn runner(context: &Context, arch: Arch) -> Result<Runner> {
     if let Some(runner) = Runner::of_host(arch) {
         return Ok(runner);

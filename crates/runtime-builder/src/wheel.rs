@@ -1,4 +1,4 @@
-//! `cargo xtask build-runtime`, and the same for other tasks: builds the native module and the command, and packs the runtime's wheel: an entry of the build cache.
+//! The runtime's wheel: builds the native module and the command, and packs them. An entry of the build cache.
 //!
 //! Who wants a first look or runs the tests gets what the `dev` profile makes, which is the profile of
 //! the tasks themselves: nearly all of it is compiled already. What ships is built for release.
@@ -6,20 +6,15 @@
 //! The platform tag is what the audit of both binaries proves, never a claim. The wheel says what
 //! is linked into them: every crate with its licence, its texts and a bill of materials.
 
-mod compile;
-
 use crate::{
-    cache::Key,
-    compiled_paths,
-    context::Context,
-    crates,
-    preflight::{Needs, Room},
-    setup,
-    ui::{Step, hinted},
+    compile::{self, Compiler},
+    compiled_paths, crates,
 };
 use anyhow::{Context as _, Result, ensure};
-use cache_key::code::{self, Reading};
-use compile::Compiler;
+use cache_key::{
+    Key,
+    code::{self, Reading},
+};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Os;
@@ -27,12 +22,20 @@ use package_layout::known;
 use qemu_builder::Target;
 use std::path::{Path, PathBuf};
 use wheel_retag::{Metadata, Runner, Source, WheelFile, WheelSpec, WheelTag};
+use xtask_base::{
+    context::Context,
+    ui::{Step, hinted},
+};
+use xtask_host::{
+    preflight::{Needs, Room},
+    setup,
+};
 
 /// The distribution: the import name is `quicksand`, which on PyPI belongs to an unrelated tool.
 const NAME: &str = "quicksand-runtime";
 
 /// The crates that end up in the wheel.
-const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
+pub(crate) const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
 
 /// The crates that audit and pack it.
 const PACKERS: &[&str] = &["binary-bundler", "wheel-retag"];
@@ -65,10 +68,10 @@ const RECIPE: &str = "3";
 
 /// The oldest glibc that Rust's own standard library runs with, and every distribution of today has. zig's
 /// linker knows the libraries of each glibc; the host's would bind symbols to the host's.
-const GLIBC: &str = "2.17";
+pub(crate) const GLIBC: &str = "2.17";
 
 /// The linker, and the cargo command that knows how to call it.
-const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
+pub(crate) const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// How the runtime is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,33 +88,19 @@ struct Binaries {
     command: PathBuf,
 }
 
-/// What to build.
-#[derive(clap::Args)]
-pub struct Args {
-    /// The machine of the release to build for; this host unless given. Linux on x86_64 builds for Linux on
-    /// arm64 too.
-    #[arg(long, value_parser = qemu_builder::runner)]
-    target: Option<Runner>,
-}
-
-impl Args {
-    /// The machine that it is built for.
-    fn target(&self) -> Result<Target> {
-        let target = self.target.map(Target::new).map_or_else(this_host, Ok)?;
-        let host = this_host()?.runner();
-        if machines(host).contains(&target.runner()) || target.is_host() {
-            return Ok(target);
-        }
-        Err(hinted(
-            format!("The runtime for {target} is not built on {host}"),
-            "Linux on x86_64 builds for linux-x64 and linux-arm64, every other machine for itself",
-        ))
+/// Whether the wheel for a machine is made on this host.
+///
+/// # Errors
+/// It is not, or the release has no machine like this host.
+pub fn check_target(target: Target) -> Result<()> {
+    let host = this_host()?.runner();
+    if machines(host).contains(&target.runner()) || target.is_host() {
+        return Ok(());
     }
-}
-
-/// Builds the wheel that ships.
-pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
-    build_for(context, Profile::Release, args.target()?)
+    Err(hinted(
+        format!("The runtime for {target} is not built on {host}"),
+        "Linux on x86_64 builds for linux-x64 and linux-arm64, every other machine for itself",
+    ))
 }
 
 /// The machines of the release that a runner builds the wheel for.
@@ -123,17 +112,27 @@ pub fn machines(runner: Runner) -> Vec<Runner> {
     }
 }
 
-fn this_host() -> Result<Target> {
+/// The machine of the release that this host is.
+///
+/// # Errors
+/// The release has none like it.
+pub fn this_host() -> Result<Target> {
     Target::of_host().context("The release has no machine like this host")
 }
 
-/// The same for this host.
+/// Builds the wheel of this host's machine, as [`build_for`] does.
+///
+/// # Errors
+/// As there.
 pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
     build_for(context, profile, this_host()?)
 }
 
 /// Puts the wheel `dist/quicksand_runtime-VERSION-….whl` of these sources there, made unless the cache
 /// has it. One for release is as good for a first look.
+///
+/// # Errors
+/// It cannot be compiled, or its binaries are not what they have to be.
 pub fn build_for(context: &Context, profile: Profile, target: Target) -> Result<PathBuf> {
     let compiler = Compiler::of(context, target)?;
     let key_of = |profile| key(context, profile, target, &compiler);

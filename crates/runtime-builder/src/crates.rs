@@ -3,7 +3,6 @@
 //! Read from cargo's own resolution for a machine: dependencies of build scripts, of procedural
 //! macros and of tests leave nothing in a binary and are left out.
 
-use crate::context::Context;
 use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
@@ -11,6 +10,7 @@ use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use xtask_base::context::Context;
 
 /// Where the VNC client for browsers lies, with its licences.
 const NOVNC_FOLDER: &str = "crates/quicksand-cli/src/view/novnc";
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_command_links_its_parser_but_not_macros_or_test_tools() {
         let metadata = MetadataCommand::new()
-            .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"))
             .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
             .exec()
             .unwrap();
