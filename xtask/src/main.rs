@@ -104,6 +104,8 @@ fn hints() -> Vec<ui::HintOf> {
         |error| error.downcast_ref::<disk_formats::Error>()?.hint(),
         |error| error.downcast_ref::<bill_of_materials::Error>().map(|error| error.hint()),
         |error| error.downcast_ref::<wheel_retag::Error>()?.hint(),
+        |error| error.downcast_ref::<wheel_audit::Error>()?.hint(),
+        |error| error.downcast_ref::<release_plan::Error>()?.hint(),
     ]
 }
 

@@ -1,11 +1,15 @@
-//! The lowest true platform tag of wheels, trees and single binaries.
+//! What is true of wheels by the binaries in them: the lowest platform tag of a wheel, tree or binary, which
+//! wheels may bear other tags, and whether both halves of a fat wheel would run.
 //!
-//! Composes `wheel-retag`, which opens wheels, and `binary-bundler`, which judges binaries. Says nothing and
-//! writes nothing: `cargo xtask audit`, the builds and the release print what they find.
+//! Composes `wheel-retag`, which opens and writes wheels, and `binary-bundler`, which judges binaries. Says
+//! nothing: the tasks, the builds and the release print what it finds.
 
+mod error;
+mod fat;
 mod print;
+mod retag;
+mod verified;
 
-use anyhow::{Context as _, Result};
 use binary_bundler::{
     inspect::{self, Binary, Format},
     verdict::{Report, judge},
@@ -13,20 +17,24 @@ use binary_bundler::{
 use std::path::{Path, PathBuf};
 use xtask_base::ui::hinted;
 
+pub use error::Error;
+pub use fat::{Merged, merge};
 pub use print::text;
+pub use retag::{Retagged, retag_images};
+pub use verified::{Verified, check_sound, expanded};
 
 /// The reports of one wheel, folder or file. The wheels of a folder are judged one by one, as wheels.
 ///
 /// # Errors
 /// When it cannot be read, and for a file that is neither a wheel nor a binary.
-pub fn audit(path: &Path) -> Result<Vec<Report>> {
+pub fn audit(path: &Path) -> Result<Vec<Report>, Error> {
     let subject = path
         .file_name()
         .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     if path.is_dir() {
         let found = read_tree(path)?;
         let mut reports: Vec<Report> =
-            found.wheels.iter().map(|wheel| audit_wheel(wheel)).collect::<Result<_>>()?;
+            found.wheels.iter().map(|wheel| audit_wheel(wheel)).collect::<Result<_, Error>>()?;
         let is_wheels_alone = found.binaries.is_empty() && found.damaged.is_empty();
         if reports.is_empty() || !is_wheels_alone {
             reports.push(found.report(&subject, &[]));
@@ -36,15 +44,12 @@ pub fn audit(path: &Path) -> Result<Vec<Report>> {
     if is_wheel(path) {
         return Ok(vec![audit_wheel(path)?]);
     }
-    match inspect::inspect_file(path).map_err(with_hint)? {
+    match inspect::inspect_file(path)? {
         Some(mut binary) => {
             binary.path = PathBuf::from(&subject);
             Ok(vec![judge(&subject, &[binary], &[])])
         }
-        None => Err(hinted(
-            format!("`{}` is neither a wheel nor an executable or library", path.display()),
-            "audit reads .whl files, folders, and binaries of Linux, macOS and Windows",
-        )),
+        None => Err(Error::NotAuditable { path: path.to_owned() }),
     }
 }
 
@@ -56,10 +61,10 @@ fn is_wheel(path: &Path) -> bool {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn audit_wheel(path: &Path) -> Result<Report> {
+pub fn audit_wheel(path: &Path) -> Result<Report, Error> {
     let subject = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let (found, claimed) = read_wheel(path)
-        .with_context(|| format!("Failed to audit the wheel `{}`", path.display()))?;
+    let (found, claimed) =
+        read_wheel(path).map_err(|source| Error::Wheel { path: path.to_owned(), source })?;
     Ok(found.report(&subject, &claimed))
 }
 
@@ -67,24 +72,21 @@ pub fn audit_wheel(path: &Path) -> Result<Report> {
 ///
 /// # Errors
 /// When there is none, or more than one: the machines or systems differ; and when a file is damaged.
-pub fn one_tag(name: &str, paths: &[PathBuf]) -> Result<String> {
+pub fn one_tag(name: &str, paths: &[PathBuf]) -> Result<String, Error> {
     let mut all = Found::default();
     for path in paths {
         match path.is_dir() {
             true => all.add(read_tree(path)?),
-            false => all.binaries.extend(inspect::inspect_file(path).map_err(with_hint)?),
+            false => all.binaries.extend(inspect::inspect_file(path)?),
         }
     }
     if let Some((_, error)) = all.damaged.pop() {
-        return Err(with_hint(error));
+        return Err(error.into());
     }
     let report = all.report(name, &[]);
     match report.tags.as_slice() {
         [tag] if report.is_true => Ok(tag.clone()),
-        _ => Err(hinted(
-            format!("The binaries of `{name}` bear no one tag:\n{}", text(&report)),
-            "`cargo xtask audit` on each file says why",
-        )),
+        _ => Err(Error::NoOneTag { name: name.to_owned(), report: text(&report) }),
     }
 }
 
@@ -134,7 +136,7 @@ impl Found {
 }
 
 /// The binaries of a wheel with the platform tags of its name.
-fn read_wheel(path: &Path) -> Result<(Found, Vec<String>)> {
+fn read_wheel(path: &Path) -> Result<(Found, Vec<String>), wheel_retag::Error> {
     let mut found = Found::default();
     let name = wheel_retag::read_entries(path, |entry, size, contents| {
         if is_of_an_image(entry) {
@@ -149,10 +151,6 @@ fn read_wheel(path: &Path) -> Result<(Found, Vec<String>)> {
             bytes.reserve(size.min(MAX_RESERVED) as usize);
         }
         found.read(Path::new(entry), bytes, contents)
-    })
-    .map_err(|error| {
-        let hint = error.hint();
-        with_this_hint(error, hint)
     })?;
     Ok((found, name.tag.platforms))
 }
@@ -194,11 +192,11 @@ fn read_start(contents: &mut dyn std::io::Read, start: &mut [u8]) -> std::io::Re
 }
 
 /// What lies below a folder, with its paths in it; links are not followed.
-fn read_tree(root: &Path) -> Result<Found> {
+fn read_tree(root: &Path) -> Result<Found, Error> {
     let mut found = Found::default();
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
-        let entry = entry.with_context(|| format!("Failed to walk `{}`", root.display()))?;
-        let inside = entry.path().strip_prefix(root)?;
+        let entry = entry.map_err(|source| Error::Walk { folder: root.to_owned(), source })?;
+        let inside = entry.path().strip_prefix(root).unwrap_or(entry.path());
         if !entry.file_type().is_file() || is_of_an_image(&inside.to_string_lossy()) {
             continue;
         }
@@ -215,17 +213,9 @@ fn read_tree(root: &Path) -> Result<Found> {
     Ok(found)
 }
 
-/// An error of `binary-bundler` with its hint.
+/// An error of `binary-bundler` with its hint, in the form that a task prints.
 pub fn with_hint(error: binary_bundler::Error) -> anyhow::Error {
     let hint = error.hint();
-    with_this_hint(error, hint)
-}
-
-/// The hint is told apart from the error; the causes then stand in the message.
-fn with_this_hint(
-    error: impl std::error::Error + Send + Sync + 'static,
-    hint: Option<String>,
-) -> anyhow::Error {
     let error = anyhow::Error::new(error);
     match hint {
         Some(hint) => hinted(format!("{error:#}"), hint),

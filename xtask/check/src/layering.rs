@@ -76,6 +76,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wheel-audit",
             "qemu-builder",
             "runtime-builder",
+            "release-plan",
             "xtask-base",
             "xtask-check",
             "xtask-host",
@@ -112,6 +113,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "xtask-base",
             "xtask-host",
         ],
+    ),
+    (
+        "release-plan",
+        &["package-layout", "wheel-audit", "wheel-retag", "qemu-builder", "runtime-builder"],
     ),
     ("xtask-host", &["host-platform", "image-builder", "xtask-base"]),
     ("xtask-base", &["host-platform", "cache-key"]),

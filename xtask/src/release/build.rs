@@ -1,13 +1,10 @@
 //! `cargo xtask release build`: this runner's wheels, or what is in the way of each.
 
-use super::{
-    Plan,
-    plan::{Qemu, image_arch, qemu_of},
-};
 use crate::{bake, context::Context, retag::this_runner, ui};
 use anyhow::Result;
 use package_layout::known::published_for;
 use qemu_builder::Target;
+use release_plan::{Plan, Qemu, image_arch, qemu_of};
 use runtime_builder::Profile;
 use std::path::PathBuf;
 use wheel_retag::Runner;
@@ -84,7 +81,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         made.iter().for_each(|wheel| println!("{}", wheel.display()));
     }
     if failed.is_empty() {
-        return check_made(runner, &made, &missing);
+        return Ok(plan.check_made(runner, &file_names(&made))?);
     }
     for (_, error) in &failed {
         ui::report(error);
@@ -99,34 +96,4 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 fn file_names(made: &[PathBuf]) -> Vec<String> {
     let names = made.iter().filter_map(|wheel| wheel.file_name());
     names.map(|name| name.to_string_lossy().into_owned()).collect()
-}
-
-/// An error when what was made is not what the plan says: told here, on the runner that could mend it, and
-/// not when all runners are gathered.
-fn check_made(runner: Runner, made: &[PathBuf], missing: &[String]) -> Result<()> {
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(ui::hinted(
-        format!(
-            "{runner} did not make {}; it made {}",
-            missing.join(", "),
-            file_names(made).join(", ")
-        ),
-        "a tag that differs comes from the binaries: `cargo xtask audit` says which file sets it",
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wheel_that_was_planned_and_not_made_ends_the_step() {
-        let made = [PathBuf::from("dist/q-1-py3-none-manylinux_2_39_aarch64.whl")];
-        check_made(Runner::LinuxArm64, &made, &[]).unwrap();
-        let missing = ["q-1-py3-none-manylinux_2_17_aarch64.whl".to_owned()];
-        let error = check_made(Runner::LinuxArm64, &made, &missing).unwrap_err().to_string();
-        assert!(error.contains("2_17") && error.contains("2_39"), "{error}");
-    }
 }

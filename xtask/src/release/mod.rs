@@ -1,26 +1,18 @@
 //! `cargo xtask release plan|build|retag|merge|verify|publish|rehearse`: a release, one step a
 //! sub-command.
 //!
-//! `plan` is data (which runner builds what, under which names it ships); the workflows only call
-//! the other steps, and so can a person. Nothing leaves the host but by `publish --execute`.
+//! What a release is and holds is `release-plan`'s; here are the flags, the builds and the upload. The workflows
+//! only call these steps, and so can a person. Nothing leaves the host but by `publish --execute`.
 
-mod binaries;
 mod build;
-mod gather;
-mod hosts;
-mod index;
-mod pages;
-mod plan;
 mod publish;
 mod rehearse;
-mod stand_ins;
 mod verify;
 
 use crate::{context::Context, merge_fat, retag};
 use anyhow::Result;
+use release_plan::{Plan, gather, spread};
 use std::path::PathBuf;
-
-pub use plan::Plan;
 
 /// The steps of a release.
 #[derive(clap::Args)]
@@ -82,7 +74,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         Step::Build(args) => build::run(context, args),
         Step::Retag(args) => retag::run(args),
         Step::Merge(args) => {
-            let news = gather::gather(&args.dir)?.into_iter().chain(gather::spread(&args.dir)?);
+            let news = gather(&args.dir)?.into_iter().chain(spread(&args.dir)?);
             news.for_each(|line| eprintln!("{line}"));
             merge_fat::run(&merge_fat::Args { dir: args.dir.clone(), json: args.json })
         }

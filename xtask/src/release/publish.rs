@@ -1,28 +1,15 @@
 //! `cargo xtask release publish DIR`: checks what an index would refuse and writes an index of our
 //! own. Uploads only with `--execute`.
-//!
-//! Linux tags: wheels with programs carry the manylinux tag that their audit proves. Image wheels
-//! are built and retagged as `linux_*`, as the installation document's table names them; the
-//! public index refuses that family, so `--linux-tags manylinux` ships those wheels under the
-//! manylinux name instead. They hold no program of the host, so that this promise is kept anywhere.
 
-use super::{Plan, index, verify};
-use crate::{context::Context, setup, ui::hinted};
+use crate::{context::Context, setup};
 use anyhow::Result;
 use duct::cmd;
-use fs_err as fs;
+use release_plan::{Order, Plan, stage};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use wheel_retag::{WheelFileName, retag, wheels_in};
 
 /// The public index's default limit for one file.
 const MAX_FILE_MIB: u64 = 100;
-
-/// Platforms that the public index refuses, by their start.
-const REFUSED_PLATFORMS: [&str; 1] = ["linux_"];
-
-/// What replaces a refused `linux_` where nothing in the wheel forbids it.
-const MANYLINUX: &str = "manylinux_2_17_";
 
 /// What uploads, pinned.
 pub(super) const UPLOADER: &[&str] = &["uv==0.13.9"];
@@ -86,7 +73,7 @@ impl Args {
 }
 
 /// What becomes of the tags `linux_*`, which the public index refuses.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum LinuxTags {
     /// Kept: for an index of one's own.
     AsIs,
@@ -117,41 +104,37 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     if let Some(tag) = &args.tag {
         Plan::of_this_tree().check_tag(tag)?;
     }
-    let release = verify::look(&args.dir)?;
-    verify::conclude(&release)?;
-    let staging = tempfile::Builder::new().prefix("quicksand-publish-").tempdir()?;
-    let mut wheels = Vec::new();
-    for wheel in wheels_in(&args.dir)? {
-        wheels.push(match args.linux_tags {
-            LinuxTags::AsIs => wheel,
-            LinuxTags::Manylinux => accepted(&wheel, staging.path())?,
-        });
-    }
-    let max_file_bytes = args.max_file_mib << 20;
-    check_sizes(&sizes(&wheels)?, max_file_bytes)?;
-    let mut warnings = refused(&wheels);
+    let index = args.index.clone().unwrap_or_else(|| args.dir.join("index"));
+    let order = Order {
+        folder: &args.dir,
+        index: &index,
+        max_file_bytes: args.max_file_mib << 20,
+        linux_tags: match args.linux_tags {
+            LinuxTags::AsIs => release_plan::LinuxTags::AsIs,
+            LinuxTags::Manylinux => release_plan::LinuxTags::Manylinux,
+        },
+        is_upload: args.execute,
+    };
+    let staged = stage(&order)?;
+    let max_file_bytes = order.max_file_bytes;
+    let mut warnings = staged.warnings.clone();
     if args.execute {
-        check_executable(&warnings, &release.missing, args.linux_tags)?;
-    }
-    let place = args.index.clone().unwrap_or_else(|| args.dir.join("index"));
-    let listed = index::write(&wheels, &place)?;
-    if args.execute {
-        upload(context, &wheels, args.publish_url.as_deref(), args.check_url.as_deref())?;
+        upload(context, &staged.wheels, args)?;
     } else {
         warnings.push("dry run: nothing was uploaded (--execute does)".to_owned());
     }
-    let files = listed
-        .into_iter()
-        .map(|file| File { name: file.file_name, size: file.size, sha256: file.sha256 })
+    let files = staged
+        .listed
+        .iter()
+        .map(|file| File {
+            name: file.file_name.clone(),
+            size: file.size,
+            sha256: file.sha256.clone(),
+        })
         .collect();
-    let report = Report {
-        is_published: args.execute,
-        index: place,
-        max_file_bytes,
-        files,
-        missing: release.missing,
-        warnings,
-    };
+    let missing = staged.missing.clone();
+    let report =
+        Report { is_published: args.execute, index, max_file_bytes, files, missing, warnings };
     print(&report, args.json)
 }
 
@@ -171,120 +154,12 @@ fn print(report: &Report, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-fn sizes(wheels: &[PathBuf]) -> Result<Vec<(String, u64)>> {
-    let size = |wheel: &PathBuf| Ok((wheel.display().to_string(), fs::metadata(wheel)?.len()));
-    wheels.iter().map(size).collect()
-}
-
-fn check_sizes(sizes: &[(String, u64)], limit: u64) -> Result<()> {
-    let too_large: Vec<String> = sizes
-        .iter()
-        .filter(|(_, size)| *size > limit)
-        .map(|(wheel, size)| format!("`{wheel}` ({size} bytes)"))
-        .collect();
-    if too_large.is_empty() {
-        return Ok(());
-    }
-    Err(hinted(
-        format!("The index takes files of {limit} bytes at most: {}", too_large.join(", ")),
-        "make them smaller, or ask the index for a higher limit and name it with --max-file-mib",
-    ))
-}
-
-/// A warning for each wheel that the public index would refuse.
-fn refused(wheels: &[PathBuf]) -> Vec<String> {
-    let platforms = |wheel: &PathBuf| -> Vec<String> {
-        let name = wheel.file_name().unwrap_or_default().to_string_lossy();
-        name.parse::<WheelFileName>().map_or_else(|_| Vec::new(), |name| name.tag.platforms)
-    };
-    let is_refused =
-        |platform: &String| REFUSED_PLATFORMS.iter().any(|start| platform.starts_with(start));
-    wheels
-        .iter()
-        .filter(|wheel| platforms(wheel).iter().any(is_refused))
-        .map(|wheel| {
-            let name = wheel.file_name().unwrap_or_default().to_string_lossy();
-            format!("the public index refuses the tag of `{name}` (--linux-tags manylinux)")
-        })
-        .collect()
-}
-
-/// What has to be true before anything is uploaded.
-fn check_executable(refused: &[String], missing: &[String], tags: LinuxTags) -> Result<()> {
-    if let Some(first) = refused.first() {
-        let hint = match tags {
-            LinuxTags::AsIs => "use --linux-tags manylinux",
-            LinuxTags::Manylinux => "build those wheels with the tag that their audit proves",
-        };
-        return Err(hinted(first.clone(), hint));
-    }
-    if let Some(first) = missing.first() {
-        return Err(hinted(
-            format!("{} wheels of the plan are missing, the first is `{first}`", missing.len()),
-            "a release is published whole: gather what every runner made",
-        ));
-    }
-    Ok(())
-}
-
-/// The wheel itself, or a copy with a tag that the public index takes.
-fn accepted(wheel: &Path, staging: &Path) -> Result<PathBuf> {
-    let file_name = wheel.file_name().unwrap_or_default().to_string_lossy();
-    let name: WheelFileName = file_name.parse()?;
-    let platforms: Vec<String> = name
-        .tag
-        .platforms
-        .iter()
-        .map(|platform| match platform.strip_prefix(REFUSED_PLATFORMS[0]) {
-            Some(machine) => format!("{MANYLINUX}{machine}"),
-            None => platform.clone(),
-        })
-        .collect();
-    // A program's tag is what its audit proves, never what is convenient.
-    if platforms == name.tag.platforms || !wheel_audit::audit_wheel(wheel)?.verdicts.is_empty() {
-        return Ok(wheel.to_owned());
-    }
-    Ok(retag(wheel, &name.tag.with_platforms(platforms), staging)?)
-}
-
 /// Not run by any test: it needs an account.
-fn upload(
-    context: &Context,
-    wheels: &[PathBuf],
-    publish_url: Option<&str>,
-    check_url: Option<&str>,
-) -> Result<()> {
+fn upload(context: &Context, wheels: &[PathBuf], args: &Args) -> Result<()> {
     let uv = setup::python_tools(context, UPLOADER)?.join("uv");
-    let mut args = vec!["publish".to_owned(), "--trusted-publishing=automatic".to_owned()];
-    args.extend(publish_url.map(|url| format!("--publish-url={url}")));
-    args.extend(check_url.map(|url| format!("--check-url={url}")));
-    args.extend(wheels.iter().map(|wheel| wheel.display().to_string()));
-    context.ui.step("Upload the wheels", |step| step.run(cmd(uv, args)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_over_the_limit_are_named() {
-        let sizes = |size: u64| [("a.whl".to_owned(), size), ("b.whl".to_owned(), 1)];
-        assert!(check_sizes(&sizes(100 << 20), 100 << 20).is_ok());
-        let error = check_sizes(&sizes((100 << 20) + 1), 100 << 20).unwrap_err().to_string();
-        assert!(error.contains("`a.whl` (104857601 bytes)") && !error.contains("b.whl"), "{error}");
-    }
-
-    #[test]
-    fn an_upload_is_whole_and_accepted() {
-        let wheels = |platform: &str| vec![PathBuf::from(format!("d/q-1-py3-none-{platform}.whl"))];
-        assert_eq!(refused(&wheels("linux_x86_64")).len(), 1);
-        assert_eq!(refused(&wheels("manylinux_2_17_x86_64")), Vec::<String>::new());
-        assert_eq!(refused(&wheels("win_amd64")), Vec::<String>::new());
-        let check = |refused: &[String], missing: &[String]| {
-            check_executable(refused, missing, LinuxTags::AsIs).is_ok()
-        };
-        assert!(check(&[], &[]));
-        assert!(!check(&["refused".into()], &[]));
-        assert!(!check(&[], &Plan::of_this_tree().missing(&[])));
-    }
+    let mut line = vec!["publish".to_owned(), "--trusted-publishing=automatic".to_owned()];
+    line.extend(args.publish_url.iter().map(|url| format!("--publish-url={url}")));
+    line.extend(args.check_url.iter().map(|url| format!("--check-url={url}")));
+    line.extend(wheels.iter().map(|wheel| wheel.display().to_string()));
+    context.ui.step("Upload the wheels", |step| step.run(cmd(uv, line)))
 }

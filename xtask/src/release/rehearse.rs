@@ -4,11 +4,12 @@
 //! a binary of the right format. Then the steps that the workflow calls, in its order, and pip and uv
 //! on every host of the installation document's table.
 
-use super::{Plan, build, gather, hosts::HOSTS, publish, stand_ins::stand_in, verify};
-use crate::{context::Context, merge_fat, retag, setup, ui::hinted};
-use anyhow::{Result, ensure};
+use super::{build, publish};
+use crate::{context::Context, setup, ui::hinted};
+use anyhow::Result;
 use fs_err as fs;
-use std::path::{Path, PathBuf};
+use release_plan::{hosts::HOSTS, rehearse};
+use std::path::PathBuf;
 use wheel_retag::wheels_in;
 
 /// How much of it is real.
@@ -38,53 +39,24 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     if args.build {
         build::run(context, &build::Args::of_this_host())?;
     }
-    let plan = Plan::of_this_tree();
     let wheels = out.join("wheels");
     let have = if args.stand_ins { Vec::new() } else { real(context)? };
-    let (mut n_real, mut n_stand_ins) = (0, 0);
-    for runner in &plan.runners {
-        let folder = wheels.join(runner.runner.name());
-        fs::create_dir_all(&folder)?;
-        for planned in &runner.builds {
-            match have.iter().find(|wheel| Plan::is_planned_as(planned, &name_of(wheel))) {
-                Some(wheel) => {
-                    fs::copy(wheel, folder.join(name_of(wheel)))?;
-                    n_real += 1;
-                }
-                None => {
-                    stand_in(planned, &folder)?;
-                    n_stand_ins += 1;
-                }
-            }
-        }
-        retag::all(&folder, runner.runner)?;
-    }
-    eprintln!("{n_real} wheels of this host, {n_stand_ins} stand-ins");
-    gather::gather(&wheels)?.iter().for_each(|line| eprintln!("{line}"));
-    gather::spread(&wheels)?.iter().for_each(|line| eprintln!("{line}"));
-    for merged in merge_fat::merge(&wheels)? {
-        merged.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    }
-    let release = verify::look(&wheels)?;
-    verify::conclude(&release)?;
-    ensure!(
-        release.missing.is_empty() && release.unplanned.is_empty(),
-        "The rehearsed release is not the plan's: missing {:?}, not planned {:?}",
-        release.missing,
-        release.unplanned
-    );
+    let rehearsed = rehearse(&have, &wheels)?;
+    eprintln!("{} wheels of this host, {} stand-ins", rehearsed.n_real, rehearsed.n_stand_ins);
+    rehearsed.news.iter().for_each(|line| eprintln!("{line}"));
+    rehearsed.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let index = out.join("index");
     publish::run(context, &publish::Args::dry(&wheels, &index))?;
     let uv = setup::python_tools(context, publish::UPLOADER)?.join("uv");
     context.ui.step("Install on the hosts of the table", |step| {
         step.expect(HOSTS.len() as u64);
         for (number, host) in HOSTS.iter().enumerate() {
-            host.try_out(step, &uv, &index)?;
+            host.try_out(&|what| step.say(what), &uv, &index)?;
             step.reach(number as u64 + 1);
         }
         Ok(())
     })?;
-    println!("rehearsed: {} wheels, {} hosts", release.wheels.len(), HOSTS.len());
+    println!("rehearsed: {} wheels, {} hosts", rehearsed.release.wheels.len(), HOSTS.len());
     Ok(())
 }
 
@@ -95,8 +67,4 @@ fn real(context: &Context) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     wheels_in(&dist).map_err(Into::into)
-}
-
-fn name_of(wheel: &Path) -> String {
-    wheel.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -1,10 +1,8 @@
 //! `cargo xtask audit` on wheels of others, on binaries of this host, and on lies.
 
-use crate::{
-    binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, elf, pe},
-    fixtures::spec,
-};
+use crate::fixtures::spec;
 use duct::cmd;
+use release_plan::binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, elf, pe};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use wheel_retag::{Source, WheelFile, write};

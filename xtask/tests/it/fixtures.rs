@@ -1,7 +1,7 @@
 //! Wheels as the five runners make them, with the smallest binaries of the right formats.
 
-use crate::binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, PE_ARM64, elf, mach_o, pe};
 use duct::cmd;
+use release_plan::binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, PE_ARM64, elf, mach_o, pe};
 use serde_json::Value;
 use std::{
     ffi::OsString,

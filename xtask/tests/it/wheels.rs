@@ -1,9 +1,7 @@
 //! `cargo xtask verify`, `retag` and `merge-fat` on folders of wheels.
 
-use crate::{
-    binaries::{PE_AMD64, PE_ARM64, pe},
-    fixtures::{MACHINES, VERSION, images_of, names, xtask},
-};
+use crate::fixtures::{MACHINES, VERSION, images_of, names, xtask};
+use release_plan::binaries::{PE_AMD64, PE_ARM64, pe};
 use std::path::Path;
 use wheel_retag::{Source, write};
 
@@ -110,7 +108,10 @@ fn a_half_of_another_machine_or_without_its_dll_is_refused() {
     let table: [(&str, Vec<u8>); 3] = [
         ("is for amd64, not for arm64", pe(PE_AMD64, false, &[])),
         ("imports `libgone.dll`", pe(PE_ARM64, false, &["libgone.dll"])),
-        ("is not a binary of Windows", crate::binaries::elf(crate::binaries::EM_AARCH64)),
+        (
+            "is not a binary of Windows",
+            release_plan::binaries::elf(release_plan::binaries::EM_AARCH64),
+        ),
     ];
     for (words, program) in table {
         let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,10 @@
 //! `simple/` holds the pages (`index.html`, and `index.json` for servers that choose by what the
 //! client accepts), `files/` the wheels with their metadata beside them.
 
-use super::pages::{self, Listed};
-use anyhow::{Context as _, Result};
+use crate::{
+    Error,
+    pages::{self, Listed},
+};
 use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -17,27 +19,26 @@ use wheel_retag::{normalize_distribution, normalize_version, read_entries};
 const FILES_FROM_PAGE: &str = "../../files";
 
 /// Writes the index of these wheels to `place`, whole or not at all; one that is there is replaced.
-pub fn write(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>> {
+pub fn write(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>, Error> {
     let place = std::path::absolute(place)?;
-    let parent = place.parent().context("An index needs a folder to lie in")?;
+    let parent = place.parent().ok_or_else(|| Error::NotAnIndex { place: place.clone() })?;
     fs::create_dir_all(parent)?;
     let beside = tempfile::Builder::new().prefix(".index-").tempdir_in(parent)?;
     let listed = fill(wheels, beside.path())?;
     readable_by_all(beside.path())?;
     let old = tempfile::Builder::new().prefix(".index-old-").tempdir_in(parent)?;
     if place.exists() {
-        anyhow::ensure!(
-            place.join("simple").is_dir() || fs::read_dir(&place)?.next().is_none(),
-            "`{}` is no index, so it is not replaced",
-            place.display()
-        );
+        let is_index = place.join("simple").is_dir() || fs::read_dir(&place)?.next().is_none();
+        if !is_index {
+            return Err(Error::NotAnIndex { place });
+        }
         fs::rename(&place, old.path().join("index"))?;
     }
     fs::rename(beside.keep(), &place)?;
     Ok(listed)
 }
 
-fn fill(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>> {
+fn fill(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>, Error> {
     let files = place.join("files");
     fs::create_dir_all(&files)?;
     let mut listed = Vec::new();
@@ -60,16 +61,21 @@ fn fill(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>> {
         let html = pages::project_html(project, listed, FILES_FROM_PAGE);
         fs::write(page.join("index.html"), html)?;
         let json = pages::project_json(project, listed, FILES_FROM_PAGE);
-        fs::write(page.join("index.json"), serde_json::to_vec_pretty(&json)?)?;
+        fs::write(page.join("index.json"), pretty(&json))?;
     }
     let names: Vec<&str> = projects.keys().copied().collect();
     fs::write(simple.join("index.html"), pages::root_html(&names))?;
-    fs::write(simple.join("index.json"), serde_json::to_vec_pretty(&pages::root_json(&names))?)?;
+    fs::write(simple.join("index.json"), pretty(&pages::root_json(&names)))?;
     Ok(listed)
 }
 
+/// JSON as it is in a file.
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}")
+}
+
 /// What the index says about one wheel, and its METADATA.
-fn read(wheel: &Path) -> Result<(Listed, Vec<u8>)> {
+fn read(wheel: &Path) -> Result<(Listed, Vec<u8>), Error> {
     let mut metadata = Vec::new();
     let name = read_entries(wheel, |path, _, contents| {
         let is_metadata = path
@@ -93,8 +99,8 @@ fn read(wheel: &Path) -> Result<(Listed, Vec<u8>)> {
         project: normalize_distribution(&name.distribution)?,
         version: normalize_version(&name.version)?,
         size: fs::metadata(wheel)?.len(),
-        sha256: hex(&hash.finalize()),
-        metadata_sha256: hex(&Sha256::digest(&metadata)),
+        sha256: hex::encode(hash.finalize()),
+        metadata_sha256: hex::encode(Sha256::digest(&metadata)),
         requires_python,
     };
     Ok((listed, metadata))
@@ -113,19 +119,14 @@ impl std::io::Write for HashWriter<'_> {
     }
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// tempfile makes the folder private; an index is not.
 #[cfg(unix)]
-fn readable_by_all(path: &Path) -> Result<()> {
+fn readable_by_all(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
-    Ok(())
+    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(not(unix))]
-fn readable_by_all(_path: &Path) -> Result<()> {
+fn readable_by_all(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }

@@ -3,9 +3,7 @@
 //! A name that two runners made: the one that built it wins over one that only retagged to it. The
 //! Arm image of Linux is such a name (installation document, "Image wheels").
 
-use super::{Plan, plan::of_arm_image};
-use crate::ui::hinted;
-use anyhow::Result;
+use crate::{Error, Plan, name_of, plan::of_arm_image};
 use fs_err as fs;
 use std::{
     collections::BTreeMap,
@@ -15,7 +13,10 @@ use wheel_retag::{Runner, retag, wheels_in};
 
 /// Moves the wheels of the runners' folders below `folder` into it, and says what was done. Does
 /// nothing when there are none.
-pub fn gather(folder: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// Two runners made different wheels of one name, or a file cannot be moved.
+pub fn gather(folder: &Path) -> Result<Vec<String>, Error> {
     let plan = Plan::of_this_tree();
     let mut by_name: BTreeMap<String, Vec<(Runner, PathBuf)>> = BTreeMap::new();
     for runner in Runner::ALL {
@@ -24,7 +25,7 @@ pub fn gather(folder: &Path) -> Result<Vec<String>> {
             continue;
         }
         for wheel in wheels_in(&its)? {
-            let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = name_of(&wheel);
             by_name.entry(name).or_default().push((runner, wheel));
         }
     }
@@ -51,10 +52,13 @@ pub fn gather(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Gives the images of Linux on Arm the names that the plan has for them, where nobody made them; says which.
-pub fn spread(folder: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// A wheel cannot be read or written.
+pub fn spread(folder: &Path) -> Result<Vec<String>, Error> {
     let mut news = Vec::new();
     for wheel in wheels_in(folder)? {
-        let name = wheel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name_of(&wheel);
         for (tag, other) in of_arm_image(&name.parse()?) {
             if folder.join(&other).exists() {
                 continue;
@@ -70,7 +74,7 @@ fn choose<'a>(
     plan: &Plan,
     name: &str,
     makers: &'a [(Runner, PathBuf)],
-) -> Result<(Runner, &'a PathBuf)> {
+) -> Result<(Runner, &'a PathBuf), Error> {
     if let [(runner, wheel)] = makers {
         return Ok((*runner, wheel));
     }
@@ -84,10 +88,7 @@ fn choose<'a>(
     for (_, other) in &makers[1..] {
         if fs::read(other)? != bytes {
             let names: Vec<String> = makers.iter().map(|(runner, _)| runner.to_string()).collect();
-            return Err(hinted(
-                format!("`{name}` is another wheel on each of {}", names.join(", ")),
-                "remove all but one of them, and look why two runners make the same name",
-            ));
+            return Err(Error::Different { name: name.to_owned(), runners: names.join(", ") });
         }
     }
     Ok((*runner, first))

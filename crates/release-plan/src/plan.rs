@@ -4,8 +4,7 @@
 //! runtime's platform), the name has a `*` in its place. Who builds what follows from the tasks that
 //! `release build` calls: nothing is planned that no task makes.
 
-use crate::ui::hinted;
-use anyhow::Result;
+use crate::Error;
 use package_layout::{
     image,
     known::{KNOWN, KnownImage},
@@ -218,6 +217,19 @@ impl Plan {
             .collect()
     }
 
+    /// An error when what was made is not what the plan says: told on the runner that could mend it, and not when
+    /// all runners are gathered.
+    ///
+    /// # Errors
+    /// A wheel is missing.
+    pub fn check_made(&self, runner: Runner, made: &[String]) -> Result<(), Error> {
+        let missing = self.not_made(runner, made);
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::NotMade { runner, missing, made: made.to_vec() }),
+        }
+    }
+
     /// Whether a wheel is the one that the plan has under this name.
     pub fn is_planned_as(planned: &str, wheel: &str) -> bool {
         matches(planned, wheel)
@@ -227,15 +239,11 @@ impl Plan {
     ///
     /// # Errors
     /// When it is another one: what it would publish cannot be taken back.
-    pub fn check_tag(&self, tag: &str) -> Result<()> {
-        let expected = format!("v{}", self.version);
-        if tag == expected {
+    pub fn check_tag(&self, tag: &str) -> Result<(), Error> {
+        if tag.strip_prefix('v') == Some(self.version.as_str()) {
             return Ok(());
         }
-        Err(hinted(
-            format!("The tag `{tag}` is not that of the version {}: `{expected}` is", self.version),
-            "set the version in Cargo.toml and tag that commit, or remove the tag",
-        ))
+        Err(Error::OtherTag { tag: tag.to_owned(), version: self.version.clone() })
     }
 
     /// Whether that runner builds a wheel of that name, and does not only retag one to it.
@@ -360,6 +368,21 @@ mod tests {
     }
 
     #[test]
+    fn a_wheel_that_was_planned_and_not_made_is_told() {
+        let plan = Plan::new("1.0", &UBUNTU);
+        let runner = &plan.runners[0];
+        let mut made: Vec<String> = runner
+            .builds
+            .iter()
+            .map(|name| name.replace("manylinux_*", "manylinux_2_17"))
+            .collect();
+        plan.check_made(runner.runner, &made).unwrap();
+        made[0] = made[0].replace("2_17", "2_39");
+        let error = plan.check_made(runner.runner, &made).unwrap_err().to_string();
+        assert!(error.contains("2_17") && error.contains("2_39"), "{error}");
+    }
+
+    #[test]
     fn a_tag_of_another_version_is_refused() {
         let plan = Plan::new("1.0", &[]);
         plan.check_tag("v1.0").unwrap();
@@ -372,7 +395,7 @@ mod tests {
     /// The workflow's matrix cannot be read from here while it runs, so it is held to the plan.
     #[test]
     fn the_workflow_has_the_runners_of_the_plan() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let text = fs_err::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
         let plan = Plan::of_this_tree();
         for runner in &plan.runners {
@@ -386,7 +409,7 @@ mod tests {
     /// same.
     #[test]
     fn plan_workflow_extras_and_readme_have_the_published_images() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let read = |path: &str| fs_err::read_to_string(root.join(path)).unwrap();
         let plan = Plan::of_this_tree();
         let workflow = read(".github/workflows/images.yml");
@@ -413,7 +436,7 @@ mod tests {
     #[test]
     fn recipes_and_locks_are_the_published_images() {
         const FOR_TESTS: [&str; 2] = ["desktop-test", "ssh-server"];
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let recipes = root.join("recipes");
         let read = |path: &std::path::Path| fs_err::read_to_string(path).unwrap_or_default();
         let readme = read(&recipes.join("README.md"));

