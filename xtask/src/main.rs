@@ -106,6 +106,8 @@ fn hints() -> Vec<ui::HintOf> {
         |error| error.downcast_ref::<wheel_retag::Error>()?.hint(),
         |error| error.downcast_ref::<wheel_audit::Error>()?.hint(),
         |error| error.downcast_ref::<release_plan::Error>()?.hint(),
+        |error| error.downcast_ref::<image_prover::Error>()?.hint(),
+        |error| error.downcast_ref::<image_inspect::Error>()?.hint(),
     ]
 }
 

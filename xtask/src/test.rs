@@ -1,13 +1,10 @@
 //! `cargo xtask test`: sets everything up and runs the tests. What the test runners print goes to
 //! stdout as it is; a failed kind of test does not keep the others from running.
 
-mod arm_host;
-mod fresh;
 mod shares;
 
 use crate::{
     audit, bake,
-    check::cross,
     context::Context,
     dist,
     environment::{self, Environment},
@@ -19,6 +16,7 @@ use anyhow::{Context as _, Result};
 use duct::cmd;
 use runtime_builder::Profile;
 use std::path::PathBuf;
+use xtask_trials::{arm_host, cross, fresh};
 
 /// Test tools of PyPI, pinned.
 pub const PYTHON_TOOLS: &[&str] = &["pytest==9.0.1", "mypy==1.18.2", "pillow==13.0.0"];
@@ -143,8 +141,11 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             let qemu = qemu_builder::needs(context, &qemu_builder::Args::of_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
-        Kind::ArmHost => arm_host::needs(context),
-        Kind::Wine => cross::machines::needs(context),
+        Kind::ArmHost => {
+            let minimal = bake::Args::of_other_arch("minimal", &context.dist());
+            arm_host::needs(context).and(bake::needs(context, &minimal))
+        }
+        Kind::Wine => cross::machines::needs(context).and(image("minimal")),
     }
 }
 
@@ -189,7 +190,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
                 let images = minimal_of_other_arch(context)?;
                 arm_host::run(context, &images)
             }
-            Kind::Wine => cross::machines::run(context),
+            Kind::Wine => wine(context),
         };
         if let Err(error) = outcome {
             crate::ui::report(&error);
@@ -276,6 +277,15 @@ fn minimal_of_other_arch(context: &Context) -> Result<PathBuf> {
     let images = context.cache.folder("other-arch-images")?;
     bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
     Ok(images)
+}
+
+fn wine(context: &Context) -> Result<()> {
+    if !cross::machines::is_ready(context) {
+        return Ok(());
+    }
+    let images = context.cache.folder("test-images")?;
+    bake::run(context, &bake::Args::to("minimal", &images))?;
+    cross::machines::run(context, &images)
 }
 
 fn has_browser() -> bool {

@@ -3,7 +3,6 @@
 
 mod audit;
 mod bake;
-mod boot;
 mod new_image;
 mod registry;
 

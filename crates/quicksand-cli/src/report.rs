@@ -76,6 +76,24 @@ impl From<wheel_retag::Error> for Failure {
     }
 }
 
+impl From<image_prover::Error> for Failure {
+    fn from(error: image_prover::Error) -> Self {
+        match &error {
+            image_prover::Error::Machine(error) => Self::task(error),
+            other => Self { message: chain(other), hint: other.hint(), code: FAILURE },
+        }
+    }
+}
+
+impl From<image_inspect::Error> for Failure {
+    fn from(error: image_inspect::Error) -> Self {
+        match &error {
+            image_inspect::Error::Locate(error) => Self::locate(error),
+            other => Self { message: chain(other), hint: other.hint(), code: FAILURE },
+        }
+    }
+}
+
 impl From<image_builder::Error> for Failure {
     fn from(error: image_builder::Error) -> Self {
         let hint = error.hint();

@@ -54,6 +54,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wheel-retag",
             // `quicksand dev` bakes images where this repository is not.
             "image-builder",
+            "image-inspect",
+            "image-prover",
         ],
     ),
     (
@@ -72,14 +74,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wheel-retag",
             "image-builder",
             "runtime-locator",
-            "sandbox",
             "wheel-audit",
+            "image-inspect",
+            "image-prover",
             "qemu-builder",
             "runtime-builder",
             "release-plan",
             "xtask-base",
             "xtask-check",
             "xtask-host",
+            "xtask-trials",
         ],
     ),
     ("wheel-audit", &["binary-bundler", "package-layout", "wheel-retag", "xtask-base"]),
@@ -118,6 +122,33 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "release-plan",
         &["package-layout", "wheel-audit", "wheel-retag", "qemu-builder", "runtime-builder"],
     ),
+    // In these two what bakes images and what finds and runs them meet.
+    (
+        "image-inspect",
+        &[
+            "package-layout",
+            "bill-of-materials",
+            "disk-formats",
+            "wheel-retag",
+            "runtime-locator",
+            "image-builder",
+        ],
+    ),
+    ("image-prover", &["host-platform", "runtime-locator", "image-builder", "sandbox"]),
+    (
+        "xtask-trials",
+        &[
+            "host-platform",
+            "package-layout",
+            "cache-key",
+            "wheel-retag",
+            "image-builder",
+            "qemu-builder",
+            "runtime-builder",
+            "xtask-base",
+            "xtask-host",
+        ],
+    ),
     ("xtask-host", &["host-platform", "image-builder", "xtask-base"]),
     ("xtask-base", &["host-platform", "cache-key"]),
     ("xtask-check", &["xtask-base"]),
@@ -149,7 +180,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("seccompiler", &["jail"]),
     ("zip", &["wheel-retag"]),
     ("pyo3", &["quicksand-python"]),
-    ("clap", &["xtask", "qemu-builder", "quicksand-cli", "quicksand-bench"]),
+    ("clap", &["xtask", "xtask-trials", "qemu-builder", "quicksand-cli", "quicksand-bench"]),
 ];
 
 /// What breaks the layering.

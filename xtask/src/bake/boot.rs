@@ -1,4 +1,4 @@
-//! The proof by boot: a machine is started from the finished files, the recipe's checks are run in
+//! The proof by boot: `image-prover` starts a machine from the finished files and runs the recipe's checks in
 //! it, and what came out is written down beside the image.
 //!
 //! The report is no part of the wheel: the same lock gives the same wheel, and no two boots take
@@ -6,22 +6,19 @@
 
 use super::Args;
 use crate::{cache::Key, context::Context, ui::Step};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use cache_key::code::{self, Reading};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     bake::{CODE, Finished},
-    proof::{self, Answer, Boot, InUse},
+    proof::InUse,
     recipe::Recipe,
 };
+use image_prover::Subject;
 use runtime_locator::Search;
-use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
 use serde_json::{Map, Value, json};
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 /// The kind of the cache's entries with reports.
 const PROOFS: &str = "image-proof";
@@ -78,8 +75,8 @@ fn key(
     key.add("checks", format!("{:?} {:?}", body.checks, body.defaults).as_bytes());
     key.add("boot", &[u8::from(!args.no_boot)]);
     if !args.no_boot {
-        let runtime = code::digest(&context.root, &["sandbox"], Reading::Meaning)?;
-        key.add("runtime", runtime.as_bytes());
+        let prover = code::digest(&context.root, &["image-prover"], Reading::Meaning)?;
+        key.add("prover", prover.as_bytes());
         let found = runtime_locator::find_qemu(&Search::of_process(Vec::new()), arch);
         let qemu = match &found {
             Ok(found) => fs::read(&found.system)?,
@@ -122,40 +119,15 @@ fn boot(
     arch: Arch,
     (search, _images): (Search, tempfile::TempDir),
 ) -> Result<Value> {
-    let in_use = InUse::of(recipe)?;
-    let options = proof::machine(&recipe.name, arch, &recipe.body.defaults, n_cpus(), &in_use);
-    let config = SandboxConfig::from_value(options)?;
-    let machine = Sandbox::new(config).with_locator(search);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    step.say("Starting");
-    runtime.block_on(machine.start()).map_err(|error| match error.hint() {
-        Some(hint) => crate::ui::hinted(error.to_string(), hint),
-        None => anyhow!(error),
-    })?;
-    let mut run = |command: &str, timeout: Duration| -> std::io::Result<Answer> {
-        step.say(title_of(command));
-        let request = ExecuteRequest::new(command).timeout(timeout);
-        let result = runtime.block_on(machine.execute(request)).map_err(std::io::Error::other)?;
-        let output = [result.stdout, result.stderr].concat();
-        let output = String::from_utf8_lossy(&output).into_owned();
-        Ok(Answer { exit_code: result.exit_code, output })
+    let subject = Subject {
+        name: &recipe.name,
+        arch,
+        defaults: &recipe.body.defaults,
+        checks: &recipe.body.checks,
+        in_use: InUse::of(recipe)?,
+        n_cpus: n_cpus(),
     };
-    let outcome = in_use.prove(&recipe.body.checks, &mut run);
-    let timing = machine.boot_timing().unwrap_or_default();
-    let accelerator = machine.accelerator().map(|accelerator| accelerator.name());
-    let console = machine.console();
-    runtime.block_on(machine.stop())?;
-    let passed = outcome.inspect_err(|_| step.say(console))?;
-    let boot =
-        Boot { accelerator, launch: timing.launch, ready: timing.boot, marks: &timing.guest_marks };
-    Ok(proof::report(&boot, &passed))
-}
-
-/// What of a command is shown while it runs: its first line, which may be a comment that says what it does.
-fn title_of(command: &str) -> String {
-    let first = command.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    first.trim_start_matches("# ").to_owned()
+    Ok(image_prover::prove(&subject, search, &|what| step.say(what))?)
 }
 
 /// The processors of a machine whose recipe names none: the distribution's init starts its services

@@ -17,6 +17,7 @@ use crate::{cache::Cache, ui::Ui};
 use duct::cmd;
 use image_builder::{
     apt::{self, pool_path},
+    bake::Options,
     lock::{ArchLock, Lock, Package, Release},
     sha256,
 };

@@ -3,12 +3,12 @@
 //! Checks that need nothing but cargo are `xtask-check`'s, which runs alone where no other check is asked for;
 //! here is what needs tools from elsewhere.
 
-pub mod cross;
 mod python;
 
 use crate::{context::Context, preflight::Needs, setup};
 use anyhow::Result;
 use duct::cmd;
+use xtask_trials::cross;
 
 /// Which checks to run; all without an argument.
 #[derive(clap::Args, Default)]

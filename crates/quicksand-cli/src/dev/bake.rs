@@ -1,6 +1,6 @@
 //! `quicksand dev bake`: finds the base, bakes, proves and says where the wheel is.
 
-use super::{boot, registry};
+use super::registry;
 use crate::{
     args::BakeArgs,
     install, places,
@@ -8,7 +8,11 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
-use image_builder::outside::{self, Base, Options};
+use image_builder::{
+    outside::{self, Base, Options},
+    proof::InUse,
+};
+use image_prover::Subject;
 use runtime_locator::{ImageFind, Search};
 use std::{
     ffi::OsString,
@@ -57,10 +61,20 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         let base_folder = base.chain[0].parent().map(Path::to_owned);
         search.image_path =
             [Some(absolute(&baked.images())?), base_folder].into_iter().flatten().collect();
-        let report = boot::prove(&baked, arch, search).inspect_err(|_| {
+        let subject = Subject {
+            name: &baked.name,
+            arch,
+            defaults: &baked.defaults,
+            checks: &baked.checks,
+            in_use: InUse::of_any()?,
+            n_cpus: 1,
+        };
+        let mut report = image_prover::prove(&subject, search, &|_| {}).inspect_err(|_| {
             let place = out.display();
             eprintln!("nothing was written to {place}; --no-boot does without proof");
         })?;
+        report["image"] = baked.name.as_str().into();
+        report["arch"] = arch.image_name().into();
         Some(format!("{report:#}\n"))
     };
     println!("{}", baked.publish(report.as_deref())?.display());

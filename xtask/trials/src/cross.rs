@@ -5,12 +5,13 @@
 //! else with the compiler that `runtime-builder` unpacks. MinGW's GCC links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
 //! compiles the C code of dependencies.
 
-use crate::{context::Context, preflight::Needs, setup};
 use anyhow::Result;
 use duct::{Expression, cmd};
 use fs_err as fs;
 use runtime_builder::{CrossCompiler, is_target_installed};
 use std::path::PathBuf;
+use xtask_base::context::Context;
+use xtask_host::{preflight::Needs, setup};
 
 pub mod machines;
 mod wine;
@@ -31,6 +32,9 @@ const TARGETS: &[(&str, &[&str])] = &[(WINDOWS, LINUX_ONLY), ("aarch64-apple-dar
 const LINUX_ONLY: &[&str] = &["guest-agent", "vm-tests", "quicksand-bench"];
 
 /// Builds and runs, then type-checks.
+///
+/// # Errors
+/// Something does not compile, or says another thing under Wine than on Windows.
 pub fn run(context: &Context) -> Result<()> {
     let targets: Vec<&str> = TARGETS.iter().map(|(target, _)| *target).collect();
     let tools = Tools::ready(context, &targets)?;

@@ -3,12 +3,6 @@
 //!
 //! An emulator of programs has no seccomp and no KVM, so that neither `-sandbox` nor acceleration is proved.
 
-use crate::{
-    bake,
-    context::Context,
-    preflight::Needs,
-    ui::{Step, hinted},
-};
 use anyhow::{Context as _, Result, ensure};
 use duct::cmd;
 use host_platform::Arch;
@@ -20,6 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 use wheel_retag::Runner as Machine;
+use xtask_base::{
+    context::Context,
+    ui::{Step, hinted},
+};
+use xtask_host::preflight::Needs;
 
 /// How long a boot may take that is emulated twice.
 const BOOT: Duration = Duration::from_secs(1200);
@@ -27,14 +26,15 @@ const BOOT: Duration = Duration::from_secs(1200);
 /// What the guest's agent writes on the console when it is there (`agent_protocol::READY_LINE`).
 const READY: &str = "quicksand-agent: ready";
 
-/// What it needs.
+/// What it needs beside the image.
 pub fn needs(context: &Context) -> Needs {
-    let minimal = bake::Args::of_other_arch("minimal", &context.dist());
-    let qemu = qemu_builder::needs(context, &qemu_builder::Args::of(Machine::LinuxArm64));
-    bake::needs(context, &minimal).and(qemu)
+    qemu_builder::needs(context, &qemu_builder::Args::of(Machine::LinuxArm64))
 }
 
 /// Builds QEMU for Linux on Arm, and runs it; `images` holds `minimal` for Arm.
+///
+/// # Errors
+/// QEMU cannot be built, or the guest's agent does not come up.
 pub fn run(context: &Context, images: &Path) -> Result<()> {
     let args = qemu_builder::Args::of(Machine::LinuxArm64);
     let (bundle, _) = qemu_builder::bundle(context, &args)?;

@@ -2,12 +2,14 @@
 //! the source, crates and packages that the host fetched before. It must not know what is run there.
 
 use super::{Suite, User};
-use crate::{cache::Key, context::Context, setup, ui::hinted};
 use anyhow::{Context as _, Result, ensure};
+use cache_key::Key;
 use duct::cmd;
 use fs_err as fs;
 use image_builder::{apt, recipe::DistributionName};
 use std::path::{Path, PathBuf};
+use xtask_base::{context::Context, ui::hinted};
+use xtask_host::setup;
 
 /// What a newcomer has, by the README; rustup's toolchain is lent by the host.
 const INCLUDED: &str = "ca-certificates,gcc,git,libc6-dev,python3,sudo";

@@ -8,16 +8,18 @@ mod inside;
 mod root;
 mod table;
 
-use crate::{
-    context::Context,
-    preflight::{Needs, Room},
-    setup,
-    ui::hinted,
-};
 use anyhow::Result;
 use fs_err as fs;
 use std::{path::PathBuf, time::Instant};
 use table::Row;
+use xtask_base::{
+    context::Context,
+    ui::{self, hinted},
+};
+use xtask_host::{
+    preflight::{Needs, Room},
+    setup,
+};
 
 /// What to try, and as whom.
 #[derive(clap::Args)]
@@ -152,7 +154,10 @@ fn users(args: &Args) -> Vec<User> {
     wanted(&args.user, &[User::Sudo, User::Root])
 }
 
-/// Tries each suite as each user; fails when a command failed.
+/// Tries each suite as each user.
+///
+/// # Errors
+/// A command failed.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     setup::ensure_packages(context, PACKAGES)?;
     let mut rows: Vec<Row> = Vec::new();
@@ -207,7 +212,7 @@ fn try_command(
         let outcome = context.ui.step(&title, |step| step.run(line));
         row.add(round.name, start.elapsed(), outcome.as_ref().err());
         if let Err(error) = outcome {
-            crate::ui::report(&error);
+            ui::report(&error);
             break;
         }
     }

@@ -4,16 +4,16 @@
 //! Wine writes PROCESSOR_ARCHITECTURE anew whenever its server starts, so that one server stays
 //! alive from the change of the value to the last program that reads it.
 
-use crate::{
-    context::Context,
-    setup,
-    ui::{Step, hinted},
-};
 use anyhow::{Result, ensure};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use xtask_base::{
+    context::Context,
+    ui::{Step, hinted},
+};
+use xtask_host::setup;
 
 const PACKAGES: &[&str] = &["wine", "wine64"];
 const KEY: &str = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment";
@@ -41,7 +41,7 @@ pub fn run(context: &Context, example: &Path, command: &Path) -> Result<()> {
 
 /// Wine before 9 lacks a library that every program of Rust imports: it is put beside the program.
 pub fn random_library(context: &Context, program: &Path) -> Expression {
-    let source = context.root.join("xtask/src/check/cross/bcryptprimitives.c");
+    let source = context.root.join("xtask/trials/src/cross/bcryptprimitives.c");
     let library = program.with_file_name("bcryptprimitives.dll");
     cmd!(super::MINGW_GCC, "-shared", "-O1", "-o", library, source, "-ladvapi32")
 }

@@ -5,9 +5,9 @@ use super::{
     Command, User,
     root::{NAME, Place},
 };
-use crate::setup;
 use anyhow::{Context as _, Result};
 use duct::{Expression, cmd};
+use xtask_host::setup;
 
 /// One run of a command.
 #[derive(Clone, Copy, Debug)]

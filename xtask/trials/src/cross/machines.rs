@@ -8,15 +8,14 @@ use super::{
     Tools, WINDOWS,
     wine::{Call, Wine},
 };
-use crate::{
-    bake,
-    context::Context,
-    preflight::Needs,
-    ui::{Step, hinted},
-};
 use anyhow::{Result, ensure};
 use std::path::Path;
 use wheel_retag::Runner;
+use xtask_base::{
+    context::Context,
+    ui::{Step, hinted},
+};
+use xtask_host::preflight::Needs;
 
 /// What one call of the command must give.
 struct Case {
@@ -83,22 +82,23 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// What it needs.
+/// What it needs beside the image.
 pub fn needs(context: &Context) -> Needs {
-    let folder = context.dist();
     super::needs(context)
         .and(qemu_builder::needs(context, &qemu_builder::Args::of(Runner::WindowsX64)))
-        .and(bake::needs(context, &bake::Args::to("minimal", &folder)))
 }
 
-/// Builds what is needed and runs the cases; says so where Wine cannot be had.
-pub fn run(context: &Context) -> Result<()> {
-    if !Wine::is_ready(context) {
-        return Ok(());
-    }
+/// Whether Wine is there or could be installed; says so where not.
+pub fn is_ready(context: &Context) -> bool {
+    Wine::is_ready(context)
+}
+
+/// Builds what is needed and runs the cases; `images` holds `minimal`.
+///
+/// # Errors
+/// Something cannot be built, or a call gives another thing than it must.
+pub fn run(context: &Context, images: &Path) -> Result<()> {
     let (bundle, _) = qemu_builder::bundle(context, &qemu_builder::Args::of(Runner::WindowsX64))?;
-    let images = context.cache.folder("test-images")?;
-    bake::run(context, &bake::Args::to("minimal", &images))?;
     let tools = Tools::ready(context, &[WINDOWS])?;
     context.ui.step("Build for Windows", |step| {
         step.run(tools.cargo(context, WINDOWS, &["build", "--package", "quicksand-cli"]))
@@ -110,7 +110,7 @@ pub fn run(context: &Context) -> Result<()> {
         // Saves go below the working folder.
         let work = tempfile::tempdir()?;
         let wine = wine.in_folder(work.path());
-        let outcome = all(step, &wine, &command, &bundle.join("bin"), &images);
+        let outcome = all(step, &wine, &command, &bundle.join("bin"), images);
         wine.stop();
         outcome
     })
