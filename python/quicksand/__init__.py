@@ -17,6 +17,14 @@ from __future__ import annotations
 
 import atexit
 
+from ._base import (
+    BootTiming,
+    Checkpoint,
+    ExecuteResult,
+    Metrics,
+    MountHandle,
+    Transfer,
+)
 from ._config import (
     Forward,
     Guest,
@@ -49,14 +57,6 @@ from ._errors import (
     UnknownOptionError,
 )
 from ._install import install
-from ._machine import (
-    BootTiming,
-    Checkpoint,
-    ExecuteResult,
-    Metrics,
-    MountHandle,
-    Transfer,
-)
 from ._native import __version__
 from ._native import shutdown as _shutdown
 from ._pool import Pool

@@ -8,14 +8,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ._bridge import in_thread, run
-from ._config import Forward, PortForward, read_forward
-from ._desktop import Desktop
-from ._enums import MountType
-from ._errors import ImageNotFoundError
-from ._input import AsyncInput, run_fed
-from ._install import install_missing, may_install
-from ._machine import (
+from ._base import (
     AnyPath,
     BaseSandbox,
     Checkpoint,
@@ -26,6 +19,13 @@ from ._machine import (
     Output,
     Transfer,
 )
+from ._bridge import in_thread, run
+from ._config import Forward, PortForward, read_forward
+from ._desktop import Desktop
+from ._enums import MountType
+from ._errors import ImageNotFoundError
+from ._input import AsyncInput, run_fed
+from ._install import install_missing, may_install
 from ._saves import SaveManifest
 from ._shell import Shell, Terminal
 from ._users import SandboxUser

@@ -8,8 +8,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._base import ExecuteResult, Output
     from ._input import AsyncInput
-    from ._machine import ExecuteResult, Output
     from ._sandbox import Sandbox
 
 __all__ = ["SandboxUser", "User", "fields"]

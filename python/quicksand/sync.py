@@ -18,14 +18,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from ._bridge import run_sync
-from ._config import Forward, PortForward, read_forward
-from ._desktop import BaseDesktop, Key, Region, keep_picture
-from ._enums import MountType
-from ._errors import ImageNotFoundError
-from ._input import Input, run_sync_fed
-from ._install import install_missing, may_install
-from ._machine import (
+from ._base import (
     AnyPath,
     BaseSandbox,
     Checkpoint,
@@ -36,6 +29,13 @@ from ._machine import (
     Output,
     Transfer,
 )
+from ._bridge import run_sync
+from ._config import Forward, PortForward, read_forward
+from ._desktop import BaseDesktop, Key, Region, keep_picture
+from ._enums import MountType
+from ._errors import ImageNotFoundError
+from ._input import Input, run_sync_fed
+from ._install import install_missing, may_install
 from ._saves import SaveManifest
 from ._shell import BaseShell, Terminal
 from ._users import User

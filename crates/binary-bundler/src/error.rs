@@ -81,7 +81,7 @@ pub enum Error {
         what: String,
     },
 
-    /// A pattern for modules that is none.
+    /// What was given is not a valid pattern for modules.
     #[error("`{pattern}` is no pattern for files")]
     Pattern {
         /// The pattern.

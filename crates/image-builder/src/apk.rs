@@ -116,7 +116,7 @@ impl Apk {
             installed.extend(index::parse(&text, "", &path)?);
         }
         let wish =
-            |name: &String| Dependency { name: name.clone(), wish: None, is_conflict: false };
+            |name: &String| Dependency { name: name.clone(), constraint: None, is_conflict: false };
         let wanted: Vec<Dependency> = recipe.body.packages.iter().map(wish).collect();
         let mut chosen: Vec<Chosen> = solve::solve(&records, &wanted, &installed)?
             .into_iter()

@@ -130,11 +130,6 @@ impl SandboxConfig {
         self.to_value().to_string()
     }
 
-    /// The options that have a value; the others are left to who starts the machine again.
-    pub(crate) fn chosen(&self) -> Map<String, Value> {
-        self.written().into_iter().filter(|(_, value)| !value.is_null()).collect()
-    }
-
     /// What a machine gets whose image has these defaults: what was named, else the image's, else the
     /// documents'.
     pub(crate) fn resources(&self, defaults: &Map<String, Value>) -> Result<Resources> {

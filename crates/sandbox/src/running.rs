@@ -1,4 +1,4 @@
-//! A machine that has answered: its process, connections and what may befall them.
+//! A machine that has answered: its process, connections and what can end it.
 //!
 //! Owns the rule that no call on a machine outlives it: each waits for its own answer and for the
 //! machine's end, its host's full disk and a stop at the same time.

@@ -15,7 +15,7 @@ use crate::lifecycle::Lifecycle;
 use crate::located::locate;
 use crate::metrics::{self, Metrics};
 use crate::running::Machine;
-use crate::save::take::{Wish, take};
+use crate::save::take::{SaveRequest, take};
 use crate::save::{self, SaveManifest, SaveOptions};
 use crate::timing::BootTiming;
 use bytes::Bytes;
@@ -241,16 +241,16 @@ impl Sandbox {
         if options.memory {
             return Err(Error::CannotFork { reason: "the host is not Linux".into() });
         }
-        let wish = Wish {
+        let request = SaveRequest {
             target,
             data_dir: search.data_dir.clone(),
             compress: options.compress,
             #[cfg(target_os = "linux")]
             memory,
-            config: self.config.chosen(),
+            config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
             is_last,
         };
-        let manifest = take(Arc::clone(&machine), wish).await?;
+        let manifest = take(Arc::clone(&machine), request).await?;
         if options.delete_checkpoints {
             checkpoint::delete_all(&machine).await?;
         }
@@ -387,7 +387,7 @@ impl Sandbox {
         boot::boot_timeout(&self.config, accelerator)
     }
 
-    /// QEMU's command line, program first, with the token blotted out. Before the start it is the
+    /// QEMU's command line, program first, with the token redacted. Before the start it is the
     /// one that a start would use, as far as that can be known.
     pub fn qemu_command(&self) -> Result<Vec<String>> {
         if let Some(machine) = self.lifecycle.machine() {

@@ -1,7 +1,7 @@
 //! Reads an index of Alpine's, `APKINDEX`: a record for each package, a letter for each field, see
 //! apk-repositories(5) and the wiki's "Apk spec". Pure.
 
-use super::version::Wish;
+use super::version::Constraint;
 use crate::Error;
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub struct Dependency {
     /// The name.
     pub name: String,
     /// Which versions will do; any when there is none.
-    pub wish: Option<Wish>,
+    pub constraint: Option<Constraint>,
     /// Whether it must not be there.
     pub is_conflict: bool,
 }
@@ -65,18 +65,18 @@ impl Dependency {
         let (name, rest) = text.split_at(start);
         let end = rest.find(|c| !"<>=~".contains(c)).unwrap_or(rest.len());
         let (operator, version) = rest.split_at(end);
-        let wish = match operator {
+        let constraint = match operator {
             "" => None,
-            operator => Some(Wish::new(operator, version)?),
+            operator => Some(Constraint::new(operator, version)?),
         };
-        (!name.is_empty()).then(|| Self { name: name.to_owned(), wish, is_conflict })
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), constraint, is_conflict })
     }
 
     /// Whether a version will do.
     pub fn is_met_by(&self, version: Option<&str>) -> bool {
-        match (&self.wish, version) {
+        match (&self.constraint, version) {
             (None, _) => true,
-            (Some(wish), Some(version)) => wish.is_met_by(version),
+            (Some(constraint), Some(version)) => constraint.is_met_by(version),
             // A name without a version cannot promise one.
             (Some(_), None) => false,
         }

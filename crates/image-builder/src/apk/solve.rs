@@ -145,7 +145,7 @@ impl<'a> Attempt<'a> {
             // Another version of it was taken before anybody asked for this one.
             let is_taken = self.chosen.iter().any(|place| {
                 let record = &self.records[*place];
-                let named = Dependency { wish: None, ..wish.clone() };
+                let named = Dependency { constraint: None, ..wish.clone() };
                 record.answer(&named).is_some()
             });
             return Err(match is_taken {
@@ -173,7 +173,7 @@ impl<'a> Attempt<'a> {
     /// Whether a wish that is known from the start speaks against it.
     fn is_ruled_out(&self, record: &Record) -> bool {
         self.learned.iter().any(|wish| {
-            let named = Dependency { wish: None, ..wish.clone() };
+            let named = Dependency { constraint: None, ..wish.clone() };
             record.answer(&named).is_some() && record.answer(wish).is_none()
         })
     }
@@ -230,7 +230,7 @@ impl<'a> Attempt<'a> {
 }
 
 fn describe(wish: &Dependency) -> String {
-    match &wish.wish {
+    match &wish.constraint {
         Some(version) => format!("{}{version}", wish.name),
         None => wish.name.clone(),
     }

@@ -24,7 +24,7 @@ type Piece = (Kind, i64);
 
 /// What a dependency asks of a version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wish {
+pub struct Constraint {
     less: bool,
     equal: bool,
     greater: bool,
@@ -38,7 +38,7 @@ pub fn compare(left: &str, right: &str) -> Ordering {
     order(&pieces(left), &pieces(right))
 }
 
-impl std::fmt::Display for Wish {
+impl std::fmt::Display for Constraint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let signs = [
             (self.less, "<"),
@@ -53,7 +53,7 @@ impl std::fmt::Display for Wish {
     }
 }
 
-impl Wish {
+impl Constraint {
     /// Reads an operator and a version, such as `>=` and `1.2`; `None` for an operator that there
     /// is not.
     pub fn new(operator: &str, version: &str) -> Option<Self> {
@@ -217,11 +217,11 @@ mod tests {
             ("=~", "3.12", "3.12.10-r1", "3.13.0-r0"),
             (">=~", "3.12", "3.13", "3.11.9"),
         ] {
-            let wish = Wish::new(operator, asked).unwrap();
-            assert!(wish.is_met_by(met), "{met} {operator} {asked}");
-            assert!(!wish.is_met_by(not), "{not} {operator} {asked}");
+            let constraint = Constraint::new(operator, asked).unwrap();
+            assert!(constraint.is_met_by(met), "{met} {operator} {asked}");
+            assert!(!constraint.is_met_by(not), "{not} {operator} {asked}");
         }
-        assert_eq!(Wish::new("><", "Q1abc"), None);
-        assert_eq!(Wish::new("!", "1"), None);
+        assert_eq!(Constraint::new("><", "Q1abc"), None);
+        assert_eq!(Constraint::new("!", "1"), None);
     }
 }

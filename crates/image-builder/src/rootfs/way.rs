@@ -157,8 +157,8 @@ fn n_ids_of(text: &str, names: &[&str]) -> u64 {
     text.lines()
         .filter_map(|line| {
             let mut fields = line.trim().split(':');
-            let is_his = names.contains(&fields.next()?);
-            fields.nth(1)?.parse::<u64>().ok().filter(|_| is_his)
+            let is_users = names.contains(&fields.next()?);
+            fields.nth(1)?.parse::<u64>().ok().filter(|_| is_users)
         })
         // mmdebstrap looks no further than the first line.
         .next()

@@ -34,8 +34,8 @@ const BUSY: Duration = Duration::from_secs(60);
 #[cfg(unix)]
 const COPY_SET: u32 = 90;
 
-/// What is wanted.
-pub(crate) struct Wish {
+/// What is to be saved, where and how.
+pub(crate) struct SaveRequest {
     /// The save's folder.
     pub target: PathBuf,
     /// Whether what was written is compressed.
@@ -52,11 +52,14 @@ pub(crate) struct Wish {
 }
 
 /// Makes the save; `None` when another stop has made it. Dropping the future ends the copy and removes what was written.
-pub(crate) async fn take(machine: Arc<Machine>, wish: Wish) -> Result<Option<SaveManifest>> {
-    let target = wish.target.clone();
+pub(crate) async fn take(
+    machine: Arc<Machine>,
+    request: SaveRequest,
+) -> Result<Option<SaveManifest>> {
+    let target = request.target.clone();
     let (keep, mut dropped) = oneshot::channel::<()>();
     // A task of its own goes on when the caller gives up, and leaves QEMU in order.
-    let work = tokio::spawn(async move { on_task(&machine, wish, &mut dropped).await });
+    let work = tokio::spawn(async move { on_task(&machine, request, &mut dropped).await });
     let result = match work.await {
         Ok(result) => result,
         Err(error) => Err(Error::System {
@@ -74,11 +77,11 @@ pub(crate) async fn take(machine: Arc<Machine>, wish: Wish) -> Result<Option<Sav
 
 async fn on_task(
     machine: &Machine,
-    wish: Wish,
+    request: SaveRequest,
     dropped: &mut oneshot::Receiver<()>,
 ) -> Result<Option<SaveManifest>> {
     let _state = machine.state.lock().await;
-    if machine.is_stopping() && wish.is_last {
+    if machine.is_stopping() && request.is_last {
         return Ok(None);
     }
     if machine.hull.process.exit_status().is_none() {
@@ -86,7 +89,7 @@ async fn on_task(
         machine.during("save", machine.agent.ping_within(ANSWER_TIME)).await?;
     }
     let origin = &machine.origin;
-    let (target, layers) = (wish.target.clone(), origin.save_layers());
+    let (target, layers) = (request.target.clone(), origin.save_layers());
     let number = layers.len();
     let mut staging = blocking(move || {
         let mut staging = Staging::create(&target)?;
@@ -105,9 +108,9 @@ async fn on_task(
     };
     match machine.hull.process.exit_status() {
         #[cfg(target_os = "linux")]
-        None if wish.memory.is_some() => {
+        None if request.memory.is_some() => {
             let copy = overlay.file().try_clone().map_err(failed)?;
-            let needs = wish.memory.as_ref().map(super::memory::Needs::to_json);
+            let needs = request.memory.as_ref().map(super::memory::Needs::to_json);
             let state = with_memory(&mut staging, &needs.unwrap_or_default()).map_err(failed)?;
             // What the guest has not written to its disk yet is in its memory: a start elsewhere does
             // without.
@@ -124,7 +127,10 @@ async fn on_task(
         None => {
             write_empty(overlay.file(), origin.size, &below).map_err(failed)?;
             machine
-                .during("save", copy(machine, (overlay, &wish.target), wish.compress, dropped))
+                .during(
+                    "save",
+                    copy(machine, (overlay, &request.target), request.compress, dropped),
+                )
                 .await?;
         }
         // The guest has powered itself off: QEMU has put everything in order, and nothing changes
@@ -137,9 +143,9 @@ async fn on_task(
         }
         Some(_) => return Err(machine.hull.death().await),
     }
-    let mut manifest = manifest(origin, &wish.config);
+    let mut manifest = manifest(origin, &request.config);
     blocking(move || {
-        staging.seal(&mut manifest, wish.data_dir.as_deref());
+        staging.seal(&mut manifest, request.data_dir.as_deref());
         staging.commit(&manifest.to_json(), &mut |_| {})?;
         Ok(Some(manifest))
     })

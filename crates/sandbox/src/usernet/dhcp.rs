@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(lease.message_type, DhcpMessageType::Offer);
         assert_eq!((lease.transaction_id, lease.your_ip), (77, GUEST));
         assert_eq!(lease.dns_servers.unwrap()[..], [NAME_SERVER]);
-        // Our own answer is no question, and neither is half of one.
+        // A reply is ignored, and so is a message that was cut.
         assert!(answer(&bytes).is_none());
         assert!(answer(&message[..message.len() / 2]).is_none());
     }

@@ -133,7 +133,7 @@ fn check_metadata(
 ) {
     for field in ["Metadata-Version", "Name", "Version"] {
         if metadata.all(field).count() != 1 {
-            let message = format!("METADATA has the field {field} not once");
+            let message = format!("METADATA must have the field {field} exactly once");
             findings.add(Check::Metadata, message);
         }
     }

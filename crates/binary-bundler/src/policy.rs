@@ -85,15 +85,18 @@ pub(crate) fn parse_libc(text: &str) -> Option<LibcVersion> {
 }
 
 // A test parses each table, so that the messages below are never seen.
-static MANYLINUX: LazyLock<Manylinux> =
-    LazyLock::new(|| toml::from_str(include_str!("manylinux.toml")).expect("our own table parses"));
-static MUSLLINUX: LazyLock<Musllinux> =
-    LazyLock::new(|| toml::from_str(include_str!("musllinux.toml")).expect("our own table parses"));
-static LINUX: LazyLock<LinuxSystem> = LazyLock::new(|| {
-    toml::from_str(include_str!("linux-system.toml")).expect("our own table parses")
+static MANYLINUX: LazyLock<Manylinux> = LazyLock::new(|| {
+    toml::from_str(include_str!("policy/manylinux.toml")).expect("our own table parses")
 });
-static WINDOWS: LazyLock<Windows> =
-    LazyLock::new(|| toml::from_str(include_str!("windows.toml")).expect("our own table parses"));
+static MUSLLINUX: LazyLock<Musllinux> = LazyLock::new(|| {
+    toml::from_str(include_str!("policy/musllinux.toml")).expect("our own table parses")
+});
+static LINUX: LazyLock<LinuxSystem> = LazyLock::new(|| {
+    toml::from_str(include_str!("policy/linux-system.toml")).expect("our own table parses")
+});
+static WINDOWS: LazyLock<Windows> = LazyLock::new(|| {
+    toml::from_str(include_str!("policy/windows.toml")).expect("our own table parses")
+});
 
 /// The platforms of PEP 600 that distributions really have, oldest first.
 pub fn platforms() -> &'static [Platform] {
