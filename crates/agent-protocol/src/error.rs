@@ -72,27 +72,3 @@ impl Error {
         Error::Value { message: message.into(), hint }
     }
 }
-
-/// The candidate nearest to `name`, when it is near enough to be what was meant.
-pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::suggest;
-
-    #[test]
-    fn a_near_name_is_offered_and_a_far_one_is_not() {
-        let fields = ["command", "timeout", "cwd", "user"];
-        assert_eq!(suggest("comand", fields), Some("command"));
-        assert_eq!(suggest("time_out", fields), Some("timeout"));
-        assert_eq!(suggest("cdw", fields), Some("cwd"));
-        assert_eq!(suggest("environment", fields), None);
-    }
-}

@@ -21,7 +21,7 @@ pub mod share_frame;
 pub mod share_window;
 mod text;
 
-pub use error::{Error, suggest};
+pub use error::Error;
 pub use event::StreamEvent;
 pub use files::{
     EntryKind, FileEntry, ReadFilesRequest, WriteFilesRequest, WriteFilesResponse, hole_length,

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, GuestText, limits, suggest};
+use crate::{Error, GuestText, limits};
 
 /// Body of `POST /authenticate`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -355,7 +355,7 @@ fn unknown_field_hint(message: &str) -> Option<String> {
     }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
-    let nearest = suggest(unknown, quoted)?;
+    let nearest = spelling::nearest(unknown, quoted)?;
     Some(format!("Did you mean `{nearest}`?"))
 }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use agent_protocol::{UserResponse, suggest};
+use agent_protocol::UserResponse;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::{Error, Result};
@@ -68,7 +68,7 @@ pub fn find(root: &Path, name: &str) -> Result<Account> {
     let group = read(root, GROUP).unwrap_or_default();
     parse(&passwd, &group, name).ok_or_else(|| {
         let names = passwd.lines().filter_map(|line| line.split(':').next());
-        let nearest = suggest(name, names).map(str::to_owned);
+        let nearest = spelling::nearest(name, names).map(str::to_owned);
         Error::UnknownUser { name: name.to_owned(), nearest }
     })
 }

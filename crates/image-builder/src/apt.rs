@@ -195,7 +195,8 @@ impl Apt {
             return error;
         };
         let known = self.private.read("apt-cache", vec!["pkgnames".to_owned()]).unwrap_or_default();
-        Error::NoPackage { nearest: crate::nearest(&package, known.lines()), package }
+        let nearest = spelling::nearest(&package, known.lines()).map(str::to_owned);
+        Error::NoPackage { nearest, package }
     }
 
     /// The command that fetches packages into `pool`, each checked against its sha256.

@@ -270,7 +270,8 @@ impl Report {
             );
         }
         // Advisories are others' work too, and a terminal takes some bytes for orders.
-        lines.iter().map(|line| printable(line)).collect()
+        // None of them becomes two.
+        lines.iter().map(|line| spelling::printable(line).replace('\n', "\\n")).collect()
     }
 
     /// What was found in `self` and is not in `later`, by what others call it: what a renewal mends.
@@ -297,11 +298,6 @@ impl Report {
         mended.retain(|_, ids| !ids.is_empty());
         mended
     }
-}
-
-fn printable(line: &str) -> String {
-    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    line.chars().map(plain).collect()
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Runner {
     /// The shell command that registers the emulator in the namespace it is run in.
     pub(crate) fn hook(&self, arch: Arch) -> Option<String> {
         let Self::Emulator(emulator) = self else { return None };
-        let quoted = crate::rootfs::quote(&registration(arch, emulator));
+        let quoted = spelling::quoted(&registration(arch, emulator));
         Some(format!(
             "mount -t binfmt_misc binfmt_misc {REGISTRY} && \
              printf %s {quoted} >{REGISTRY}/register"

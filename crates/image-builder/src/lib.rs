@@ -45,19 +45,5 @@ pub mod wheel;
 use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};
 use host_platform::beside;
 
+pub use checksum::sha256;
 pub use error::Error;
-
-/// The known name that is most like what was given, if one is like it at all.
-fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    known
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(distance, _)| *distance <= given.chars().count().div_ceil(3))
-        .min()
-        .map(|(_, name)| name.to_owned())
-}
-
-/// The sha256 of bytes, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    hex::encode(sha2::Sha256::digest(bytes))
-}

@@ -114,7 +114,7 @@ impl Modules {
                 return Err(Error::UnknownModule {
                     name: name.clone(),
                     release: self.release.clone(),
-                    nearest: crate::nearest(&plain, known),
+                    nearest: spelling::nearest(&plain, known).map(str::to_owned),
                 });
             }
             walk.visit(&plain)?;

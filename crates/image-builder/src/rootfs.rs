@@ -19,6 +19,7 @@ use crate::{
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
+use spelling::quoted;
 use std::path::Path;
 pub use way::{Means, Ownership, Way, way};
 
@@ -110,7 +111,7 @@ pub fn install(
 /// The hook that runs a script in the root file system. The script is an argument of its own, so that
 /// nothing of it is read by the outer shell.
 fn inside(script: &str) -> String {
-    format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quote(script))
+    format!("--customize-hook=chroot \"$1\" /bin/sh -euc {}", quoted(script))
 }
 
 /// apt gives these to the user that it downloads as, except where it cannot become that one.
@@ -134,7 +135,7 @@ pub fn install_over(
 ) -> Expression {
     // Where the packages are inside of the root file system.
     const INSIDE: &str = "quicksand-packages";
-    let from = quote(&repository.to_string_lossy());
+    let from = quoted(&repository.to_string_lossy());
     let mut args = options(recipe, arch, means, "custom", repository);
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
@@ -149,7 +150,7 @@ pub fn install_over(
         args.push(format!(
             "--customize-hook=mkdir \"$1/{INSIDE}\" && cp {from}/*.deb \"$1/{INSIDE}\" && \
              chroot \"$1\" /bin/sh -euc {} && rm -r \"$1/{INSIDE}\"",
-            quote(&install)
+            quoted(&install)
         ));
     }
     args.extend(tier.commands.iter().map(|command| inside(command)));
@@ -194,7 +195,7 @@ const OF_APT: [&str; 5] = ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt"
 /// The hook that unpacks `BASE_TAR`, without devices: only root makes those, and the tools mount their
 /// own while they run. mmdebstrap writes a list of sources, which the tree has where it wants one.
 fn unpack_base(repository: &Path) -> String {
-    let from = quote(&repository.to_string_lossy());
+    let from = quoted(&repository.to_string_lossy());
     format!(
         "rm -f \"$1/etc/apt/sources.list\" && tar -C \"$1\" --numeric-owner --xattrs '--xattrs-include=*' --exclude='./dev/*' \
          -xpf {from}/{BASE_TAR}"
@@ -305,17 +306,13 @@ fn dpkg_pattern(pattern: &str) -> String {
     pattern.replace("**", "*")
 }
 
-pub(crate) fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn commands_reach_the_inner_shell_whole() {
-        assert_eq!(quote("echo 'a b' \"$HOME\""), r#"'echo '\''a b'\'' "$HOME"'"#);
+        assert_eq!(quoted("echo 'a b' \"$HOME\""), r#"'echo '\''a b'\'' "$HOME"'"#);
     }
 
     #[cfg(target_os = "linux")]

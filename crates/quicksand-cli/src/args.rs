@@ -84,12 +84,10 @@ fn with_nearest_task(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand) else {
         return error;
     };
-    let near: Vec<String> = Cli::command()
-        .get_subcommands()
-        .map(|task| task.get_name().to_owned())
-        .filter(|name| strsim::damerau_levenshtein(given, name) <= 2)
-        .collect();
+    let command = Cli::command();
+    let near = spelling::all_near(given, command.get_subcommands().map(|task| task.get_name()));
     if !near.is_empty() {
+        let near = near.into_iter().map(str::to_owned).collect();
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(near));
     }
     error

@@ -6,12 +6,7 @@
 
 use crate::{Error, ImageFind};
 use package_layout::manifest::BaseDisk;
-use sha2::{Digest, Sha256};
-use std::{
-    fs::File,
-    io::{Read, Seek},
-    path::PathBuf,
-};
+use std::{fs::File, io::Seek, path::PathBuf};
 
 /// What a manifest says of the disk below its layers.
 #[derive(Clone, Debug)]
@@ -41,15 +36,7 @@ pub fn check_base_disks(find: &ImageFind) -> Result<(), Error> {
 
 fn sha256(mut file: &File) -> std::io::Result<String> {
     file.rewind()?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => digest.update(&buffer[..n]),
-        }
-    }
-    Ok(hex::encode(digest.finalize()))
+    checksum::sha256_of(file)
 }
 
 #[cfg(test)]

@@ -181,35 +181,6 @@ pub(crate) fn nearest_names(search: &Search, name: &str) -> Vec<String> {
     let mut known: BTreeSet<String> =
         list_images(search).into_iter().map(|listing| listing.name).collect();
     known.extend(known::KNOWN.map(|image| image.name.to_owned()));
-    nearest(name, known)
-}
-
-fn nearest(name: &str, known: BTreeSet<String>) -> Vec<String> {
-    // Below this the names have little in common; `debain` and `debian` have 0.94.
-    const ALIKE: f64 = 0.8;
-    let lower = name.to_lowercase();
-    let mut scored: Vec<(f64, String)> = known
-        .into_iter()
-        .filter(|candidate| candidate != name)
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(score, _)| *score >= ALIKE)
-        .collect();
-    scored.sort_by(|(a, name_a), (b, name_b)| b.total_cmp(a).then_with(|| name_a.cmp(name_b)));
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_names_come_first() {
-        let known = || BTreeSet::from(known::KNOWN.map(|image| image.name.to_owned()));
-        assert_eq!(nearest("debain", known())[0], "debian");
-        assert_eq!(nearest("Ubuntu", known())[0], "ubuntu");
-        assert_eq!(nearest("debian-dekstop", known())[0], "debian-desktop");
-        assert_eq!(nearest("minmal", known()), ["minimal"]);
-        assert_eq!(nearest("zzz", known()), Vec::<String>::new());
-        assert_eq!(nearest("", known()), Vec::<String>::new());
-    }
+    let near = spelling::all_near(name, known.iter().map(String::as_str));
+    near.into_iter().take(3).map(str::to_owned).collect()
 }

@@ -69,7 +69,7 @@ impl SealKey {
         layers: impl IntoIterator<Item = &'a File>,
     ) -> io::Result<()> {
         remove_seal(manifest);
-        let code: Value = hex(&self.code(manifest, layers)?.finalize().into_bytes()).into();
+        let code: Value = hex::encode(self.code(manifest, layers)?.finalize().into_bytes()).into();
         match manifest.other.get_mut(OWN_KEY).and_then(Value::as_object_mut) {
             Some(own) => drop(own.insert(SEAL.into(), code)),
             None => drop(manifest.other.insert(OWN_KEY.into(), json!({SEAL: code}))),
@@ -84,7 +84,7 @@ impl SealKey {
         layers: impl IntoIterator<Item = &'a File>,
     ) -> bool {
         let seal = manifest.other.get(OWN_KEY).and_then(|own| own[SEAL].as_str());
-        let Some(seal) = seal.and_then(from_hex) else { return false };
+        let Some(seal) = seal.and_then(|seal| hex::decode(seal).ok()) else { return false };
         let mut bare = manifest.clone();
         remove_seal(&mut bare);
         // The comparison takes the same time for every wrong code.
@@ -136,16 +136,6 @@ fn is_private(file: &File) -> bool {
 #[cfg(not(unix))]
 fn is_private(_: &File) -> bool {
     true
-}
-
-fn hex(bytes: &[u8]) -> String {
-    hex::encode(bytes)
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let is_whole = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).ok();
-    is_whole.then(|| (0..text.len()).step_by(2).map(byte).collect())?
 }
 
 #[cfg(test)]

@@ -43,7 +43,6 @@ mod new_file;
 mod overlay;
 mod plan;
 mod pool;
-mod printable;
 mod qemu_args;
 mod qmp;
 mod quota;
@@ -95,10 +94,10 @@ pub use plan::{
     QmpPlan, TemplatePlan,
 };
 pub use pool::Pool;
-pub use printable::printable;
 pub use qemu_args::qemu_args;
 pub use runtime_locator::{Accelerator, Search};
 pub use sandbox::{Sandbox, Session as SessionOutput};
 pub use size::Size;
+pub use spelling::printable;
 pub use timing::{BootTiming, DONE, STAGES};
 pub use users::User;

@@ -7,13 +7,15 @@ use cargo_metadata::{DependencyKind, Metadata};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("host-platform", &[]),
     ("package-layout", &[]),
-    ("agent-protocol", &[]),
+    ("agent-protocol", &["spelling"]),
     ("bill-of-materials", &[]),
     ("cache-key", &[]),
     ("disk-formats", &[]),
+    ("checksum", &[]),
+    ("spelling", &[]),
     ("binary-bundler", &["host-platform", "package-layout"]),
     ("wheel-retag", &["host-platform", "package-layout"]),
-    ("runtime-locator", &["host-platform", "package-layout"]),
+    ("runtime-locator", &["host-platform", "package-layout", "checksum", "spelling"]),
     ("jail", &[]),
     ("share-server", &[]),
     (
@@ -24,6 +26,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "bill-of-materials",
             "cache-key",
             "disk-formats",
+            "checksum",
+            "spelling",
             "wheel-retag",
             "binary-bundler",
         ],
@@ -36,13 +40,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "agent-protocol",
             "runtime-locator",
             "disk-formats",
+            "spelling",
             "jail",
             "share-server",
         ],
     ),
     // In the place of the crate of this name, for tokio.
     ("parking_lot", &[]),
-    ("guest-agent", &["agent-protocol"]),
+    ("guest-agent", &["agent-protocol", "spelling"]),
     (
         "quicksand-cli",
         &[
@@ -51,6 +56,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "agent-protocol",
             "runtime-locator",
             "sandbox",
+            "spelling",
             "wheel-retag",
             // `quicksand dev` bakes images where this repository is not.
             "image-builder",

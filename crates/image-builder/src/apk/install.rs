@@ -13,6 +13,7 @@ use crate::{
     recipe::{Pattern, Recipe},
     tree::{Kind, Node, Tree},
 };
+use spelling::quoted;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -119,13 +120,13 @@ fn scripts_of(package: &Package, tree: &mut Tree, time: i64) -> Result<String, E
         if let Some(script) = package.scripts.get(kind) {
             let place = format!("{SCRIPTS}/{name}.{kind}");
             tree.put(&place, Node::file(script.as_slice(), 0o755, time))?;
-            lines.insert(kind, format!("{} {}\n", quote(&format!("/{place}")), quote(&version)));
+            lines.insert(kind, format!("{} {}\n", quoted(&format!("/{place}")), quoted(&version)));
         }
     }
     let mut run = lines.remove(AT_INSTALL[0]).unwrap_or_default();
     for (path, user, group) in &package.owners {
-        let (owner, path) = (quote(&format!("{user}:{group}")), path.trim_start_matches("./"));
-        let quoted = quote(&format!("/{path}"));
+        let (owner, path) = (quoted(&format!("{user}:{group}")), path.trim_start_matches("./"));
+        let quoted = quoted(&format!("/{path}"));
         // A user that no script made: the number from the package stays, as with apk.
         run += &format!("chown -h {owner} {quoted} 2>/dev/null || :\n");
         // A new owner takes set-user-id and set-group-id away.
@@ -161,12 +162,12 @@ fn triggers(packages: &[Package], tree: &mut Tree, time: i64) -> Result<String, 
         let folders: Vec<String> = touched
             .iter()
             .filter(|folder| patterns.iter().any(|pattern| pattern.matches(folder)))
-            .map(|folder| quote(&format!("/{}", String::from_utf8_lossy(folder))))
+            .map(|folder| quoted(&format!("/{}", String::from_utf8_lossy(folder))))
             .collect();
         if !folders.is_empty() {
             let place = format!("{SCRIPTS}/{}.trigger", identity(package).0);
             tree.put(&place, Node::file(script.as_slice(), 0o755, time))?;
-            run += &format!("{} {}\n", quote(&format!("/{place}")), folders.join(" "));
+            run += &format!("{} {}\n", quoted(&format!("/{place}")), folders.join(" "));
         }
     }
     Ok(run)
@@ -310,8 +311,4 @@ fn settings(
 fn identity(package: &Package) -> (String, String) {
     let field = |key: &str| package.first(key).unwrap_or_default().to_owned();
     (field("pkgname"), field("pkgver"))
-}
-
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

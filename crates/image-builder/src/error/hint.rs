@@ -13,7 +13,7 @@ impl Error {
             ),
             Self::Recipe { hint, .. } => hint.clone(),
             Self::NoRecipe { name, known } => {
-                Some(match crate::nearest(name, known.iter().map(String::as_str)) {
+                Some(match spelling::nearest(name, known.iter().map(String::as_str)) {
                     Some(nearest) => {
                         format!("did you mean `{nearest}`? There are: {}", known.join(", "))
                     }
@@ -65,7 +65,7 @@ impl Error {
             }
             Self::NoProgram { program, known, .. } => {
                 let has = known.join(", ");
-                Some(match crate::nearest(program, known.iter().map(String::as_str)) {
+                Some(match spelling::nearest(program, known.iter().map(String::as_str)) {
                     Some(nearest) => format!("did you mean `{nearest}`? It has: {has}"),
                     None => format!("it has: {has}"),
                 })

@@ -13,7 +13,7 @@ pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
     let within = text.get(span.clone()).and_then(|text| text.find(&value)).unwrap_or(0);
     let (line, column) = place(text, span.start + within);
     let hint = unknown(&message).map(|(given, known)| {
-        match crate::nearest(given, known.iter().copied()) {
+        match spelling::nearest(given, known.iter().copied()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("known here: {}", known.join(", ")),
         }

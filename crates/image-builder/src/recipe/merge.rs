@@ -237,7 +237,7 @@ fn add(
         let path = recipes.join(FRAGMENTS).join(format!("{name}.toml"));
         if name.is_empty() || name.contains(['/', '\\', '.']) || !path.is_file() {
             let known = fragments(recipes);
-            let hint = match crate::nearest(name, known.iter().map(String::as_str)) {
+            let hint = match spelling::nearest(name, known.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None if known.is_empty() => {
                     format!("there are none; one would be {}", path.display())

@@ -9,6 +9,7 @@ use crate::{
     tree::{Node, Tree},
 };
 use serde::Deserialize;
+use spelling::quoted;
 use std::fmt::Write as _;
 
 /// Where the script lies: `execute(…, shell="quicksand-container")` finds it by its name.
@@ -201,11 +202,6 @@ impl User {
 fn is_shell_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -17,14 +17,14 @@ impl AgentClient {
         request: &MountRequest,
         patience: Duration,
     ) -> Result<()> {
-        let target = quoted(&request.target);
+        let target = spelling::quoted(&request.target);
         let mut options = vec![if request.readonly { "ro" } else { "rw" }, "nosuid", "nodev"];
         options.extend((!request.options.is_empty()).then_some(request.options.as_str()));
         let command = format!(
             "mkdir -p -- {target} && mount -t {} -o {} -- {} {target}",
-            quoted(&request.kind),
-            quoted(&options.join(",")),
-            quoted(&request.source),
+            spelling::quoted(&request.kind),
+            spelling::quoted(&options.join(",")),
+            spelling::quoted(&request.source),
         );
         self.must_run("mount", command, patience).await
     }
@@ -36,7 +36,7 @@ impl AgentClient {
         patience: Duration,
     ) -> Result<()> {
         let flag = if request.force { "-l " } else { "" };
-        let command = format!("umount {flag}-- {}", quoted(&request.target));
+        let command = format!("umount {flag}-- {}", spelling::quoted(&request.target));
         self.must_run("umount", command, patience).await
     }
 
@@ -69,11 +69,6 @@ impl AgentClient {
         let reason = format!("`{name}` ended without an exit code");
         Err(Error::AgentBroken { reason })
     }
-}
-
-/// A word for the guest's shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

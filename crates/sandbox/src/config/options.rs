@@ -274,7 +274,7 @@ pub(super) fn choice<T: DeserializeOwned>(option: &'static str, value: Value) ->
     serde_json::from_value(value).map_err(|_| {
         let row = OPTIONS.iter().find(|row| row.name == option);
         let words = row.map(|row| row.words).unwrap_or_default();
-        let hint = match nearest(&given, words.iter().copied()) {
+        let hint = match spelling::nearest(&given, words.iter().copied()) {
             Some(name) => format!("Did you mean `{name}`?"),
             None => format!("Leave `{option}` out for the default"),
         };
@@ -301,7 +301,7 @@ fn invalid(option: &'static str, value: &str, allowed: &str, hint: &str) -> Erro
 fn unknown(name: &str) -> Error {
     Error::UnknownOption {
         option: name.to_owned(),
-        nearest: nearest(name, known()).map(str::to_owned),
+        nearest: spelling::nearest(name, known()).map(str::to_owned),
     }
 }
 
@@ -311,13 +311,4 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// The known name that is most like the given one, when any is alike at all.
-fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|name| (strsim::jaro_winkler(given, name), name))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
 }

@@ -19,7 +19,7 @@ pub(super) fn file(target: &[u8]) -> Option<Bytes> {
     if target.is_empty() || target.len() > MAX_TARGET {
         return None;
     }
-    let sum: String = Md5::digest(target).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = hex::encode(Md5::digest(target));
     let mut file = format!("XSym\n{:04}\n{sum}\n", target.len()).into_bytes();
     file.extend(target);
     if target.len() < MAX_TARGET {

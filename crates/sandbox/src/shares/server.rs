@@ -190,5 +190,5 @@ fn random_text() -> Result<String> {
         action: "draw a password for shares",
         source: io::Error::other(error.to_string()),
     })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(bytes))
 }

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 /// of each character that changes the direction of what follows it.
 ///
 /// ```
-/// assert_eq!(sandbox::printable("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-/// assert_eq!(sandbox::printable("two\nlines"), "two\nlines");
+/// assert_eq!(spelling::printable("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+/// assert_eq!(spelling::printable("two\nlines"), "two\nlines");
 /// ```
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(steers) {
