@@ -1,74 +1,32 @@
-//! `quicksand install` and `quicksand uninstall`: QEMU and images from an index or a folder.
-//!
-//! Everything is fetched and proved before anything is put in place, and all of it is put in place
-//! at once. Must not know what is in the packages.
-
-pub mod environment;
-mod fetch;
-#[cfg(test)]
-mod fuzz;
-mod http;
-pub mod names;
-mod page;
-mod pip_config;
-mod place;
-mod python;
-mod resolve;
-mod supply;
-mod tags;
-mod transaction;
+//! `quicksand install` and `quicksand uninstall`: the options, and what `wheel-installer` tells, on the streams.
 
 use crate::{
     args::{InstallArgs, UninstallArgs},
     places,
-    report::{FAILURE, Failure},
+    report::Failure,
 };
-use environment::{Environment, Installed};
-use names::Request;
-use package_layout::image;
-use pip_config::{Given, sources};
-pub use python::of_folder as python_of;
-use resolve::Solution;
-use runtime_locator::Search;
-use std::{collections::BTreeSet, path::PathBuf};
+use indicatif::{ProgressBar, ProgressStyle};
+use sandbox::printable;
+use std::io::IsTerminal as _;
+use wheel_installer::{Listener, Order, Watch, line_of_fetching, names};
 
 /// Installs what was named and what it needs.
 pub fn run(args: &InstallArgs) -> Result<(), Failure> {
-    let requests = read(&args.names)?;
-    let environment = environment::choose(args.python.as_deref())?;
-    transaction::tidy(&environment.purelib)?;
-    let given = Given {
+    let order = Order {
+        names: args.names.clone(),
         index_url: args.index_url.clone(),
         find_links: args.find_links.clone(),
         no_index: args.no_index,
+        upgrade: args.upgrade,
+        python: args.python.clone(),
     };
-    let prefix = environment.python.as_ref().map(|python| python.prefix.as_path());
-    let settings = pip_config::settings(host_platform::Os::OF_PROCESS, prefix, |name| {
-        std::env::var(name).ok()
-    })?;
-    let sources = sources(&given, &settings)?;
-    let is_by_name = |request: &Request| request.file.is_none();
-    if sources.indexes.is_empty()
-        && sources.find_links.is_empty()
-        && requests.iter().any(is_by_name)
-    {
-        return Err(pip_config::nowhere());
-    }
-    let mut supply = supply::Supply::new(sources, cache()?);
-    let solution = resolve::solve(&environment, &requests, args.upgrade, &mut supply)?;
-    conclude(&environment, &solution)
+    Ok(wheel_installer::install(&order, &places::search(), &Streams)?)
 }
 
-fn read(words: &[String]) -> Result<Vec<Request>, Failure> {
-    let mut requests: Vec<Request> = Vec::new();
-    for word in words {
-        for request in names::read(word)? {
-            if !requests.contains(&request) {
-                requests.push(request);
-            }
-        }
-    }
-    Ok(requests)
+/// Removes what was named, all or nothing.
+pub fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
+    let python = args.python.as_deref();
+    Ok(wheel_installer::uninstall(&args.names, python, &places::search(), &Streams)?)
 }
 
 /// The variable that has missing images installed when it is 1.
@@ -80,147 +38,76 @@ pub fn missing(image: &str, arch: Option<host_platform::Arch>) -> Result<(), Fai
     if std::env::var(AUTO_INSTALL).as_deref() != Ok("1") {
         return Ok(());
     }
-    let names = [image.to_owned()];
-    let is_name = read(&names).is_ok_and(|requests| requests.iter().all(|it| it.file.is_none()));
+    let is_name =
+        names::read(image).is_ok_and(|requests| requests.iter().all(|it| it.file.is_none()));
     let found = runtime_locator::find_image(&places::search(), image, arch);
     if !is_name || !matches!(found, Err(runtime_locator::Error::ImageNotFound { .. })) {
         return Ok(());
     }
     eprintln!("quicksand: installing {image}, which is missing ({AUTO_INSTALL}=1)");
-    run(&InstallArgs { names: names.into(), ..InstallArgs::default() })
+    run(&InstallArgs { names: [image.to_owned()].into(), ..InstallArgs::default() })
 }
 
-/// Where downloads are kept: in the user's cache, or where the system keeps what may go.
-fn cache() -> Result<PathBuf, Failure> {
-    let folder = places::search()
-        .cache_dir
-        .unwrap_or_else(|| std::env::temp_dir().join(package_layout::user_data::APPLICATION_DIR));
-    let folder = folder.join("wheels");
-    fs_err::create_dir_all(&folder)?;
-    Ok(folder)
+/// What was done goes to stdout, all else to stderr.
+struct Streams;
+
+impl Listener for Streams {
+    fn done(&self, line: &str) {
+        println!("{}", printable(line));
+    }
+
+    fn told(&self, line: &str) {
+        eprintln!("{}", printable(line));
+    }
+
+    fn fetching(&self, file_name: &str) -> Box<dyn Watch + '_> {
+        Box::new(Progress::new(file_name))
+    }
 }
 
-/// Puts the wheels in place and tells what was done.
-fn conclude(environment: &Environment, solution: &Solution) -> Result<(), Failure> {
-    for (distribution, version) in &solution.already {
-        println!("{distribution} {version} is installed already");
-    }
-    if solution.chosen.is_empty() && solution.already.is_empty() {
-        let reasons: Vec<String> = solution
-            .left_out
-            .iter()
-            .map(|(name, reason)| format!("\n  {name}: {reason}"))
-            .collect();
-        let message = format!("Nothing to install:{}", reasons.concat());
-        return Err(Failure::new(FAILURE, message, None));
-    }
-    for (distribution, reason) in &solution.left_out {
-        eprintln!("left out {distribution}: {}", sandbox::printable(reason));
-    }
-    if solution.chosen.is_empty() {
-        return Ok(());
-    }
-    transaction::with(&environment.purelib, |transaction| {
-        for chosen in &solution.chosen {
-            place::plan(environment, transaction, &chosen.wheel, chosen.is_requested)?;
-        }
-        transaction.commit()
-    })?;
-    for chosen in &solution.chosen {
-        println!("installed {} {}", chosen.distribution, chosen.version);
-    }
-    println!("into {}", environment.purelib.display());
-    solution.chosen.iter().try_for_each(|chosen| prove_base(environment, &chosen.distribution))
+/// A bar on a terminal, a line at the start and at the end elsewhere.
+struct Progress {
+    name: String,
+    bar: ProgressBar,
+    is_terminal: bool,
+    is_told: bool,
 }
 
-/// An overlay image is good for the very disk that it was made on: better told now than when a
-/// sandbox starts.
-fn prove_base(environment: &Environment, distribution: &str) -> Result<(), Failure> {
-    let name = distribution.strip_prefix(names::PREFIX).unwrap_or(distribution);
-    let search = Search { site_packages: environment.sites(), ..places::search() };
-    let is_overlay = environment
-        .sites()
-        .iter()
-        .any(|site| site.join(image::images_dir(name)).join(image::MANIFEST_FILE).is_file());
-    if !is_overlay {
-        return Ok(());
+impl Progress {
+    fn new(name: &str) -> Self {
+        let style = ProgressStyle::with_template(
+            "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        );
+        let bar = ProgressBar::new(0);
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(name.to_owned());
+        Self {
+            name: name.to_owned(),
+            bar,
+            is_terminal: std::io::stderr().is_terminal(),
+            is_told: false,
+        }
     }
-    runtime_locator::find_image(&search, name, None)
-        .and_then(|find| runtime_locator::check_base_disks(&find))
-        .map_err(|error| {
-            let message = format!("{distribution} is installed and cannot start: {error}");
-            Failure::new(FAILURE, message, error.hint().as_deref())
-        })
 }
 
-/// Removes what was named, all or nothing.
-pub fn uninstall(args: &UninstallArgs) -> Result<(), Failure> {
-    let requests = read(&args.names)?;
-    let mut places = vec![environment::choose(args.python.as_deref())?];
-    if args.python.is_none() {
-        places
-            .extend(environment::of_user()?.filter(|of_user| of_user.purelib != places[0].purelib));
-    }
-    places.iter().try_for_each(|place| transaction::tidy(&place.purelib))?;
-    let mut found: Vec<(&Environment, Installed)> = Vec::new();
-    for request in &requests {
-        let installed = places.iter().find_map(|place| {
-            let installed = place.installed(&request.distribution)?;
-            Some((place, installed))
-        });
-        match installed {
-            Some(installed) => found.push(installed),
-            None if request.is_optional => {}
-            None => {
-                let message = format!("{} is not installed", request.distribution);
-                return Err(Failure::new(
-                    FAILURE,
-                    message,
-                    Some("`quicksand list --all` shows what is"),
-                ));
-            }
+impl Watch for Progress {
+    fn at(&mut self, n_bytes: u64, size: Option<u64>) {
+        if !self.is_told && !self.is_terminal {
+            eprintln!("{}", line_of_fetching(&self.name, n_bytes, size));
         }
+        self.is_told = true;
+        self.bar.set_length(size.unwrap_or(n_bytes));
+        self.bar.set_position(n_bytes);
     }
-    if found.is_empty() {
-        println!("nothing is installed");
-    }
-    for place in &places {
-        let here: Vec<&Installed> =
-            found.iter().filter(|(of, _)| std::ptr::eq(*of, place)).map(|(_, it)| it).collect();
-        if here.is_empty() {
-            continue;
-        }
-        warn_of_dependents(place, &here);
-        transaction::with(&place.purelib, |transaction| {
-            for installed in &here {
-                place::plan_removal(place, transaction, installed)?;
-            }
-            transaction.commit()
-        })?;
-        for installed in here {
-            println!("uninstalled {} {}", installed.distribution, installed.version);
-        }
-    }
-    Ok(())
-}
 
-/// Says which installed distributions need what leaves.
-fn warn_of_dependents(place: &Environment, leaving: &[&Installed]) {
-    let names: BTreeSet<&str> = leaving.iter().map(|it| it.distribution.as_str()).collect();
-    for site in place.sites() {
-        for other in environment::installed_in(&site) {
-            if names.contains(other.distribution.as_str()) {
-                continue;
-            }
-            let text = fs_err::read_to_string(other.info.join("METADATA")).unwrap_or_default();
-            for requirement in resolve::requirements(&text, &other.distribution).unwrap_or_default()
-            {
-                let name = requirement.name.to_string();
-                if names.contains(name.as_str()) && requirement.marker.evaluate(&place.markers, &[])
-                {
-                    eprintln!("warning: {} needs {name}", other.distribution);
-                }
-            }
-        }
+    fn again(&mut self, reason: &str) {
+        self.is_told = false;
+        self.bar.suspend(|| eprintln!("{}: {reason}; trying again", self.name));
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

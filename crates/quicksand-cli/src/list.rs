@@ -2,10 +2,6 @@
 
 use crate::{
     args::ListArgs,
-    install::{
-        environment::{Installed, installed_in},
-        names,
-    },
     places,
     report::{FAILURE, Failure},
 };
@@ -13,6 +9,10 @@ use package_layout::user_data;
 use runtime_locator::{ImageKind, ImageListing, Search};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use wheel_installer::{
+    environment::{Installed, installed_in},
+    names,
+};
 
 /// Prints them, one on a line or as a JSON array.
 pub fn run(args: &ListArgs) -> Result<(), Failure> {

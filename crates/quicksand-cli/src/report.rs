@@ -70,18 +70,23 @@ impl Failure {
     }
 }
 
-impl From<wheel_retag::Error> for Failure {
-    fn from(error: wheel_retag::Error) -> Self {
-        Self { message: chain(&error), hint: error.hint(), code: FAILURE }
-    }
-}
-
 impl From<image_prover::Error> for Failure {
     fn from(error: image_prover::Error) -> Self {
         match &error {
             image_prover::Error::Machine(error) => Self::task(error),
             other => Self { message: chain(other), hint: other.hint(), code: FAILURE },
         }
+    }
+}
+
+/// A wrong name or address is a wrong command line.
+impl From<wheel_installer::Error> for Failure {
+    fn from(error: wheel_installer::Error) -> Self {
+        let code = match error.kind() {
+            wheel_installer::ErrorKind::Argument => USAGE,
+            wheel_installer::ErrorKind::Installation => FAILURE,
+        };
+        Self { message: chain(&error), hint: error.hint(), code }
     }
 }
 

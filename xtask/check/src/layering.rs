@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("binary-bundler", &["host-platform", "package-layout"]),
     ("wheel-retag", &["host-platform", "package-layout"]),
     ("runtime-locator", &["host-platform", "package-layout", "checksum", "spelling"]),
+    ("wheel-installer", &["host-platform", "package-layout", "runtime-locator", "wheel-retag"]),
     ("jail", &[]),
     ("share-server", &[]),
     (
@@ -57,7 +58,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "runtime-locator",
             "sandbox",
             "spelling",
-            "wheel-retag",
+            "wheel-installer",
             // `quicksand dev` bakes images where this repository is not.
             "image-builder",
             "image-inspect",

@@ -3,7 +3,7 @@
 use super::registry;
 use crate::{
     args::BakeArgs,
-    install, places,
+    places,
     report::{FAILURE, Failure, USAGE},
 };
 use fs_err as fs;
@@ -117,7 +117,7 @@ fn info(found: &ImageFind, name: &str) -> Option<(PathBuf, String)> {
 /// The Python whose pip fetches wheels: the active environment's, else the one that a shell finds.
 fn python() -> OsString {
     let active = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty());
-    let active = active.and_then(|folder| install::python_of(Path::new(&folder)));
+    let active = active.and_then(|folder| wheel_installer::python_of(Path::new(&folder)));
     let word = if cfg!(windows) { "python" } else { "python3" };
     active.map_or_else(|| word.into(), PathBuf::into_os_string)
 }

@@ -4,8 +4,7 @@
 //! everything known so far allows; a later requirement that it does not meet is an error that names
 //! both. Our packages depend on each other by exact versions, where this is the same.
 
-use super::{environment::Environment, names::Request, page::Offer};
-use crate::report::{FAILURE, Failure};
+use crate::{Error, environment::Environment, names::Request, page::Offer};
 use pep440_rs::{Operator, Version, VersionSpecifiers};
 use pep508_rs::{ExtraName, Requirement, VerbatimUrl, VersionOrUrl};
 use std::{
@@ -16,11 +15,11 @@ use std::{
 /// Where offers and wheels come from.
 pub trait Supply {
     /// Every wheel of a distribution that can be had.
-    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Failure>;
+    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Error>;
     /// The wheel itself, verified.
-    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Failure>;
+    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Error>;
     /// The text of METADATA of a fetched wheel.
-    fn metadata(&mut self, wheel: &std::path::Path) -> Result<String, Failure>;
+    fn metadata(&mut self, wheel: &std::path::Path) -> Result<String, Error>;
 }
 
 /// A wheel to install.
@@ -61,7 +60,7 @@ pub fn solve(
     requests: &[Request],
     upgrade: bool,
     supply: &mut dyn Supply,
-) -> Result<Solution, Failure> {
+) -> Result<Solution, Error> {
     let mut wishes: VecDeque<Wish> = requests.iter().map(Wish::of_request).collect();
     let mut solution = Solution::default();
     let mut extras_done: BTreeMap<String, Vec<ExtraName>> = BTreeMap::new();
@@ -121,7 +120,7 @@ pub fn solve(
 impl Wish {
     fn of_request(request: &Request) -> Self {
         let file = request.file.as_ref().and_then(|path| {
-            Offer::new(&path.file_name()?.to_string_lossy(), super::page::Place::File(path.clone()))
+            Offer::new(&path.file_name()?.to_string_lossy(), crate::page::Place::File(path.clone()))
         });
         Self {
             distribution: request.distribution.clone(),
@@ -133,15 +132,14 @@ impl Wish {
         }
     }
 
-    fn of_requirement(requirement: Requirement<VerbatimUrl>, by: &str) -> Result<Self, Failure> {
+    fn of_requirement(requirement: Requirement<VerbatimUrl>, by: &str) -> Result<Self, Error> {
         let distribution = requirement.name.to_string();
         let versions = match requirement.version_or_url {
             None => VersionSpecifiers::default(),
             Some(VersionOrUrl::VersionSpecifier(versions)) => versions,
             Some(VersionOrUrl::Url(url)) => {
-                let message =
-                    format!("{by} needs {distribution} from `{url}`, which is not fetched");
-                return Err(Failure::new(FAILURE, message, Some("install it with pip")));
+                let (by, url) = (by.to_owned(), url.to_string());
+                return Err(Error::UrlRequirement { by, distribution, url });
             }
         };
         let (extras, by) = (requirement.extras, Some(by.to_owned()));
@@ -169,27 +167,20 @@ fn enough(environment: &Environment, wish: &Wish, upgrade: bool) -> Option<Versi
     wish.versions.contains(&installed.version).then_some(installed.version)
 }
 
-fn meet(wish: &Wish, chosen: &Chosen) -> Result<(), Failure> {
+fn meet(wish: &Wish, chosen: &Chosen) -> Result<(), Error> {
     if wish.versions.contains(&chosen.version) {
         return Ok(());
     }
-    let message = format!(
-        "{}, but {} (version {} was chosen)",
-        wish.asked_by(),
-        chosen.asked_by,
-        chosen.version
-    );
-    Err(Failure::new(
-        FAILURE,
-        message,
-        Some("ask for versions that fit each other, as in `debian==0.1.0`"),
-    ))
+    Err(Error::Conflict {
+        wanted: wish.asked_by(),
+        chosen: chosen.asked_by.clone(),
+        version: chosen.version.to_string(),
+    })
 }
 
-fn not_offered(wish: &Wish, reason: &str) -> Failure {
+fn not_offered(wish: &Wish, reason: &str) -> Error {
     let by = wish.by.as_ref().map_or_else(String::new, |by| format!(" (needed by {by})"));
-    let message = format!("No wheel of {}{by}: {reason}", wish.distribution);
-    Failure::new(FAILURE, message, None)
+    Error::NotOffered { distribution: wish.distribution.clone(), by, reason: reason.to_owned() }
 }
 
 /// The best offer, or why there is none.
@@ -197,12 +188,12 @@ fn choose(
     environment: &Environment,
     wish: &Wish,
     supply: &mut dyn Supply,
-) -> Result<Result<Offer, String>, Failure> {
+) -> Result<Result<Offer, String>, Error> {
     let offers = match &wish.file {
         Some(offer) => vec![offer.clone()],
         None => supply.offers(&wish.distribution)?,
     };
-    let python = environment.python.as_ref().and_then(super::python::Interpreter::version);
+    let python = environment.python.as_ref().and_then(crate::python::Interpreter::version);
     Ok(best(&offers, wish, environment, python.as_ref()))
 }
 
@@ -214,7 +205,7 @@ fn best(
 ) -> Result<Offer, String> {
     if offers.is_empty() {
         let mut reason = "no index or folder that was asked has one".to_owned();
-        if super::names::is_unpublished(&wish.distribution) {
+        if crate::names::is_unpublished(&wish.distribution) {
             reason +=
                 "; it is not published, for nobody has baked it from its distribution's mirror yet";
         }
@@ -232,7 +223,7 @@ fn best(
             list(offers, |it| it.version.to_string())
         ));
     }
-    let fits: Vec<(super::tags::Rank, &Offer)> = in_range
+    let fits: Vec<(crate::tags::Rank, &Offer)> = in_range
         .iter()
         .filter(|offer| is_for_python(offer, python))
         .filter_map(|offer| Some((environment.compatible.rank(&offer.name.tag)?, *offer)))
@@ -288,7 +279,7 @@ fn list(offers: &[Offer], text: impl Fn(&Offer) -> String) -> String {
 }
 
 /// The Requires-Dist lines of METADATA's head.
-pub fn requirements(metadata: &str, by: &str) -> Result<Vec<Requirement<VerbatimUrl>>, Failure> {
+pub fn requirements(metadata: &str, by: &str) -> Result<Vec<Requirement<VerbatimUrl>>, Error> {
     metadata
         .lines()
         .take_while(|line| !line.is_empty())
@@ -296,9 +287,10 @@ pub fn requirements(metadata: &str, by: &str) -> Result<Vec<Requirement<Verbatim
         .filter(|(field, _)| field.eq_ignore_ascii_case("Requires-Dist"))
         .map(|(_, value)| {
             let value = value.trim();
-            let failed = |error| {
-                let message = format!("{by} needs `{}`: {error}", value.escape_debug());
-                Failure::new(FAILURE, message, None)
+            let failed = |reason| Error::Requirement {
+                by: by.to_owned(),
+                requirement: value.escape_debug().to_string(),
+                reason,
             };
             // The parser ends the program at some of what PEP 508 does not allow.
             if !value.is_ascii() {

@@ -3,11 +3,11 @@
 //! Plans moves for a [`Transaction`]; nothing of the environment changes here. Follows the packaging
 //! specification "Recording installed projects", so that pip sees and can remove what we installed.
 
-use super::{
+use crate::Error;
+use crate::{
     environment::{Environment, Installed, installed_in},
     transaction::Transaction,
 };
-use crate::report::{FAILURE, Failure};
 use fs_err as fs;
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ pub fn plan(
     transaction: &mut Transaction,
     wheel: &Path,
     is_requested: bool,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let file_name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let name: WheelFileName = file_name.parse()?;
     let texts = wheel_retag::read_dist_info(wheel, &["WHEEL", "entry_points.txt"])?;
@@ -91,7 +91,7 @@ fn of_data(
     source: &Path,
     mut row: RecordRow,
     elsewhere: &mut Vec<(PathBuf, PathBuf)>,
-) -> Result<RecordRow, Failure> {
+) -> Result<RecordRow, Error> {
     let (scheme, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let base = match scheme {
         "purelib" => &environment.purelib,
@@ -99,16 +99,15 @@ fn of_data(
         "scripts" => &environment.scripts,
         "data" => &environment.data,
         _ => {
-            let message = format!("Files for `{scheme}` are not supported (`{rest}`)");
-            return Err(Failure::new(FAILURE, message, Some("install this wheel with pip")));
+            let (scheme, file) = (scheme.to_owned(), rest.to_owned());
+            return Err(Error::Scheme { scheme, file });
         }
     };
     if scheme == "scripts" {
         let text = fs::read(source)?;
         if let Some(rest) = text.strip_prefix(b"#!python") {
             let Some(python) = &environment.python else {
-                let message = format!("`{}` needs a Python", source.display());
-                return Err(Failure::new(FAILURE, message, Some("name one with --python")));
+                return Err(Error::NeedsPython { script: source.to_owned() });
             };
             let mut new = format!("#!{}", python.executable.display()).into_bytes();
             // The rest of the line belongs to a wheel's placeholder, such as the `w` of `pythonw`.
@@ -135,13 +134,12 @@ fn of_data(
 }
 
 /// Wrappers for `console_scripts` are made by pip (on Windows they are programs).
-fn refuse_generated_scripts(file_name: &str, entry_points: &str) -> Result<(), Failure> {
+fn refuse_generated_scripts(file_name: &str, entry_points: &str) -> Result<(), Error> {
     let is_group = |line: &str| matches!(line.trim(), "[console_scripts]" | "[gui_scripts]");
     if !entry_points.lines().any(is_group) {
         return Ok(());
     }
-    let message = format!("`{file_name}` brings commands that have to be generated");
-    Err(Failure::new(FAILURE, message, Some("install this wheel with pip")))
+    Err(Error::GeneratedCommands { file_name: file_name.to_owned() })
 }
 
 /// The path of a file from a folder, as RECORD writes it.
@@ -169,14 +167,9 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn put_below(
-        &mut self,
-        source: &Path,
-        place: &Path,
-        without: &[String],
-    ) -> Result<(), Failure> {
+    fn put_below(&mut self, source: &Path, place: &Path, without: &[String]) -> Result<(), Error> {
         let mut children: Vec<PathBuf> =
-            fs::read_dir(source)?.map(|entry| Ok(entry?.path())).collect::<Result<_, Failure>>()?;
+            fs::read_dir(source)?.map(|entry| Ok(entry?.path())).collect::<Result<_, Error>>()?;
         children.sort();
         for child in children {
             let name = child.file_name().unwrap_or_default();
@@ -188,7 +181,7 @@ impl Plan<'_> {
     }
 
     /// A folder is put whole where there is none yet; otherwise what is in it is.
-    fn put(&mut self, source: &Path, place: &Path) -> Result<(), Failure> {
+    fn put(&mut self, source: &Path, place: &Path) -> Result<(), Error> {
         let is_free = place.symlink_metadata().is_err()
             || place.ancestors().any(|folder| self.leaving.contains(folder));
         if is_free {
@@ -199,8 +192,7 @@ impl Plan<'_> {
             return self.put_below(source, place, &[]);
         }
         if let Some(owner) = owner(self.root, place, &self.distribution) {
-            let message = format!("`{}` belongs to {owner}", place.display());
-            return Err(Failure::new(FAILURE, message, Some("uninstall one of the two first")));
+            return Err(Error::Taken { path: place.to_owned(), owner });
         }
         // Nobody's: what an interrupted installer left, say. It comes back if this fails.
         self.transaction.remove(place);
@@ -219,15 +211,12 @@ fn owner(site: &Path, file: &Path, but: &str) -> Option<String> {
 }
 
 /// The files of a distribution by its RECORD.
-fn files(installed: &Installed) -> Result<BTreeSet<PathBuf>, Failure> {
+fn files(installed: &Installed) -> Result<BTreeSet<PathBuf>, Error> {
     let path = installed.info.join("RECORD");
-    let text = fs::read(&path).map_err(|_| {
-        let message = format!("{} has no RECORD", installed.distribution);
-        Failure::new(FAILURE, message, Some("it was not installed from a wheel: use pip"))
-    })?;
-    let rows = parse_record(&text).map_err(|reason| {
-        Failure::new(FAILURE, format!("Failed to read `{}`: {reason}", path.display()), None)
-    })?;
+    let text = fs::read(&path)
+        .map_err(|_| Error::NoRecord { distribution: installed.distribution.clone() })?;
+    let rows = parse_record(&text)
+        .map_err(|reason| Error::Record { path: path.clone(), reason: reason.to_string() })?;
     Ok(rows.iter().map(|row| lexical(&installed.site.join(&row.path))).collect())
 }
 
@@ -252,17 +241,15 @@ pub fn plan_removal(
     environment: &Environment,
     transaction: &mut Transaction,
     installed: &Installed,
-) -> Result<BTreeSet<PathBuf>, Failure> {
+) -> Result<BTreeSet<PathBuf>, Error> {
     let mut files = files(installed)?;
     // A RECORD is as trustworthy as who wrote it: files outside are not ours to remove.
     for file in &files {
         if !environment.roots().iter().any(|root| file.starts_with(lexical(root))) {
-            let message = format!(
-                "RECORD of {} names `{}`, which is outside of the environment",
-                installed.distribution,
-                file.display()
-            );
-            return Err(Failure::new(FAILURE, message, None));
+            return Err(Error::Outside {
+                distribution: installed.distribution.clone(),
+                file: file.clone(),
+            });
         }
     }
     files.extend(files_below(&installed.info));

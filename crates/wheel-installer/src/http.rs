@@ -2,8 +2,7 @@
 //!
 //! Must not know what the bytes mean. TLS is rustls with the system's own certificates.
 
-use super::{page::shown, pip_config::Sources};
-use crate::report::{FAILURE, Failure};
+use crate::{Error, Watch, page::shown, patience::while_wanted, pip_config::Sources};
 use fs_err as fs;
 use reqwest::{
     Certificate, Client, Proxy, Response, StatusCode,
@@ -38,17 +37,9 @@ pub struct Page {
     pub text: String,
 }
 
-/// What becomes known while a file comes in.
-pub trait Watch {
-    /// So many bytes of so many, as far as the size is known, are there.
-    fn at(&mut self, n_bytes: u64, size: Option<u64>);
-    /// It broke off, or starts anew, for this reason.
-    fn again(&mut self, reason: &str);
-}
-
 impl Http {
     /// A client with the certificates and the proxy of the sources.
-    pub fn new(sources: &Sources) -> Result<Self, Failure> {
+    pub fn new(sources: &Sources) -> Result<Self, Error> {
         // The second call of a process finds the first one's provider, which is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let trusted_hosts = sources.trusted_hosts.clone();
@@ -73,34 +64,32 @@ impl Http {
             .redirect(policy);
         if let Some(path) = &sources.cert {
             let pem = fs::read(path)?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| failed("read", path, &error))?;
+            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| {
+                Error::Certificates { path: path.clone(), reason: reason(&error) }
+            })?;
             client = client.tls_certs_merge(certificates);
         }
         if let Some(proxy) = &sources.proxy {
-            let proxy = Proxy::all(proxy).map_err(|error| {
-                Failure::new(
-                    FAILURE,
-                    format!("Failed to use the proxy of pip's configuration: {error}"),
-                    None,
-                )
-            })?;
+            let proxy =
+                Proxy::all(proxy).map_err(|error| Error::Proxy { reason: error.to_string() })?;
             client = client.proxy(proxy);
         }
-        let client = client.build().map_err(|error| {
-            Failure::new(FAILURE, format!("Failed to set up TLS: {}", reason(&error)), None)
-        })?;
+        let client = client.build().map_err(|error| Error::Tls { reason: reason(&error) })?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Self { runtime, client, trusted_hosts })
     }
 
     /// A page of an index; `None` when the server has none there (404).
-    pub fn page(&self, url: &Url) -> Result<Option<Page>, Failure> {
+    pub fn page(
+        &self,
+        url: &Url,
+        goes_on: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<Option<Page>, Error> {
         self.check(url)?;
         self.runtime.block_on(async {
             let failed = |error: reqwest::Error| unreachable(url, &reason(&error));
             let request = self.client.get(url.clone()).header(ACCEPT, PAGES);
-            let mut response = request.send().await.map_err(failed)?;
+            let mut response = while_wanted(goes_on, request.send()).await?.map_err(failed)?;
             if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
                 return Ok(None);
             }
@@ -114,7 +103,9 @@ impl Http {
             });
             let url = response.url().clone();
             let mut bytes = Vec::new();
-            while let Some(piece) = response.chunk().await.map_err(failed)? {
+            while let Some(piece) =
+                while_wanted(goes_on, response.chunk()).await?.map_err(failed)?
+            {
                 bytes.extend_from_slice(&piece);
                 if bytes.len() > PAGE_LIMIT {
                     return Err(unreachable(&url, "the page is larger than any index's"));
@@ -133,7 +124,7 @@ impl Http {
         limit: u64,
         part: &Path,
         watch: &mut dyn Watch,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Error> {
         self.check(url)?;
         let mut file = fs::OpenOptions::new()
             .create(true)
@@ -156,7 +147,7 @@ impl Http {
                 let outcome = self.go_on(url, &mut file, &mut n_bytes, size, limit, watch).await;
                 let broken = match outcome {
                     Ok(()) => return Ok(()),
-                    Err(Broken::ForGood(failure)) => return Err(failure),
+                    Err(Broken::ForGood(error)) => return Err(error),
                     Err(Broken::ForNow(reason)) => reason,
                 };
                 n_tries = if n_bytes > before { 1 } else { n_tries + 1 };
@@ -164,7 +155,8 @@ impl Http {
                     return Err(unreachable(url, &broken));
                 }
                 watch.again(&broken);
-                tokio::time::sleep(Duration::from_millis(200 << (2 * n_tries.min(3)))).await;
+                let pause = Duration::from_millis(200 << (2 * n_tries.min(3)));
+                while_wanted(&|| watch.goes_on(), tokio::time::sleep(pause)).await?;
             }
         })
     }
@@ -185,7 +177,8 @@ impl Http {
         if *n_bytes > 0 {
             request = request.header(RANGE, format!("bytes={n_bytes}-"));
         }
-        let mut response = request.send().await.map_err(for_now)?;
+        let mut response =
+            while_wanted(&|| watch.goes_on(), request.send()).await?.map_err(for_now)?;
         let status = response.status();
         if status.is_server_error() {
             return Err(Broken::ForNow(format!("the server said {status}")));
@@ -196,7 +189,7 @@ impl Http {
             || (status == StatusCode::PARTIAL_CONTENT && !starts_here)
         {
             // What is there is not the start of this file.
-            file.set_len(0).map_err(Failure::from)?;
+            file.set_len(0).map_err(Error::from)?;
             *n_bytes = 0;
             return Err(Broken::ForNow("the server has another file".to_owned()));
         }
@@ -207,21 +200,24 @@ impl Http {
             watch.again("the server cannot go on in the middle");
             *n_bytes = 0;
         }
-        file.set_len(*n_bytes).map_err(Failure::from)?;
-        file.seek(SeekFrom::Start(*n_bytes)).map_err(Failure::from)?;
+        file.set_len(*n_bytes).map_err(Error::from)?;
+        file.seek(SeekFrom::Start(*n_bytes)).map_err(Error::from)?;
         let expected = response.content_length().map(|length| length + *n_bytes);
         let size = size.or(expected);
         if size.is_some_and(|size| size > limit) {
             return Err(Broken::ForGood(unreachable(url, "it is larger than any wheel can be")));
         }
         watch.at(*n_bytes, size);
-        while let Some(piece) = response.chunk().await.map_err(for_now)? {
+        loop {
+            let piece = while_wanted(&|| watch.goes_on(), response.chunk()).await?;
+            let Some(piece) = piece.map_err(for_now)? else { break };
             *n_bytes += piece.len() as u64;
             if *n_bytes > size.unwrap_or(limit) {
                 return Err(Broken::ForGood(unreachable(url, "it is larger than the index says")));
             }
-            file.write_all(&piece).map_err(Failure::from)?;
+            file.write_all(&piece).map_err(Error::from)?;
             watch.at(*n_bytes, size);
+            watch.goes_on()?;
         }
         match size {
             Some(size) if *n_bytes < size => {
@@ -232,25 +228,23 @@ impl Http {
     }
 
     /// Without TLS everybody on the way can change what arrives; the hashes come the same way.
-    fn check(&self, url: &Url) -> Result<(), Failure> {
+    fn check(&self, url: &Url) -> Result<(), Error> {
         if is_safe(url, &self.trusted_hosts) {
             return Ok(());
         }
-        let message = format!("`{}` is not asked without TLS", shown(url));
-        let hint = "use https, or name the host in PIP_TRUSTED_HOST if you trust the way to it";
-        Err(Failure::new(FAILURE, message, Some(hint)))
+        Err(Error::Insecure { url: shown(url) })
     }
 }
 
 /// Why a download did not end well.
 enum Broken {
     ForNow(String),
-    ForGood(Failure),
+    ForGood(Error),
 }
 
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
-        Self::ForGood(failure)
+impl From<Error> for Broken {
+    fn from(error: Error) -> Self {
+        Self::ForGood(error)
     }
 }
 
@@ -288,28 +282,14 @@ fn range_start(response: &Response) -> Option<u64> {
     range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 
-fn refused(url: &Url, response: &Response) -> Failure {
-    let hint = match response.status() {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            Some("put the name and password into the index's address: https://NAME:PASSWORD@…")
-        }
-        _ => None,
-    };
-    let message =
-        format!("Failed to fetch `{}`: the server said {}", shown(url), response.status());
-    Failure::new(FAILURE, message, hint)
+fn refused(url: &Url, response: &Response) -> Error {
+    let status = response.status();
+    let wants_login = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    Error::Refused { url: shown(url), status: status.to_string(), wants_login }
 }
 
-fn unreachable(url: &Url, reason: &str) -> Failure {
-    Failure::new(FAILURE, format!("Failed to fetch `{}`: {reason}", shown(url)), None)
-}
-
-fn failed(action: &str, path: &Path, error: &reqwest::Error) -> Failure {
-    Failure::new(
-        FAILURE,
-        format!("Failed to {action} `{}`: {}", path.display(), reason(error)),
-        None,
-    )
+fn unreachable(url: &Url, reason: &str) -> Error {
+    Error::Fetch { url: shown(url), reason: reason.to_owned() }
 }
 
 /// The innermost cause, which says what happened; the outer ones repeat the address, and with it

@@ -2,8 +2,8 @@
 //!
 //! Owns the one script that runs in somebody's Python; it only reads. Must not know wheels.
 
-use super::tags::{Platform, PythonTag};
-use crate::report::{FAILURE, Failure};
+use crate::Error;
+use crate::tags::{Platform, PythonTag};
 use host_platform::{Arch, Host, LibC, Os};
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
 use serde::Deserialize;
@@ -83,19 +83,13 @@ pub struct Interpreter {
 }
 
 /// Asks an interpreter, or the one of the environment in a folder.
-pub fn ask(python: &Path) -> Result<Interpreter, Failure> {
+pub fn ask(python: &Path) -> Result<Interpreter, Error> {
     let program = if python.is_dir() {
-        of_folder(python).ok_or_else(|| {
-            let message = format!("There is no Python in `{}`", python.display());
-            Failure::new(FAILURE, message, Some("name an interpreter or a virtual environment"))
-        })?
+        of_folder(python).ok_or_else(|| Error::NoPython { folder: python.to_owned() })?
     } else {
         python.to_owned()
     };
-    let failed = |reason: String| {
-        let message = format!("Failed to ask `{}` for its folders: {reason}", program.display());
-        Failure::new(FAILURE, message, Some("--python takes an interpreter or an environment"))
-    };
+    let failed = |reason: String| Error::Interpreter { python: program.clone(), reason };
     // A word alone is looked up in PATH, where a path never is.
     let word = program.to_str().filter(|word| !word.contains(['/', '\\']) && !program.is_file());
     let question = match word {
@@ -137,7 +131,7 @@ impl Interpreter {
         // process tells the hardware, so the build is asked.
         let words = if host.os == Os::Macos { &self.machine } else { &self.platform };
         let arch = words.rsplit('-').next().and_then(|word| word.parse::<Arch>().ok());
-        let macos = super::environment::macos_version(&self.macos);
+        let macos = crate::environment::macos_version(&self.macos);
         Platform { os: host.os, arch: arch.unwrap_or(host.process_arch), libc, macos }
     }
 

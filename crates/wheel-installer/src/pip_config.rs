@@ -4,7 +4,7 @@
 //! There is no index of our own to fall back to: the name `quicksand` belongs to others on the public
 //! one, so whoever installs says from where.
 
-use crate::report::{FAILURE, Failure, USAGE};
+use crate::Error;
 use configparser::ini::{Ini, IniDefault};
 use host_platform::Os;
 use std::{
@@ -48,7 +48,7 @@ pub type Settings = BTreeMap<String, String>;
 
 /// What was given and what pip is told, as sources. An index that was given replaces those of pip;
 /// links that were given replace pip's links, and its indexes too when no index was given.
-pub fn sources(given: &Given, settings: &Settings) -> Result<Sources, Failure> {
+pub fn sources(given: &Given, settings: &Settings) -> Result<Sources, Error> {
     let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
     let is_on = |name: &str| matches!(setting(name), "1" | "true" | "yes" | "on" | "y" | "t");
     let words = |name: &str| setting(name).split_whitespace().map(str::to_owned).collect();
@@ -72,14 +72,7 @@ pub fn sources(given: &Given, settings: &Settings) -> Result<Sources, Failure> {
     Ok(sources)
 }
 
-/// The failure of an installation that is told no place to install from.
-pub fn nowhere() -> Failure {
-    let hint = "name an index with --index-url (or PIP_INDEX_URL, or pip's configuration), or a \
-                folder of wheels with --find-links";
-    Failure::new(FAILURE, "There is no index to install from", Some(hint))
-}
-
-fn index(text: &str) -> Result<Url, Failure> {
+fn index(text: &str) -> Result<Url, Error> {
     // A folder that `release publish` wrote is an index too, but pip wants it served.
     match Url::parse(text) {
         Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
@@ -88,19 +81,17 @@ fn index(text: &str) -> Result<Url, Failure> {
             }
             Ok(url)
         }
-        _ => {
-            let message = format!("Invalid index `{text}`: an http(s) address is needed");
-            Err(Failure::new(USAGE, message, Some("for a folder of wheels use --find-links")))
-        }
+        _ => Err(Error::InvalidIndex { index: text.to_owned() }),
     }
 }
 
-fn link(text: &str) -> Result<Link, Failure> {
+fn link(text: &str) -> Result<Link, Error> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Link::Page(url)),
-        Ok(url) if url.scheme() == "file" => url.to_file_path().map(Link::Folder).map_err(|()| {
-            Failure::new(USAGE, format!("Invalid address of a folder `{text}`"), None)
-        }),
+        Ok(url) if url.scheme() == "file" => url
+            .to_file_path()
+            .map(Link::Folder)
+            .map_err(|()| Error::InvalidFolderUrl { link: text.to_owned() }),
         // A drive's letter looks like a scheme.
         _ => Ok(Link::Folder(PathBuf::from(text))),
     }
@@ -111,7 +102,7 @@ pub fn settings(
     os: Os,
     prefix: Option<&Path>,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Settings, Failure> {
+) -> Result<Settings, Error> {
     let mut settings = Settings::new();
     let file = variable("PIP_CONFIG_FILE");
     if !file.as_deref().is_some_and(is_null_device) {
@@ -172,16 +163,16 @@ fn files(os: Os, prefix: Option<&Path>, variable: impl Fn(&str) -> Option<String
 }
 
 /// The settings of a file that concern `pip install`: its own section wins over `[global]`.
-pub(super) fn read(text: &str, path: &Path) -> Result<Settings, Failure> {
+pub fn read(text: &str, path: &Path) -> Result<Settings, Error> {
     let mut rules = IniDefault::default();
     rules.multiline = true;
     rules.comment_symbols = vec!['#', ';'];
     rules.inline_comment_symbols = Some(Vec::new());
     rules.case_sensitive = false;
     let mut file = Ini::new_from_defaults(rules);
-    let sections = file.read(text.to_owned()).map_err(|reason| {
-        Failure::new(FAILURE, format!("Failed to read `{}`: {reason}", path.display()), None)
-    })?;
+    let sections = file
+        .read(text.to_owned())
+        .map_err(|reason| Error::PipConfiguration { path: path.to_owned(), reason })?;
     let mut settings = Settings::new();
     for section in ["global", "install"] {
         for (name, value) in sections.get(section).into_iter().flatten() {

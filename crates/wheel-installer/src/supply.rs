@@ -1,28 +1,29 @@
 //! Asks the indexes and folders of the sources for wheels.
 
-use super::{
+use crate::{Error, Listener};
+use crate::{
     fetch,
     http::Http,
     page::{self, Offer, Place},
     pip_config::{Link, Sources},
     resolve,
 };
-use crate::report::{FAILURE, Failure};
 use std::path::{Path, PathBuf};
 
 /// The sources, and a client that is made when it is first needed.
-pub struct Supply {
+pub struct Supply<'a> {
     sources: Sources,
     cache: PathBuf,
     http: Option<Http>,
+    listener: &'a dyn Listener,
 }
 
-impl Supply {
-    pub fn new(sources: Sources, cache: PathBuf) -> Self {
-        Self { sources, cache, http: None }
+impl<'a> Supply<'a> {
+    pub fn new(sources: Sources, cache: PathBuf, listener: &'a dyn Listener) -> Self {
+        Self { sources, cache, http: None, listener }
     }
 
-    fn http(&mut self) -> Result<&Http, Failure> {
+    fn http(&mut self) -> Result<&Http, Error> {
         let http = match self.http.take() {
             Some(http) => http,
             None => Http::new(&self.sources)?,
@@ -30,7 +31,7 @@ impl Supply {
         Ok(self.http.insert(http))
     }
 
-    fn linked(&mut self, link: &Link) -> Result<Vec<Offer>, Failure> {
+    fn linked(&mut self, link: &Link) -> Result<Vec<Offer>, Error> {
         match link {
             Link::Page(url) => self.page(url),
             Link::Folder(path)
@@ -42,14 +43,17 @@ impl Supply {
                 Ok(wheel_retag::wheels_in(path)?.iter().filter_map(|path| offer_of(path)).collect())
             }
             Link::Folder(path) => {
-                eprintln!("warning: there is no folder `{}` to look for wheels in", path.display());
+                let path = path.display();
+                let warning = format!("warning: there is no folder `{path}` to look for wheels in");
+                self.listener.told(&warning);
                 Ok(Vec::new())
             }
         }
     }
 
-    fn page(&mut self, url: &url::Url) -> Result<Vec<Offer>, Failure> {
-        match self.http()?.page(url)? {
+    fn page(&mut self, url: &url::Url) -> Result<Vec<Offer>, Error> {
+        let listener = self.listener;
+        match self.http()?.page(url, &|| listener.goes_on())? {
             None => Ok(Vec::new()),
             Some(page) if page.is_json => page::json(&page.text, &page.url),
             Some(page) => Ok(page::html(&page.text, &page.url)),
@@ -69,7 +73,7 @@ fn agree(
     distribution: &str,
     (earlier, known): (&url::Url, &[Offer]),
     (later, found): (&url::Url, &[Offer]),
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let is_copy = |offer: &Offer| {
         let same = known.iter().find(|known| known.file_name == offer.file_name);
         same.is_some_and(|same| same.sha256.is_some() && same.sha256 == offer.sha256)
@@ -77,21 +81,19 @@ fn agree(
     if found.iter().all(is_copy) {
         return Ok(());
     }
-    let message = format!(
-        "Two indexes offer `{distribution}`, and not the same files: `{}` and `{}`",
-        page::shown(earlier),
-        page::shown(later)
-    );
-    let hint = "name the one to trust with --index-url";
-    Err(Failure::new(FAILURE, message, Some(hint)))
+    Err(Error::Disagree {
+        distribution: distribution.to_owned(),
+        earlier: page::shown(earlier),
+        later: page::shown(later),
+    })
 }
 
 fn offer_of(path: &Path) -> Option<Offer> {
     Offer::new(path.file_name()?.to_str()?, Place::File(path.to_owned()))
 }
 
-impl resolve::Supply for Supply {
-    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Failure> {
+impl resolve::Supply for Supply<'_> {
+    fn offers(&mut self, distribution: &str) -> Result<Vec<Offer>, Error> {
         let mut offers = Vec::new();
         for link in self.sources.find_links.clone() {
             offers.extend(self.linked(&link)?);
@@ -99,8 +101,7 @@ impl resolve::Supply for Supply {
         let mut first: Option<(url::Url, Vec<Offer>)> = None;
         for index in self.sources.indexes.clone() {
             let url = index.join(&format!("{distribution}/")).map_err(|error| {
-                let message = format!("Invalid index `{}`: {error}", page::shown(&index));
-                Failure::new(FAILURE, message, None)
+                Error::IndexAddress { index: page::shown(&index), reason: error.to_string() }
             })?;
             let mut found = self.page(&url)?;
             found.retain(|offer| is_of(offer, distribution));
@@ -115,20 +116,18 @@ impl resolve::Supply for Supply {
         Ok(offers)
     }
 
-    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Failure> {
-        let cache = self.cache.clone();
-        let http = match &offer.place {
-            Place::Url(_) => Some(self.http()?),
-            Place::File(_) => None,
-        };
-        fetch::fetch(http, offer, &cache)
+    fn fetch(&mut self, offer: &Offer) -> Result<PathBuf, Error> {
+        self.listener.goes_on()?;
+        let (cache, listener) = (self.cache.clone(), self.listener);
+        match &offer.place {
+            Place::Url(url) => fetch::from_server(self.http()?, url, offer, &cache, listener),
+            Place::File(path) => fetch::verified(offer, path.clone()),
+        }
     }
 
-    fn metadata(&mut self, wheel: &Path) -> Result<String, Failure> {
+    fn metadata(&mut self, wheel: &Path) -> Result<String, Error> {
         let mut texts = wheel_retag::read_dist_info(wheel, &["METADATA"])?;
-        texts.remove("METADATA").ok_or_else(|| {
-            Failure::new(FAILURE, format!("`{}` has no METADATA", wheel.display()), None)
-        })
+        texts.remove("METADATA").ok_or_else(|| Error::NoMetadata { wheel: wheel.to_owned() })
     }
 }
 

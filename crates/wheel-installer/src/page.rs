@@ -1,6 +1,6 @@
 //! Reads the pages of an index: HTML after PEP 503, JSON after PEP 691. Pure.
 
-use crate::report::{FAILURE, Failure};
+use crate::Error;
 use pep440_rs::Version;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -75,14 +75,8 @@ struct File {
 }
 
 /// The wheels of a JSON page at that address.
-pub fn json(text: &str, base: &Url) -> Result<Vec<Offer>, Failure> {
-    let bad = |reason: String| {
-        Failure::new(
-            FAILURE,
-            format!("Failed to read the index's page `{}`: {reason}", shown(base)),
-            None,
-        )
-    };
+pub fn json(text: &str, base: &Url) -> Result<Vec<Offer>, Error> {
+    let bad = |reason: String| Error::Page { url: shown(base), reason };
     let page: Page = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
     if !page.meta.api_version.starts_with("1.") {
         return Err(bad(format!("its version {} is not known", page.meta.api_version)));
@@ -318,7 +312,7 @@ mod tests {
         assert_eq!((offers[0].size, offers[0].sha256.as_deref()), (Some(7), Some(hash.as_str())));
         assert!(offers[1].is_yanked && !offers[0].is_yanked);
         for bad in ["{}", "[]", "x", r#"{"meta": {"api-version": "2.0"}}"#] {
-            let failure = format!("{:?}", json(bad, &base()).unwrap_err());
+            let failure = json(bad, &base()).unwrap_err().to_string();
             assert!(!failure.contains("secret"), "{failure}");
         }
     }

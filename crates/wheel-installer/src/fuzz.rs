@@ -1,6 +1,6 @@
 //! Hostile pages of indexes, and what wheels say that they need.
 
-use super::{page, pip_config, resolve};
+use crate::{page, pip_config, resolve};
 use fuzz_driver::Target;
 
 #[test]

@@ -2,18 +2,16 @@
 //!
 //! Owns the choice and what is already there. Must not know indexes or downloads.
 
-use super::{
+use crate::Error;
+use crate::{
     python::{self, Interpreter},
     tags::{Compatible, hardware},
-};
-use crate::{
-    places,
-    report::{FAILURE, Failure},
 };
 use host_platform::{Host, LibC, Os};
 use package_layout::user_data;
 use pep440_rs::Version;
 use pep508_rs::MarkerEnvironment;
+use runtime_locator::Search;
 use std::{
     collections::BTreeMap,
     env,
@@ -26,8 +24,9 @@ const OWN_DISTRIBUTION: &str = "quicksand-runtime";
 /// A place for packages.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// For packages without and with native files; often the same folder.
+    /// For packages without native files.
     pub purelib: PathBuf,
+    /// For packages with native files; often the same folder.
     pub platlib: PathBuf,
     /// For what people start from their shell.
     pub scripts: PathBuf,
@@ -46,6 +45,7 @@ pub struct Environment {
 pub struct Installed {
     /// In PEP 503's normal form.
     pub distribution: String,
+    /// Its version.
     pub version: Version,
     /// The folder with the packages.
     pub site: PathBuf,
@@ -55,7 +55,7 @@ pub struct Installed {
 
 /// The environment that is meant: the one that was named, the one that this command was installed
 /// in, the active one, or the user's data folder.
-pub fn choose(named: Option<&Path>) -> Result<Environment, Failure> {
+pub fn choose(search: &Search, named: Option<&Path>) -> Result<Environment, Error> {
     let host = host_platform::host();
     if let Some(python) = named {
         return of_interpreter(&host, python::ask(python)?);
@@ -70,20 +70,17 @@ pub fn choose(named: Option<&Path>) -> Result<Environment, Failure> {
     if let Some(python) = active.as_deref().and_then(python::of_folder) {
         return of_interpreter(&host, python::ask(&python)?);
     }
-    of_user()?.ok_or_else(|| {
-        let message = "There is neither a Python environment nor a home folder to install into";
-        Failure::new(FAILURE, message, Some("name an environment with --python"))
-    })
+    of_user(search)?.ok_or(Error::NoPlace)
 }
 
 /// The packages of the user's data folder.
-pub fn of_user() -> Result<Option<Environment>, Failure> {
+pub fn of_user(search: &Search) -> Result<Option<Environment>, Error> {
     let host = host_platform::host();
-    places::search().data_dir.map(|folder| of_data_folder(&host, &folder)).transpose()
+    search.data_dir.as_deref().map(|folder| of_data_folder(&host, folder)).transpose()
 }
 
 /// The environment that the command in this folder belongs to, if it was installed as a package.
-fn own(host: &Host, bin: &Path) -> Result<Option<Environment>, Failure> {
+fn own(host: &Host, bin: &Path) -> Result<Option<Environment>, Error> {
     let beside = ["python3", "python", "python.exe", "../python.exe"]
         .iter()
         .map(|name| bin.join(name))
@@ -114,14 +111,9 @@ fn is_same(a: &Path, b: &Path) -> bool {
     matches!((fs_err::canonicalize(a), fs_err::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-fn of_interpreter(host: &Host, said: Interpreter) -> Result<Environment, Failure> {
+fn of_interpreter(host: &Host, said: Interpreter) -> Result<Environment, Error> {
     if said.is_externally_managed && !said.is_virtual {
-        let message = format!(
-            "The packages of `{}` are managed by the system (PEP 668)",
-            said.executable.display()
-        );
-        let hint = "make an environment with `python3 -m venv FOLDER` and name it with --python";
-        return Err(Failure::new(FAILURE, message, Some(hint)));
+        return Err(Error::Managed { python: said.executable });
     }
     place(host, said.paths.clone(), said)
 }
@@ -130,11 +122,9 @@ fn place(
     host: &Host,
     mut paths: BTreeMap<String, PathBuf>,
     said: Interpreter,
-) -> Result<Environment, Failure> {
-    let broken = |what: &str| {
-        let message = format!("`{}` does not tell its {what}", said.executable.display());
-        Failure::new(FAILURE, message, None)
-    };
+) -> Result<Environment, Error> {
+    let broken =
+        |what: &str| Error::Untold { python: said.executable.clone(), what: what.to_owned() };
     let mut path = |name: &str| {
         paths.remove(name).filter(|path| path.is_absolute()).ok_or_else(|| broken(name))
     };
@@ -152,7 +142,7 @@ fn place(
 }
 
 /// Our folder of the user's data, laid out as `site-packages`.
-fn of_data_folder(host: &Host, folder: &Path) -> Result<Environment, Failure> {
+fn of_data_folder(host: &Host, folder: &Path) -> Result<Environment, Error> {
     let packages = folder.join(user_data::PACKAGES_DIR);
     let libc = match host.os {
         Os::Linux => host_platform::libc_of_host(),
@@ -172,8 +162,7 @@ fn of_data_folder(host: &Host, folder: &Path) -> Result<Environment, Failure> {
         data: packages,
         python: None,
         compatible: Compatible::new(hardware(host, libc, macos), None),
-        markers: markers_without_python(host)
-            .ok_or_else(|| Failure::new(FAILURE, "The host cannot be described", None))?,
+        markers: markers_without_python(host).ok_or(Error::UnknownHost)?,
     })
 }
 
