@@ -300,3 +300,19 @@ fn a_template_and_its_copies_have_the_same_devices() {
         (vec![], vec!["defer".to_owned()])
     );
 }
+
+#[test]
+fn a_template_and_its_copy_under_kvm() {
+    let with = |template| MachinePlan {
+        accelerator: Accelerator::Kvm,
+        template: Some(template),
+        ..socket_amd64()
+    };
+    let memory = || "/proc/self/fd/9".to_owned();
+    insta::assert_snapshot!(
+        "template_amd64_kvm",
+        lines(&with(TemplatePlan::Make { memory: memory() }))
+    );
+    let copy = TemplatePlan::Copy { memory: memory(), forks: false };
+    insta::assert_snapshot!("copy_amd64_kvm", lines(&with(copy)));
+}
