@@ -1,14 +1,14 @@
-"""Installs QEMU and images, by the ``quicksand`` command of the same wheel."""
+"""Installs QEMU and images, as the ``quicksand`` command of the same wheel does."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from importlib import metadata
 
+from . import _native
 from ._errors import ConfigError, ImageNotFoundError, InstallError
 
 __all__ = ["AUTO_INSTALL", "command", "install", "install_missing", "may_install"]
@@ -51,12 +51,8 @@ def install(
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"Invalid value for `names`: {names!r}", 'name what to install: "qemu"')
     links = [find_links] if isinstance(find_links, (str, os.PathLike)) else list(find_links)
-    line = [command(), "install", "--python", sys.executable]
-    line += [] if index_url is None else ["--index-url", index_url]
-    for link in links:
-        line += ["--find-links", os.fspath(link)]
-    line += ["--upgrade"] if upgrade else []
-    _run([*line, "--", *names])
+    folders = [os.fspath(link) for link in links]
+    _native.install(list(names), sys.executable or "", index_url, folders, upgrade, _tell)
     importlib.invalidate_caches()
 
 
@@ -96,28 +92,5 @@ def command() -> str:
     )
 
 
-def _run(line: list[str]) -> None:
-    """Runs the command; what it tells goes to stderr, what it fails with into the exception."""
-    process = subprocess.Popen(
-        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, encoding="utf-8", errors="replace",
-    )  # fmt: skip
-    message: list[str] = []
-    hint = None
-    with process:
-        assert process.stdout is not None
-        for text in process.stdout:
-            if text.startswith("error: "):
-                message = [text.removeprefix("error: ")]
-            elif text.startswith("hint: "):
-                hint = text.removeprefix("hint: ").rstrip()
-            elif message:
-                message.append(text)
-            else:
-                print(text, end="", file=sys.stderr)
-    if process.returncode == 0:
-        return
-    # A wrong name or address is a wrong argument of ours too.
-    kind = ConfigError if process.returncode == 2 else InstallError
-    text = "".join(message).rstrip() or f"`quicksand install` ended with {process.returncode}"
-    raise kind(text, hint)
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)

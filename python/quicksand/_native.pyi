@@ -33,6 +33,21 @@ def machine_type(arch: str | None) -> str:
 def host() -> str:
     """The operating system and native architecture. The answer is JSON: ``os`` and ``arch``."""
 
+def install(
+    names: list[str],
+    python: str,
+    index_url: str | None,
+    find_links: list[str],
+    upgrade: bool,
+    tell: Callable[[str], None],
+) -> None:
+    """Installs packages into the environment of an interpreter. Each line of news goes to ``tell``.
+
+    Raises:
+        ConfigError: a name is unknown.
+        InstallError: nothing was installed, and why.
+    """
+
 def validate_save(path: str) -> str:
     """Checks a save, and gives its manifest (JSON).
 

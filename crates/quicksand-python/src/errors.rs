@@ -24,6 +24,18 @@ pub fn raise_locate(error: &runtime_locator::Error) -> PyErr {
     })
 }
 
+/// The exception for an installation that failed.
+pub fn raise_install(error: &wheel_installer::Error) -> PyErr {
+    let class = match error.kind() {
+        wheel_installer::ErrorKind::Argument => "ConfigError",
+        wheel_installer::ErrorKind::Installation => "InstallError",
+    };
+    Python::attach(|py| {
+        let exception = make(py, class, with_sources(error), error.hint());
+        PyErr::from_value(exception.into_bound(py))
+    })
+}
+
 /// A value that an option cannot have.
 pub fn invalid(option: &str, value: &str, allowed: &str) -> PyErr {
     Python::attach(|py| {

@@ -1,4 +1,5 @@
-//! The native module of the quicksand Python package: thin glue over the `sandbox` crate.
+//! The native module of the quicksand Python package: thin glue over the crates `sandbox` and
+//! `wheel-installer`.
 //!
 //! Owns the passage between Python and Rust, in both directions; must not know QEMU, images or the
 //! agent. `python/quicksand/_native.pyi` is its interface.
@@ -8,6 +9,7 @@ mod desktop;
 mod errors;
 mod files;
 mod host;
+mod install;
 mod log;
 mod machine;
 mod operation;
@@ -25,6 +27,7 @@ mod _native {
     use super::{
         desktop::Desktop,
         host::{check_config, detect_accelerator, find_qemu, host, machine_type},
+        install::install,
         log::set_log_level,
         machine::{Machine, shutdown},
         operation::Operation,

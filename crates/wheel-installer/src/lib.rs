@@ -1,4 +1,5 @@
-//! Installs QEMU and images from an index or a folder, and removes them, for the command's `install` and `uninstall`.
+//! Installs QEMU and images from an index or a folder, and removes them: the command's `install` and `uninstall`,
+//! and Python's `quicksand.install`.
 //!
 //! Everything is fetched and proved before anything is put in place, and all of it is put in place
 //! at once. Must not know what is in the packages, nor who asked: whoever asks hears of it as a [`Listener`].

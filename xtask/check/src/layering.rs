@@ -67,7 +67,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "quicksand-python",
-        &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "sandbox"],
+        &[
+            "host-platform",
+            "package-layout",
+            "agent-protocol",
+            "runtime-locator",
+            "sandbox",
+            "wheel-installer",
+        ],
     ),
     (
         "xtask",
