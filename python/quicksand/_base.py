@@ -395,7 +395,7 @@ class BaseSandbox:
     def _child(self, machine: _native.Machine) -> Self:
         child = object.__new__(type(self))
         child._progress_callback = None
-        child._config = dataclasses.replace(self._config, port_forwards=[])
+        child._config = self._config.replace(port_forwards=[])
         child._machine = machine
         child._was_entered = False
         return child

@@ -12,11 +12,23 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypedDict,
+    TypeVar,
+    overload,
+)
 
 from . import _native
 from ._enums import Accelerator, Architecture, MountType, NetworkMode
 from ._errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "Forward",
@@ -412,6 +424,24 @@ class SandboxConfig:
     def _is_chosen(self, name: str) -> bool:
         has_fallback = isinstance(vars(SandboxConfig).get(name), Fallback)
         return not has_fallback or vars(self)[name] is not None
+
+    def replace(self, **changes: Any) -> Self:
+        """Another configuration with some options changed; what nobody chose stays unchosen.
+
+        ``copy.replace`` does this too. ``dataclasses.replace`` would choose each default.
+
+        Raises:
+            ConfigError: an option is unknown, or has a value that it cannot have.
+
+        Example:
+            >>> SandboxConfig(image="debian").replace(cpus=1).cpus
+            1
+        """
+        check_options({"image": "-", **dict.fromkeys(changes)})
+        names = (field.name for field in dataclasses.fields(self))
+        return type(self)(**({name: vars(self)[name] for name in names} | changes))
+
+    __replace__ = replace
 
     def to_json(self) -> str:
         """The options as one JSON object."""

@@ -225,6 +225,15 @@ def test_a_config_is_immutable_and_has_a_value() -> None:
     assert config != dataclasses.replace(config, cpus=3)
 
 
+def test_another_configuration_leaves_open_what_nobody_chose() -> None:
+    config = SandboxConfig(image="minimal").replace(cpus=2, network_mode="none")
+    assert (config.cpus, config.network_mode) == (2, NetworkMode.NONE)
+    assert config.memory == "512M" and "memory" not in config.named()
+    assert "boot_timeout" not in config.to_dict()
+    with pytest.raises(UnknownOptionError, match="network_mode"):
+        config.replace(networkmode="full")
+
+
 @pytest.mark.parametrize("options", [{"image": "minimal"}, FULL])
 def test_a_config_survives_json_and_pickle(options: dict) -> None:
     config = SandboxConfig(**options)
