@@ -80,9 +80,12 @@ fn a_changed_function_is_seen_in_every_key_that_depends_on_its_crate_and_in_no_o
 }
 
 #[test]
-fn the_agent_is_made_from_itself_and_its_protocol() {
+fn the_agent_is_made_from_itself_and_what_its_protocol_needs() {
     let found = closure(&workspace(), &["guest-agent"]).unwrap();
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["agent-protocol", "guest-agent", "parking_lot"]);
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["agent-protocol", "guest-agent", "parking_lot", "spelling"]
+    );
     let images = closure(&workspace(), &["image-builder"]).unwrap();
     assert!(images.contains_key("wheel-retag") && !images.contains_key("sandbox"), "{images:?}");
 }
