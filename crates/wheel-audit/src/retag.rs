@@ -5,7 +5,7 @@
 
 use crate::{Error, audit_wheel};
 use std::path::{Path, PathBuf};
-use wheel_retag::{Runner, WheelTag, check_names, retag, retags, wheels_in};
+use wheel_retag::{Runner, WheelTag, retag_each, retags, wheels_in};
 
 /// What came of a folder.
 #[derive(Debug)]
@@ -38,13 +38,6 @@ pub fn retag_images(folder: &Path, runner: Runner) -> Result<Retagged, Error> {
             )),
         }
     }
-    check_names(&plan)?;
-    let mut made = Vec::new();
-    for (wheel, tags) in plan {
-        for tag in tags {
-            made.push(retag(&wheel, &tag, folder)?);
-        }
-    }
-    made.sort();
+    let made = retag_each(&plan, folder)?;
     Ok(Retagged { made, warnings })
 }

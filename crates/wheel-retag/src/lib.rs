@@ -41,7 +41,7 @@ mod write;
 
 pub use entry_path::{PathProblem, check_entry_path, collision_key};
 pub use error::Error;
-pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, check_names, retag_folder, retags, wheels_in};
+pub use matrix::{NEVER_RETAGGED, RETAGS, Runner, retag_each, retag_folder, retags, wheels_in};
 pub use merge::{FatPair, FatPlan, Half, fat_pairs, merge_fat, plan_merge};
 pub use metadata::check_license_expression;
 pub use name::{WheelFileName, escape_distribution, normalize_distribution, normalize_version};

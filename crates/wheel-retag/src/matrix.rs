@@ -127,11 +127,19 @@ pub fn retag_folder(folder: &Path, runner: Runner) -> Result<Vec<PathBuf>, Error
         let tags = retags(runner, &file_name.parse()?);
         plan.push((wheel, tags));
     }
-    check_names(&plan)?;
+    retag_each(&plan, folder)
+}
+
+/// Gives each wheel its further tags, in a folder, and returns the new wheels, sorted.
+///
+/// # Errors
+/// A wheel cannot be read or written; before the first is written: two would get one name.
+pub fn retag_each(plan: &[(PathBuf, Vec<WheelTag>)], folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    check_names(plan)?;
     let mut made = Vec::new();
     for (wheel, tags) in plan {
         for tag in tags {
-            made.push(retag(&wheel, &tag, folder)?);
+            made.push(retag(wheel, tag, folder)?);
         }
     }
     made.sort();
@@ -143,7 +151,7 @@ pub fn retag_folder(folder: &Path, runner: Runner) -> Result<Vec<PathBuf>, Error
 ///
 /// # Errors
 /// When two wheels would get one name.
-pub fn check_names(plan: &[(PathBuf, Vec<WheelTag>)]) -> Result<(), Error> {
+fn check_names(plan: &[(PathBuf, Vec<WheelTag>)]) -> Result<(), Error> {
     let mut taken: BTreeMap<String, &PathBuf> = BTreeMap::new();
     for (wheel, tags) in plan {
         let file_name = wheel.file_name().and_then(|name| name.to_str()).unwrap_or_default();
