@@ -187,6 +187,8 @@ fn database(tree: &mut Tree, packages: &[(Package, u64)], time: i64) -> Result<(
         let (name, version) = identity(package);
         for (kind, script) in &package.scripts {
             let mut header = tar::Header::new_ustar();
+            // apk 3 runs no script whose entry is of the old kind of file.
+            header.set_entry_type(tar::EntryType::Regular);
             header.set_mode(0o755);
             header.set_uid(0);
             header.set_gid(0);

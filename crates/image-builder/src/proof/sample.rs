@@ -29,7 +29,7 @@ fn script() -> String {
 type Entry<'a> = (&'a str, u32, &'a [u8]);
 
 /// Packs files, folders (whose paths end with a slash) among them. `with_sums` writes each file's sha1
-/// beside it, as apk's own tools do.
+/// beside it, as apk's own tools do. apk 3 takes an entry without a name for the end, and one of no kind for nothing.
 fn tar(entries: &[Entry<'_>], with_sums: bool) -> Result<tar::Builder<Vec<u8>>, Error> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, mode, content) in entries {
@@ -40,14 +40,18 @@ fn tar(entries: &[Entry<'_>], with_sums: bool) -> Result<tar::Builder<Vec<u8>>, 
         header.set_username("root")?;
         header.set_groupname("root")?;
         header.set_mtime(TIME);
-        header.set_size(content.len() as u64);
+        header.set_entry_type(tar::EntryType::Regular);
         if path.ends_with('/') {
             header.set_entry_type(tar::EntryType::Directory);
         } else if with_sums {
             let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, content);
-            let sum = hex::encode(sum.as_ref());
-            builder.append_pax_extensions([("APK-TOOLS.checksum.SHA1", sum.as_bytes())])?;
+            let record = format!("68 APK-TOOLS.checksum.SHA1={}\n", hex::encode(sum.as_ref()));
+            let mut told = header.clone();
+            told.set_entry_type(tar::EntryType::XHeader);
+            told.set_size(record.len() as u64);
+            builder.append_data(&mut told, format!("PaxHeaders/{path}"), record.as_bytes())?;
         }
+        header.set_size(content.len() as u64);
         builder.append_data(&mut header, path, *content)?;
     }
     Ok(builder)
@@ -152,6 +156,20 @@ mod tests {
         assert_eq!(package.scripts["post-install"], script().into_bytes());
         assert!(package.files.get(b"usr/bin/quicksand-proof").is_some());
         assert!(package.owners.is_empty(), "{:?}", package.owners);
+        // What apk 3.0.8 was seen to refuse is not in it.
+        let packed = fs::read(&place).unwrap();
+        let tars = flate2::read::MultiGzDecoder::new(packed.as_slice());
+        let mut archive = tar::Archive::new(tars);
+        archive.set_ignore_zeros(true);
+        let mut n_sums = 0;
+        for entry in archive.entries().unwrap().raw(true) {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            assert!(!header.path_bytes().is_empty(), "{header:?}");
+            assert_ne!(header.as_bytes()[156], 0, "{header:?}");
+            n_sums += usize::from(header.entry_type() == tar::EntryType::XHeader);
+        }
+        assert_eq!(n_sums, 1);
     }
 
     #[test]

@@ -339,7 +339,11 @@ fn packages_of_alpine_become_a_system() {
     let mut names: Vec<String> = tar::Archive::new(&*scripts)
         .entries()
         .unwrap()
-        .map(|entry| String::from_utf8_lossy(&entry.unwrap().path_bytes()).into_owned())
+        .map(|entry| {
+            let entry = entry.unwrap();
+            assert_eq!(entry.header().as_bytes()[156], b'0', "apk 3 knows no other kind of file");
+            String::from_utf8_lossy(&entry.path_bytes()).into_owned()
+        })
         .collect();
     names.sort();
     let [post, pre, trigger] = &names[..] else { panic!("{names:?}") };
