@@ -507,10 +507,11 @@ fn a_killed_download_leaves_nothing() {
         assert_eq!(names(folder.path()), ["old"], "{kind}");
     }
     assert_eq!(fs_err::read(folder.path().join("old")).unwrap(), b"old");
-    // A folder cannot be without a name; another process removes it.
+    // A folder cannot be without a name; another process removes it. It does so at once, but a file
+    // system that is being written to by others may hold it up for seconds.
     for host in ["copy", "made/copy"] {
         kill("tree", host);
-        let soon = Instant::now() + Duration::from_secs(2);
+        let soon = Instant::now() + Duration::from_secs(30);
         while names(folder.path()) != ["old"] {
             assert!(Instant::now() < soon, "{host}: {:?}", names(folder.path()));
             std::thread::sleep(Duration::from_millis(10));
