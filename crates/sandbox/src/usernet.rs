@@ -25,6 +25,7 @@ mod fuzz;
 mod policy;
 mod stack;
 mod udp;
+mod windows;
 
 pub(crate) use policy::{AllowList, Policy};
 

@@ -135,6 +135,34 @@ fn ip(payload: &[u8]) -> Option<Meaning> {
     }
 }
 
+/// What a segment of the guest says of its receive window.
+pub(super) struct Window {
+    /// The guest's port and the other end of the connection.
+    pub from: u16,
+    pub to: SocketAddrV4,
+    /// As it stands in the segment, unscaled.
+    pub length: u16,
+    /// Whether the segment carries bytes, or an end of the connection.
+    pub has_more: bool,
+}
+
+/// Reads the window of an acknowledgment; `None` for anything else.
+pub(super) fn window(bytes: &[u8]) -> Option<Window> {
+    let frame = EthernetFrame::new_checked(bytes).ok()?;
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 || packet.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+    let is_acknowledgment = segment.ack() && !segment.syn() && !segment.rst();
+    is_acknowledgment.then(|| Window {
+        from: segment.src_port(),
+        to: SocketAddrV4::new(packet.dst_addr(), segment.dst_port()),
+        length: segment.window_len(),
+        has_more: segment.fin() || !segment.payload().is_empty(),
+    })
+}
+
 /// The frames that carry a datagram to the guest: one, or fragments when it is longer.
 pub(super) fn datagram(
     guest: EthernetAddress,

@@ -10,6 +10,7 @@ use super::flow::{self, GuestStream};
 use super::frame::{self, MAC, Meaning};
 use super::policy::{Policy, Verdict};
 use super::udp::{Datagrams, Reply};
+use super::windows::Windows;
 use super::{Dial, Dialed, GATEWAY, GUEST, NAME_SERVER, dhcp};
 use crate::budget::{Budget, Permit};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -207,13 +208,10 @@ where
     let mut opening: HashSet<Key> = HashSet::new();
     let mut guest = EthernetAddress::BROADCAST;
     let mut introduced = None;
+    let mut windows = Windows::default();
     let mut batch = Vec::new();
     loop {
-        let wait = {
-            let mut net = shared.net();
-            net.tidy();
-            net.delay()
-        };
+        let wait = shared.net().delay();
         tokio::select! {
             n_frames = frames.recv_many(&mut batch, 64) => if n_frames == 0 { break },
             Some(Opened { key, first, host }) = opened.recv() => {
@@ -251,7 +249,11 @@ where
                 shared.net().device.incoming.push_back(frame::introduction(guest));
             }
             match frame::read(&bytes) {
-                Meaning::Stack => shared.net().device.incoming.push_back(bytes),
+                Meaning::Stack => {
+                    let repeats = windows.repeats(&bytes);
+                    let repeated = std::iter::repeat_n(bytes, 1 + repeats);
+                    shared.net().device.incoming.extend(repeated);
+                }
                 Meaning::WhoHas { reply, address } => {
                     let is_ours = [GATEWAY, NAME_SERVER].contains(&address)
                         || shared.policy().is_service_host(address);
@@ -314,6 +316,8 @@ impl Net {
     /// Takes in and gives out all that there is.
     fn poll(&mut self) -> VecDeque<Vec<u8>> {
         self.poll_all();
+        // After it alone: the guest has been told then that a connection was broken off.
+        self.tidy();
         std::mem::take(&mut self.device.outgoing)
     }
 
@@ -376,17 +380,19 @@ impl Net {
         }
     }
 
-    /// Removes sockets that have ended.
+    /// Removes sockets that have ended, and breaks off those that take too long to.
     fn tidy(&mut self) {
         let Self { sockets, leaving, .. } = self;
         leaving.retain(|(handle, until, _)| {
             let socket = sockets.get_mut::<tcp::Socket>(*handle);
-            let has_ended = matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait);
-            if !has_ended && *until > Instant::now() {
-                return true;
+            if matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait) {
+                sockets.remove(*handle);
+                return false;
             }
-            sockets.remove(*handle);
-            false
+            if *until <= Instant::now() {
+                socket.abort();
+            }
+            true
         });
     }
 }

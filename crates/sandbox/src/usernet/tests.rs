@@ -8,7 +8,7 @@ use crate::network::NetworkMode;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, Icmpv4Packet, IpAddress,
-    IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, UdpPacket, UdpRepr,
+    IpProtocol, Ipv4Packet, Ipv4Repr, TcpPacket, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -43,8 +43,8 @@ impl Cable {
         self.0.write_all(frame).await.unwrap();
     }
 
-    /// The next thing that the guest is told; `None` when there is nothing for a while.
-    async fn told(&mut self) -> Option<Told> {
+    /// The next packet for the guest; `None` when there is nothing for a while.
+    async fn packet(&mut self) -> Option<Vec<u8>> {
         loop {
             let reading = async {
                 let length = self.0.read_u32().await.unwrap();
@@ -58,27 +58,41 @@ impl Cable {
                 self.answer_arp(frame.payload()).await;
                 continue;
             }
-            let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
-            return Some(match packet.next_header() {
-                IpProtocol::Icmp => {
-                    let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
-                    Told::Icmp(message.msg_type().into(), message.msg_code())
-                }
-                IpProtocol::Tcp => {
-                    let segment = TcpPacket::new_checked(packet.payload()).unwrap();
-                    match (segment.syn(), segment.rst()) {
-                        (true, _) => Told::SynAck(segment.dst_port()),
-                        (_, true) => Told::Reset(segment.dst_port()),
-                        _ => Told::Other,
-                    }
-                }
-                IpProtocol::Udp => {
-                    let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
-                    Told::Datagram(datagram.payload().to_vec())
-                }
-                _ => Told::Other,
-            });
+            return Some(frame.payload().to_vec());
         }
+    }
+
+    /// The next thing that the guest is told; `None` when there is nothing for a while.
+    async fn told(&mut self) -> Option<Told> {
+        let packet = self.packet().await?;
+        let packet = Ipv4Packet::new_checked(&packet[..]).unwrap();
+        Some(match packet.next_header() {
+            IpProtocol::Icmp => {
+                let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
+                Told::Icmp(message.msg_type().into(), message.msg_code())
+            }
+            IpProtocol::Tcp => {
+                let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+                match (segment.syn(), segment.rst()) {
+                    (true, _) => Told::SynAck(segment.dst_port()),
+                    (_, true) => Told::Reset(segment.dst_port()),
+                    _ => Told::Other,
+                }
+            }
+            IpProtocol::Udp => {
+                let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
+                Told::Datagram(datagram.payload().to_vec())
+            }
+            _ => Told::Other,
+        })
+    }
+
+    /// The next segment for the guest: its sequence number, and how much it carries.
+    async fn segment(&mut self) -> Option<(TcpSeqNumber, usize)> {
+        let packet = self.packet().await?;
+        let packet = Ipv4Packet::new_checked(&packet[..]).unwrap();
+        let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+        Some((segment.seq_number(), segment.payload().len()))
     }
 
     async fn answer_arp(&mut self, payload: &[u8]) {
@@ -130,7 +144,7 @@ fn segment(from: u16, to: SocketAddrV4, flag: char) -> Vec<u8> {
     let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
     segment.set_src_port(from);
     segment.set_dst_port(to.port());
-    segment.set_seq_number(smoltcp::wire::TcpSeqNumber(if flag == 'S' { 1000 } else { 1001 }));
+    segment.set_seq_number(TcpSeqNumber(if flag == 'S' { 1000 } else { 1001 }));
     segment.set_header_len(20);
     segment.set_window_len(1000);
     segment.set_syn(flag == 'S');
@@ -273,6 +287,47 @@ async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
             told => panic!("{told:?}"),
         }
     }
+}
+
+/// A segment that says how far the guest has received, and how much more it takes.
+fn acknowledgment(from: u16, to: SocketAddrV4, number: TcpSeqNumber, window: u16) -> Vec<u8> {
+    let mut bytes = segment(from, to, 'A').split_off(34);
+    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_ack(true);
+    segment.set_ack_number(number);
+    segment.set_window_len(window);
+    segment.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(*to.ip()));
+    frame(*to.ip(), IpProtocol::Tcp, &bytes)
+}
+
+#[tokio::test]
+async fn what_a_guest_without_memory_threw_away_is_sent_again() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let (_net, mut cable) = net(NetworkMode::Full, Some(&[format!("10.0.2.2:{port}")]), 16);
+    let to = SocketAddrV4::new(GATEWAY, port);
+    cable.send(&segment(5000, to, 'S')).await;
+    let (first, _) = cable.segment().await.unwrap();
+    let (mut host, _) = server.accept().await.unwrap();
+    cable.send(&acknowledgment(5000, to, first + 1, 20_000)).await;
+    host.write_all(&[b'x'; 20_000]).await.unwrap();
+    let mut n_bytes = 0;
+    while n_bytes < 20_000 {
+        n_bytes += cable.segment().await.unwrap().1;
+    }
+    // It has kept the first part alone, takes nothing, and later less than it threw away.
+    let kept = first + 1 + 1000;
+    for window in [0, 5000] {
+        cable.send(&acknowledgment(5000, to, kept, window)).await;
+    }
+    let mut again = None;
+    while let Some((number, length)) = cable.segment().await {
+        if number <= kept && kept < number + length {
+            again = Some(number);
+            break;
+        }
+    }
+    assert_eq!(again, Some(kept));
 }
 
 #[tokio::test]
