@@ -312,14 +312,20 @@ pub fn valid_user_name(name: &str) -> bool {
 
 /// Decodes a body and tells text that is no JSON from JSON that is no such request.
 pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|source| {
+    let request = serde_json::from_slice(body).map_err(|source| {
         if !source.is_data() {
             return Error::Syntax { source };
         }
         let message = source.to_string();
         let hint = unknown_field_hint(&message);
         Error::value(format!("Body does not fit the request: {message}"), hint)
-    })
+    })?;
+    // Derived readers also take a list, as the values of the fields in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "Body does not fit the request: it is a list and not an object";
+        return Err(Error::value(message, None));
+    }
+    Ok(request)
 }
 
 macro_rules! json_request {
@@ -406,6 +412,19 @@ mod tests {
         let (message, hint) = refused(r#"{"command":"true","timout":1}"#);
         assert!(message.contains("`timout`"), "{message}");
         assert_eq!(hint.as_deref(), Some("Did you mean `timeout`?"));
+    }
+
+    #[test]
+    fn a_request_is_an_object_and_nothing_else() {
+        assert!(ShutdownRequest::from_json(b" {}").is_ok());
+        // All fields have defaults, and there are as many values as fields.
+        for body in ["[]", "[true]", " \n[false]", "null", "1", "\"force\"", "true"] {
+            let error = ShutdownRequest::from_json(body.as_bytes()).unwrap_err();
+            assert!(matches!(error, Error::Value { .. }), "{body}: {error}");
+        }
+        assert!(FreezeRequest::from_json(b"[]").is_err());
+        assert!(refused(r#"["true"]"#).0.starts_with("Body does not fit the request"));
+        assert!(matches!(ShutdownRequest::from_json(b"[").unwrap_err(), Error::Syntax { .. }));
     }
 
     #[test]
