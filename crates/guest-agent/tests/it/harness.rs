@@ -34,7 +34,17 @@ impl Agent {
     pub fn with(arguments: &[&str]) -> Agent {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_quicksand-agent"))
+        let agent = env!("CARGO_BIN_EXE_quicksand-agent");
+        let mut command = if rustix::process::geteuid().is_root() {
+            Command::new(agent)
+        } else {
+            // The agent is root in its guest: here it is that of a user namespace, with a home of its own.
+            let home = "mount -t tmpfs tmpfs /root && exec \"$0\" \"$@\"";
+            let mut command = Command::new("unshare");
+            command.args(["--user", "--map-root-user", "--mount", "sh", "-c", home, agent]);
+            command
+        };
+        let mut process = command
             .arg("serve")
             .args(arguments)
             .args(["--tcp", &port.to_string(), "--unix"])

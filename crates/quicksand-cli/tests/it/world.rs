@@ -87,13 +87,21 @@ impl World {
         }
     }
 
-    /// pip, working on an environment.
+    /// pip, working on an environment; the host's Python need not have one.
     pub fn pip(&self, venv: &Path, args: &[&str]) -> String {
-        let mut line: Vec<OsString> =
-            ["-m", "pip", "--disable-pip-version-check", "--python"].map(Into::into).into();
+        let pip = std::env::var_os("QUICKSAND_PIP");
+        let mut line: Vec<OsString> = match pip {
+            Some(pip) => vec![pip],
+            None => ["python3", "-m", "pip"].map(Into::into).into(),
+        };
+        line.extend(["--disable-pip-version-check", "--python"].map(Into::into));
         line.push(venv.join("bin/python").into());
         line.extend(args.iter().map(Into::into));
-        cmd("python3", line).env("PIP_CONFIG_FILE", "/dev/null").stderr_to_stdout().read().unwrap()
+        cmd(line.remove(0), line)
+            .env("PIP_CONFIG_FILE", "/dev/null")
+            .stderr_to_stdout()
+            .read()
+            .unwrap()
     }
 }
 

@@ -246,6 +246,9 @@ fn merge(from: &Dir, to: &Dir, path: &Path, overwrite: bool) -> Result<()> {
             return Err(exists(&path, "it exists already", true));
         }
         if is_folder {
+            // It goes in the end, and what is in it can only be moved by who may write there.
+            #[cfg(unix)]
+            set_mode((from, &name), 0o700).map_err(failed)?;
             let inner =
                 (from.open_dir(&name).map_err(failed)?, to.open_dir(&name).map_err(failed)?);
             merge(&inner.0, &inner.1, &path, overwrite)?;

@@ -40,7 +40,7 @@ mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts "$root/dev/pts
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
-for name in null zero full random urandom tty kvm; do
+for name in null zero full random urandom tty kvm fuse; do
   if [ -e /dev/$name ]; then
     touch "$root/dev/$name"
     mount --bind /dev/$name "$root/dev/$name"
