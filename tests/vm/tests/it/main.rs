@@ -4,11 +4,15 @@
 
 mod bad_input;
 mod bills;
+#[cfg(unix)]
+mod brought;
 mod budgets;
 mod channel;
 mod checkpoints;
 #[cfg(target_os = "linux")]
 mod children;
+#[cfg(unix)]
+mod container;
 mod desktop;
 mod execute;
 mod files;
