@@ -5,8 +5,9 @@
 
 use crate::{
     component::{Component, How},
-    cyclonedx, uuid,
+    cyclonedx,
 };
+use checksum::uuid;
 use serde_json::{Value, json};
 
 /// What the bill is about.

@@ -12,7 +12,6 @@ mod error;
 mod expression;
 pub mod image;
 mod purl;
-pub mod uuid;
 
 pub use bundle::{Subject, bill};
 pub use component::{Component, How, license_expression, sources_text};

@@ -1,9 +1,11 @@
-//! SHA-256 of bytes and of files, written in lower-case hexadecimal digits.
+//! SHA-256 of bytes and of files, written in lower-case hexadecimal digits, and the UUIDs made of it.
 //!
 //! Owns the one loop that reads a file for its sum. Knows nothing of what sums are compared with.
 
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Read};
+
+pub mod uuid;
 
 /// The sum of bytes.
 ///

@@ -261,7 +261,7 @@ fn own(tree: &mut Tree, recipe: &Recipe) -> Result<(), Error> {
 /// each bake. Version 8 of RFC 9562 is the one for such values.
 pub fn volume_id(recipe: &Recipe, arch: Arch) -> [u8; 16] {
     let name = format!("{}-{}-{}", recipe.name, recipe.body.version, arch.image_name());
-    bill_of_materials::uuid::of_content(&name)
+    checksum::uuid::of_content(&name)
 }
 
 fn remove_traces(tree: &mut Tree) {

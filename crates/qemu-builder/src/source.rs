@@ -3,11 +3,7 @@
 use super::pins::{Pin, Sha256Hex};
 use anyhow::Result;
 use fs_err as fs;
-use sha2::{Digest as _, Sha256};
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use xtask_base::ui::hinted;
 
 /// Where QEMU's source comes from.
@@ -54,24 +50,9 @@ impl Source {
     }
 }
 
-/// The SHA-256 of a file, as lower-case hexadecimal digits.
+/// The SHA-256 of a file.
 pub fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let n_read = file.read(&mut buffer)?;
-        if n_read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..n_read]);
-    }
-    Ok(hex(&hasher.finalize()))
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(checksum::sha256_of(fs::File::open(path)?)?)
 }
 
 /// Refuses a file whose hash is not the expected one.
@@ -159,7 +140,7 @@ mod tests {
         let path = folder.path().join("qemu.tar.xz");
         fs::write(&path, "woolly").unwrap();
         let actual = sha256_of(&path).unwrap();
-        assert_eq!(actual, hex(&Sha256::digest(b"woolly")));
+        assert_eq!(actual, checksum::sha256(b"woolly"));
         let wrong = hash(&"00".repeat(32));
         let error = verify_local(&path, Some(&wrong), &[]).unwrap_err().to_string();
         assert!(error.contains(&actual) && error.contains(wrong.as_str()), "{error}");

@@ -8,7 +8,6 @@ use crate::{
     pages::{self, Listed},
 };
 use fs_err as fs;
-use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -86,8 +85,6 @@ fn read(wheel: &Path) -> Result<(Listed, Vec<u8>), Error> {
         }
         Ok(())
     })?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut fs::File::open(wheel)?, &mut HashWriter(&mut hash))?;
     let text = String::from_utf8_lossy(&metadata);
     let mut fields = text.lines().take_while(|line| !line.is_empty());
     let requires_python = fields.find_map(|line| {
@@ -99,24 +96,11 @@ fn read(wheel: &Path) -> Result<(Listed, Vec<u8>), Error> {
         project: normalize_distribution(&name.distribution)?,
         version: normalize_version(&name.version)?,
         size: fs::metadata(wheel)?.len(),
-        sha256: hex::encode(hash.finalize()),
-        metadata_sha256: hex::encode(Sha256::digest(&metadata)),
+        sha256: checksum::sha256_of(fs::File::open(wheel)?)?,
+        metadata_sha256: checksum::sha256(&metadata),
         requires_python,
     };
     Ok((listed, metadata))
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// tempfile makes the folder private; an index is not.

@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use bill_of_materials::{Component, How};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
 use fs_err as fs;
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use xtask_base::context::Context;
@@ -136,8 +135,7 @@ impl Linked {
     pub fn add_novnc(&mut self, root: &std::path::Path) -> Result<()> {
         let folder = root.join(NOVNC_FOLDER);
         let archive = format!("novnc-{NOVNC_VERSION}.tgz");
-        let digest = Sha256::digest(fs::read(folder.join(&archive))?);
-        let sum = hex::encode(digest);
+        let sum = checksum::sha256_of(fs::File::open(folder.join(&archive))?)?;
         self.components.push(Component {
             name: "novnc".to_owned(),
             version: NOVNC_VERSION.to_owned(),

@@ -46,7 +46,7 @@ impl SealKey {
             return Ok(key);
         }
         let mut bytes = [0; KEY_BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut bytes)?;
         fs_err::create_dir_all(data_dir)?;
         // A temporary file is for this user alone. When two processes make a key at once, the first
         // one counts.

@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::running::Machine;
 use crate::sandbox::Sandbox;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -222,7 +221,7 @@ impl Machine {
         // What no clock can count to is no limit.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         // Pictures are compared by their sums: a guest with a large screen costs one picture, not three.
-        let look = async || Ok::<_, Error>(Sha256::digest(self.dump().await?));
+        let look = async || Ok::<_, Error>(checksum::sha256(&self.dump().await?));
         let first = look().await?;
         let mut last: Option<(_, Instant)> = None;
         loop {

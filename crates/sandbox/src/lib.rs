@@ -43,6 +43,7 @@ mod new_file;
 mod overlay;
 mod plan;
 mod pool;
+mod positioned;
 mod qemu_args;
 mod qmp;
 mod quota;
@@ -50,6 +51,7 @@ mod remover;
 mod running;
 mod sandbox;
 pub mod save;
+mod secret;
 mod shares;
 mod size;
 #[cfg(target_os = "linux")]

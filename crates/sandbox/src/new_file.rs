@@ -149,7 +149,7 @@ pub(crate) struct HiddenName {
 impl HiddenName {
     pub(crate) fn new(folder: &Dir, prefix: &str) -> io::Result<Self> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+        getrandom::fill(&mut random)?;
         let name = OsString::from(format!("{prefix}{:016x}", u64::from_le_bytes(random)));
         let _remover = Remover::of(folder, &name);
         Ok(Self { name, _remover })

@@ -5,12 +5,13 @@
 //! are files in the folder for temporary files, removed on drop and swept at the next start.
 
 use crate::error::{Error, Result};
+use crate::positioned::Positioned;
 use crate::size::Size;
 use disk_formats::qcow2::{self, Fault, Layer};
 use host_platform::Arch;
 use runtime_locator::ImageFind;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -273,42 +274,12 @@ fn grown(size: u64, wanted: Option<&Size>) -> Result<u64> {
 
 /// Checks an open layer; its path is for messages.
 pub(crate) fn check_layer(file: &File, path: &Path, is_base: bool) -> Result<Layer> {
-    match qcow2::inspect(&mut Positioned { file, at: 0 }, is_base) {
+    match qcow2::inspect(&mut Positioned::new(file), is_base) {
         Ok(layer) => Ok(layer),
         Err(Fault::Bad(reason)) => Err(Error::BadImage { path: path.into(), reason }),
         Err(Fault::Io(source)) => {
             Err(Error::File { action: "read the disk image", path: path.into(), source })
         }
-    }
-}
-
-/// A file that is read from a position of this reader's own: children of one machine look at the same open
-/// files at the same time.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Positioned<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        #[cfg(unix)]
-        let length = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.at)?;
-        #[cfg(windows)]
-        let length = std::os::windows::fs::FileExt::seek_read(self.file, buffer, self.at)?;
-        self.at += length as u64;
-        Ok(length)
-    }
-}
-
-impl Seek for Positioned<'_> {
-    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(offset) => self.file.metadata()?.len().checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
-        };
-        self.at = at.ok_or(std::io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
     }
 }
 

@@ -8,13 +8,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("host-platform", &[]),
     ("package-layout", &[]),
     ("agent-protocol", &["spelling"]),
-    ("bill-of-materials", &[]),
+    ("bill-of-materials", &["checksum"]),
     ("cache-key", &[]),
     ("disk-formats", &[]),
     ("checksum", &[]),
     ("spelling", &[]),
     ("binary-bundler", &["host-platform", "package-layout"]),
-    ("wheel-retag", &["host-platform", "package-layout"]),
+    ("wheel-retag", &["host-platform", "package-layout", "checksum"]),
     ("runtime-locator", &["host-platform", "package-layout", "checksum", "spelling"]),
     ("wheel-installer", &["host-platform", "package-layout", "runtime-locator", "wheel-retag"]),
     ("jail", &[]),
@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "sandbox",
         &[
             "host-platform",
+            "checksum",
             "package-layout",
             "agent-protocol",
             "runtime-locator",
@@ -80,6 +81,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "xtask",
         &[
             "host-platform",
+            "checksum",
             "package-layout",
             "bill-of-materials",
             "cache-key",
@@ -105,6 +107,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "qemu-builder",
         &[
             "host-platform",
+            "checksum",
             "package-layout",
             "bill-of-materials",
             "cache-key",
@@ -120,6 +123,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "runtime-builder",
         &[
             "host-platform",
+            "checksum",
             "package-layout",
             "bill-of-materials",
             "cache-key",
@@ -134,7 +138,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "release-plan",
-        &["package-layout", "wheel-audit", "wheel-retag", "qemu-builder", "runtime-builder"],
+        &[
+            "checksum",
+            "package-layout",
+            "wheel-audit",
+            "wheel-retag",
+            "qemu-builder",
+            "runtime-builder",
+        ],
     ),
     // In these two what bakes images and what finds and runs them meet.
     (
@@ -170,7 +181,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fuzz-driver", &[]),
     (
         "vm-tests",
-        &["host-platform", "package-layout", "agent-protocol", "runtime-locator", "sandbox"],
+        &[
+            "checksum",
+            "host-platform",
+            "package-layout",
+            "agent-protocol",
+            "runtime-locator",
+            "sandbox",
+        ],
     ),
     (
         "quicksand-bench",

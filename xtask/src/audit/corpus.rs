@@ -11,7 +11,6 @@ use crate::{
 use anyhow::{Context as _, Result, ensure};
 use duct::cmd;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
 /// auditwheel and what it needs, pinned.
@@ -91,8 +90,7 @@ fn download(file: &str, place: &Path) -> Result<Vec<String>> {
 
 fn check(path: &Path, sha256: &str) -> Result<()> {
     ensure!(path.is_file(), "pip chose another file than `{}`", path.display());
-    let digest = Sha256::digest(fs_err::read(path)?);
-    let found: String = hex::encode(digest);
+    let found = checksum::sha256_of(fs_err::File::open(path)?)?;
     ensure!(found == sha256, "`{}` has the sha256 {found} instead of {sha256}", path.display());
     Ok(())
 }

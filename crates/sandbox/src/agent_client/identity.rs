@@ -3,6 +3,7 @@
 use super::clock::unix_nanos;
 use super::{AgentClient, Wire, resync};
 use crate::error::{Error, Result};
+use crate::secret;
 use agent_protocol::{IdentityRequest, paths};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,10 +40,7 @@ fn identity(token: &str) -> Result<IdentityRequest> {
     let [mut machine, mut boot] = [[0; 16]; 2];
     let mut mac = [0; 6];
     for bytes in [&mut entropy[..], &mut machine, &mut boot, &mut mac] {
-        getrandom::fill(bytes).map_err(|error| Error::System {
-            action: "draw random numbers",
-            source: std::io::Error::other(error.to_string()),
-        })?;
+        secret::fill(bytes)?;
     }
     // RFC 9562, section 5.4: a UUID of random bits says so; `machine-id(5)` asks for one as well.
     for id in [&mut machine, &mut boot] {
@@ -51,13 +49,12 @@ fn identity(token: &str) -> Result<IdentityRequest> {
     }
     // IEEE 802: administered by whoever runs the network, and of one device.
     mac[0] = mac[0] & !1 | 2;
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let [a, b, c, d, e] = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| hex(&boot[part]));
+    let [a, b, c, d, e] = [0..4, 4..6, 6..8, 8..10, 10..16].map(|part| hex::encode(&boot[part]));
     Ok(IdentityRequest {
         token: token.to_owned(),
         entropy_base64: STANDARD.encode(entropy),
         unix_nanos: unix_nanos(),
-        machine_id: hex(&machine),
+        machine_id: hex::encode(machine),
         boot_id: [a, b, c, d, e].join("-"),
         mac,
     })

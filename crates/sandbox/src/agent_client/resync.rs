@@ -204,7 +204,7 @@ async fn call(
     past: &mut usize,
 ) -> io::Result<Bytes> {
     let mut nonce = [0; NONCE_LEN];
-    getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut nonce)?;
     let request = Request { nonce, unix_nanos: unix_nanos() };
     match secret {
         Some(secret) => stream.write_all(&secret.request(&request)).await?,

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use crate::overlay::{descriptor_path, secret_file};
 #[cfg(unix)]
 use crate::plan::FdSet;
+use crate::secret;
 
 /// The agent's port in the guest with the `tcp` transport, as in the documents.
 pub(super) const GUEST_PORT: u16 = 8080;
@@ -104,7 +105,7 @@ pub(crate) fn prepare(
     located: &Located,
     source: &Source,
 ) -> Result<Prepared> {
-    let token = make_token()?;
+    let token = secret::hexadecimal(secret::TOKEN)?;
     let is_socket = located.transport(config)? == Transport::Socket;
     if !located.has_cable(config, is_socket) {
         check_ports(config.port_forwards())?;
@@ -511,27 +512,5 @@ impl Prepared {
             _overlay: self.overlay,
         };
         Ok((hull, wires, self.origin))
-    }
-}
-
-/// A secret of 256 bits that the agent compares and nobody else ever sees.
-fn make_token() -> Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Error::System {
-        action: "draw a random token",
-        source: std::io::Error::other(error.to_string()),
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_are_long_and_never_the_same() {
-        let (one, two) = (make_token().unwrap(), make_token().unwrap());
-        assert_eq!(one.len(), 64);
-        assert_ne!(one, two);
     }
 }

@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::plan::DisplayPlan;
 use crate::qmp::Qmp;
+use crate::secret;
 use serde_json::json;
 use std::io::{Read, Seek};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -102,7 +103,7 @@ impl Screen {
         if !self.has_vnc {
             return Ok(());
         }
-        let password = make_password()?;
+        let password = secret::alphanumeric(PASSWORD_LENGTH)?;
         let arguments = json!({"protocol": "vnc", "password": password});
         qmp.execute("set_password", arguments).await?;
         let answer = qmp.execute("query-vnc", json!({})).await?;
@@ -154,34 +155,9 @@ impl DumpFile {
     }
 }
 
-/// Letters and digits, each drawn evenly.
-fn make_password() -> Result<String> {
-    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    let mut password = String::new();
-    while password.len() < PASSWORD_LENGTH {
-        let mut byte = [0];
-        getrandom::fill(&mut byte).map_err(|error| Error::System {
-            action: "draw a random password",
-            source: std::io::Error::other(error.to_string()),
-        })?;
-        if let Some(letter) = LETTERS.get(usize::from(byte[0] & 63)) {
-            password.push(char::from(*letter));
-        }
-    }
-    Ok(password)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_fill_what_vnc_takes() {
-        let (one, two) = (make_password().unwrap(), make_password().unwrap());
-        assert_eq!(one.len(), 8);
-        assert!(one.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        assert_ne!(one, two);
-    }
 
     #[cfg(unix)]
     #[tokio::test]

@@ -8,8 +8,9 @@
 
 use super::folder::{Folder, Revocation};
 use crate::budget::{Budget, Permit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mount::Mount;
+use crate::secret;
 use crate::usernet::Dialed;
 use smb_server::{Access, ConfigHandle, Share, ShutdownHandle, SmbServer};
 use std::io;
@@ -66,7 +67,8 @@ impl Drop for End {
 
 impl Server {
     pub(super) fn new(budget: Arc<Budget>) -> Result<Self> {
-        let (user, password) = (random_text()?, random_text()?);
+        let (user, password) =
+            (secret::hexadecimal(secret::SHARE)?, secret::hexadecimal(secret::SHARE)?);
         Ok(Self { user, password, budget, state: Mutex::default() })
     }
 
@@ -181,14 +183,4 @@ impl State {
     fn forget_ended(&mut self) {
         self.running.retain(|running| !running.task.is_finished());
     }
-}
-
-/// Random text that fits any option.
-fn random_text() -> Result<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::System {
-        action: "draw a password for shares",
-        source: io::Error::other(error.to_string()),
-    })?;
-    Ok(hex::encode(bytes))
 }

@@ -3,7 +3,6 @@
 use crate::located::Located;
 use runtime_locator::Accelerator;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -40,7 +39,7 @@ pub(crate) fn of(command: &[String], located: &Located, disks: &[Arc<File>]) -> 
         "processor": [lines("model name"), flags],
         "kernel": kernel.trim_end(),
     });
-    Ok(hex(&Sha256::digest(all.to_string())))
+    Ok(checksum::sha256(all.to_string().as_bytes()))
 }
 
 /// What tells a file from what it was before: every write changes the last of these, and no program
@@ -50,8 +49,4 @@ pub(super) fn identity(file: &File) -> io::Result<[i64; 5]> {
     let changed = found.ctime().wrapping_mul(1_000_000_000).wrapping_add(found.ctime_nsec());
     let written = found.mtime().wrapping_mul(1_000_000_000).wrapping_add(found.mtime_nsec());
     Ok([found.dev() as i64, found.ino() as i64, found.size() as i64, written, changed])
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

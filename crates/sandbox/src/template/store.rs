@@ -4,14 +4,14 @@
 //! written last, so that without it there is no template. Everything belongs to one user, with modes
 //! 0700 and 0600; what does not, or has changed since, is not used.
 
-use super::key::{FORMAT, hex, identity};
+use super::key::{FORMAT, identity};
 use crate::new_file::NewFile;
+use crate::positioned::Positioned;
 use crate::templates::TemplateEntry;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -137,8 +137,8 @@ impl Store {
     /// Gives what was made its names. Gives the template.
     pub(super) fn publish(&self, key: &str, image: &str, mut made: Parts) -> io::Result<Template> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let stem = format!("{key}-{}", hex(&random));
+        getrandom::fill(&mut random)?;
+        let stem = format!("{key}-{}", hex::encode(random));
         let state_sha256 = digest(made.state.file())?;
         let parts = [&mut made.memory, &mut made.state, &mut made.disk];
         let mut looks = [[0; 5]; 3];
@@ -328,18 +328,7 @@ fn read_manifest(mut file: &File) -> io::Result<Manifest> {
 }
 
 fn digest(file: &File) -> io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = 0;
-    loop {
-        match std::os::unix::fs::FileExt::read_at(file, &mut buffer, at)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            length => {
-                hasher.update(&buffer[..length]);
-                at += length as u64;
-            }
-        }
-    }
+    checksum::sha256_of(Positioned::new(file))
 }
 
 #[cfg(test)]

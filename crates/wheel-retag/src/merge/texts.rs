@@ -1,6 +1,6 @@
 //! The texts of dist-info that a merge changes: METADATA, and the bills and lists that name moved files.
 
-use sha2::{Digest as _, Sha256};
+use checksum::uuid;
 
 /// Fields of METADATA that may stand there several times, and of which a wheel for both machines has all.
 const LISTS: [&str; 6] = [
@@ -113,27 +113,9 @@ pub(super) fn moved_paths(text: &str, moved: &[(String, String)]) -> String {
         .ok()
         .and_then(|bill| Some(bill.get("serialNumber")?.as_str()?.to_owned()));
     match old.filter(|_| result != text) {
-        Some(old) => result.replace(&old, &serial_number(&result)),
+        Some(old) => result.replace(&old, &uuid::urn(uuid::of_content(&result))),
         None => result,
     }
-}
-
-/// A UUID (version 8, RFC 9562: the writer's own scheme) made from the content.
-fn serial_number(text: &str) -> String {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let digits: String = hex::encode(bytes);
-    let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
-    format!(
-        "urn:uuid:{}-{}-{}-{}-{}",
-        part(0..8),
-        part(8..12),
-        part(12..16),
-        part(16..20),
-        part(20..32)
-    )
 }
 
 fn with_moved(text: &str, moved: &[(String, String)]) -> String {

@@ -212,7 +212,7 @@ async fn stream(sandbox: &Sandbox, n_bytes: usize) -> Outcome {
     let kept = digest.lock().expect("no panic");
     same(kept.0.len(), n_bytes)?;
     let line = String::from_utf8_lossy(&kept.1).into_owned();
-    same(line.split(' ').next().unwrap_or_default().to_owned(), sha256(&kept.0))
+    same(line.split(' ').next().unwrap_or_default().to_owned(), checksum::sha256(&kept.0))
 }
 
 async fn files(sandbox: &Sandbox, random: &mut fastrand::Rng) -> Outcome {
@@ -220,9 +220,9 @@ async fn files(sandbox: &Sandbox, random: &mut fastrand::Rng) -> Outcome {
     sandbox.write_file("/root/f", content.clone(), None).await.map_err(told)?;
     let result = sandbox.execute(request("sha256sum < /root/f")).await.map_err(told)?;
     let seen = result.stdout_lossy().split(' ').next().unwrap_or_default().to_owned();
-    same(seen, sha256(&content))?;
+    same(seen, checksum::sha256(&content))?;
     let read = sandbox.read_file("/root/f", 1 << 20).await.map_err(told)?;
-    same(sha256(&read), sha256(&content))
+    same(checksum::sha256(&read), checksum::sha256(&content))
 }
 
 /// A command whose caller goes away; its machine must not mind.
@@ -245,9 +245,9 @@ async fn mount(sandbox: &Sandbox, folder: &Path, random: &mut fastrand::Rng) -> 
     let result = sandbox.execute(request(command)).await.map_err(told)?;
     let seen = result.stdout_lossy().split(' ').next().unwrap_or_default().to_owned();
     sandbox.unmount(&handle, true).await.map_err(told)?;
-    same(seen, sha256(&content))?;
+    same(seen, checksum::sha256(&content))?;
     let back = fs_err::read(shared.join("guest")).map_err(|error| error.to_string())?;
-    same(sha256(&back), sha256(&content))
+    same(checksum::sha256(&back), checksum::sha256(&content))
 }
 
 async fn checkpoint(sandbox: &Sandbox) -> Outcome {
@@ -264,11 +264,6 @@ async fn keep(sandbox: &Sandbox, folder: &Path) -> Outcome {
     let options = SaveOptions { workspace: Some(folder.join("saves")), ..SaveOptions::default() };
     sandbox.save("kept", &options).await.map_err(told)?;
     save::validate(&folder.join("saves/kept")).map(drop).map_err(told)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    hex::encode(sha2::Sha256::digest(bytes))
 }
 
 fn held(home: &Path) -> Held {

@@ -4,7 +4,6 @@ use super::{eventually, execute, host_processes, run};
 use runtime_locator::find_image;
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Accelerator, DONE, Error, ExecuteRequest, STAGES, SandboxConfig, WaitFor};
-use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -54,7 +53,7 @@ async fn the_quick_start_with_progress_and_timings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_at_once_share_the_base_and_never_write_it() {
     let base = find_image(&vm_tests::search(), "minimal", None).unwrap().chain[0].clone();
-    let hash = || Sha256::digest(fs_err::read(&base).unwrap());
+    let hash = || checksum::sha256(&fs_err::read(&base).unwrap());
     let before = hash();
     let (one, two) = tokio::join!(
         vm_tests::started(vm_tests::minimal()),

@@ -4,7 +4,6 @@ use super::{host_processes, run};
 use runtime_locator::find_image;
 use sandbox::save::{self, SaveOptions};
 use sandbox::{Error, Sandbox};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -71,7 +70,7 @@ async fn a_save_holds_the_disk_of_its_moment_and_loads_from_anywhere() {
     let home = tempfile::tempdir().unwrap();
     let workspace = home.path().join("saves");
     let base = find_image(&vm_tests::search(), "minimal", None).unwrap().chain[0].clone();
-    let hash = || Sha256::digest(fs_err::read(&base).unwrap());
+    let hash = || checksum::sha256(&fs_err::read(&base).unwrap());
     let before = hash();
 
     let sandbox = vm_tests::started(vm_tests::minimal().disk_size("3G")).await;

@@ -49,7 +49,7 @@ pub(super) async fn find(question: &Question, budget: &Budget) -> Option<Answer>
 /// Asks one name server, by TCP when its answer is too long for a datagram.
 async fn ask(question: &Question, server: SocketAddr) -> io::Result<Vec<u8>> {
     let mut id = [0; 2];
-    getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()))?;
+    getrandom::fill(&mut id)?;
     let asked = message::question(question, id);
     let from: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -13,7 +13,7 @@ pub fn of_content(text: &str) -> [u8; 16] {
 
 /// The UUID in the form of a URN.
 pub fn urn(id: [u8; 16]) -> String {
-    let hex: String = hex::encode(id);
+    let hex = hex::encode(id);
     let groups = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     format!("urn:uuid:{}", groups.join("-"))
 }
