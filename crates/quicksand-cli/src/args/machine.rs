@@ -104,7 +104,7 @@ static NAMES: LazyLock<Vec<[String; 2]>> = LazyLock::new(|| {
 
 /// The flag of an option, if it is one value.
 fn flag((option, [name, value]): (&'static OptionInfo, &'static [String; 2])) -> Option<Arg> {
-    let flag = Arg::new(option.name).long(name.as_str()).help(option.help);
+    let flag = Arg::new(option.name).long(name.as_str()).help(option.filled(option.help));
     let flag = match option.flag {
         Flag::Text => flag,
         Flag::Number => flag.value_parser(clap::value_parser!(u64)),

@@ -4,6 +4,8 @@
 //! Everything else that names options is checked against the same rows: Python's and the reference page
 //! by a test beside the table, the command's flags because they are made of it.
 
+use super::SandboxConfig;
+
 /// What the other interfaces say of an option; its name is the same in all of them.
 #[derive(Debug)]
 pub struct OptionInfo {
@@ -15,7 +17,10 @@ pub struct OptionInfo {
     pub python: &'static str,
     /// The type that Python takes; that of `words`, or of the field, when it is empty.
     pub python_takes: &'static str,
-    /// The default in Python; nothing for the one option that has none.
+    /// The default, where the field itself does not hold it, because nobody having chosen is a value too.
+    pub default: fn() -> String,
+    /// The default in Python; nothing for the one option that has none. Here and in the texts below
+    /// `{default}` stands for the default.
     pub python_default: &'static str,
     /// The text of Python's docstring.
     pub docs: &'static str,
@@ -57,6 +62,7 @@ impl OptionInfo {
         words: &[],
         python: "",
         python_takes: "",
+        default: String::new,
         python_default: "",
         docs: "",
         page_default: "",
@@ -66,6 +72,18 @@ impl OptionInfo {
         value_name: "",
         help: "",
     };
+
+    /// A text of the row with the default in it.
+    pub fn filled(&self, text: &str) -> String {
+        let default = match (self.default)() {
+            default if default.is_empty() => {
+                let written = SandboxConfig::defaults().written().remove(self.name);
+                written.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+            }
+            default => default,
+        };
+        text.replace("{default}", &default)
+    }
 
     /// Whether it describes the machine. The others say where it is kept, and are arguments of Python's
     /// `Sandbox(...)` itself.

@@ -8,6 +8,7 @@ use crate::network::{self, NetworkMode};
 use crate::size::Size;
 use crate::usernet::AllowList;
 use host_platform::Arch;
+use package_layout::DEFAULT_MEMORY;
 use runtime_locator::Accelerator;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
 
-const DEFAULT_CPUS: u16 = 1;
+pub(super) const DEFAULT_CPUS: u16 = 1;
 
 /// The most CPUs that the q35 machine takes. More than the host has is allowed, as scripts that
 /// were written on larger machines must go on to work on smaller ones.
@@ -77,7 +78,7 @@ pub(super) fn resources(
     };
     let memory = match memory {
         Some(memory) => memory,
-        None => Size::parse("memory", package_layout::DEFAULT_MEMORY)?,
+        None => Size::parse("memory", DEFAULT_MEMORY)?,
     };
     let cpus = match (config.cpus, of_image("cpus")) {
         (None, Some(value)) => read_cpus("cpus", value)?,
@@ -150,7 +151,7 @@ pub(super) fn read_memory(option: &'static str, value: Value) -> Result<Option<S
             option,
             &spelling,
             "at least 32M",
-            "Images boot well with the default of 512M; `minimal` with 128M",
+            &format!("Images boot well with the default of {DEFAULT_MEMORY}; `minimal` with 128M"),
         ));
     }
     Ok(Some(size))

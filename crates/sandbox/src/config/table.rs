@@ -5,16 +5,19 @@
 
 use super::define::{Flag, OptionInfo, options};
 use super::options::{
-    accel_name, choice, read_accel, read_allow, read_arch, read_args, read_boot_timeout, read_cpus,
-    read_disk_size, read_memory, read_text, read_toggle, read_workspace, to_json,
+    DEFAULT_CPUS, accel_name, choice, read_accel, read_allow, read_arch, read_args,
+    read_boot_timeout, read_cpus, read_disk_size, read_memory, read_text, read_toggle,
+    read_workspace, to_json,
 };
 use super::{AccelChoice, SandboxConfigBuilder, Transport, VncAccess, WaitFor, Warm};
 use crate::error::Result;
 use crate::limits::Limits;
+use crate::machine::default_boot_timeout_s;
 use crate::mount::Mount;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;
 use host_platform::Arch;
+use package_layout::DEFAULT_MEMORY;
 use serde_json::{Map, Value, json};
 use std::convert::identity;
 use std::path::{Path, PathBuf};
@@ -51,7 +54,7 @@ options! {
         help: "The guest's architecture: amd64 or arm64 [default: the host's]",
     }
 
-    /// The guest's memory; the image's own default, or 512 MiB, when it is `None`.
+    /// The guest's memory; that of the image, or [`DEFAULT_MEMORY`], when it is `None`.
     memory: Option<Size> {
         get: Option<&Size> = Option::as_ref,
         set: &str = Value::from,
@@ -59,18 +62,19 @@ options! {
         write: to_json,
         python: "Fallback[str | int]",
         python_takes: "str | int | None",
-        python_default: "Fallback(\"512M\")",
-        docs: "``\"512M\"``, ``\"2G\"``, ``\"1GiB\"``; a bare number is in MiB. An image that needs more \
+        default: || DEFAULT_MEMORY.to_owned(),
+        python_default: "Fallback(\"{default}\")",
+        docs: "``\"{default}\"``, ``\"2G\"``, ``\"1GiB\"``; a bare number is in MiB. An image that needs more \
             than the default has a default of its own, as desktops do; so with ``cpus``.",
-        page_default: "`\"512M\"`, or what the image names",
+        page_default: "`\"{default}\"`, or what the image names",
         allowed: "a number with K, M, G or T, also KiB, MB, …; a bare number is in MiB",
         flag: Flag::Text,
         short: Some('m'),
         value_name: "SIZE",
-        help: "Memory, such as 512M or 2G; a bare number is in MiB [default: the image's, or 512M]",
+        help: "Memory, such as {default} or 2G; a bare number is in MiB [default: the image's, or {default}]",
     }
 
-    /// The number of virtual CPUs; the image's own default, or 1, when it is `None`.
+    /// The number of virtual CPUs; that of the image, or one, when it is `None`.
     cpus: Option<u16> {
         get: Option<u16> = Clone::clone,
         set: u16 = Value::from,
@@ -78,13 +82,14 @@ options! {
         write: to_json,
         python: "Fallback[int]",
         python_takes: "int | None",
-        python_default: "Fallback(1)",
+        default: || DEFAULT_CPUS.to_string(),
+        python_default: "Fallback({default})",
         docs: "number of virtual processors.",
-        page_default: "1, or what the image names",
+        page_default: "{default}, or what the image names",
         allowed: "1 to 255",
         flag: Flag::Number,
         value_name: "N",
-        help: "Number of virtual processors [default: the image's, or 1]",
+        help: "Number of virtual processors [default: the image's, or {default}]",
     }
 
     /// Folders of the host that are shared from the start.
@@ -125,7 +130,7 @@ options! {
         python_takes: "NetworkMode | str",
         python_default: "NetworkMode.MOUNTS_ONLY",
         docs: "what the guest may reach.",
-        page_default: "`\"mounts_only\"`",
+        page_default: "`\"{default}\"`",
         allowed: "`\"none\"`, `\"mounts_only\"`, `\"full\"`",
         flag: Flag::Own,
     }
@@ -168,14 +173,15 @@ options! {
         write: |timeout: &Option<Duration>| json!(timeout.map(|timeout| timeout.as_secs_f64())),
         python: "Fallback[float]",
         python_takes: "float | None",
-        python_default: "Fallback(60.0)",
+        default: || default_boot_timeout_s(None).to_string(),
+        python_default: "Fallback({default}.0)",
         docs: "seconds until a start is given up. A default that was not touched becomes 600 under TCG \
             and 120 under WHPX.",
-        page_default: "60.0",
+        page_default: "{default}.0",
         allowed: "seconds; untouched it is 600 under TCG and 120 under WHPX",
         flag: Flag::Seconds,
         value_name: "SECONDS",
-        help: "Seconds until a start is given up [default: 60; software emulation 600]",
+        help: "Seconds until a start is given up [default: {default}; software emulation 600]",
     }
 
     /// The accelerator.
@@ -186,12 +192,12 @@ options! {
         write: |accel: &AccelChoice| json!(accel_name(*accel)),
         python: "Accelerator | Literal[\"auto\"] | None",
         python_takes: "Accelerator | str | None",
-        python_default: "\"auto\"",
+        python_default: "\"{default}\"",
         docs: "``\"auto\"``, an ``Accelerator`` or its name; ``None`` means TCG.",
-        page_default: "`\"auto\"`",
+        page_default: "`\"{default}\"`",
         allowed: "`\"kvm\"`, `\"hvf\"`, `\"whpx\"`, `\"tcg\"`; `None` means TCG",
         flag: Flag::Text,
-        help: "What executes the guest: auto, kvm, hvf, whpx or tcg [default: auto]",
+        help: "What executes the guest: auto, kvm, hvf, whpx or tcg [default: {default}]",
     }
 
     /// The size that the disk and its file system grow to; the image's own when it is `None`.
@@ -232,11 +238,11 @@ options! {
         read: choice,
         write: to_json,
         words: &["auto", "port", "off"],
-        python_default: "\"auto\"",
+        python_default: "\"{default}\"",
         docs: "who may watch the display: ``\"port\"`` serves VNC on 127.0.0.1, ports 5900 to 5999, with \
             a password that ``Sandbox.vnc_password`` tells; ``\"off\"`` opens no port. ``\"auto\"`` is \
             ``\"port\"``.",
-        page_default: "`\"auto\"`",
+        page_default: "`\"{default}\"`",
         allowed: "with a display: `\"port\"` serves it on 127.0.0.1 behind a password, `\"off\"` opens no \
             port; auto is `\"port\"`",
     }
@@ -248,12 +254,12 @@ options! {
         read: choice,
         write: to_json,
         words: &["auto", "socket", "tcp"],
-        python_default: "\"auto\"",
+        python_default: "\"{default}\"",
         docs: "how the agent is reached: ``\"socket\"``, ``\"tcp\"`` or ``\"auto\"``.",
-        page_default: "`\"auto\"`",
+        page_default: "`\"{default}\"`",
         allowed: "`\"socket\"`, `\"tcp\"`",
         flag: Flag::Text,
-        help: "How the agent is reached: auto, socket or tcp [default: auto]",
+        help: "How the agent is reached: auto, socket or tcp [default: {default}]",
     }
 
     /// What `start` waits for.
@@ -263,14 +269,14 @@ options! {
         read: choice,
         write: to_json,
         words: &["agent", "boot"],
-        python_default: "\"agent\"",
+        python_default: "\"{default}\"",
         docs: "a start is over when the ``\"agent\"`` answers, or when the guest's ``\"boot\"`` is.",
-        page_default: "`\"agent\"`",
+        page_default: "`\"{default}\"`",
         allowed: "`\"agent\"` or `\"boot\"`",
         flag: Flag::Text,
         value_name: "EVENT",
         help: "What a start waits for: the agent's first answer, or the end of the guest's boot \
-            [default: agent]",
+            [default: {default}]",
     }
 
     /// Whether a start may copy a machine that has booted before.
@@ -280,13 +286,13 @@ options! {
         read: choice,
         write: to_json,
         words: &["auto", "make", "fork", "off"],
-        python_default: "\"auto\"",
+        python_default: "\"{default}\"",
         docs: "with ``\"auto\"`` a start copies a machine of the same kind that has booted before, \
             where that is possible; the second start of a configuration makes that template, in the \
             user's cache folder. With ``\"make\"`` the first one makes it already; with ``\"fork\"`` \
             later ones of the process are forks of a copy that waits in memory; with ``\"off\"`` every \
             machine boots.",
-        page_default: "`\"auto\"`",
+        page_default: "`\"{default}\"`",
         allowed: "a start copies a machine of the same kind that has booted before, which the second \
             start of a kind makes (`\"make\"`: the first one); `\"fork\"`: later starts of the process \
             are forks; `\"off\"`: every machine boots; see \
@@ -294,7 +300,7 @@ options! {
         flag: Flag::Text,
         help: "Copy a machine of the same kind that has booted before, where that is possible: auto (the \
             second start makes what is copied), make (the first one does), fork (later ones of this \
-            process are forks) or off [default: auto]",
+            process are forks) or off [default: {default}]",
     }
 
     /// What the guest can make the host hold.

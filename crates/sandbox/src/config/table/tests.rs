@@ -15,7 +15,7 @@ fn taken(option: &OptionInfo) -> String {
 /// The line of Python's field.
 fn field(option: &OptionInfo) -> String {
     let kind = if option.python.is_empty() { "str" } else { option.python };
-    match option.python_default {
+    match option.filled(option.python_default).as_str() {
         "" => format!("    {}: {kind}\n", option.name),
         default => format!("    {}: {kind} = {default}\n", option.name),
     }
@@ -24,7 +24,7 @@ fn field(option: &OptionInfo) -> String {
 /// The option in a docstring, in lines of at most 100 characters.
 fn documented(option: &OptionInfo) -> String {
     let mut lines = vec![format!("        {}:", option.name)];
-    for word in option.docs.split(' ') {
+    for word in option.filled(option.docs).split(' ') {
         let line = lines.last_mut().unwrap();
         if line.chars().count() + 1 + word.chars().count() > 100 {
             lines.push(format!("            {word}"));
@@ -65,8 +65,11 @@ fn options_are_the_same_everywhere() {
     let params = of_machine()
         .filter(|option| option.name != "image")
         .map(|option| format!("    {}: {}\n", option.name, taken(option)));
-    let rows = of_machine().map(|OptionInfo { name, page_default, allowed, .. }| {
-        format!("| `{name}` | {page_default} | {allowed} |\n").replace("|  |", "| |")
+    let rows = of_machine().map(|option| {
+        let OptionInfo { name, page_default, allowed, .. } = option;
+        option
+            .filled(&format!("| `{name}` | {page_default} | {allowed} |\n"))
+            .replace("|  |", "| |")
     });
     compare(
         "python/quicksand/_config.py",
@@ -103,5 +106,30 @@ fn each_row_says_what_the_interfaces_need() {
             assert!(config.read_option(option.name, json!(word)).unwrap());
             assert_eq!(config.written()[option.name], json!(word));
         }
+    }
+}
+
+#[test]
+fn defaults_stand_in_no_text_by_hand() {
+    use crate::machine::default_boot_timeout_s;
+    use runtime_locator::Accelerator;
+
+    for option in OPTIONS {
+        let default = option.filled("{default}");
+        let texts = [option.python_default, option.page_default, option.help];
+        for text in texts.into_iter().filter(|_| !default.is_empty()) {
+            let by_hand = text.split(|c: char| !c.is_alphanumeric() && !"_.-".contains(c));
+            let by_hand = by_hand.filter(|word| *word == default).count();
+            // The help explains an option's words, the default among them.
+            let is_word = default.chars().all(char::is_alphabetic);
+            let allowed = usize::from(text == option.help && is_word);
+            assert!(by_hand <= allowed, "`{}`: {text}", option.name);
+        }
+    }
+    // What a text says of the accelerators is what they get.
+    let timeout = OPTIONS.iter().find(|option| option.name == "boot_timeout").unwrap();
+    for (accelerator, name) in [(Accelerator::Tcg, "TCG"), (Accelerator::Whpx, "WHPX")] {
+        let said = format!("{} under {name}", default_boot_timeout_s(Some(accelerator)));
+        assert!(timeout.docs.contains(&said) && timeout.allowed.contains(&said), "{said}");
     }
 }
