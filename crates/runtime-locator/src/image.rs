@@ -128,7 +128,7 @@ fn find_below(
                 Err(outcome) => outcome,
                 Ok(held) if trust == Trust::OnlyOwn && !is_own(search, &held) => continue,
                 Ok(held)
-                    if own_folder && version.is_none() && is_meant(name, &candidate, &held) =>
+                    if own_folder && version.is_none() && is_requested(name, &candidate, &held) =>
                 {
                     let find = layered(search, name, arch, &candidate, &held, seen)?;
                     return Ok(ImageFind { tried, ..find });
@@ -228,7 +228,7 @@ fn notice(name: &str, candidate: &Candidate) -> Option<String> {
 /// Whether a folder's manifest and overlays are an answer to that name. A plain name that happens
 /// to be a folder beside the caller's work is only taken when it is clearly one of ours; a save
 /// that lacks a part is named as broken, not passed over.
-fn is_meant(name: &str, candidate: &Candidate, held: &ImageFolder) -> bool {
+fn is_requested(name: &str, candidate: &Candidate, held: &ImageFolder) -> bool {
     match candidate.source {
         Source::Configuration if !is_path(name) => held.n_overlays().is_ok(),
         _ => held.is_layered(),

@@ -164,13 +164,13 @@ impl ImageFolder {
     /// The highest version of the base that is wanted.
     pub(crate) fn base(&self, wanted: &Wanted) -> Result<Base, Unfit> {
         let name = self.name_on_disk(wanted).ok_or(Unfit::Nothing)?;
-        let is_meant = |candidate: &str, version: &str| {
+        let is_requested = |candidate: &str, version: &str| {
             candidate == name && wanted.version.is_none_or(|wanted| wanted == version)
         };
         let arch = wanted.arch.image_name();
         let best = self
             .complete_bases()
-            .filter(|(name, version, its)| is_meant(name, version) && *its == arch)
+            .filter(|(name, version, its)| is_requested(name, version) && *its == arch)
             .max_by(|(_, a, _), (_, b, _)| compare_versions(a, b).then_with(|| a.cmp(b)));
         if let Some((name, version, arch)) = best {
             let file = |part| file_name(name, version, arch, part);
@@ -186,7 +186,7 @@ impl ImageFolder {
             .bases
             .iter()
             .rev()
-            .find(|((name, version, its), _)| is_meant(name, version) && its == arch);
+            .find(|((name, version, its), _)| is_requested(name, version) && its == arch);
         if let Some(((name, version, arch), parts)) = incomplete {
             let missing = Part::ALL.iter().filter(|part| !parts.contains(part));
             let missing: Vec<String> =
@@ -195,7 +195,7 @@ impl ImageFolder {
         }
         let others: BTreeSet<&str> = self
             .complete_bases()
-            .filter(|(name, version, _)| is_meant(name, version))
+            .filter(|(name, version, _)| is_requested(name, version))
             .map(|(_, _, arch)| arch)
             .collect();
         match others.is_empty() {

@@ -26,7 +26,7 @@ use crate::execute::ExecuteRequest;
 use crate::located::{Located, locate};
 use crate::machine::default_boot_timeout_s;
 use crate::qmp::Qmp;
-use crate::running::{Hull, Machine};
+use crate::running::{Machine, QemuProcess};
 use crate::sandbox::run_to_end;
 use crate::shares;
 use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
@@ -292,12 +292,12 @@ pub(crate) async fn attempt(
     timing.prepare = watch.lap();
     start.stage(2);
     let launching = prepared.launch();
-    let (hull, wires, origin) = within(limit, "start QEMU", launching).await?;
+    let (qemu, wires, origin) = within(limit, "start QEMU", launching).await?;
     let is_on_trial = !source.is_copy()
         && located.accelerator != Accelerator::Tcg
         && start.config.accel() == AccelChoice::Auto;
     let answered = async {
-        let (qmp, agent) = first_answer(start, source, &hull, wires, watch, timing).await?;
+        let (qmp, agent) = first_answer(start, source, &qemu, wires, watch, timing).await?;
         if origin.is_grown {
             agent.grow().await?;
         }
@@ -305,7 +305,7 @@ pub(crate) async fn attempt(
     };
     let no_progress = async {
         tokio::time::sleep(NO_PROGRESS).await;
-        if !is_on_trial || hull.console.told().alive {
+        if !is_on_trial || qemu.console.told().alive {
             std::future::pending::<()>().await;
         }
     };
@@ -313,32 +313,32 @@ pub(crate) async fn attempt(
         biased;
         answered = answered => match answered {
             // The connections break a moment before the process is reaped: tell the cause.
-            Err(Error::Qmp { .. } | Error::AgentBroken { .. }) if hull.ends_soon().await => {
-                Err(meant(hull.death().await, located.accelerator))
+            Err(Error::Qmp { .. } | Error::AgentBroken { .. }) if qemu.ends_soon().await => {
+                Err(explain_boot_failure(qemu.death().await, located.accelerator))
             }
             answered => answered,
         },
-        error = hull.death() => Err(meant(error, located.accelerator)),
-        told = hull.console.wait_for(|told| told.panic.is_some()) => Err(Error::BootFailed {
+        error = qemu.death() => Err(explain_boot_failure(error, located.accelerator)),
+        told = qemu.console.wait_for(|told| told.panic.is_some()) => Err(Error::BootFailed {
             reason: told.panic.unwrap_or_default(),
-            console: hull.console.tail(),
+            console: qemu.console.tail(),
         }),
-        () = no_progress => Err(timed_out(&hull, NO_PROGRESS)),
-        () = tokio::time::sleep(limit) => Err(timed_out(&hull, limit)),
+        () = no_progress => Err(timed_out(&qemu, NO_PROGRESS)),
+        () = tokio::time::sleep(limit) => Err(timed_out(&qemu, limit)),
     };
     match result {
         Ok((qmp, agent)) => {
             timing.boot = watch.lap();
-            timing.guest_marks = hull.console.told().marks;
+            timing.guest_marks = qemu.console.told().marks;
             let accelerator = (located.accelerator, located.reason.clone());
-            let mut machine = Machine::new(hull, qmp, agent, accelerator, timing.clone(), origin);
+            let mut machine = Machine::new(qemu, qmp, agent, accelerator, timing.clone(), origin);
             #[cfg(target_os = "linux")]
             {
                 machine.located = Some(Box::new(located.clone()));
             }
             let mounts = start.config.mounts();
             let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
-            let silent = Err(timed_out(&machine.hull, limit));
+            let silent = Err(timed_out(&machine.qemu, limit));
             if let Err(error) = tokio::time::timeout(limit, mounting).await.unwrap_or(silent) {
                 machine.end_now().await;
                 return Err(error.into());
@@ -350,9 +350,9 @@ pub(crate) async fn attempt(
         }
         Err(error) => {
             // A machine that was still being tried is gone before the next one starts.
-            hull.process.kill_and_wait().await;
+            qemu.process.kill_and_wait().await;
             let may_be_accelerator = is_on_trial
-                && hull.console.told().marks.is_empty()
+                && qemu.console.told().marks.is_empty()
                 && !matches!(error, Error::PortInUse { .. });
             Err(Failure { error, may_be_accelerator })
         }
@@ -363,7 +363,7 @@ pub(crate) async fn attempt(
 async fn first_answer(
     start: &Start<'_>,
     source: &Source,
-    hull: &Hull,
+    qemu: &QemuProcess,
     wires: Wires,
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
@@ -374,9 +374,9 @@ async fn first_answer(
             let (old, had_shares) = source.past();
             timing.launch = watch.lap();
             start.stage(3);
-            let agent = AgentClient::of_copy(agent, old, &token, hull.limits.wire());
+            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire());
             let (qmp, agent) = tokio::try_join!(Qmp::of_fork(qmp), agent)?;
-            if let Some(shares) = hull.shares.as_ref().filter(|_| had_shares) {
+            if let Some(shares) = qemu.shares.as_ref().filter(|_| had_shares) {
                 shares.take_up().await?;
             }
             (qmp, agent)
@@ -387,9 +387,9 @@ async fn first_answer(
             timing.launch = watch.lap();
             start.stage(3);
             let old = warm::load(source, &qmp).await?;
-            let agent = AgentClient::of_copy(agent, old, &token, hull.limits.wire()).await?;
+            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire()).await?;
             if let Source::Resume(frozen) = source
-                && let Some(shares) = hull.shares.as_ref().filter(|_| frozen.had_shares)
+                && let Some(shares) = qemu.shares.as_ref().filter(|_| frozen.had_shares)
             {
                 shares.take_up().await?;
             }
@@ -399,7 +399,7 @@ async fn first_answer(
         Wires::Socket { qmp, agent, token } => {
             // The request waits in the socket until the guest opens its end, so that the answer
             // comes the moment the agent is there.
-            let agent = AgentClient::on_stream(agent, &token, hull.limits.wire()).await?;
+            let agent = AgentClient::on_stream(agent, &token, qemu.limits.wire()).await?;
             let greeting = async {
                 let qmp = Qmp::connect_socket(qmp).await?;
                 timing.launch = watch.lap();
@@ -419,13 +419,13 @@ async fn first_answer(
             };
             let agent = AgentClient::on_port(port, &token);
             let ready = async {
-                hull.console.wait_for(|told| told.ready).await;
+                qemu.console.wait_for(|told| told.ready).await;
             };
             wait_on_port(&agent, ready).await?;
             (qmp, agent)
         }
     };
-    if let Some(screen) = &hull.screen {
+    if let Some(screen) = &qemu.screen {
         screen.open_vnc(&qmp).await?;
     }
     // A template's guest has finished its boot.
@@ -451,12 +451,12 @@ async fn wait_for_init(agent: &AgentClient) -> Result<()> {
     Ok(())
 }
 
-fn timed_out(hull: &Hull, timeout: Duration) -> Error {
-    Error::BootTimeout { timeout, stderr: hull.stderr.tail(), console: hull.console.tail() }
+fn timed_out(qemu: &QemuProcess, timeout: Duration) -> Error {
+    Error::BootTimeout { timeout, stderr: qemu.stderr.tail(), console: qemu.console.tail() }
 }
 
 /// Finds the causes that a user can do something about in QEMU's last words.
-fn meant(error: Error, accelerator: Accelerator) -> Error {
+fn explain_boot_failure(error: Error, accelerator: Accelerator) -> Error {
     let Error::QemuExited { stderr, .. } = &error else { return error };
     // "Could not set up host forwarding rule 'tcp:127.0.0.1:8080-:80'"
     let rule = stderr
@@ -533,7 +533,7 @@ mod tests {
                 console: String::new(),
                 command: String::new(),
             };
-            meant(error, Accelerator::Kvm)
+            explain_boot_failure(error, Accelerator::Kvm)
         };
         let taken = error(
             "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule \

@@ -79,7 +79,7 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
     on_task(async move {
         let mut all = machine.state.lock().await;
         machine.check_quota()?;
-        let most = usize::from(machine.hull.limits.checkpoints());
+        let most = usize::from(machine.qemu.limits.checkpoints());
         if all.known.len() >= most && all.internal(&tag).is_err() {
             let reason = format!("there are {most} already, which is the machine's limit");
             return Err(Error::CheckpointFailed { action: "make", tag, reason });
@@ -90,10 +90,10 @@ pub(crate) async fn make(machine: Arc<Machine>, tag: String) -> Result<Checkpoin
         let job = json!({
             "job-id": JOB, "tag": &internal, "vmstate": node, "devices": [node],
         });
-        let before = machine.hull.moments();
+        let before = machine.qemu.moments();
         let saved = run(&machine, "snapshot-save", job, "make", &tag).await;
         // The machine stood still for a moment between the two.
-        let mut moments = machine.hull.moments();
+        let mut moments = machine.qemu.moments();
         moments.join(before);
         machine.tell_time().await;
         // A failed job has removed what it wrote.
@@ -126,13 +126,13 @@ pub(crate) async fn revert(machine: Arc<Machine>, tag: String) -> Result<()> {
         machine
             .back_in_time(async {
                 machine.qmp.execute("stop", json!({})).await?;
-                machine.hull.forget_shares();
+                machine.qemu.forget_shares();
                 let loaded = run(&machine, "snapshot-load", job, "restore", &tag).await;
-                if let Some(net) = machine.hull.net() {
+                if let Some(net) = machine.qemu.net() {
                     net.forget();
                 }
                 machine.qmp.execute("cont", json!({})).await?;
-                machine.hull.resume_shares(all.shares.get(&internal));
+                machine.qemu.resume_shares(all.shares.get(&internal));
                 // The connection is the past's, whether the load has failed or not.
                 let found = machine.agent.resync().await;
                 loaded.and(found)
@@ -201,7 +201,7 @@ async fn run(
 ) -> Result<()> {
     let ended = tokio::select! {
         ended = machine.qmp.job(command, job, busy(machine.origin.memory.bytes())) => ended,
-        error = machine.hull.death() => return Err(error),
+        error = machine.qemu.death() => return Err(error),
     };
     ended.map_err(|error| match error {
         Error::Qmp { reason, .. } => {

@@ -198,7 +198,7 @@ impl Sandbox {
 
     fn vnc<T>(&self, get: impl Fn(&Vnc) -> T) -> Option<T> {
         let machine = self.machine("watch").ok()?;
-        machine.hull.screen.as_ref()?.vnc().map(get)
+        machine.qemu.screen.as_ref()?.vnc().map(get)
     }
 
     fn display(&self, action: &'static str) -> Result<Arc<Machine>> {
@@ -210,7 +210,7 @@ impl Sandbox {
 
 impl Machine {
     fn screen(&self) -> Result<&Screen> {
-        self.hull.screen.as_ref().ok_or(Error::NoDisplay)
+        self.qemu.screen.as_ref().ok_or(Error::NoDisplay)
     }
 
     async fn dump(&self) -> Result<Vec<u8>> {

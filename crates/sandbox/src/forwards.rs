@@ -33,7 +33,7 @@ impl Sandbox {
         let all: Vec<Forward> = forwards.iter().chain([&forward]).cloned().collect();
         check_forwards(self.config().network_mode(), &all)?;
         let host_to_guest = forward.direction == Direction::HostToGuest;
-        match machine.hull.net() {
+        match machine.qemu.net() {
             Some(net) if host_to_guest => {
                 let listener = usernet::bind(&mut forward)?;
                 let listener = tokio::net::TcpListener::from_std(listener)
@@ -76,7 +76,7 @@ impl Sandbox {
                 hint: None,
             });
         };
-        match (machine.hull.net(), forward.direction) {
+        match (machine.qemu.net(), forward.direction) {
             (Some(net), Direction::HostToGuest) => {
                 net.unlisten(forward);
             }
@@ -105,7 +105,7 @@ impl Sandbox {
     pub async fn set_allow(&self, allow: Option<Vec<String>>) -> Result<()> {
         let allow = allow.map(|entries| AllowList::parse(&entries)).transpose()?;
         let machine = self.machine("change the allow-list")?;
-        match machine.hull.net() {
+        match machine.qemu.net() {
             Some(net) if self.config().network_mode() == NetworkMode::Full => {
                 net.change(|policy| policy.set_allow(allow));
                 Ok(())

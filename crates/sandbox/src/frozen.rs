@@ -58,7 +58,7 @@ pub(crate) async fn freeze(machine: Arc<Machine>) -> Result<Frozen> {
     let (disk, layer) = unnamed_file(&temporary_folder()).map_err(failed)?;
     let mut disks = machine.own_layers();
     disks.push(Arc::new(layer.into()));
-    let (token, had_shares) = (machine.hull.token.clone(), machine.hull.has_used_shares());
+    let (token, had_shares) = (machine.qemu.token.clone(), machine.qemu.has_used_shares());
     // A task of its own: half of it would leave the machine standing still.
     let work = tokio::spawn(async move {
         let _state = machine.state.lock().await;
@@ -93,7 +93,7 @@ pub(crate) async fn stand_still(
     };
     tokio::select! {
         written = writing => written,
-        error = machine.hull.death() => Err(error),
+        error = machine.qemu.death() => Err(error),
     }
 }
 

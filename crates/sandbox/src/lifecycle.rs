@@ -104,7 +104,7 @@ impl Drop for Lifecycle {
     fn drop(&mut self) {
         // Calls that still hold the machine must see its end, and it must not wait for theirs.
         if let State::Running(machine) = &*self.lock() {
-            machine.hull.process.kill();
+            machine.qemu.process.kill();
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Ends {
     pub qmp: QmpPlan,
     pub disk: DiskPlan,
     pub fd_sets: Vec<FdSet>,
-    pub cable_fd: Option<i32>,
+    pub link_fd: Option<i32>,
     pub template: Option<TemplatePlan>,
     pub tsc_khz: Option<u32>,
 }
@@ -258,7 +258,7 @@ impl Located {
 
     /// Whether this process is the guest's network. QEMU's own is the documents', and enough for
     /// the `tcp` transport as long as the guest reaches nothing but the agent's port.
-    pub(crate) fn has_cable(&self, config: &SandboxConfig, is_socket: bool) -> bool {
+    pub(crate) fn has_link(&self, config: &SandboxConfig, is_socket: bool) -> bool {
         // A forward of any free port is ours to open, as the one that leads out is.
         let is_ours = |forward: &Forward| {
             forward.direction == Direction::GuestToHost || forward.host_port == 0
@@ -323,7 +323,7 @@ impl Located {
                 .filter(|forward| forward.direction == Direction::HostToGuest)
                 .cloned()
                 .collect(),
-            cable_fd: ends.cable_fd,
+            link_fd: ends.link_fd,
             plan9: plan9_shares(config),
             smb_server: None,
             display: self.display(config),

@@ -53,7 +53,7 @@ pub(crate) async fn measure(machine: &Machine) -> Result<Metrics> {
         overlay_bytes: crate::quota::written(&machine.origin).unwrap_or_default(),
         ..Metrics::default()
     };
-    of_process(machine.hull.process.pid(), &mut metrics);
+    of_process(machine.qemu.process.pid(), &mut metrics);
     let request = ExecuteRequest::new("cat /proc/meminfo /proc/net/dev")
         .timeout(GUEST_TIME)
         .cwd("/")

@@ -43,9 +43,9 @@ pub struct MachinePlan {
     pub network_mode: NetworkMode,
     /// Ports from the host into the guest.
     pub forwards: Vec<Forward>,
-    /// QEMU's end of the guest's cable, when this process is its network; QEMU's own user network
+    /// QEMU's end of the guest's network link, when this process is its network; QEMU's own user network
     /// when it is `None`.
-    pub cable_fd: Option<i32>,
+    pub link_fd: Option<i32>,
     /// Folders that are shared by 9p.
     pub plan9: Vec<Plan9Share>,
     /// The command that serves shares through `guestfwd`, when there are any.

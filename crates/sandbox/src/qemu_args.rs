@@ -261,7 +261,7 @@ fn network(plan: &MachinePlan, args: &mut Args) {
     if is_socket(plan) && plan.network_mode == NetworkMode::None {
         return;
     }
-    if let Some(fd) = plan.cable_fd {
+    if let Some(fd) = plan.link_fd {
         if plan.machine == MachineType::Q35 {
             device.push_str(",romfile=");
         }

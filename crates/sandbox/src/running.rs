@@ -30,8 +30,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a call without a time of its own waits for a machine that goes back in time.
 const WAIT: Duration = Duration::from_secs(120);
 
-/// The process of a machine with its two sources of text.
-pub(crate) struct Hull {
+/// The QEMU process of a machine, and what was made for it and ends with it.
+pub(crate) struct QemuProcess {
     pub process: Process,
     pub console: Console,
     pub stderr: Console,
@@ -43,7 +43,7 @@ pub(crate) struct Hull {
     pub forwards: Vec<Forward>,
     /// What the guest can make the host hold.
     pub limits: Limits,
-    /// The guest's network, when this process is the other end of its cable.
+    /// The guest's network, when this process is the other end of its network link.
     pub net: Option<UserNet>,
     /// The port of the guest's shares, when its agent has a use for it.
     #[cfg(target_os = "linux")]
@@ -67,7 +67,7 @@ pub(crate) struct Hull {
     pub _overlay: tempfile::TempPath,
 }
 
-impl Hull {
+impl QemuProcess {
     /// The guest's network, when it is ours.
     pub(crate) fn net(&self) -> Option<&UserNet> {
         self.net.as_ref()
@@ -150,7 +150,7 @@ impl Hull {
 
 /// A running machine.
 pub(crate) struct Machine {
-    pub hull: Hull,
+    pub qemu: QemuProcess,
     pub qmp: Arc<Qmp>,
     pub agent: AgentClient,
     pub accelerator: Accelerator,
@@ -195,22 +195,22 @@ impl Drop for Present<'_> {
 
 impl Machine {
     pub(crate) fn new(
-        hull: Hull,
+        qemu: QemuProcess,
         qmp: Qmp,
         agent: AgentClient,
         (accelerator, reason): (Accelerator, String),
         timing: BootTiming,
         origin: Origin,
     ) -> Self {
-        let forwards = hull.forwards.clone();
+        let forwards = qemu.forwards.clone();
         let (qmp, origin) = (Arc::new(qmp), Arc::new(origin));
         let default = || default_limit(origin.size, origin.memory.bytes());
-        let limit = hull.limits.disk().unwrap_or_else(default);
+        let limit = qemu.limits.disk().unwrap_or_else(default);
         let quota = Quota::watch(Arc::clone(&qmp), Arc::clone(&origin), limit);
         let stopping = watch::Sender::new(false);
         let past = watch::Sender::new(Past::default());
         Self {
-            hull,
+            qemu,
             qmp,
             agent,
             accelerator,
@@ -275,7 +275,7 @@ impl Machine {
 
     /// Whether QEMU runs and is not about to be ended.
     pub(crate) fn is_alive(&self) -> bool {
-        !*self.stopping.borrow() && self.hull.process.exit_status().is_none()
+        !*self.stopping.borrow() && self.qemu.process.exit_status().is_none()
     }
 
     /// Whether it is about to be ended by us.
@@ -303,20 +303,20 @@ impl Machine {
         let ready = async {
             let present = self.present().await;
             self.resume_if_space().await?;
-            self.hull.refresh_shares().await;
+            self.qemu.refresh_shares().await;
             Ok::<_, Error>(present)
         };
         let present = tokio::select! {
             present = deadline::within(limit, ready) => present?,
             () = self.stopped() => return Err(Error::Stopped { action }),
-            _ = self.hull.process.exited() => return Err(self.end(action).await),
+            _ = self.qemu.process.exited() => return Err(self.end(action).await),
         };
         let result = tokio::select! {
             biased;
             () = self.reverted(present) => return Err(Error::Reverted { action }),
             result = call => result,
             () = self.stopped() => return Err(Error::Stopped { action }),
-            _ = self.hull.process.exited() => return Err(self.end(action).await),
+            _ = self.qemu.process.exited() => return Err(self.end(action).await),
             () = self.qmp.no_space() => return Err(Error::HostDiskFull),
             () = self.quota.exceeded() => return Err(self.over_quota()),
         };
@@ -326,7 +326,7 @@ impl Machine {
                 let end = async {
                     tokio::select! {
                         () = self.stopped() => {}
-                        _ = self.hull.process.exited() => {}
+                        _ = self.qemu.process.exited() => {}
                     }
                 };
                 match tokio::time::timeout(LAST_WORDS, end).await {
@@ -342,12 +342,12 @@ impl Machine {
     pub(crate) async fn end_now(&self) {
         self.stopping.send_replace(true);
         // A session that somebody still holds must not hold the host's ports open.
-        if let Some(net) = self.hull.net() {
+        if let Some(net) = self.qemu.net() {
             net.close();
         }
-        self.hull.process.kill_and_wait().await;
+        self.qemu.process.kill_and_wait().await;
         #[cfg(target_os = "linux")]
-        if let Some(shares) = &self.hull.shares {
+        if let Some(shares) = &self.qemu.shares {
             shares.close();
         }
     }
@@ -362,7 +362,7 @@ impl Machine {
         if *self.stopping.borrow() {
             return Error::Stopped { action };
         }
-        self.hull.death().await
+        self.qemu.death().await
     }
 
     /// Lets a machine go on that stands still for want of space: the user may have made some. It
@@ -387,7 +387,7 @@ impl Machine {
         tokio::select! {
             _ = self.agent.set_clock() => {}
             () = self.stopped() => {}
-            _ = self.hull.process.exited() => {}
+            _ = self.qemu.process.exited() => {}
         }
     }
 

@@ -391,7 +391,7 @@ impl Sandbox {
     /// one that a start would use, as far as that can be known.
     pub fn qemu_command(&self) -> Result<Vec<String>> {
         if let Some(machine) = self.lifecycle.machine() {
-            return Ok(machine.hull.command.clone());
+            return Ok(machine.qemu.command.clone());
         }
         // A fixed accelerator is shown as it was asked for; a start finds out whether it works.
         let assumed = match self.config.accel() {
@@ -409,13 +409,13 @@ impl Sandbox {
 
     /// The last 64 KiB of the serial console.
     pub fn console(&self) -> String {
-        self.lifecycle.machine().map(|machine| machine.hull.console.text()).unwrap_or_default()
+        self.lifecycle.machine().map(|machine| machine.qemu.console.text()).unwrap_or_default()
     }
 
     /// QEMU's process number while it runs.
     pub fn pid(&self) -> Option<u32> {
         let machine = self.lifecycle.machine().filter(|machine| machine.is_alive())?;
-        Some(machine.hull.process.pid())
+        Some(machine.qemu.process.pid())
     }
 
     pub(crate) fn lifecycle_machine(&self) -> Option<Arc<Machine>> {

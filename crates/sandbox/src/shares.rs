@@ -112,7 +112,7 @@ fn of_guest(action: &'static str, guest: &str, error: Error) -> Error {
 impl Serving {
     /// The server, made when it is not there yet.
     fn server(&mut self, machine: &Machine) -> Result<Arc<Server>> {
-        let Some(net) = machine.hull.net() else {
+        let Some(net) = machine.qemu.net() else {
             return Err(Error::Mount {
                 action: "mount",
                 share: "cifs".into(),
@@ -158,7 +158,7 @@ impl Shares {
 
     /// Mounts one; 9p's device with the tag of this index is there already.
     async fn mount(&self, machine: &Machine, mount: &Mount, index: usize) -> Result<MountHandle> {
-        let has_fuse = machine.hull.has_share_port();
+        let has_fuse = machine.qemu.has_share_port();
         let mut mount = mount.clone();
         let is_chosen = mount.kind == MountType::Auto;
         if is_chosen {
@@ -169,7 +169,7 @@ impl Shares {
         match self.mount_as(machine, &mount, index).await {
             // An image with our agent on a kernel without FUSE.
             Err(GuestError { has_no_fuse: true, .. })
-                if is_chosen && !mount.is_for_fuse() && machine.hull.net().is_some() =>
+                if is_chosen && !mount.is_for_fuse() && machine.qemu.net().is_some() =>
             {
                 mount.kind = MountType::Cifs;
                 self.mount_as(machine, &mount, index).await.map_err(|failure| failure.error)
@@ -293,7 +293,7 @@ impl Shares {
         farewell(&machine.agent, target).await;
         if !is_needed {
             turn.server = None;
-            if let Some(net) = machine.hull.net() {
+            if let Some(net) = machine.qemu.net() {
                 net.change(|policy| policy.unserve(ADDRESS));
             }
         }

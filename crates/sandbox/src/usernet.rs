@@ -1,4 +1,4 @@
-//! The guest's network, in this process: a TCP/IP stack at the other end of the guest's cable.
+//! The guest's network, in this process: a TCP/IP stack at the other end of the guest's network link.
 //!
 //! ```text
 //!  guest eth0 ── QEMU -netdev stream ── frames ──► stack ──► policy ──► a socket of the host
@@ -76,15 +76,11 @@ pub(crate) struct UserNet {
 }
 
 impl UserNet {
-    /// Runs the network at this end of the guest's cable.
+    /// Runs the network at this end of the guest's network link.
     #[cfg(unix)]
-    pub(crate) fn start(
-        cable: tokio::net::UnixStream,
-        policy: Policy,
-        budget: Arc<Budget>,
-    ) -> Self {
+    pub(crate) fn start(link: tokio::net::UnixStream, policy: Policy, budget: Arc<Budget>) -> Self {
         let shared = stack::Shared::new(policy, budget);
-        let stack = tokio::spawn(stack::run(cable, Arc::clone(&shared)));
+        let stack = tokio::spawn(stack::run(link, Arc::clone(&shared)));
         let net = Self { shared, stack, listeners: Mutex::default() };
         let names = Arc::downgrade(&net.shared);
         net.offer(SocketAddrV4::new(NAME_SERVER, 53), move || {

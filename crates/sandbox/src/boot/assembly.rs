@@ -8,7 +8,7 @@ use super::Source;
 #[cfg(not(unix))]
 use super::wires::free_port;
 #[cfg(unix)]
-use super::wires::{Cable, lay_cable};
+use super::wires::{Link, open_link};
 use super::wires::{QmpEnd, WireEnds, Wires, check_ports};
 #[cfg(unix)]
 use crate::budget::Budget;
@@ -27,7 +27,7 @@ use crate::plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan, TemplatePlan,
 };
 use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
-use crate::running::Hull;
+use crate::running::QemuProcess;
 #[cfg(target_os = "linux")]
 use crate::shares::Channel;
 use crate::time_stamp;
@@ -56,7 +56,7 @@ pub(crate) struct Prepared {
     forwards: Vec<Forward>,
     limits: Limits,
     #[cfg(unix)]
-    cable: Option<Cable>,
+    link: Option<Link>,
     #[cfg(target_os = "linux")]
     shares: Option<Channel>,
     #[cfg(unix)]
@@ -94,7 +94,7 @@ pub(crate) enum OwnEnd {
     Qmp,
     Agent,
     Shares,
-    Cable,
+    Link,
     /// The file of the agent's token.
     Token,
 }
@@ -107,7 +107,7 @@ pub(crate) fn prepare(
 ) -> Result<Prepared> {
     let token = secret::hexadecimal(secret::TOKEN)?;
     let is_socket = located.transport(config)? == Transport::Socket;
-    if !located.has_cable(config, is_socket) {
+    if !located.has_link(config, is_socket) {
         check_ports(config.port_forwards())?;
     }
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "only Linux has templates"))]
@@ -184,15 +184,15 @@ fn prepare_platform(
     let budget = Budget::new(config.limits());
     #[cfg(target_os = "linux")]
     let mut shares = None;
-    let (mut cable, mut cable_fd) = (None, None);
-    if located.has_cable(config, is_socket) {
+    let (mut link, mut link_fd) = (None, None);
+    if located.has_link(config, is_socket) {
         let (stream, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
         let theirs = inherited(theirs.into())?;
-        cable_fd = Some(theirs.number());
+        link_fd = Some(theirs.number());
         #[cfg(target_os = "linux")]
-        own.push(Own { end: OwnEnd::Cable, number: theirs.number() });
+        own.push(Own { end: OwnEnd::Link, number: theirs.number() });
         inherit.push(theirs);
-        cable = Some(lay_cable(config, stream, &budget)?);
+        link = Some(open_link(config, stream, &budget)?);
     }
     let (control, wires) = if is_socket {
         let (agent, their_agent) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
@@ -238,8 +238,8 @@ fn prepare_platform(
         inherit.push(secret);
         let control = tcp_control(AppendPlan::File { path });
         let forwards = config.port_forwards().to_vec();
-        let port = match &mut cable {
-            Some(cable) => Some(cable.agent_port()?),
+        let port = match &mut link {
+            Some(link) => Some(link.agent_port()?),
             None => None,
         };
         (control, WireEnds::Tcp { qmp: QmpEnd::Socket(qmp), forwards, port, token })
@@ -249,7 +249,7 @@ fn prepare_platform(
     let is_asked = located.accelerator == Accelerator::Tcg && !source.is_copy();
     let tsc_khz = is_asked.then(time_stamp::khz).flatten();
     let disk = drive;
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, link_fd, template, tsc_khz };
     let plan = located.plan(config, ends);
     let screen = screen.map(|(screen, theirs)| {
         inherit.push(theirs);
@@ -257,8 +257,8 @@ fn prepare_platform(
     });
     let launch = to_launch(located, &plan, inherit, origin.size);
     let shown = shown(located, &plan);
-    let forwards = match &cable {
-        Some(cable) => cable.forwards.clone(),
+    let forwards = match &link {
+        Some(link) => link.forwards.clone(),
         None => config.port_forwards().to_vec(),
     };
     Ok(Prepared {
@@ -268,7 +268,7 @@ fn prepare_platform(
         origin,
         forwards,
         limits: config.limits().clone(),
-        cable,
+        link,
         #[cfg(target_os = "linux")]
         shares,
         budget,
@@ -363,8 +363,8 @@ fn prepare_platform(
     let qmp = QmpPlan::Tcp { port };
     let (kernel, initrd) = (located.image.kernel.clone(), located.image.initrd.clone());
     let fd_sets = Vec::new();
-    let (cable_fd, template, tsc_khz) = (None, None, None);
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
+    let (link_fd, template, tsc_khz) = (None, None, None);
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, link_fd, template, tsc_khz };
     let plan = located.plan(config, ends);
     let forwards = config.port_forwards().to_vec();
     let wires = WireEnds::Tcp { qmp: QmpEnd::Port(port), forwards, port: None, token };
@@ -402,7 +402,7 @@ fn needs(plan: &MachinePlan, memory: u64, disk: u64) -> jail::Needs {
     // QEMU's own network: the agent's port is one of the system's choice, and forwards come and go.
     let has_network = is_tcp || plan.network_mode != NetworkMode::None;
     let listens = match plan.display {
-        _ if plan.cable_fd.is_none() && has_network => jail::Ports::Any,
+        _ if plan.link_fd.is_none() && has_network => jail::Ports::Any,
         Some(DisplayPlan::Vnc { first }) => {
             jail::Ports::Some((first..=LAST_DISPLAY).map(|display| 5900 + display).collect())
         }
@@ -450,7 +450,7 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     let layers = (FIRST_LAYER_SET..).map(|set| format!("/dev/fdset/{set}"));
     let layers = layers.take(located.image.chain.len()).collect();
     let disk = DiskPlan { file: "/dev/fdset/0".into(), layers, cache: DiskCache::Unsafe };
-    let cable_fd = located.has_cable(config, is_socket).then_some(16);
+    let link_fd = located.has_link(config, is_socket).then_some(16);
     let qmp = QmpPlan::Fd { fd: 13 };
     let (kernel, initrd) = if cfg!(target_os = "linux") {
         ("/proc/self/fd/17".into(), "/proc/self/fd/18".into())
@@ -459,16 +459,16 @@ pub(crate) fn preview(config: &SandboxConfig, located: &Located) -> Result<Vec<S
     };
     // The rate that is measured says nothing of what the machine is.
     let (fd_sets, template, tsc_khz) = (Vec::new(), None, None);
-    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, cable_fd, template, tsc_khz };
+    let ends = Ends { kernel, initrd, control, qmp, disk, fd_sets, link_fd, template, tsc_khz };
     Ok(shown(located, &located.plan(config, ends)))
 }
 
 impl Prepared {
     /// Starts QEMU, or forks one that runs. Must be called in a runtime.
-    pub(crate) async fn launch(self) -> Result<(Hull, Wires, Origin)> {
+    pub(crate) async fn launch(self) -> Result<(QemuProcess, Wires, Origin)> {
         let wires = self.wires.into_runtime()?;
         #[cfg(unix)]
-        let net = self.cable.map(Cable::connect).transpose()?;
+        let net = self.link.map(Link::connect).transpose()?;
         #[cfg(not(unix))]
         let net = None;
         #[cfg(target_os = "linux")]
@@ -487,7 +487,7 @@ impl Prepared {
         #[cfg(not(target_os = "linux"))]
         let (process, output) = launch(self.launch)?;
         tracing::debug!(pid = process.pid(), command = ?self.shown, "QEMU runs");
-        let hull = Hull {
+        let qemu = QemuProcess {
             process,
             console: Console::follow(output.stdout),
             stderr: Console::follow(output.stderr),
@@ -511,6 +511,6 @@ impl Prepared {
             #[cfg(not(unix))]
             _overlay: self.overlay,
         };
-        Ok((hull, wires, self.origin))
+        Ok((qemu, wires, self.origin))
     }
 }

@@ -21,7 +21,7 @@ use crate::located::Located;
 use crate::overlay::blank;
 use crate::qmp::Qmp;
 use crate::quota::used;
-use crate::running::{Hull, Machine};
+use crate::running::{Machine, QemuProcess};
 use crate::sandbox::Sandbox;
 use crate::template::copy_sparse;
 use crate::template::parent::{Bound, Parent, Ready, second};
@@ -54,7 +54,7 @@ pub(crate) struct Still {
     pub(super) token: String,
     pub(super) had_shares: bool,
     /// Its process. Its guest would see the end of our ends of its connections.
-    _hull: Hull,
+    _qemu: QemuProcess,
     _agent: UnixStream,
 }
 
@@ -135,13 +135,13 @@ fn failed(source: io::Error) -> Error {
 async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Result<Still> {
     let source = Source::Stand(Arc::clone(pause));
     let prepared = blocking(move || assembly::prepare(&config, &located, &source)).await?;
-    let (hull, wires, origin) = prepared.launch().await?;
+    let (qemu, wires, origin) = prepared.launch().await?;
     let Wires::Socket { qmp, agent, .. } = wires else {
         return Err(cannot("the transport is not `socket`"));
     };
     let qmp = Arc::new(Qmp::of_fork(qmp).await?);
     let place = pause.place();
-    let parent = Parent::of(&hull, qmp, place.1, Bound::Namespace).await?;
+    let parent = Parent::of(&qemu, qmp, place.1, Bound::Namespace).await?;
     let (token, had_shares) = pause.past();
     Ok(Still {
         parent: Arc::new(parent),
@@ -151,7 +151,7 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
         place,
         token: token.to_owned(),
         had_shares,
-        _hull: hull,
+        _qemu: qemu,
         _agent: agent,
     })
 }
@@ -159,7 +159,7 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
 impl Pause {
     /// Prepares everything that can be prepared while the machine runs.
     async fn of(machine: &Arc<Machine>) -> Result<Self> {
-        let zygote = machine.hull.zygote.clone();
+        let zygote = machine.qemu.zygote.clone();
         let zygote = zygote.ok_or_else(|| {
             cannot("it is no fork itself of a machine that waits in memory (`warm=\"fork\"`)")
         })?;
@@ -169,7 +169,7 @@ impl Pause {
             ));
         }
         let (origin, qmp) = (&machine.origin, Arc::clone(&machine.qmp));
-        let mut parent = Parent::of(&machine.hull, qmp, origin.set(), Bound::Namespace).await?;
+        let mut parent = Parent::of(&machine.qemu, qmp, origin.set(), Bound::Namespace).await?;
         let mut layers = machine.own_layers();
         let is_little = used(&origin.overlay()).map_err(failed)? <= LITTLE;
         let cover = if is_little || layers.len() >= MAX_LAYERS {
@@ -196,7 +196,7 @@ impl Pause {
 
     /// What the machine's agent was told, and whether it had shares by FUSE.
     pub(super) fn past(&self) -> (&str, bool) {
-        let of = &self.machine.hull;
+        let of = &self.machine.qemu;
         (&of.token, of.has_used_shares())
     }
 
@@ -217,7 +217,7 @@ impl Pause {
         let standing = tokio::spawn(async move {
             tokio::select! {
                 forked = pause.stand_still(ready, disk, runs) => forked,
-                error = pause.machine.hull.death() => Err(error),
+                error = pause.machine.qemu.death() => Err(error),
             }
         });
         standing.await.map_err(|error| failed(io::Error::other(error.to_string())))?

@@ -1,4 +1,4 @@
-//! Our ends of a machine's connections: QMP, the agent, the guest's cable, and the ports that lead to them.
+//! Our ends of a machine's connections: QMP, the agent, the guest's network link, and the ports that lead to them.
 
 use super::assembly::GUEST_PORT;
 use crate::error::{Error, Result};
@@ -20,9 +20,9 @@ use std::sync::Arc;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// Our end of the guest's cable, with the rules and the open ports of its network.
+/// Our end of the guest's network link, with the rules and the open ports of its network.
 #[cfg(unix)]
-pub(super) struct Cable {
+pub(super) struct Link {
     stream: std::os::unix::net::UnixStream,
     policy: Policy,
     budget: Arc<Budget>,
@@ -93,11 +93,11 @@ impl QmpWire {
 /// The guest's network as the configuration wants it. Its ports are open from here on, so that no
 /// other can take them.
 #[cfg(unix)]
-pub(super) fn lay_cable(
+pub(super) fn open_link(
     config: &SandboxConfig,
     stream: std::os::unix::net::UnixStream,
     budget: &Arc<Budget>,
-) -> Result<Cable> {
+) -> Result<Link> {
     let allow = config.allow().map(AllowList::parse).transpose()?;
     let mut policy = Policy::new(config.network_mode(), allow);
     let mut listeners = Vec::new();
@@ -110,11 +110,11 @@ pub(super) fn lay_cable(
             }
         }
     }
-    Ok(Cable { stream, policy, budget: Arc::clone(budget), listeners, forwards })
+    Ok(Link { stream, policy, budget: Arc::clone(budget), listeners, forwards })
 }
 
 #[cfg(unix)]
-impl Cable {
+impl Link {
     /// Opens a loopback port that leads to the agent.
     pub(super) fn agent_port(&mut self) -> Result<u16> {
         let mut forward = Forward::new(0, GUEST_PORT);

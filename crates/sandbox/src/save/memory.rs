@@ -44,8 +44,8 @@ impl Needs {
         frozen::check(config, located).map_err(cannot)?;
         Ok(Self {
             key: key(config, located)?,
-            token: machine.hull.token.clone(),
-            had_shares: machine.hull.has_used_shares(),
+            token: machine.qemu.token.clone(),
+            had_shares: machine.qemu.has_used_shares(),
             may_fork: located.may_fork,
         })
     }

@@ -84,7 +84,7 @@ async fn on_task(
     if machine.is_stopping() && request.is_last {
         return Ok(None);
     }
-    if machine.hull.process.exit_status().is_none() {
+    if machine.qemu.process.exit_status().is_none() {
         // Asked before anything is written: a guest that does not answer cannot stand still.
         machine.during("save", machine.agent.ping_within(ANSWER_TIME)).await?;
     }
@@ -106,7 +106,7 @@ async fn on_task(
         Some(below) => overlay_name(below),
         None => origin.base.clone(),
     };
-    match machine.hull.process.exit_status() {
+    match machine.qemu.process.exit_status() {
         #[cfg(target_os = "linux")]
         None if request.memory.is_some() => {
             let copy = overlay.file().try_clone().map_err(failed)?;
@@ -141,7 +141,7 @@ async fn on_task(
             let path = path.clone();
             blocking(move || copy_disk(source, copy, &path, &below)).await?;
         }
-        Some(_) => return Err(machine.hull.death().await),
+        Some(_) => return Err(machine.qemu.death().await),
     }
     let mut manifest = manifest(origin, &request.config);
     blocking(move || {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// The port of the machine's shares, and the number of this one.
 #[cfg(target_os = "linux")]
 pub(super) fn backing(machine: &Machine, mount: &Mount, id: u64) -> Result<Backing> {
-    let channel = machine.hull.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
+    let channel = machine.qemu.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
     let number = u32::try_from(id).map_err(|error| failed(&mount.guest, error))?;
     Ok(Backing::Fuse(Arc::clone(channel), number))
 }
@@ -41,7 +41,7 @@ pub(super) async fn serve(
         writeback: mount.cache == MountCache::Writeback,
         ..Default::default()
     };
-    let (path, budget) = (mount.host_path(), Arc::clone(&machine.hull.budget));
+    let (path, budget) = (mount.host_path(), Arc::clone(&machine.qemu.budget));
     // A file system that does not answer must not hold up the others.
     let opening =
         tokio::task::spawn_blocking(move || share_server::Share::open(&path, options, budget));

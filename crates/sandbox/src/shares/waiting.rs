@@ -58,10 +58,10 @@ impl Waiting {
     }
 
     /// Refuses requests that were taken back, or whose share was.
-    pub(super) fn refuse(&self, inner: &Inner, is_meant: impl Fn(&Job) -> bool) {
+    pub(super) fn refuse(&self, inner: &Inner, is_refused: impl Fn(&Job) -> bool) {
         let mut refused = Vec::new();
         self.jobs().retain(|job| {
-            let stays = !is_meant(job);
+            let stays = !is_refused(job);
             if !stays {
                 refused.push((job.id, job.request.clone(), job.epoch));
             }

@@ -50,7 +50,7 @@ pub(crate) async fn make(
     machine.end_now().await;
     let (state, token) = frozen?;
     let failed = |source| Error::System { action: "keep a template", source };
-    let memory = machine.hull.memory.as_ref().map(std::fs::File::try_clone);
+    let memory = machine.qemu.memory.as_ref().map(std::fs::File::try_clone);
     let memory =
         memory.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?.map_err(failed)?;
     let disk = machine.origin.overlay().try_clone().map_err(failed)?;
@@ -81,5 +81,5 @@ async fn freeze(machine: &Machine, store: &Store) -> Result<(crate::new_file::Ne
     let state = store.new_file().map_err(failed)?;
     let writer = state.reopened_for_writing().map_err(failed)?;
     load::write(&machine.qmp, writer).await?;
-    Ok((state, machine.hull.token.clone()))
+    Ok((state, machine.qemu.token.clone()))
 }

@@ -9,7 +9,7 @@ use crate::boot::{Own, OwnEnd};
 use crate::error::{Error, Result};
 use crate::launch::{Inherited, Output, Process, adopt, output_pipe};
 use crate::qmp::Qmp;
-use crate::running::Hull;
+use crate::running::QemuProcess;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Pid;
 use serde_json::{Value, json};
@@ -57,9 +57,14 @@ pub(crate) struct Ready {
 
 impl Parent {
     /// The disk is the one of this descriptor set.
-    pub(crate) async fn of(hull: &Hull, qmp: Arc<Qmp>, set: u32, bound: Bound) -> Result<Self> {
-        let own = numbers(hull, &qmp, set).await?;
-        Ok(Self { qmp, pid: hull.process.pid(), own, bound, turn: Mutex::default() })
+    pub(crate) async fn of(
+        qemu: &QemuProcess,
+        qmp: Arc<Qmp>,
+        set: u32,
+        bound: Bound,
+    ) -> Result<Self> {
+        let own = numbers(qemu, &qmp, set).await?;
+        Ok(Self { qmp, pid: qemu.process.pid(), own, bound, turn: Mutex::default() })
     }
 
     /// QEMU's numbers of the descriptors that no two machines share.
@@ -173,11 +178,11 @@ fn is_disk(end: OwnEnd) -> bool {
 
 /// QEMU's numbers of what is replaced: those at its start, and for the disk one of its set, which has
 /// copies of them.
-async fn numbers(hull: &Hull, qmp: &Qmp, disk_set: u32) -> Result<Vec<Own>> {
+async fn numbers(qemu: &QemuProcess, qmp: &Qmp, disk_set: u32) -> Result<Vec<Own>> {
     let sets = qmp.execute("query-fdsets", json!({})).await?;
     let set = sets.as_array().into_iter().flatten().find(|set| set["fdset-id"] == disk_set);
     let number = set.and_then(|set| set["fds"][0]["fd"].as_i64()).unwrap_or(-1) as i32;
-    let own = hull.own.iter();
+    let own = qemu.own.iter();
     Ok(own.map(|own| if is_disk(own.end) { Own { number, ..*own } } else { *own }).collect())
 }
 

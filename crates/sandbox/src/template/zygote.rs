@@ -58,16 +58,16 @@ impl Zygote {
         rest::come_to_rest(&machine, REST).await?;
         machine.qmp.execute("stop", json!({})).await?;
         let qmp = Arc::clone(&machine.qmp);
-        let parent = Parent::of(&machine.hull, qmp, DISK_SET, Bound::Parent).await?;
+        let parent = Parent::of(&machine.qemu, qmp, DISK_SET, Bound::Parent).await?;
         let (parent, disk) = (Arc::new(parent), machine.origin.overlay());
-        let is_first = crate::launch::is_first_of_namespace(machine.hull.process.pid());
+        let is_first = crate::launch::is_first_of_namespace(machine.qemu.process.pid());
         tracing::debug!(took_s = watch.total().as_secs_f64(), "a machine waits to be forked");
         Ok(Self { machine, template, parent, disk, is_first })
     }
 
     /// What its agent was told.
     pub(crate) fn token(&self) -> &str {
-        &self.machine.hull.token
+        &self.machine.qemu.token
     }
 
     /// Whether it can be forked still.

@@ -1,4 +1,4 @@
-//! The cable as smoltcp's device: frames read from QEMU, and the queues of frames on their way.
+//! The network link as smoltcp's device: frames read from QEMU, and the queues of frames on their way.
 //!
 //! Bounds what the guest sends: a frame that is longer than an Ethernet frame is skipped, and whoever
 //! sends what QEMU itself never would is not followed any further.

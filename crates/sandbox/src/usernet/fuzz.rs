@@ -57,12 +57,12 @@ fn fuzz_frame() {
     });
 }
 
-/// Whole conversations on the cable: frames as QEMU hands them over, one after the other, in a mode
+/// Whole conversations on the network link: frames as QEMU hands them over, one after the other, in a mode
 /// that lets nothing out.
 #[test]
-fn fuzz_cable() {
+fn fuzz_link() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    Target::new("cable").max_input(8192).run(|input| {
+    Target::new("link").max_input(8192).run(|input| {
         runtime.block_on(async {
             let (ours, mut qemus) = tokio::io::duplex(1 << 20);
             let budget = crate::budget::Budget::new(&crate::limits::Limits::default());

@@ -1,6 +1,6 @@
 //! The TCP/IP stack: frames in and out, and the sockets that stand for the guest's connections.
 //!
-//! One task owns the cable and polls smoltcp; the connections' own tasks (`flow`) reach their sockets
+//! One task owns the network link and polls smoltcp; the connections' own tasks (`flow`) reach their sockets
 //! through the lock and ring the bell when there is something to send. The start of a connection
 //! waits until the host's side is there, so that a refusal out there is a refusal in here. What a
 //! connection costs is asked of the machine's budget, and a guest that is over it is refused.
@@ -193,12 +193,12 @@ struct Opened {
     host: Option<(Dialed, Permit)>,
 }
 
-/// Runs the network until the cable ends.
-pub(super) async fn run<S>(cable: S, shared: Arc<Shared>)
+/// Runs the network until its link ends.
+pub(super) async fn run<S>(link: S, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
-    let (reader, writer) = tokio::io::split(cable);
+    let (reader, writer) = tokio::io::split(link);
     let (sender, mut frames) = mpsc::channel(64);
     let reading = tokio::spawn(read_frames(reader, sender));
     let mut writer = BufWriter::with_capacity(256 << 10, writer);

@@ -17,8 +17,8 @@ use tokio::net::{TcpStream, UnixStream};
 const MAC: EthernetAddress = EthernetAddress([2, 0, 0, 0, 0, 1]);
 const FAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9);
 
-/// The guest's end of the cable.
-struct Cable(UnixStream);
+/// The guest's end of the network link.
+struct Link(UnixStream);
 
 /// What the guest is told.
 #[derive(Debug, PartialEq)]
@@ -30,14 +30,14 @@ enum Told {
     Other,
 }
 
-fn net(mode: NetworkMode, allow: Option<&[String]>, descriptors: u16) -> (UserNet, Cable) {
+fn net(mode: NetworkMode, allow: Option<&[String]>, descriptors: u16) -> (UserNet, Link) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let allow = allow.map(|entries| AllowList::parse(entries).unwrap());
     let budget = Budget::new(&Limits::default().with_descriptors(descriptors));
-    (UserNet::start(ours, Policy::new(mode, allow), budget), Cable(theirs))
+    (UserNet::start(ours, Policy::new(mode, allow), budget), Link(theirs))
 }
 
-impl Cable {
+impl Link {
     async fn send(&mut self, frame: &[u8]) {
         self.0.write_u32(frame.len() as u32).await.unwrap();
         self.0.write_all(frame).await.unwrap();
@@ -183,7 +183,7 @@ async fn counting_server() -> (u16, Arc<Mutex<Vec<TcpStream>>>) {
 
 #[tokio::test]
 async fn what_is_not_allowed_is_refused_and_not_dropped() {
-    let (_net, mut cable) = net(NetworkMode::MountsOnly, None, 64);
+    let (_net, mut link) = net(NetworkMode::MountsOnly, None, 64);
     let ping = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
     for (frame, expect) in [
         (datagram(1, FAR, b"x"), Told::Icmp(3, 13)),
@@ -193,21 +193,21 @@ async fn what_is_not_allowed_is_refused_and_not_dropped() {
         (frame(GATEWAY, IpProtocol::Icmp, &ping), Told::Icmp(0, 0)),
         (frame(*FAR.ip(), IpProtocol::from(132), &[0; 20]), Told::Icmp(3, 2)),
     ] {
-        cable.send(&frame).await;
-        assert_eq!(cable.told().await.unwrap(), expect);
+        link.send(&frame).await;
+        assert_eq!(link.told().await.unwrap(), expect);
     }
     // Questions are answered, whatever they are.
     let mut question = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x10\0\x01".to_vec();
     let names = SocketAddrV4::new(NAME_SERVER, 53);
-    cable.send(&datagram(2, names, &question)).await;
-    let Some(Told::Datagram(answer)) = cable.told().await else { panic!("no answer") };
+    link.send(&datagram(2, names, &question)).await;
+    let Some(Told::Datagram(answer)) = link.told().await else { panic!("no answer") };
     assert_eq!((answer[..2].to_vec(), answer[3] & 0xf), (vec![0xab, 0xcd], 5));
     question.truncate(15);
-    cable.send(&datagram(2, names, &question)).await;
-    let Some(Told::Datagram(answer)) = cable.told().await else { panic!("no complaint") };
+    link.send(&datagram(2, names, &question)).await;
+    let Some(Told::Datagram(answer)) = link.told().await else { panic!("no complaint") };
     assert_eq!(answer[3] & 0xf, 1);
-    cable.send(&segment(9, names, 'S')).await;
-    assert_eq!(cable.told().await.unwrap(), Told::SynAck(9));
+    link.send(&segment(9, names, 'S')).await;
+    assert_eq!(link.told().await.unwrap(), Told::SynAck(9));
 }
 
 #[tokio::test]
@@ -216,31 +216,31 @@ async fn a_closed_port_of_a_partner_is_told() {
     let closed = free.local_addr().unwrap().port();
     drop(free);
     let allow = [format!("10.0.2.2:{closed}")];
-    let (_net, mut cable) = net(NetworkMode::Full, Some(&allow), 64);
-    cable.send(&datagram(1, SocketAddrV4::new(GATEWAY, closed), b"x")).await;
-    assert_eq!(cable.told().await.unwrap(), Told::Icmp(3, 3));
+    let (_net, mut link) = net(NetworkMode::Full, Some(&allow), 64);
+    link.send(&datagram(1, SocketAddrV4::new(GATEWAY, closed), b"x")).await;
+    assert_eq!(link.told().await.unwrap(), Told::Icmp(3, 3));
 }
 
 #[tokio::test]
 async fn one_connection_is_one_however_often_it_is_begun() {
     let (port, taken) = counting_server().await;
     let allow = [format!("10.0.2.2:{port}")];
-    let (net, mut cable) = net(NetworkMode::Full, Some(&allow), 64);
+    let (net, mut link) = net(NetworkMode::Full, Some(&allow), 64);
     let to = SocketAddrV4::new(GATEWAY, port);
     for _ in 0..50 {
-        cable.send(&segment(1000, to, 'S')).await;
+        link.send(&segment(1000, to, 'S')).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(cable.told().await.unwrap(), Told::SynAck(1000));
+    assert_eq!(link.told().await.unwrap(), Told::SynAck(1000));
     // A damaged beginning is nothing.
     let mut damaged = segment(1001, to, 'S');
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
-    cable.send(&damaged).await;
+    link.send(&damaged).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(taken.lock().unwrap().len(), 1);
     // The guest gives it up; everything that it cost comes back.
-    cable.send(&segment(1000, to, 'R')).await;
+    link.send(&segment(1000, to, 'R')).await;
     let whole = Limits::default().memory() as usize - Limits::default().wire() as usize;
     let begin = std::time::Instant::now();
     while net.budget().memory_left() < whole {
@@ -254,13 +254,13 @@ async fn one_connection_is_one_however_often_it_is_begun() {
 async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
     let (port, taken) = counting_server().await;
     let allow = [format!("10.0.2.2:{port}")];
-    let (net, mut cable) = net(NetworkMode::Full, Some(&allow), 32);
+    let (net, mut link) = net(NetworkMode::Full, Some(&allow), 32);
     let to = SocketAddrV4::new(GATEWAY, port);
     let mut accepted = Vec::new();
     let mut n_refused = 0;
     for from in 2000..2400 {
-        cable.send(&segment(from, to, 'S')).await;
-        match cable.told().await.unwrap() {
+        link.send(&segment(from, to, 'S')).await;
+        match link.told().await.unwrap() {
             Told::SynAck(port) => accepted.push(port),
             Told::Reset(_) => n_refused += 1,
             told => panic!("{told:?}"),
@@ -272,16 +272,16 @@ async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
     assert!(accepted.len() <= 32 && n_refused >= 300, "{} {n_refused}", accepted.len());
     assert!(taken.lock().unwrap().len() <= 32);
     for from in accepted {
-        cable.send(&segment(from, to, 'R')).await;
+        link.send(&segment(from, to, 'R')).await;
     }
     let begin = std::time::Instant::now();
     while net.budget().descriptors(32).is_none() {
         assert!(begin.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    cable.send(&segment(3000, to, 'S')).await;
+    link.send(&segment(3000, to, 'S')).await;
     loop {
-        match cable.told().await.unwrap() {
+        match link.told().await.unwrap() {
             Told::SynAck(3000) => break,
             Told::SynAck(_) | Told::Other => {}
             told => panic!("{told:?}"),
@@ -335,20 +335,20 @@ async fn datagrams_are_bounded_and_long_ones_arrive() {
     let partner = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = partner.local_addr().unwrap().port();
     let allow = [format!("10.0.2.2:{port}")];
-    let (_net, mut cable) = net(NetworkMode::Full, Some(&allow), 16);
+    let (_net, mut link) = net(NetworkMode::Full, Some(&allow), 16);
     let to = SocketAddrV4::new(GATEWAY, port);
-    cable.send(&datagram(5000, to, b"hello")).await;
+    link.send(&datagram(5000, to, b"hello")).await;
     let mut buffer = [0; 100];
     let (length, peer) = partner.recv_from(&mut buffer).await.unwrap();
     assert_eq!(&buffer[..length], b"hello");
     partner.send_to(b"back", peer).await.unwrap();
-    assert_eq!(cable.told().await.unwrap(), Told::Datagram(b"back".to_vec()));
+    assert_eq!(link.told().await.unwrap(), Told::Datagram(b"back".to_vec()));
     // Sixteen partners at most; whoever is too many is told so.
     let mut n_refused = 0;
     for from in 5001..5100 {
-        cable.send(&datagram(from, to, b"flood")).await;
+        link.send(&datagram(from, to, b"flood")).await;
     }
-    while let Some(told) = cable.told().await {
+    while let Some(told) = link.told().await {
         assert_eq!(told, Told::Icmp(3, 1));
         n_refused += 1;
     }

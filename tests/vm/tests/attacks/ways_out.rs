@@ -105,7 +105,7 @@ async fn no_mode_leads_to_the_host() {
             script += &format!("ping -c 1 -W 2 {place} &\n");
             script += &format!("traceroute -n -q 1 -m 2 -w 1 -p {} {place} &\n", host.udp);
         }
-        // IPv6, which nobody serves, and packets that are larger than the cable.
+        // IPv6, which nobody serves, and packets that are larger than the link takes.
         script += "ip link set eth0 up; echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6\n";
         script += "ip -6 addr add fec0::15/64 dev eth0; ip -6 route add default via fec0::2\n";
         script += &format!("(echo hello | nc -w 2 fec0::2 {}) &\n", host.tcp);
@@ -135,7 +135,7 @@ async fn no_mode_leads_to_the_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_floods_its_cable_harms_itself_alone() {
+async fn a_guest_that_floods_its_link_harms_itself_alone() {
     let quiet = vm_tests::started(vm_tests::minimal().network_mode(NetworkMode::Full)).await;
     let loud = vm_tests::started(vm_tests::minimal().network_mode(NetworkMode::Full)).await;
     let before = descriptors();

@@ -202,7 +202,7 @@ async fn a_machine_that_writes_and_talks_is_forked_again_and_again() {
         let child = child(&parent).await;
         assert_eq!(run(&child, "cat /mnt/a/a").await, "of the host");
         run(&child, &format!("echo {number} > /mnt/a/child-{number}")).await;
-        // What was under way on its parent's cable is not on its own.
+        // What was under way on its parent's link is not on its own.
         child.add_forward(Forward::to_host(7000, port)).await.unwrap();
         assert_eq!(run(&child, fetch).await, (1 << 20).to_string());
         assert_eq!(run(&child, "sync; echo fine").await, "fine");

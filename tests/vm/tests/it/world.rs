@@ -1,4 +1,4 @@
-//! The guest's network against a world of the test's own: two network namespaces joined by a cable,
+//! The guest's network against a world of the test's own: two network namespaces joined by a link,
 //! in which names and addresses stand that no real network has, a cloud's metadata among them.
 //!
 //! The test runs itself again in those namespaces: once as the world, once as the host of machines.
@@ -16,7 +16,7 @@ const METADATA: &str = "169.254.169.254";
 const HOSTS: &str = "127.0.0.1 localhost\n192.0.2.2 named.test\n192.0.2.3 a.sub.test other.test\n\
     169.254.169.254 cloud.test\n192.0.2.1 own.test\n10.9.9.9 private.test\n";
 
-/// The host is 192.0.2.1; the world behind the cable is everything else.
+/// The host is 192.0.2.1; the world behind the link is everything else.
 const SCRIPT: &str = r#"set -e
 program=$1; hosts=$2
 ip link set lo up
