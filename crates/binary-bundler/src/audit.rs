@@ -6,8 +6,9 @@
 //! and C++ libraries that the policy also lists.
 
 use crate::{
-    elf::{ElfFloor, LibcVersion, Linkage, libc_version},
+    elf::{ElfFloor, Linkage, libc_version},
     error::Error,
+    libc_version::LibcVersion,
 };
 use std::path::Path;
 

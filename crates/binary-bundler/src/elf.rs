@@ -4,29 +4,13 @@
 //! The format: the ELF part of the System V ABI, and the symbol versions of the Linux Standard
 //! Base (`.gnu.version_r`). Nothing here believes a file name or a build setting.
 
-use crate::error::Error;
+use crate::{error::Error, libc_version::LibcVersion};
 use goblin::elf::{Elf, header, note};
 use host_platform::Arch;
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
 };
-
-/// A version of glibc, for example 2.17.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LibcVersion {
-    /// The number before the dot.
-    pub major: u32,
-    /// The number after it; a third number (2.2.5) does not count for a platform tag.
-    pub minor: u32,
-}
-
-impl fmt::Display for LibcVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
 
 /// How a file finds its libraries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What can go wrong when binaries are read and judged, each with what to do next.
 
-use crate::elf::LibcVersion;
+use crate::libc_version::LibcVersion;
 use std::path::PathBuf;
 
 /// An error of this crate.

@@ -9,11 +9,13 @@ mod elf;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod libc_version;
 mod link_map;
 
 pub use audit::{POLICY_FLOOR, audit_folder, wheel_platforms};
-pub use elf::{Bound, ElfFloor, LibcVersion, Linkage, audit_elf, audit_elf_bytes};
+pub use elf::{Bound, ElfFloor, Linkage, audit_elf, audit_elf_bytes};
 pub use error::Error;
+pub use libc_version::LibcVersion;
 pub use link_map::linked_files;
 
 pub mod closure;

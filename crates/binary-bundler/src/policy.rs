@@ -4,7 +4,7 @@
 //! auditwheel: the tables are our own, with the PEP or the distribution behind each row, and maxima
 //! instead of lists of versions.
 
-use crate::elf::LibcVersion;
+use crate::libc_version::LibcVersion;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::LazyLock};
 

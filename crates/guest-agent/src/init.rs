@@ -11,7 +11,6 @@
 
 mod console;
 mod modules;
-pub(crate) mod network;
 mod root;
 
 use std::ffi::CString;
@@ -20,9 +19,10 @@ use std::path::Path;
 use agent_protocol::VIRTIO_PORT_NAME;
 use rustix::system::RebootCommand;
 
-use crate::agent::{self, Setup};
 use crate::config::{CommandLine, firmware_token};
 use crate::listen::Listener;
+use crate::network;
+use crate::server::{self, Setup};
 use crate::token::Tokens;
 use crate::{Error, Result};
 
@@ -101,7 +101,7 @@ fn serve(setup: Setup) -> Result<()> {
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     }
     prepare();
-    let result = agent::run(setup, || {
+    let result = server::run(setup, || {
         console::mark("ready");
         console::say(agent_protocol::READY_LINE);
     });

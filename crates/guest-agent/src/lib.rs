@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  init        PID 1 in the initrd: modules, root disk, network, hand over to the distribution
-//!  agent       tokens, listeners, the state that all requests share
+//!  server      the loop that serves the listeners
+//!  agent       the state that all requests share
 //!  router      method, path, token, body limits -> endpoints
 //!  endpoints   execute, execute_stream, session, files, mount, users, clock, shutdown
 //!  files       a file or a tree as frames, both ways
@@ -24,16 +25,20 @@
 
 pub mod accounts;
 pub mod agent;
+mod answer;
 pub mod body;
 mod clock;
 pub mod config;
 pub mod endpoints;
 mod error;
 pub mod files;
+pub mod freezer;
 pub mod init;
 pub mod listen;
+mod network;
 pub mod process;
 pub mod router;
+pub mod server;
 mod shares;
 pub mod token;
 pub mod virtio_port;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use guest_agent::agent::{self, Setup};
 use guest_agent::listen::Listener;
+use guest_agent::server::{self, Setup};
 use guest_agent::token::Tokens;
 use guest_agent::{Error, Result, init};
 
@@ -56,7 +56,7 @@ fn serve(arguments: &[String]) -> Result<()> {
     }
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     init::prepare();
-    agent::run(Setup { tokens: Tokens::new(tokens), listeners, control_groups }, || {
+    server::run(Setup { tokens: Tokens::new(tokens), listeners, control_groups }, || {
         println!("{}", agent_protocol::READY_LINE);
     })
 }

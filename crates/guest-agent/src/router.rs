@@ -8,13 +8,12 @@ use agent_protocol::{AuthenticateRequest, AuthenticateResponse, PingResponse, li
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use crate::agent::Agent;
-use crate::body::{Body, json};
+use crate::answer::answer;
+use crate::body::Body;
 use crate::{Error, Result, endpoints, token};
 
 /// How long a body may take to arrive.
@@ -149,18 +148,6 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes> {
     tokio::time::timeout(BODY_TIME, read)
         .await
         .unwrap_or(Err(Error::BodyTimeout { seconds: BODY_TIME.as_secs() }))
-}
-
-/// A JSON answer with status 200.
-pub fn answer(value: &impl serde::Serialize) -> Response<Body> {
-    typed("application/json", Body::Whole(Some(json(value).into())))
-}
-
-/// An answer with status 200.
-pub fn typed(content_type: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
 
 fn refusal(error: &Error, version: Version) -> Response<Body> {

@@ -22,10 +22,12 @@ mod renewal;
 mod stages;
 mod wheels;
 
+pub use crate::wheel::AGENT_TEXTS;
 use crate::{
     Error, apt,
+    base::Base,
     lock::{ArchLock, Lock, difference},
-    outside, pool,
+    pool,
     recipe::Recipe,
     rootfs::Ownership,
 };
@@ -39,7 +41,7 @@ pub use locked::{Wanted, fetched, lock};
 use package_layout::image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file};
 pub use packages::{PACKAGES, TAR};
 pub use renewal::{Change, Renewal, renew};
-pub use stages::{AGENT_TEXTS, Baker, KERNEL_PACKAGES, Made};
+pub use stages::{Baker, KERNEL_PACKAGES, Made};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -111,7 +113,7 @@ pub enum Ground<'a> {
 /// An installed image to bake on.
 pub struct Image<'a> {
     /// Where its files are.
-    pub base: &'a outside::Base,
+    pub base: &'a Base,
     /// The files that packages are installed on, where those are not the image's.
     pub brought: Option<Files>,
     /// The packages that come on top.

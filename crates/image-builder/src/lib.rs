@@ -16,6 +16,7 @@ pub mod apt;
 pub mod assemble;
 pub mod audit;
 pub mod bake;
+pub mod base;
 pub mod changelog;
 pub mod compare;
 pub mod deb;

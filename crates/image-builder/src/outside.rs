@@ -11,20 +11,18 @@ mod host;
 mod lock;
 pub mod template;
 
+pub use crate::base::Base;
 use crate::{
     Error,
     lock::{ArchLock, Package},
     packages as database,
     recipe::{self, Disk, DiskSize, Distribution, DistributionName, Kernel, Method, Recipe},
     tree::Tree,
-    wheel,
 };
 pub use bake::{Baked, Options, Pull, Pulled, bake};
-use bill_of_materials::image::{self, Component};
 use fs_err as fs;
-use host_platform::Arch;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -34,69 +32,6 @@ pub const RECIPE: &str = "recipe.toml";
 pub const LOCK: &str = "recipe.lock";
 /// What renews the lock.
 const RENEWAL: &str = "quicksand dev bake --update";
-
-/// An installed image to bake on.
-#[derive(Clone, Debug)]
-pub struct Base {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its architecture.
-    pub arch: Arch,
-    /// Its kernel.
-    pub kernel: PathBuf,
-    /// Its initrd, with the agent.
-    pub initrd: PathBuf,
-    /// Its disks, the bottom one first.
-    pub chain: Vec<PathBuf>,
-    /// The distribution that pip must install with an overlay on it, as in
-    /// `quicksand-debian==0.1.0`; none where the base is not installed as a package.
-    pub requirement: Option<String>,
-    /// The folder of that distribution's metadata (`dist-info`), which says what the kernel is.
-    pub info: Option<PathBuf>,
-}
-
-impl Base {
-    /// The kernel as the base's bill of materials names it, and its copyright file; else what its
-    /// modules say. `below` is the base's tree.
-    fn kernel(&self, below: &Tree) -> (Component, Option<String>) {
-        let modules = below.iter().find_map(|(path, _)| {
-            let release = path.strip_prefix(b"usr/lib/modules/")?;
-            Some(String::from_utf8_lossy(release).into_owned())
-        });
-        let unknown = Component {
-            name: "linux".to_owned(),
-            version: modules.unwrap_or_default(),
-            kind: "operating-system",
-            licences: BTreeSet::from(["GPL-2.0-only".to_owned()]),
-            ..Component::default()
-        };
-        let read = |folder: &str, end: &str| self.paper(folder, end);
-        let known = read("sboms", ".cdx.json").and_then(|bill| image::kernel(&bill));
-        let kernel = known.unwrap_or(unknown);
-        let texts = read("licenses", "COPYRIGHT-packages.txt").unwrap_or_default();
-        let text = wheel::copyright_of(&texts, &kernel.name).map(str::to_owned);
-        (kernel, text)
-    }
-
-    /// What is compiled into the agent, as the base's bill of materials says, and the licence texts of that.
-    fn agent(&self) -> (Vec<Component>, Option<String>) {
-        let bill = self.paper("sboms", ".cdx.json").unwrap_or_default();
-        (
-            image::compiled_into(&bill, wheel::AGENT),
-            self.paper("licenses", crate::bake::AGENT_TEXTS),
-        )
-    }
-
-    /// The text of a file in a folder of the base's metadata, by the end of its name.
-    fn paper(&self, folder: &str, end: &str) -> Option<String> {
-        let files = fs::read_dir(self.info.as_ref()?.join(folder)).ok()?;
-        let mut paths = files.flatten().map(|entry| entry.path());
-        let path = paths.find(|path| path.to_string_lossy().ends_with(end))?;
-        fs::read_to_string(path).ok()
-    }
-}
 
 /// The name of the base that the recipe in a folder names.
 pub fn base_of(folder: &Path) -> Result<String, Error> {

@@ -218,6 +218,8 @@ pub fn components(
 
 /// What the agent is called in a bill.
 pub(crate) const AGENT: &str = "quicksand-agent";
+/// The file among a wheel's licences with those of what is compiled into the agent.
+pub const AGENT_TEXTS: &str = "LICENSES-agent.txt";
 
 /// The agent, which is linked statically with the GNU C library.
 fn agent(version: &str, files: BTreeSet<String>) -> Component {

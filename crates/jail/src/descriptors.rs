@@ -1,7 +1,7 @@
 //! The descriptors that a start needs: each is closed by an exec, and out of the way of the standard
 //! streams.
 
-use crate::start::{c_string, system};
+use crate::call::{c_string, system};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;

@@ -12,9 +12,13 @@
 //! Invariant: a wall that this host refuses is left out and named, and the others stand.
 
 #[cfg(target_os = "linux")]
+mod call;
+#[cfg(target_os = "linux")]
 mod child;
 #[cfg(target_os = "linux")]
 mod descriptors;
+#[cfg(target_os = "linux")]
+mod fault;
 #[cfg(target_os = "linux")]
 mod filter;
 #[cfg(target_os = "linux")]
@@ -22,6 +26,8 @@ mod limits;
 #[cfg(target_os = "linux")]
 mod mounts;
 mod plan;
+#[cfg(target_os = "linux")]
+mod process;
 #[cfg(target_os = "linux")]
 mod program;
 #[cfg(target_os = "linux")]
@@ -34,7 +40,9 @@ mod wall;
 
 pub use plan::{Host, Needs, Plan, Ports, Share, plan};
 #[cfg(target_os = "linux")]
-pub use spawn::{Child, Program, spawn, standing};
+pub use process::{Child, Program};
+#[cfg(target_os = "linux")]
+pub use spawn::{spawn, standing};
 pub use wall::Wall;
 
 /// Which walls stand on this host: none of them elsewhere than on Linux.

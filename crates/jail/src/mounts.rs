@@ -4,7 +4,7 @@
 //! What is needed is decided before the fork ([`Mounts::prepare`]); [`Mounts::enter`] runs in the child
 //! and makes nothing but system calls. See mount_namespaces(7) and pivot_root(2).
 
-use crate::child::{Fault, Stage, checked};
+use crate::fault::{Fault, Stage, checked};
 use crate::{Needs, Share};
 use std::ffi::CString;
 use std::io;

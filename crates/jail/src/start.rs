@@ -4,14 +4,16 @@
 //! A forked process is used, and not a thread of the host's: what the caller's thread has to be for
 //! the child to die with it is the caller's business (`PR_SET_PDEATHSIG`).
 
-use crate::child::{Fault, Stage, Steps, run};
+use crate::call::{c_string, system};
+use crate::child::{Steps, run};
 use crate::descriptors::{above, is_file, open_path, own_process, pipe};
+use crate::fault::{Fault, Stage};
 use crate::filter::filters;
 use crate::limits::{counts_threads_apart, limits};
 use crate::mounts::Mounts;
+use crate::process::{Child, Program};
 use crate::program::{Kind, LIBRARY_PATH, kind, libraries, plain};
 use crate::rules::rules;
-use crate::spawn::{Child, Program};
 use crate::{Needs, Plan, Ports, Wall};
 use fs_err as fs;
 use std::ffi::CString;
@@ -190,12 +192,4 @@ fn flags(plan: &Plan) -> u64 {
 fn map(id: u32) -> io::Result<CString> {
     let inner = if id == 0 { 1 } else { id };
     c_string(format!("{inner} {id} 1").as_bytes())
-}
-
-pub(crate) fn c_string(bytes: &[u8]) -> io::Result<CString> {
-    Ok(CString::new(bytes)?)
-}
-
-pub(crate) fn system(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

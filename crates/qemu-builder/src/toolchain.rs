@@ -135,7 +135,7 @@ impl Toolchain {
             Runner::LinuxX64 => Self::of_linux(Arch::Amd64),
             Runner::LinuxArm64 => Self::of_linux(Arch::Arm64),
             Runner::WindowsX64 => Self::of_mingw(),
-            Runner::WindowsArm64 => zig::toolchain(),
+            Runner::WindowsArm64 => of_zig(),
         }
     }
 
@@ -257,6 +257,29 @@ impl Toolchain {
         let linker = cmd!(&self.cc, "-print-prog-name=ld").read()?;
         let linker = first(cmd!(linker.trim(), "--version").read()?);
         Ok(format!("{}; {linker}", first(cmd!(&self.cc, "--version").read()?)))
+    }
+}
+
+/// What compiles for Windows on Arm.
+fn of_zig() -> Toolchain {
+    let [cc, ar, ranlib, strip] =
+        ["gcc", "ar", "ranlib", "strip"].map(|tool| format!("{}-{tool}", zig::TRIPLE));
+    let cross = Cross {
+        triple: zig::TRIPLE.to_owned(),
+        cpu_family: "aarch64".to_owned(),
+        cpu: "aarch64".to_owned(),
+        prefix: format!("{}-", zig::TRIPLE),
+        c_library: CLibrary::OfCompiler,
+        linked: vec![],
+    };
+    Toolchain {
+        system: "windows".to_owned(),
+        cc,
+        ar,
+        ranlib,
+        strip,
+        cflags: vec![],
+        cross: Some(cross),
     }
 }
 

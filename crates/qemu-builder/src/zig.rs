@@ -2,7 +2,6 @@
 //! that GNU's have, in a folder of the build cache. A pinned package of PyPI holds clang, lld and MinGW's C
 //! library as sources.
 
-use super::toolchain::{CLibrary, Cross, Toolchain};
 use anyhow::{Context as _, Result};
 use duct::cmd;
 use fs_err as fs;
@@ -14,7 +13,7 @@ use xtask_host::setup;
 pub const REQUIREMENT: &str = "ziglang==0.17.1";
 
 /// GNU's name of the target.
-const TRIPLE: &str = "aarch64-w64-mingw32";
+pub const TRIPLE: &str = "aarch64-w64-mingw32";
 
 /// Import libraries that QEMU's build looks for as files: zig makes them itself when it links, so that
 /// these are empty and the names are given to the linker.
@@ -91,29 +90,6 @@ for arg in args:
 options = ["/:output-format", "coff", "/:target", "arm64", *includes]
 os.execv(ZIG, [ZIG, "rc", *options, "/fo", files[1], "--", files[0]])
 "#;
-
-/// What compiles for Windows on Arm.
-pub fn toolchain() -> Toolchain {
-    let [cc, ar, ranlib, strip] =
-        ["gcc", "ar", "ranlib", "strip"].map(|tool| format!("{TRIPLE}-{tool}"));
-    let cross = Cross {
-        triple: TRIPLE.to_owned(),
-        cpu_family: "aarch64".to_owned(),
-        cpu: "aarch64".to_owned(),
-        prefix: format!("{TRIPLE}-"),
-        c_library: CLibrary::OfCompiler,
-        linked: vec![],
-    };
-    Toolchain {
-        system: "windows".to_owned(),
-        cc,
-        ar,
-        ranlib,
-        strip,
-        cflags: vec![],
-        cross: Some(cross),
-    }
-}
 
 /// What a program is linked with, beside its own.
 pub fn linker_flags(folder: &Path) -> String {

@@ -4,7 +4,6 @@
 use crate::{
     compiled_paths,
     cross_compiler::{CrossCompiler, is_target_installed},
-    wheel::{CRATES, GLIBC, ZIG},
 };
 use anyhow::Result;
 use duct::{Expression, cmd};
@@ -14,6 +13,16 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use xtask_base::context::Context;
 use xtask_host::setup;
+
+/// The crates that end up in the wheel.
+pub(crate) const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
+
+/// The oldest glibc that Rust's own standard library runs with, and every distribution of today has. zig's
+/// linker knows the libraries of each glibc; the host's would bind symbols to the host's.
+const GLIBC: &str = "2.17";
+
+/// The linker, and the cargo command that knows how to call it.
+pub(crate) const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// Who compiles.
 pub enum Compiler {

@@ -7,7 +7,7 @@
 //! is linked into them: every crate with its licence, its texts and a bill of materials.
 
 use crate::{
-    compile::{self, Compiler},
+    compile::{self, CRATES, Compiler, ZIG},
     compiled_paths, crates,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -33,9 +33,6 @@ use xtask_host::{
 
 /// The distribution: the import name is `quicksand`, which on PyPI belongs to an unrelated tool.
 const NAME: &str = "quicksand-runtime";
-
-/// The crates that end up in the wheel.
-pub(crate) const CRATES: &[&str] = &["quicksand-python", "quicksand-cli"];
 
 /// The crates that audit and pack it.
 const PACKERS: &[&str] = &["binary-bundler", "wheel-retag"];
@@ -65,13 +62,6 @@ const DEV_BUILD: &str = "0dev";
 
 /// Raise it when the code here changes what a wheel holds.
 const RECIPE: &str = "3";
-
-/// The oldest glibc that Rust's own standard library runs with, and every distribution of today has. zig's
-/// linker knows the libraries of each glibc; the host's would bind symbols to the host's.
-pub(crate) const GLIBC: &str = "2.17";
-
-/// The linker, and the cargo command that knows how to call it.
-pub(crate) const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// How the runtime is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,13 +14,13 @@ mod places;
 use crate::{
     Attempt, Error, Folder, Search, Source, ToldImage,
     base_disk::Below,
-    image_folder::{ImageFolder, Unfit, Wanted},
+    image_folder::{ImageFolder, Unfit, Wanted, read_manifest},
     list::nearest_names,
     seal::SealKey,
 };
 use host_platform::Arch;
 use package_layout::{
-    image::{DISK_SUFFIX, ImageFileName, MANIFEST_FILE},
+    image::{DISK_SUFFIX, ImageFileName},
     manifest::Manifest,
 };
 use serde::Serialize;
@@ -389,12 +389,4 @@ fn config_of(manifest: Manifest) -> Map<String, Value> {
     config.remove("image");
     config.remove("base");
     config
-}
-
-pub(crate) fn read_manifest(folder: &Path, held: &ImageFolder) -> Result<Manifest, Error> {
-    let path = folder.join(MANIFEST_FILE);
-    match held.manifest_text() {
-        Ok(text) => Manifest::parse(&text).map_err(|source| Error::Manifest { path, source }),
-        Err(source) => Err(Error::Io { path, source }),
-    }
 }

@@ -2,18 +2,19 @@
 //!
 //! The folder is opened once; names and files are read through it (see [`Folder`]).
 
-use crate::Folder;
+use crate::{Error, Folder};
 use host_platform::Arch;
 use package_layout::image::{
     ImageFileName, MANIFEST_FILE, OVERLAYS_DIR, Part, compare_versions, file_name, overlay_file,
     overlay_number,
 };
+use package_layout::manifest::Manifest;
 use package_layout::save::{MAX_OVERLAYS, MEMORY_FILE, MEMORY_MANIFEST_FILE};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// The image files of one folder.
@@ -240,6 +241,15 @@ impl ImageFolder {
             }
             n => Ok(n),
         }
+    }
+}
+
+/// The manifest of a folder, which is held open.
+pub(crate) fn read_manifest(folder: &Path, held: &ImageFolder) -> Result<Manifest, Error> {
+    let path = folder.join(MANIFEST_FILE);
+    match held.manifest_text() {
+        Ok(text) => Manifest::parse(&text).map_err(|source| Error::Manifest { path, source }),
+        Err(source) => Err(Error::Io { path, source }),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Every image that can be started by name, and the names that are nearest to a misspelt one.
 
 use crate::{
-    Folder, Search, Source, entry_points::image_entry_points, image::read_manifest,
-    image_folder::ImageFolder, search::IMAGE_PATH_VARIABLE,
+    Folder, Search, Source,
+    entry_points::image_entry_points,
+    image_folder::{ImageFolder, read_manifest},
+    search::IMAGE_PATH_VARIABLE,
 };
 use package_layout::{
     image::{IMAGES_DIR, PACKAGE_PREFIX},

@@ -8,6 +8,7 @@
 mod by_command;
 mod clock;
 mod disk;
+pub(crate) mod execution;
 mod files;
 #[cfg(unix)]
 mod identity;

@@ -14,10 +14,11 @@ pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
 pub(crate) use assembly::{Own, OwnEnd};
 #[cfg(target_os = "linux")]
-pub(crate) use live::{fork_one, stand};
+pub(crate) use live::{paused, stand};
 #[cfg(target_os = "linux")]
 pub(crate) use warm::go_on;
 
+use crate::agent_client::execution::run_to_end;
 use crate::agent_client::{AgentClient, wait_on_port};
 use crate::budget::raise_descriptors;
 use crate::config::{AccelChoice, SandboxConfig, WaitFor};
@@ -27,7 +28,6 @@ use crate::located::{Located, locate};
 use crate::machine::default_boot_timeout_s;
 use crate::qmp::Qmp;
 use crate::running::{Machine, QemuProcess};
-use crate::sandbox::run_to_end;
 use crate::shares;
 use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
 use runtime_locator::{Accelerator, Search};
@@ -446,7 +446,7 @@ async fn wait_for_init(agent: &AgentClient) -> Result<()> {
         done";
     // The boot's own timeout ends this, so that the command needs none.
     let request = ExecuteRequest::new(SCRIPT).timeout(Duration::MAX).cwd("/");
-    let mut ignore = crate::sandbox::Discard;
+    let mut ignore = crate::agent_client::execution::Discard;
     run_to_end(agent, &request, &mut ignore).await?;
     Ok(())
 }

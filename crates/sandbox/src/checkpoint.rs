@@ -10,6 +10,7 @@
 //! its output is gone. What commands left running in the background comes back and goes on.
 
 use crate::error::{Error, Result};
+use crate::plan::DRIVE;
 use crate::qmp::Qmp;
 use crate::running::Machine;
 use crate::shares::Moments;
@@ -18,8 +19,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// QEMU's name of the guest's disk.
-pub(crate) const DRIVE: &str = "drive0";
 /// The name of the one job at a time.
 const JOB: &str = "checkpoint";
 /// The longest name of a checkpoint, in bytes.

@@ -94,8 +94,13 @@ impl Sandbox {
         use std::sync::Arc;
         if n == NonZeroUsize::MIN {
             let child = again_if_busy(|| {
-                let child = self.child(config.clone());
-                machine.during("fork", boot::fork_one(Arc::clone(machine), child, located.clone()))
+                let (child, located) = (self.child(config.clone()), located.clone());
+                // It stands still for a moment, goes on, and is told the time.
+                let going_on = boot::paused(Arc::clone(machine), |pause| async move {
+                    child.go_on(&located, &Source::Live(pause), None).await?;
+                    Ok(child)
+                });
+                machine.during("fork", going_on)
             });
             return Ok(vec![child.await?]);
         }

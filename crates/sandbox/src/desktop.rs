@@ -12,16 +12,15 @@ mod picture;
 mod pointer;
 mod raster;
 mod resize;
-mod screen;
 
 pub use keys::Key;
 pub use picture::{Region, ScreenshotOptions};
 pub use pointer::{MouseButton, POINTER_MAX, PointerUnit};
-pub(crate) use screen::{Screen, Vnc};
 
 use crate::error::{Error, Result};
 use crate::running::Machine;
 use crate::sandbox::Sandbox;
+use crate::screen::{Screen, Vnc};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;

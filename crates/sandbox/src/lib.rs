@@ -19,6 +19,8 @@ mod children;
 mod config;
 mod console;
 mod deadline;
+#[cfg(unix)]
+mod descriptor;
 mod desktop;
 mod error;
 mod execute;
@@ -30,6 +32,8 @@ mod forwards;
 mod frozen;
 #[cfg(test)]
 mod fuzz;
+#[cfg(target_os = "linux")]
+mod guest_memory;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;
@@ -51,6 +55,8 @@ mod remover;
 mod running;
 mod sandbox;
 pub mod save;
+mod save_name;
+mod screen;
 mod secret;
 mod shares;
 mod size;

@@ -7,12 +7,11 @@ use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess,
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
 use crate::machine::MachineType;
-use crate::mount::MountType;
+use crate::mount::{MountType, plan9_tag};
 use crate::network::{Direction, Forward, NetworkMode};
 use crate::plan::{
     ControlPlan, DiskPlan, DisplayPlan, FdSet, MachinePlan, Plan9Share, QmpPlan, TemplatePlan,
 };
-use crate::shares::plan9_tag;
 use crate::size::Size;
 use agent_protocol::{FW_CFG_TOKEN, share_frame::SHARE_PORT_NAME};
 use host_platform::{Arch, Os};

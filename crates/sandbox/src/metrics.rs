@@ -3,11 +3,11 @@
 //! The host's figures are QEMU's and the kernel's; the guest's are what it says of itself, bounded and
 //! never trusted for more than to be shown.
 
-use crate::checkpoint::DRIVE;
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
+use crate::plan::DRIVE;
 use crate::running::Machine;
-use crate::sandbox::{Discard, run_to_end};
 use serde_json::json;
 use std::time::Duration;
 

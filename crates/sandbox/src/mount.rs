@@ -196,6 +196,11 @@ fn invalid(value: &str, allowed: &str, hint: Option<String>) -> Error {
     }
 }
 
+/// The name under which the guest finds the 9p device of a share, by its place in the list.
+pub(crate) fn plan9_tag(index: usize) -> String {
+    format!("quicksand{index}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

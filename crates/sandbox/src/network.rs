@@ -4,11 +4,21 @@
 //! `qemu_args`' business.
 
 use crate::error::{Error, Result};
-use crate::usernet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+/// The guest's own address.
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+/// The gateway; by default it leads nowhere but out.
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// The name server.
+pub(crate) const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// Where the guest finds the host's shares.
+pub(crate) const SHARES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
+/// Where the guest finds forwarded ports of the host unless it is told otherwise.
+pub(crate) const FORWARDS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
 
 /// What the guest can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,7 +93,7 @@ impl Forward {
 
     /// Where the guest finds a port of the host.
     pub(crate) fn guest_end(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.guest_address.unwrap_or(usernet::FORWARDS), self.guest_port)
+        SocketAddrV4::new(self.guest_address.unwrap_or(FORWARDS), self.guest_port)
     }
 
     /// Where it leads to; a name is looked up. Blocking.
@@ -283,9 +293,8 @@ pub(crate) fn check_forwards(mode: NetworkMode, forwards: &[Forward]) -> Result<
 /// something else is.
 pub(crate) fn check_guest_end(forward: &Forward) -> Result<()> {
     let address = *forward.guest_end().ip();
-    let is_near = address.octets()[..3] == usernet::GATEWAY.octets()[..3];
-    let others = [usernet::GATEWAY, usernet::NAME_SERVER, usernet::GUEST, usernet::SHARES]
-        .contains(&address);
+    let is_near = address.octets()[..3] == GATEWAY.octets()[..3];
+    let others = [GATEWAY, NAME_SERVER, GUEST, SHARES].contains(&address);
     if is_near && !others && !matches!(address.octets()[3], 0 | 255) {
         return Ok(());
     }

@@ -125,7 +125,7 @@ pub(crate) fn link(_: &File, _: &Dir, _: &OsStr) -> io::Result<()> {
 /// The path of an open file that has no other.
 #[cfg(unix)]
 fn own_path(file: &File) -> String {
-    crate::overlay::descriptor_path(std::os::fd::AsRawFd::as_raw_fd(file))
+    crate::descriptor::descriptor_path(std::os::fd::AsRawFd::as_raw_fd(file))
 }
 
 /// A file of this process, opened another time for reading alone.

@@ -9,7 +9,8 @@ use crate::positioned::Positioned;
 use crate::size::Size;
 use disk_formats::qcow2::{self, Fault, Layer};
 use host_platform::Arch;
-use runtime_locator::ImageFind;
+use package_layout::manifest::Manifest;
+use runtime_locator::{ImageFind, OWN_KEY};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -138,7 +139,7 @@ impl Origin {
         check_layer(written, Path::new("a template's disk"), false)?;
         let overlay = self.overlay();
         let copied =
-            overlay.set_len(0).and_then(|()| crate::template::copy_sparse(written, &overlay));
+            overlay.set_len(0).and_then(|()| crate::guest_memory::copy_sparse(written, &overlay));
         // The other one has grown it already, where it was to be.
         self.is_grown = false;
         copied.map_err(|source| Error::System { action: "copy a template's disk", source })
@@ -216,7 +217,7 @@ impl Overlay {
             && let Some(top) = image.chain.last().and_then(|top| top.parent()?.parent())
             && let Some(manifest) = &image.files.manifest
         {
-            crate::save::check_base(top, manifest, &origin)?;
+            check_base(top, manifest, &origin)?;
         }
         #[cfg(unix)]
         {
@@ -270,6 +271,20 @@ fn grown(size: u64, wanted: Option<&Size>) -> Result<u64> {
         allowed: format!("at least the image's own {} MiB", size.div_ceil(1 << 20)),
         hint: Some("A disk can grow and never shrink; leave it out for its own".into()),
     })
+}
+
+/// Refuses a save that was made on another version of its image: blocks of one file system over
+/// those of another would be read as somebody's data.
+fn check_base(path: &Path, manifest: &Manifest, origin: &Origin) -> Result<()> {
+    let Some(own) = manifest.other.get(OWN_KEY) else { return Ok(()) };
+    match own["base_fingerprint"].as_str() {
+        Some(fingerprint) if fingerprint != origin.fingerprint => Err(Error::BaseChanged {
+            path: path.into(),
+            base: origin.base.clone(),
+            version: own["base_version"].as_str().map(str::to_owned),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Checks an open layer; its path is for messages.
@@ -333,16 +348,6 @@ pub(crate) fn secret_file(content: &[u8]) -> Result<std::os::fd::OwnedFd> {
     file.write_all(content).map_err(failed)?;
     std::io::Seek::rewind(&mut file).map_err(failed)?;
     Ok(file.into())
-}
-
-/// How a child opens a descriptor that it inherited, as a path.
-#[cfg(unix)]
-pub(crate) fn descriptor_path(number: i32) -> String {
-    if cfg!(target_os = "linux") {
-        format!("/proc/self/fd/{number}")
-    } else {
-        format!("/dev/fd/{number}")
-    }
 }
 
 /// What our overlays' names start with where they have names.

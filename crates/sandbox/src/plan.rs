@@ -9,6 +9,8 @@ use host_platform::Arch;
 use runtime_locator::Accelerator;
 use std::path::PathBuf;
 
+/// QEMU's name of the guest's disk.
+pub(crate) const DRIVE: &str = "drive0";
 /// What takes the place of a secret where a command line is shown.
 pub(crate) const REDACTED: &str = "<redacted>";
 

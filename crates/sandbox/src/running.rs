@@ -36,7 +36,7 @@ pub(crate) struct QemuProcess {
     pub console: Console,
     pub stderr: Console,
     /// The display, when it has one.
-    pub screen: Option<crate::desktop::Screen>,
+    pub screen: Option<crate::screen::Screen>,
     /// The command line that may be shown, program first.
     pub command: Vec<String>,
     /// The forwards that it was started with.

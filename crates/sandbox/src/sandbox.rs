@@ -3,13 +3,17 @@
 //! Owns the public calls and the bounds of what they collect; the work is done by the modules that
 //! it names.
 
-use crate::agent_client::{AgentClient, SessionInput, SessionOutput};
+mod files;
+mod shares;
+
+use crate::agent_client::execution::{Discard, run_to_end, run_with_input};
+use crate::agent_client::{SessionInput, SessionOutput};
 use crate::boot::{self, Forks, Start, boot};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{AccelChoice, SandboxConfig};
-use crate::deadline::{self, Deadline};
+use crate::deadline;
 use crate::error::{Error, Result};
-use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, OutputStream, Pty, SessionEvent};
+use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, Pty, SessionEvent};
 use crate::files::Leftovers;
 use crate::lifecycle::Lifecycle;
 use crate::located::locate;
@@ -20,7 +24,6 @@ use crate::save::{self, SaveManifest, SaveOptions};
 use crate::timing::BootTiming;
 use bytes::Bytes;
 use runtime_locator::{Accelerator, Search};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -450,91 +453,10 @@ impl Session {
     }
 }
 
-/// A sink for those who only want the result.
-pub(crate) struct Discard;
-
-impl OutputSink for Discard {
-    async fn output(&mut self, _stream: OutputStream, _data: Bytes) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
-
-/// Runs a command, feeds the sink, and collects up to the request's bound.
-pub(crate) async fn run_to_end(
-    agent: &AgentClient,
-    request: &ExecuteRequest,
-    sink: &mut impl OutputSink,
-) -> Result<ExecuteResult> {
-    run_with_input(agent, request, None, sink).await
-}
-
-async fn run_with_input(
-    agent: &AgentClient,
-    request: &ExecuteRequest,
-    more: Option<mpsc::Receiver<Bytes>>,
-    sink: &mut impl OutputSink,
-) -> Result<ExecuteResult> {
-    let mut deadline = Deadline::after(request.timeout);
-    let opening = agent.session(request, None, more.is_some());
-    let (input, mut output) = deadline.wait(opening).await?;
-    let feeding = async {
-        if !request.stdin.is_empty() {
-            input.write(request.stdin.clone()).await?;
-        }
-        let is_open = more.is_some() || !request.stdin.is_empty();
-        if let Some(mut more) = more {
-            while let Some(data) = more.recv().await {
-                input.write(data).await?;
-            }
-        }
-        if is_open {
-            input.close().await?;
-        }
-        // The command may end without reading; its exit ends this.
-        std::future::pending::<Result<()>>().await
-    };
-    let mut feeding = std::pin::pin!(feeding);
-    let mut fed = false;
-    let mut result = ExecuteResult::default();
-    loop {
-        let event = tokio::select! {
-            event = deadline.wait(output.next()) => event?,
-            // A command that closes its input early has not failed.
-            _ = &mut feeding, if !fed => {
-                fed = true;
-                continue;
-            }
-        };
-        let (stream, data) = match event {
-            Some(SessionEvent::Stdout(data)) => (OutputStream::Stdout, data),
-            Some(SessionEvent::Stderr(data)) => (OutputStream::Stderr, data),
-            Some(SessionEvent::Exit { exit_code, timed_out }) => {
-                result.exit_code = exit_code;
-                result.timed_out = timed_out;
-                return Ok(result);
-            }
-            None => return Err(Error::AgentBroken { reason: "no exit was told".into() }),
-        };
-        deadline.note(&data)?;
-        if data.is_empty() {
-            continue;
-        }
-        let (kept, dropped) = match stream {
-            OutputStream::Stdout => (&mut result.stdout, &mut result.stdout_dropped),
-            OutputStream::Stderr => (&mut result.stderr, &mut result.stderr_dropped),
-        };
-        let room = request.max_output.saturating_sub(kept.len()).min(data.len());
-        kept.extend_from_slice(&data[..room]);
-        *dropped += (data.len() - room) as u64;
-        if sink.output(stream, data).await.is_break() {
-            return Err(Error::OutputRefused);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::ControlFlow;
 
     fn is_send<T: Send>(_: T) {}
 

@@ -22,23 +22,22 @@ mod portable;
 mod store;
 pub(crate) mod take;
 
+pub use crate::save_name::check_name;
 pub use archive::{export, import};
 pub use package_layout::manifest::Manifest as SaveManifest;
 
 use crate::error::{Error, Result};
-use crate::overlay::{Origin, check_layer};
+use crate::overlay::check_layer;
 use package_layout::save::{
     MANIFEST_FILE, MAX_OVERLAYS, OVERLAYS_DIR, SANDBOXES_DIR, is_unfinished, overlay_number,
 };
-use runtime_locator::{Folder, OWN_KEY, Search};
+use runtime_locator::{Folder, Search};
 use serde::Serialize;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The most bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 1 << 20;
-/// What one may be called.
-const NAMES: &str = "a name such as `my-env`, or an absolute path";
 
 /// How a save is made.
 #[derive(Clone, Debug, Default)]
@@ -74,37 +73,6 @@ pub struct SaveInfo {
     pub created: Option<u64>,
     /// What is wrong with it.
     pub problem: Option<String>,
-}
-
-/// Checks that something may be the name of a save, before anything is looked at.
-///
-/// # Errors
-/// [`Error::InvalidValue`] for an empty name, for what leads out of the folder of saves, and for
-/// the root and the home folder.
-pub fn check_name(name: &str) -> Result<()> {
-    let refused = |hint: &str| Error::InvalidValue {
-        option: "save",
-        value: name.to_owned(),
-        allowed: NAMES.into(),
-        hint: Some(hint.to_owned()),
-    };
-    let path = Path::new(name);
-    if !path.is_absolute() {
-        if name.starts_with('~') {
-            return Err(refused("Nothing replaces `~` here; give the whole path"));
-        }
-        return package_layout::save::check_name(name).map_err(|error| {
-            refused(&error.hint().unwrap_or_else(|| "Give it a plain name".into()))
-        });
-    }
-    let is_plain = |part| !matches!(part, std::path::Component::ParentDir);
-    if path.file_name().is_none() || !path.components().all(is_plain) || name.contains('\0') {
-        return Err(refused("Name a folder of its own, without `..`"));
-    }
-    if std::env::home_dir().is_some_and(|home| home.starts_with(path)) {
-        return Err(refused("The home folder, and what it is in, are no saves"));
-    }
-    Ok(())
 }
 
 /// Where a save of that name is or comes to be.
@@ -324,20 +292,6 @@ pub fn remove(path: &Path) -> Result<()> {
     }
     store::check_target(path)?;
     store::remove(path)
-}
-
-/// Refuses a save that was made on another version of its image: blocks of one file system over
-/// those of another would be read as somebody's data.
-pub(crate) fn check_base(path: &Path, manifest: &SaveManifest, origin: &Origin) -> Result<()> {
-    let Some(own) = manifest.other.get(OWN_KEY) else { return Ok(()) };
-    match own["base_fingerprint"].as_str() {
-        Some(fingerprint) if fingerprint != origin.fingerprint => Err(Error::BaseChanged {
-            path: path.into(),
-            base: origin.base.clone(),
-            version: own["base_version"].as_str().map(str::to_owned),
-        }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -31,9 +31,8 @@ pub(crate) use channel::Channel;
 pub(crate) use moments::Moments;
 
 use crate::error::{Error, Result};
-use crate::mount::{Mount, MountHandle, MountType};
+use crate::mount::{Mount, MountHandle, MountType, plan9_tag};
 use crate::running::Machine;
-use crate::sandbox::Sandbox;
 use crate::usernet;
 use agent_protocol::{MountRequest, UnmountRequest};
 use attempt::{Attempt, farewell};
@@ -157,7 +156,12 @@ impl Shares {
     }
 
     /// Mounts one; 9p's device with the tag of this index is there already.
-    async fn mount(&self, machine: &Machine, mount: &Mount, index: usize) -> Result<MountHandle> {
+    pub(crate) async fn mount(
+        &self,
+        machine: &Machine,
+        mount: &Mount,
+        index: usize,
+    ) -> Result<MountHandle> {
         let has_fuse = machine.qemu.has_share_port();
         let mut mount = mount.clone();
         let is_chosen = mount.kind == MountType::Auto;
@@ -249,7 +253,7 @@ impl Shares {
 
     /// Takes a share back. The host does not ask the guest: what is told afterwards is for the
     /// guest's good. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
-    async fn unmount(
+    pub(crate) async fn unmount(
         &self,
         machine: &Arc<Machine>,
         handle: &MountHandle,
@@ -300,11 +304,6 @@ impl Shares {
     }
 }
 
-/// The name under which the guest finds the 9p device of a share, by its place in the list.
-pub(crate) fn plan9_tag(index: usize) -> String {
-    format!("quicksand{index}")
-}
-
 /// Looks at what is to be shared, and says whether it is a single file.
 fn check_host(mount: &Mount) -> Result<bool> {
     let metadata = fs_err::metadata(mount.host_path());
@@ -344,57 +343,4 @@ pub(crate) async fn mount_all(machine: &Machine, mounts: &[Mount]) -> Result<()>
         machine.shares.mount(machine, mount, index).await?;
     }
     Ok(())
-}
-
-/// Folders of the host in the guest.
-impl Sandbox {
-    /// Shares a folder of the host, or a file, with the running guest.
-    ///
-    /// # Errors
-    /// [`Error::Mount`]: it does not exist, the guest cannot mount it, or the share is 9p, which is
-    /// for the start only.
-    ///
-    /// ```no_run
-    /// # async fn example(sandbox: &sandbox::Sandbox) -> Result<(), sandbox::Error> {
-    /// let handle = sandbox.mount(sandbox::Mount::new("/home/me/code", "/mnt/code")).await?;
-    /// assert_eq!(sandbox.active_mounts(), [handle.clone()]);
-    /// sandbox.unmount(&handle, false).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn mount(&self, mount: Mount) -> Result<MountHandle> {
-        mount.check()?;
-        let machine = self.machine("mount")?;
-        if mount.kind == MountType::Plan9 {
-            return Err(Error::Mount {
-                action: "mount",
-                share: mount.host.display().to_string(),
-                reason: "9p is for the start only".into(),
-                hint: Some("Name it in `mounts`, or leave the type out".into()),
-            });
-        }
-        machine.during("a mount", machine.shares.mount(&machine, &mount, 0)).await
-    }
-
-    /// Takes a share away from the guest. The host's side comes first and needs nothing from the
-    /// guest: programs in it that use the share see errors from then on. The guest is told
-    /// afterwards, and has ten seconds to unmount; its answer changes nothing.
-    ///
-    /// With 9p QEMU serves the folder until the machine ends. There the guest is asked to unmount,
-    /// and refuses while the share is in use unless `force` is set; its root can mount it again.
-    ///
-    /// # Errors
-    /// [`Error::Mount`]: it is not mounted, or it is 9p and the guest refuses.
-    pub async fn unmount(&self, handle: &MountHandle, force: bool) -> Result<()> {
-        let machine = self.machine("unmount")?;
-        machine.shares.unmount(&machine, handle, force).await
-    }
-
-    /// What is shared now.
-    pub fn active_mounts(&self) -> Vec<MountHandle> {
-        match self.lifecycle_machine() {
-            Some(machine) => machine.shares.active(),
-            None => Vec::new(),
-        }
-    }
 }

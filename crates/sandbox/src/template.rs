@@ -12,7 +12,6 @@
 pub(crate) mod key;
 pub(crate) mod load;
 mod make;
-mod memory;
 pub(crate) mod parent;
 mod rest;
 pub(crate) mod store;
@@ -20,7 +19,6 @@ pub(crate) mod zygote;
 pub(crate) mod zygotes;
 
 pub(crate) use make::make;
-pub(crate) use memory::{copy_sparse, memory_file};
 
 use crate::boot::Start;
 use crate::config::Warm;

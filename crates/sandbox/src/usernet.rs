@@ -32,8 +32,9 @@ pub(crate) use policy::{AllowList, Policy};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::network::Forward;
+pub(crate) use crate::network::{GATEWAY, GUEST, NAME_SERVER, SHARES};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,17 +57,6 @@ type Dialing = Pin<Box<dyn Future<Output = io::Result<Dialed>> + Send>>;
 type Dial = Arc<dyn Fn() -> Dialing + Send + Sync>;
 /// Bytes on their way to the name server over a connection.
 const NAMES_BUFFER: usize = 4096;
-
-/// The guest's own address.
-pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-/// The gateway; by default it leads nowhere but out.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-/// The name server.
-pub(crate) const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
-/// Where the guest finds the host's shares.
-pub(crate) const SHARES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 100);
-/// Where the guest finds forwarded ports of the host unless it is told otherwise.
-pub(crate) const FORWARDS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
 
 /// A running network. Dropping it ends every connection.
 pub(crate) struct UserNet {

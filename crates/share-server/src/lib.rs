@@ -31,6 +31,7 @@ mod files;
 mod fuzz;
 mod handles;
 mod listing;
+mod locking;
 mod locks;
 mod nodes;
 mod place;

@@ -151,7 +151,7 @@ fn of_data_folder(host: &Host, folder: &Path) -> Result<Environment, Error> {
     let macos = match host.os {
         Os::Macos => {
             let said = duct::cmd!("sw_vers", "-productVersion").read().unwrap_or_default();
-            macos_version(said.trim())
+            python::macos_version(said.trim())
         }
         Os::Linux | Os::Windows => (0, 0),
     };
@@ -184,12 +184,6 @@ fn markers_without_python(host: &Host) -> Option<MarkerEnvironment> {
         "platform_machine" => host.arch.qemu_name(),
         _ => "",
     })
-}
-
-/// Reads `14.2.1`.
-pub fn macos_version(text: &str) -> (u32, u32) {
-    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 impl Environment {

@@ -131,7 +131,7 @@ impl Interpreter {
         // process tells the hardware, so the build is asked.
         let words = if host.os == Os::Macos { &self.machine } else { &self.platform };
         let arch = words.rsplit('-').next().and_then(|word| word.parse::<Arch>().ok());
-        let macos = crate::environment::macos_version(&self.macos);
+        let macos = macos_version(&self.macos);
         Platform { os: host.os, arch: arch.unwrap_or(host.process_arch), libc, macos }
     }
 
@@ -144,6 +144,12 @@ impl Interpreter {
     pub fn marker_environment(&self) -> Option<MarkerEnvironment> {
         marker_environment(|name| self.markers.get(name).map_or("", String::as_str))
     }
+}
+
+/// Reads `14.2.1`.
+pub fn macos_version(text: &str) -> (u32, u32) {
+    let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 /// Builds the environment of markers from its eleven values.

@@ -11,6 +11,9 @@ use zip::{CompressionMethod, System, ZipArchive};
 /// Texts of `dist-info` above this are not read: the largest RECORDs have a few megabytes.
 pub(crate) const TEXT_LIMIT: u64 = 64 << 20;
 
+/// Above this a file or an archive needs zip64, which not all installers' unpackers read.
+pub(crate) const SIZE_LIMIT: u64 = u32::MAX as u64;
+
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
@@ -100,7 +103,7 @@ impl Archive {
         self.entries.is_sorted_by_key(|entry| (entry.start, entry.directory_start))
             && self.entries.is_sorted_by_key(|entry| entry.directory_start)
             && self.entries.first().is_none_or(|entry| entry.start == 0)
-            && self.length < crate::write::SIZE_LIMIT
+            && self.length < SIZE_LIMIT
             && self.entries.len() < usize::from(u16::MAX)
     }
 

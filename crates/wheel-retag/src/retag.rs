@@ -6,10 +6,10 @@
 
 use crate::{
     Error, RecordRow, WheelFileName, WheelTag,
-    archive::{Archive, Entry},
+    archive::{Archive, Entry, SIZE_LIMIT},
     format_record, parse_record, verify,
     verify::dist_info::belongs,
-    write::{S_IFREG, SIZE_LIMIT, deflated, publish_verified},
+    write::{S_IFREG, deflated, publish_verified},
 };
 use fs_err::File;
 use sha2::{Digest, Sha256};

@@ -8,8 +8,9 @@
 //! the compressor are fixed.
 
 use crate::{
-    Compression, Error, RecordRow, Source, WheelFileName, WheelSpec, check_entry_path,
-    collision_key, escape_distribution, format_record,
+    Compression, Error, RecordRow, Source, WheelFileName, WheelSpec,
+    archive::SIZE_LIMIT,
+    check_entry_path, collision_key, escape_distribution, format_record,
     metadata::{entry_points_text, metadata_text, wheel_text},
     normalize_version,
 };
@@ -21,9 +22,6 @@ use std::{
     path::{Path, PathBuf},
 };
 use zip::{CompressionMethod, DateTime, System, ZipArchive, ZipWriter, write::SimpleFileOptions};
-
-/// Above this a file or an archive needs zip64, which not all installers' unpackers read.
-pub(crate) const SIZE_LIMIT: u64 = u32::MAX as u64;
 
 /// The highest level: wheels are written once and downloaded often.
 const DEFLATE_LEVEL: i64 = 9;

@@ -1,6 +1,7 @@
 //! Rules of the tree that need nothing but its text and cargo's metadata. Each rule is a pure function from data
 //! to findings; formatter and clippy are cargo's own. What needs tools from elsewhere is `xtask`'s.
 
+mod circles;
 mod features;
 mod layering;
 mod licences;
@@ -29,6 +30,7 @@ pub fn run(context: &Context, name: &str) -> Result<()> {
         "tidy" => context.ui.step("Check tidiness", |_| conclude(tidy::findings(&context.root)?)),
         "layering" => context.ui.step("Check layering", |_| {
             let mut findings = layering::findings(&metadata(context)?);
+            findings.extend(circles::findings(&metadata(context)?)?);
             findings.extend(features::findings(context)?);
             conclude(findings)
         }),

@@ -2,6 +2,7 @@
 //! packages that are unpacked instead of installed, and what runs programs of another architecture. It knows no task.
 
 pub mod emulator;
+mod needs;
 pub mod preflight;
 pub mod setup;
 pub mod unpacked;

@@ -7,12 +7,11 @@
 mod archives;
 mod disk;
 mod facts;
-mod needs;
 mod plan;
 
+pub use crate::needs::{Needs, Registry, Room, RootFileSystem};
 use crate::setup;
 use anyhow::Result;
-pub use needs::{Needs, Registry, Room, RootFileSystem};
 use std::time::Instant;
 use xtask_base::context::Context;
 

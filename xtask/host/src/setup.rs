@@ -2,7 +2,7 @@
 //! come through apt, Python tools go into a private virtual environment of the cache. What a whole task
 //! needs, `preflight` asks for at once at its start.
 
-use crate::preflight::Needs;
+use crate::needs::Needs;
 use anyhow::Result;
 use duct::cmd;
 use std::{

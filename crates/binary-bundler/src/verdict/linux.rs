@@ -5,8 +5,8 @@ mod search;
 
 use super::{Limit, Problem, Verdict, reach};
 use crate::{
-    elf::LibcVersion,
     inspect::{Binary, Elf, Format, Libc},
+    libc_version::LibcVersion,
     policy::{self, Needs},
 };
 use std::{

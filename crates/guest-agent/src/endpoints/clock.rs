@@ -3,8 +3,8 @@
 use agent_protocol::{ClockRequest, OkResponse};
 use hyper::Response;
 
+use crate::answer::answer;
 use crate::body::Body;
-use crate::router::answer;
 use crate::{Error, Result, clock};
 
 /// Sets it. In the agent's own thread: each moment in another one would be missing from the time.

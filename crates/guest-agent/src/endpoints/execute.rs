@@ -8,10 +8,10 @@ use hyper::Response;
 
 use super::{no_terminal, start};
 use crate::agent::Agent;
+use crate::answer::{answer, typed};
 use crate::body::{Body, Encoding};
 use crate::process::running::Stdin;
 use crate::process::{Event, Running, Stream};
-use crate::router::{answer, typed};
 use crate::{Error, Result};
 
 const EVENT_STREAM: &str = "text/event-stream";

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::frames::Frames;
+use crate::answer::{answer, typed};
 use crate::body::Body;
 use crate::files::{Reader, Writer};
-use crate::router::{answer, typed};
 use crate::{Error, Result};
 
 /// How long the host may let a transfer rest.

@@ -18,9 +18,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
 
 use crate::agent::Agent;
+use crate::answer::answer;
 use crate::body::Body;
-use crate::init::network;
-use crate::router::answer;
+use crate::network;
 use crate::{Error, Result, clock, shares};
 
 /// `RNDADDENTROPY` and `RNDRESEEDCRNG` (linux/random.h), whose numbers the libc crate does not have.

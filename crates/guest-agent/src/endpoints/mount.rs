@@ -16,8 +16,8 @@ use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, unmount as unmo
 
 use super::in_thread;
 use crate::agent::Agent;
+use crate::answer::answer;
 use crate::body::Body;
-use crate::router::answer;
 use crate::token::Tokens;
 use crate::{Error, Result, shares};
 

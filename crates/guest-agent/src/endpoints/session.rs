@@ -16,9 +16,9 @@ use hyper::body::Incoming;
 use super::frames::Frames;
 use super::start;
 use crate::agent::Agent;
+use crate::answer::typed;
 use crate::body::{Body, Encoding, json};
 use crate::process::running::{Process, Stdin};
-use crate::router::typed;
 use crate::{Error, Result};
 
 const CONTENT_TYPE: &str = "application/octet-stream";

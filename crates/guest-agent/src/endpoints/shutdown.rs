@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use crate::Result;
 use crate::agent::Agent;
+use crate::answer::answer;
 use crate::body::Body;
 use crate::process::group;
 use crate::process::plan::Plan;
 use crate::process::running::Stdin;
-use crate::router::answer;
 
 /// How long the answer has to leave before the machine goes down.
 const LEAVE: Duration = Duration::from_millis(100);

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::in_thread;
 use crate::agent::Agent;
+use crate::answer::answer;
 use crate::body::Body;
 use crate::process::Event;
 use crate::process::plan::Plan;
 use crate::process::running::Stdin;
-use crate::router::answer;
 use crate::{Error, Result, accounts};
 
 const ROOT: &str = "/";

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, Mode};
 use rustix::mount::{MountFlags, mount as mount_at, mount_move};
 
-use super::network::NAME_SERVER;
 use crate::config::CommandLine;
+use crate::network::NAME_SERVER;
 use crate::{Error, Result};
 
 const NEW_ROOT: &str = "/newroot";

@@ -4,8 +4,8 @@ use super::{
     Agent, Below, Files, Host, Image, LICENCES, Options, Outcome, Papers, StepOf, packages::TAR,
 };
 use crate::{
-    Error, apt, assemble, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock,
-    modules::Unpacked, outside, qcow2, recipe::Recipe, tree::Tree, wheel,
+    Error, apt, assemble, base::Base, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock,
+    modules::Unpacked, qcow2, recipe::Recipe, tree::Tree, wheel,
 };
 use bill_of_materials::image::Component;
 use cache_key::{Key, tools};
@@ -24,9 +24,6 @@ const DISK_LEVEL: i32 = 9;
 const PACKED_KERNEL: &str = "kernel.zip";
 /// The folder of an entry with the copyright files of the kernel's packages, by name.
 const COPYRIGHTS: &str = "copyrights";
-
-/// The file among a wheel's licences with those of what is compiled into the agent.
-pub const AGENT_TEXTS: &str = "LICENSES-agent.txt";
 
 /// The file of an entry that holds an image's whole tree.
 pub(super) const TREE: &str = "tree.tar";
@@ -93,7 +90,7 @@ impl<H: Host> Baker<'_, H> {
         &self,
         brought: &Files,
         below: &Below,
-        base: &outside::Base,
+        base: &Base,
         files: &mut Finished,
         name: &dyn Fn(Part) -> String,
     ) -> Outcome<Made, H> {
@@ -304,7 +301,9 @@ impl<H: Host> Baker<'_, H> {
             let mut our_licences =
                 LICENCES.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).to_vec();
             our_licences.extend(
-                agent_texts.iter().map(|text| (AGENT_TEXTS.to_owned(), text.clone().into_bytes())),
+                agent_texts
+                    .iter()
+                    .map(|text| (wheel::AGENT_TEXTS.to_owned(), text.clone().into_bytes())),
             );
             let papers = wheel::Papers {
                 components: &components,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{ext4, programs::tests as wheels, qcow2, tree::Node};
+use host_platform::Arch;
 use std::sync::Mutex;
 
 /// A base image of a few files, and the folder that it lies in.

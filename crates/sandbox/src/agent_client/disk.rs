@@ -3,9 +3,9 @@
 //! Agents made elsewhere do not know these requests; they run the usual commands instead.
 
 use super::{AgentClient, MAX_ERROR, RequestBody, accept, broken, read_bounded};
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
-use crate::sandbox::{Discard, run_to_end};
 use agent_protocol::{FreezeRequest, FreezeResponse, paths};
 use hyper::{Method, StatusCode};
 use std::time::Duration;

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::ExecuteRequest;
-use crate::sandbox::{Discard, run_to_end};
+use crate::agent_client::execution::{Discard, run_to_end};
 use agent_protocol::frame::{FrameKind, encode};
 use agent_protocol::{
     EntryKind, FileEntry, MountRequest, UnmountRequest, WriteFilesRequest, hole_payload,

@@ -14,7 +14,6 @@ use super::wires::{QmpEnd, WireEnds, Wires, check_ports};
 use crate::budget::Budget;
 use crate::config::{SandboxConfig, Transport};
 use crate::console::Console;
-use crate::desktop::Screen;
 use crate::error::{Error, Result};
 use crate::kernel_cmdline;
 use crate::launch::{Inherited, Launch, launch};
@@ -28,6 +27,7 @@ use crate::plan::{
 };
 use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
 use crate::running::QemuProcess;
+use crate::screen::Screen;
 #[cfg(target_os = "linux")]
 use crate::shares::Channel;
 use crate::time_stamp;
@@ -36,7 +36,9 @@ use runtime_locator::Accelerator;
 use std::sync::Arc;
 
 #[cfg(unix)]
-use crate::overlay::{descriptor_path, secret_file};
+use crate::descriptor::descriptor_path;
+#[cfg(unix)]
+use crate::overlay::secret_file;
 #[cfg(unix)]
 use crate::plan::FdSet;
 use crate::secret;
@@ -296,7 +298,7 @@ fn template_plan(
     let (file, kept) = match source {
         Source::Cold => return Ok((None, None)),
         Source::Make => {
-            let file = crate::template::memory_file(located.memory.bytes())?;
+            let file = crate::guest_memory::memory_file(located.memory.bytes())?;
             (file.try_clone(), Some(file))
         }
         Source::Copy(template) | Source::Zygote(template) => (template.memory.try_clone(), None),

@@ -13,17 +13,16 @@
 use super::assembly::{self, Own};
 use super::wires::Wires;
 use super::{ForkedFrom, Source, blocking};
-use crate::checkpoint::DRIVE;
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
+use crate::guest_memory::copy_sparse;
 use crate::launch::{Inherited, Output, Process};
 use crate::located::Located;
 use crate::overlay::blank;
+use crate::plan::DRIVE;
 use crate::qmp::Qmp;
 use crate::quota::used;
 use crate::running::{Machine, QemuProcess};
-use crate::sandbox::Sandbox;
-use crate::template::copy_sparse;
 use crate::template::parent::{Bound, Parent, Ready, second};
 use crate::template::zygote::Zygote;
 use serde_json::json;
@@ -88,21 +87,8 @@ pub(crate) async fn stand(
     paused(machine, |pause| async move { copy(&pause, config, located).await }).await
 }
 
-/// Starts one child of a running machine, which stands still for a moment, goes on, and is told the time.
-pub(crate) async fn fork_one(
-    machine: Arc<Machine>,
-    child: Sandbox,
-    located: Located,
-) -> Result<Sandbox> {
-    paused(machine, |pause| async move {
-        child.go_on(&located, &Source::Live(pause), None).await?;
-        Ok(child)
-    })
-    .await
-}
-
 /// Does something with a machine that is about to stand still, and holds its state until then.
-async fn paused<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
+pub(crate) async fn paused<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
     machine: Arc<Machine>,
     work: impl FnOnce(Arc<Pause>) -> F + Send + 'static,
 ) -> Result<T> {

@@ -54,7 +54,7 @@ pub(super) fn read(options: Map<String, Value>) -> Result<SandboxConfig> {
         ));
     }
     if let Some(name) = &config.save {
-        crate::save::check_name(name)?;
+        crate::save_name::check_name(name)?;
     }
     network::check_forwards(config.network_mode, &config.port_forwards)?;
     check_network(&config)?;

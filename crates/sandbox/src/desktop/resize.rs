@@ -4,10 +4,10 @@
 //! no X server follows a suggestion by itself; `xrandr` says it to the one who decides. Any size
 //! will do: the monitor is not real, so its timings are ours to invent.
 
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
 use crate::running::Machine;
-use crate::sandbox::{Discard, run_to_end};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 
 /// What the caller asked for.
-pub(super) struct Request {
+pub(crate) struct Request {
     pub guest: GuestText,
     pub host: PathBuf,
     pub options: DownloadOptions,

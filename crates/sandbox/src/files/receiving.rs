@@ -70,7 +70,7 @@ impl Drop for Writer {
     }
 }
 
-pub(super) async fn download(
+pub(crate) async fn download(
     agent: &AgentClient,
     request: Request,
     leftovers: &Leftovers,

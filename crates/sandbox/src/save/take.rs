@@ -7,10 +7,10 @@
 
 use super::store::Staging;
 use super::{SaveManifest, portable};
-use crate::checkpoint::DRIVE;
 use crate::error::{Error, Result};
 use crate::new_file::NewFile;
 use crate::overlay::Origin;
+use crate::plan::DRIVE;
 use crate::running::Machine;
 use disk_formats::qcow2::{self, Fault};
 use package_layout::save::overlay_name;

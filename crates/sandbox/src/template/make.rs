@@ -2,16 +2,16 @@
 //! and its parts are kept.
 
 use super::load;
-use super::memory::copy_sparse;
 use super::rest;
 use super::store::{Parts, Store, Template};
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::boot::{Forks, Source, Start, attempt, blocking};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
+use crate::guest_memory::copy_sparse;
 use crate::located::Located;
 use crate::running::Machine;
-use crate::sandbox::{Discard, run_to_end};
 use crate::timing::{BootTiming, Stopwatch};
 use serde_json::json;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 //! beside its first commands. A distribution's init says that all has begun long before the last of it has
 //! ended (udev looks at every device in the background).
 
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
 use crate::running::Machine;
-use crate::sandbox::{Discard, run_to_end};
 use std::time::{Duration, Instant};
 
 /// The time between two looks.

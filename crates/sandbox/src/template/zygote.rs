@@ -4,6 +4,7 @@
 use super::parent::{Bound, Parent};
 use super::rest;
 use super::store::Template;
+use crate::agent_client::execution::{Discard, run_to_end};
 use crate::boot::{Source, Start, attempt};
 use crate::config::SandboxConfig;
 use crate::error::Result;
@@ -11,7 +12,6 @@ use crate::execute::ExecuteRequest;
 use crate::located::Located;
 use crate::overlay::DISK_SET;
 use crate::running::Machine;
-use crate::sandbox::{Discard, run_to_end};
 use crate::timing::{BootTiming, Stopwatch};
 use serde_json::json;
 use std::fs::File;

@@ -1,10 +1,8 @@
 //! Whether registries answer, each asked by the program that fetches from it later, so that proxies,
 //! certificates and mirrors are those of the host.
 
-use super::{
-    facts,
-    needs::{Needs, Registry},
-};
+use super::facts;
+use crate::needs::{Needs, Registry};
 use anyhow::Result;
 use duct::cmd;
 use host_platform::Arch;

@@ -1,6 +1,6 @@
 //! Where a task writes, and how much room is there. What is too little, `plan` decides.
 
-use super::needs::Room;
+use crate::needs::Room;
 use std::path::{Path, PathBuf};
 use xtask_base::context::Context;
 

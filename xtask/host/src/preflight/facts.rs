@@ -4,9 +4,11 @@
 use super::{
     archives,
     disk::{self, Place},
-    needs::{Needs, Registry},
 };
-use crate::setup;
+use crate::{
+    needs::{Needs, Registry},
+    setup,
+};
 use duct::{Expression, cmd};
 use image_builder::rootfs::{self, Way};
 use std::{

@@ -4,8 +4,8 @@
 use super::{
     disk::{CACHE, Place},
     facts::{Facts, Privilege, Problem},
-    needs::{Needs, Registry},
 };
+use crate::needs::{Needs, Registry};
 use image_builder::rootfs::Way;
 use std::collections::BTreeMap;
 use xtask_base::ui::hinted;

@@ -1,7 +1,10 @@
 //! Needs and facts side by side, and what must follow.
 
 use super::*;
-use crate::preflight::{facts::Python, needs::Room, needs::RootFileSystem};
+use crate::{
+    needs::{Room, RootFileSystem},
+    preflight::facts::Python,
+};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// A host that has everything.

@@ -85,7 +85,7 @@ impl Screen {
     }
 
     /// What the screen shows, as PPM.
-    pub(super) async fn dump(&self, qmp: &Qmp) -> Result<Vec<u8>> {
+    pub(crate) async fn dump(&self, qmp: &Qmp) -> Result<Vec<u8>> {
         let mut file = self.file.lock().await;
         file.clear()?;
         qmp.execute("screendump", json!({"filename": file.name})).await.map_err(
@@ -117,15 +117,15 @@ impl Screen {
         Ok(())
     }
 
-    pub(super) fn vnc(&self) -> Option<&Vnc> {
+    pub(crate) fn vnc(&self) -> Option<&Vnc> {
         self.vnc.get()
     }
 
-    pub(super) fn pointer(&self) -> Option<(u32, u32)> {
+    pub(crate) fn pointer(&self) -> Option<(u32, u32)> {
         *self.pointer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn note_pointer(&self, x: u32, y: u32) {
+    pub(crate) fn note_pointer(&self, x: u32, y: u32) {
         *self.pointer.lock().unwrap_or_else(PoisonError::into_inner) = Some((x, y));
     }
 }
