@@ -78,7 +78,7 @@ pub fn publish_proved(context: &Context, args: &Args, made: &Made) -> Result<Pat
             .line(&format!("    nothing was written to {place}; --no-boot does without proof"));
     })?;
     let wheel = finished.publish(&out)?;
-    bake::publish(&report, &out.join(boot::report_name(recipe, *arch)))?;
+    bake::publish(&report, &out.join(bake::report_name(recipe, *arch)))?;
     Ok(wheel)
 }
 

@@ -19,6 +19,7 @@ mod locked;
 mod overlay;
 mod packages;
 mod renewal;
+mod report;
 mod stages;
 mod wheels;
 
@@ -37,10 +38,11 @@ use bill_of_materials::image::Component;
 use fs_err as fs;
 pub use host::{Host, Outcome, Step, StepOf};
 use host_platform::Arch;
-pub use locked::{Wanted, fetched, lock};
+pub use locked::{Wanted, fetched, lock, missing};
 use package_layout::image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file};
 pub use packages::{PACKAGES, TAR};
-pub use renewal::{Change, Renewal, renew};
+pub use renewal::{Change, Renewal, renew, to_renew};
+pub use report::report_name;
 pub use stages::{Baker, KERNEL_PACKAGES, Made};
 use std::{
     io,

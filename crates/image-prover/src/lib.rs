@@ -7,7 +7,7 @@
 use host_platform::Arch;
 use image_builder::{
     proof::{self, Answer, Boot, InUse},
-    recipe::{Check, Defaults},
+    recipe::{Check, Defaults, Recipe},
 };
 use runtime_locator::Search;
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
@@ -31,6 +31,26 @@ pub struct Subject<'a> {
     pub in_use: InUse,
     /// The processors of a machine whose recipe names none.
     pub n_cpus: u16,
+}
+
+impl<'a> Subject<'a> {
+    /// The image of a recipe, with all that is known of how such images are used.
+    ///
+    /// # Errors
+    /// What users do with it cannot be put together.
+    pub fn of(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
+        // The distribution's init starts its services side by side, and the host has little else to do
+        // at the end of a bake.
+        let is_free = std::thread::available_parallelism().is_ok_and(|n_host| n_host.get() > 1);
+        Ok(Self {
+            name: &recipe.name,
+            arch,
+            defaults: &recipe.body.defaults,
+            checks: &recipe.body.checks,
+            in_use: InUse::of(recipe)?,
+            n_cpus: if is_free { 2 } else { 1 },
+        })
+    }
 }
 
 /// Why an image is not proved.

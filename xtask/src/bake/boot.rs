@@ -1,32 +1,23 @@
 //! The proof by boot: `image-prover` starts a machine from the finished files and runs the recipe's checks in
 //! it, and what came out is written down beside the image.
-//!
-//! The report is no part of the wheel: the same lock gives the same wheel, and no two boots take
-//! the same time.
 
 use super::Args;
-use crate::{cache::Key, context::Context, ui::Step};
-use anyhow::{Context as _, Result};
+use crate::{cache::Key, context::Context};
+use anyhow::Result;
 use cache_key::code::{self, Reading};
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     bake::{CODE, Finished},
-    proof::InUse,
     recipe::Recipe,
 };
 use image_prover::Subject;
 use runtime_locator::Search;
-use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
+use serde_json::Value;
+use std::path::PathBuf;
 
 /// The kind of the cache's entries with reports.
 const PROOFS: &str = "image-proof";
-
-/// What the report of an image is called.
-pub fn report_name(recipe: &Recipe, arch: Arch) -> String {
-    format!("{}-{}-{}.json", recipe.name, recipe.body.version, arch.image_name())
-}
 
 /// Proves the image and gives the report, in the cache. What was proved already is not booted again.
 pub fn report(
@@ -47,12 +38,15 @@ pub fn report(
                 Value::Null
             }
             false => {
-                let search = search(context, finished, arch)?;
+                let (search, _images) = search(context, finished, arch)?;
                 let title = format!("Boot {} and check it", recipe.name);
-                context.ui.step(&title, |step| boot(step, recipe, arch, search))?
+                context.ui.step(&title, |step| {
+                    let say = |what| step.say(what);
+                    Ok(image_prover::prove(&Subject::of(recipe, arch)?, search, &say)?)
+                })?
             }
         };
-        let report = describe(recipe, arch, finished, proof)?;
+        let report = finished.report(recipe, arch, &proof)?;
         Ok(fs::write(folder.join("report"), format!("{report:#}\n"))?)
     })?;
     Ok(entry.join("report"))
@@ -111,53 +105,4 @@ fn own_qemu(context: &Context, arch: Arch) -> Result<(PathBuf, Key)> {
         true => qemu_builder::bundle(context, &args),
         false => qemu_builder::cross_bundle(context, &args),
     }
-}
-
-fn boot(
-    step: &Step,
-    recipe: &Recipe,
-    arch: Arch,
-    (search, _images): (Search, tempfile::TempDir),
-) -> Result<Value> {
-    let subject = Subject {
-        name: &recipe.name,
-        arch,
-        defaults: &recipe.body.defaults,
-        checks: &recipe.body.checks,
-        in_use: InUse::of(recipe)?,
-        n_cpus: n_cpus(),
-    };
-    Ok(image_prover::prove(&subject, search, &|what| step.say(what))?)
-}
-
-/// The processors of a machine whose recipe names none: the distribution's init starts its services
-/// side by side, and the host has little else to do at the end of a bake.
-fn n_cpus() -> u16 {
-    if std::thread::available_parallelism().is_ok_and(|n_host| n_host.get() > 1) { 2 } else { 1 }
-}
-
-/// The report: what the image is, its files by digest, what it was made from, what was proved.
-fn describe(recipe: &Recipe, arch: Arch, finished: &Finished, proof: Value) -> Result<Value> {
-    let mut files = Map::new();
-    for (made, name) in &finished.files {
-        files.insert(name.clone(), digest(made)?);
-    }
-    let wheel = finished.wheel.file_name().context("A wheel has a name")?.to_string_lossy();
-    files.insert(wheel.into_owned(), digest(&finished.wheel)?);
-    let lock = finished.locks.last().context("An image has a lock")?;
-    Ok(json!({
-        "image": recipe.name,
-        "version": recipe.body.version,
-        "arch": arch.image_name(),
-        "base": recipe.body.base,
-        "files": files,
-        "source_date": lock.source_date,
-        "n_packages": lock.all().count(),
-        "proof": proof,
-    }))
-}
-
-fn digest(path: &Path) -> Result<Value> {
-    let bytes = fs::read(path)?;
-    Ok(json!({"sha256": image_builder::sha256(&bytes), "bytes": bytes.len()}))
 }

@@ -7,18 +7,14 @@ use crate::{
     setup,
 };
 use anyhow::Result;
-use host_platform::Arch;
 use image_builder::{
-    apt,
-    bake::{KERNEL_PACKAGES, KEYRING_PACKAGES, PACKAGES},
+    bake::{self, KERNEL_PACKAGES, KEYRING_PACKAGES, PACKAGES},
     foreign::Runner,
-    lock::{ArchLock, Lock},
-    pool, programs,
+    programs,
     recipe::{self, DistributionName, Recipe},
 };
 use runtime_builder::agent;
 use runtime_locator::Search;
-use std::path::Path;
 
 /// Seconds of one processor for a base image with its boot: the steps of `dist`'s plan for `debian`.
 const BASE_SECONDS: f64 = 70.0;
@@ -60,7 +56,8 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
         needs = needs.build(format!("the image {}", layer.name), seconds, room);
     }
     if args.import_cache.is_none() {
-        for fetch in missing(args, &recipe, arch, &pool) {
+        let renewed = args.update.then(|| args.name());
+        for fetch in bake::missing(&recipe, arch, &pool, renewed) {
             needs = needs.fetch(fetch, archive(&recipe));
             if recipe.body.distribution.name == DistributionName::Debian {
                 needs = needs.packages(KEYRING_PACKAGES);
@@ -123,27 +120,4 @@ fn is_made(context: &Context, args: &Args) -> bool {
 fn archive(recipe: &Recipe) -> Registry {
     let distribution = &recipe.body.distribution;
     Registry::Images(distribution.name.as_str(), distribution.suite.clone())
-}
-
-/// What the pool does not hold of each layer, in words.
-fn missing(args: &Args, recipe: &Recipe, arch: Arch, pool: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut base: Vec<ArchLock> = Vec::new();
-    for layer in recipe.layers() {
-        let name = &layer.name;
-        let lock = Lock::load(&layer.lock_path()).unwrap_or_default();
-        let renewed = args.update && args.name() == name;
-        let locked = lock.get(arch, &apt::request(layer, arch, &base)).filter(|_| !renewed);
-        let Some(locked) = locked else {
-            found.push(format!("the list of packages and the packages of {name}"));
-            continue;
-        };
-        let missing = pool::missing(locked, pool).unwrap_or_default();
-        if !missing.is_empty() {
-            let size = missing.iter().map(|package| package.size).sum::<u64>() >> 20;
-            found.push(format!("{} packages of {name} ({size} MiB)", missing.len()));
-        }
-        base.push(locked.clone());
-    }
-    found
 }

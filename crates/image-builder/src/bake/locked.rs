@@ -6,7 +6,7 @@ use crate::{
     apk::{Apk, Keys},
     apt::{self, Apt},
     beside,
-    lock::{ArchLock, Package},
+    lock::{ArchLock, Lock, Package},
     pool,
     recipe::{DistributionName, Recipe},
 };
@@ -230,4 +230,27 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
             Ok(Some(Error::Gone { recipe, renewal, packages: gone }))
         }
     })
+}
+
+/// What the pool does not hold of each layer of an image, in words; `renewed` is the image whose lock is chosen
+/// again.
+pub fn missing(recipe: &Recipe, arch: Arch, pool: &Path, renewed: Option<&str>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut base: Vec<ArchLock> = Vec::new();
+    for layer in recipe.layers() {
+        let name = &layer.name;
+        let lock = Lock::load(&layer.lock_path()).unwrap_or_default();
+        let locked = lock.get(arch, &apt::request(layer, arch, &base));
+        let Some(locked) = locked.filter(|_| renewed != Some(name.as_str())) else {
+            found.push(format!("the list of packages and the packages of {name}"));
+            continue;
+        };
+        let missing = pool::missing(locked, pool).unwrap_or_default();
+        if !missing.is_empty() {
+            let size = missing.iter().map(|package| package.size).sum::<u64>() >> 20;
+            found.push(format!("{} packages of {name} ({size} MiB)", missing.len()));
+        }
+        base.push(locked.clone());
+    }
+    found
 }

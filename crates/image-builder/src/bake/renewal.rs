@@ -9,7 +9,7 @@ use crate::{
     lock::{ArchLock, Lock, Package},
     owners,
     packages::Source,
-    recipe::{DistributionName, Recipe},
+    recipe::{self, DistributionName, Recipe},
     tree::Tree,
     wheel::Urls,
 };
@@ -54,6 +54,38 @@ pub struct Change {
     pub packages: BTreeSet<String>,
     /// The flaws that the newer version mends, as its changelog and the advisories say.
     pub mends: BTreeSet<String>,
+}
+
+/// The locks to renew: that of the image of this name, for this host's architecture or the one that was asked
+/// for; without a name every lock that there is, what lies on others after them.
+///
+/// # Errors
+/// A recipe or lock cannot be read.
+pub fn to_renew(
+    recipes: &Path,
+    name: &str,
+    asked: Option<Arch>,
+) -> Result<Vec<(Recipe, Arch)>, Error> {
+    if !name.is_empty() {
+        let arch = asked.unwrap_or_else(host_platform::native_arch);
+        return Ok(vec![(recipe::load(recipes, name)?, arch)]);
+    }
+    let mut found = Vec::new();
+    for name in recipe::names(recipes) {
+        let recipe = recipe::load(recipes, &name)?;
+        let path = recipe.lock_path();
+        if !path.is_file() {
+            continue;
+        }
+        let lock = Lock::load(&path)?;
+        for arch in [Arch::Amd64, Arch::Arm64] {
+            if lock.any(arch).is_some() && asked.is_none_or(|asked| asked == arch) {
+                found.push((recipe.clone(), arch));
+            }
+        }
+    }
+    found.sort_by_key(|(recipe, arch)| (recipe.layers().len(), recipe.name.clone(), *arch));
+    Ok(found)
 }
 
 /// Renews the lock of a recipe for an architecture. What it lies on keeps its own. With advisories, those that
@@ -250,7 +282,7 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{deb, recipe};
+    use crate::deb;
     use fs_err as fs;
     use std::io::Write as _;
 
@@ -367,5 +399,20 @@ mod tests {
         };
         let line = change.line();
         assert!(line.ends_with("CVE-2026-1011 and 3 more"), "{line}");
+    }
+
+    #[test]
+    fn every_lock_is_renewed_after_those_that_it_lies_on() {
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let names = |name: &str, arch: Option<Arch>| -> Vec<String> {
+            let found = to_renew(&recipes, name, arch).unwrap();
+            found.iter().map(|(it, arch)| format!("{} {}", it.name, arch.image_name())).collect()
+        };
+        let all = names("", None);
+        let place = |name: &str| all.iter().position(|it| it == name).unwrap();
+        assert!(place("debian arm64") < place("debian-agent amd64"), "{all:?}");
+        assert!(!all.iter().any(|name| name.starts_with("ubuntu")), "{all:?}");
+        assert_eq!(names("debian", Some(Arch::Arm64)), ["debian arm64"]);
+        assert_eq!(names("", Some(Arch::Arm64)), ["debian arm64", "minimal arm64"]);
     }
 }
