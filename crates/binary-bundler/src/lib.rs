@@ -9,6 +9,7 @@ mod elf;
 mod error;
 #[cfg(test)]
 mod fuzz;
+mod lexical;
 mod libc_version;
 mod link_map;
 

@@ -4,10 +4,10 @@
 //! what the linker did. Archives whose every section was garbage-collected are not in the result:
 //! nothing of them is in the executable.
 
-use crate::error::Error;
+use crate::{error::Error, lexical::clean};
 use std::{
     collections::BTreeSet,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 /// The object files and archives of which at least one byte with an address is in the executable,
@@ -19,7 +19,7 @@ pub fn linked_files(path: &Path, map: &str) -> Result<BTreeSet<PathBuf>, Error> 
     let (_, memory_map) = map
         .split_once("\nLinker script and memory map\n")
         .ok_or_else(|| Error::LinkMap { path: path.to_path_buf() })?;
-    Ok(memory_map.lines().filter_map(contribution).map(|file| lexically_clean(&file)).collect())
+    Ok(memory_map.lines().filter_map(contribution).map(|file| clean(&file)).collect())
 }
 
 /// The file of one contribution, `[.section] 0xADDRESS 0xSIZE FILE[(MEMBER)]`. ld breaks the line
@@ -47,21 +47,6 @@ fn contribution(line: &str) -> Option<PathBuf> {
         None => file,
     };
     Some(PathBuf::from(file))
-}
-
-/// Resolves `.` and `..` by name: gcc names its start files by paths such as `12/../../../x.o`.
-fn lexically_clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if clean.file_name().is_some() => {
-                clean.pop();
-            }
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ pub use packages::{CleanArgs, InstallArgs, ListArgs, UninstallArgs};
 pub use save::{SaveAction, SaveArgs, SavePlace};
 pub use template::{TemplateAction, TemplateArgs};
 
+use crate::report::{Failure, USAGE};
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
 };
+use host_platform::Arch;
 use std::ffi::OsString;
 
 const EXIT_CODES: &str = "\
@@ -240,6 +242,15 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|seconds: &f64| seconds.is_finite() && *seconds > 0.0)
         .ok_or_else(|| "allowed is a number of seconds above 0".into())
+}
+
+/// The architecture of this name; this host's where none was given.
+pub fn arch_of(name: Option<&str>) -> Result<Arch, Failure> {
+    let Some(name) = name else { return Ok(host_platform::native_arch()) };
+    name.parse().map_err(|_| {
+        let message = format!("Invalid value `{name}` for `--arch`: allowed is amd64 or arm64");
+        Failure::new(USAGE, message, None)
+    })
 }
 
 #[cfg(test)]

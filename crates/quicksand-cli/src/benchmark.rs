@@ -3,11 +3,7 @@
 //! Owns the measurement and its table; each round is a machine of its own. Nothing is remembered
 //! between rounds, so that the first shows what a cold page cache costs.
 
-use crate::{
-    args::BenchmarkArgs,
-    places,
-    report::{Failure, SANDBOX},
-};
+use crate::{args::BenchmarkArgs, places, report::Failure, threads};
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
 use serde_json::json;
 use std::time::Instant;
@@ -28,13 +24,7 @@ struct Round {
 pub fn run(args: &BenchmarkArgs) -> Result<(), Failure> {
     let options = args.machine.to_options(&args.image);
     let config = SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None)
-        })?;
+    let runtime = threads::runtime()?;
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
         let round =

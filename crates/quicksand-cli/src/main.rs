@@ -18,6 +18,7 @@ mod signals;
 mod streams;
 mod template;
 mod terminal;
+mod threads;
 mod view;
 
 use args::{Cli, Task};

@@ -1,9 +1,9 @@
 //! `quicksand qemu`: which QEMU, from where, why that one, and how fast it can be here.
 
 use crate::{
-    args::QemuArgs,
+    args::{QemuArgs, arch_of},
     places,
-    report::{FAILURE, Failure, USAGE},
+    report::{FAILURE, Failure},
 };
 use host_platform::Arch;
 use runtime_locator::{AcceleratorRequest, Choice, QemuFind};
@@ -11,13 +11,7 @@ use serde_json::{Value, json};
 
 /// Prints it, for people or as JSON.
 pub fn run(args: &QemuArgs) -> Result<(), Failure> {
-    let arch = match &args.arch {
-        None => host_platform::native_arch(),
-        Some(name) => name.parse().map_err(|_| {
-            let message = format!("Invalid value `{name}` for `--arch`: allowed is amd64 or arm64");
-            Failure::new(USAGE, message, None)
-        })?,
-    };
+    let arch = arch_of(args.arch.as_deref())?;
     let search = places::search();
     let found =
         runtime_locator::find_qemu(&search, arch).map_err(|error| Failure::locate(&error))?;

@@ -16,6 +16,7 @@ use crate::{
     signals::{Signal, Signals},
     streams::{self, Writer},
     terminal::{self, PasswordFile, RawMode, Status},
+    threads,
 };
 use sandbox::{
     ExecuteRequest, GuestText, Pty, Sandbox, SandboxConfig, SessionEvent, SessionInput,
@@ -54,13 +55,7 @@ pub fn run(args: &RunArgs) -> Result<i32, Failure> {
     let config = SandboxConfig::from_value(options).map_err(|error| Failure::sandbox(&error))?;
     let installed = install::missing(config.image(), config.arch());
     installed.map_err(|failure| failure.with_code(SANDBOX))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None)
-        })?;
+    let runtime = threads::runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(|error| {
             Failure::new(SANDBOX, format!("Failed to take signals: {error}"), None)

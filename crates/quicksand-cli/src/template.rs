@@ -5,7 +5,8 @@
 use crate::{
     args::TemplateAction,
     places,
-    report::{FAILURE, Failure, SANDBOX},
+    report::{FAILURE, Failure},
+    threads,
 };
 use sandbox::{Sandbox, SandboxConfig, printable, templates};
 use serde_json::{Value, json};
@@ -64,13 +65,7 @@ pub fn run(action: &TemplateAction) -> Result<(), Failure> {
 
 /// A start makes the template, and proves it by using it.
 fn create(config: SandboxConfig) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Failure::new(SANDBOX, format!("Failed to start threads: {error}"), None)
-        })?;
+    let runtime = threads::runtime()?;
     let timing = runtime
         .block_on(async {
             let sandbox = Sandbox::new(config).with_locator(places::search());

@@ -17,7 +17,7 @@ use crate::{
     merge::texts::{merged_metadata, moved_lines, moved_paths, unlike_fields},
     retag::{dist_info_of, finish, open_sound, read_rows, read_utf8},
     verify,
-    write::{S_IFREG, deflated, sync_folder},
+    write::{S_IFREG, beside, deflated, sync_folder},
 };
 use fs_err as fs;
 use package_layout::qemu;
@@ -148,14 +148,7 @@ pub fn merge_fat(mut plan: FatPlan) -> Result<PathBuf, Error> {
     if plan.is_merged {
         return Ok(path);
     }
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let beside = tempfile::Builder::new()
-        .prefix(".quicksand-")
-        .tempdir_in(folder)
-        .map_err(Error::io("make a temporary folder in", folder))?;
+    let (folder, beside) = beside(&path)?;
     // Under its own name, because that is part of what is verified.
     let part = beside.path().join(path.file_name().unwrap_or_default());
     write_fat(&mut plan, &part)?;

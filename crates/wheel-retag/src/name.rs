@@ -54,6 +54,11 @@ impl WheelFileName {
         format!("{}-{}.dist-info", self.distribution, self.version)
     }
 
+    /// Whether it is for Windows alone, which knows no executable bits.
+    pub(crate) fn is_for_windows_alone(&self) -> bool {
+        self.tag.platforms.iter().all(|platform| platform.starts_with("win"))
+    }
+
     /// The name of the `.data` folder that belongs to this file name.
     pub fn data_dir(&self) -> String {
         format!("{}-{}.data", self.distribution, self.version)

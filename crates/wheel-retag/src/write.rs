@@ -109,12 +109,8 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets `fill` write a file of this name beside `path`, verifies it, and renames it into place: what is
-/// unsound never has the name.
-pub(crate) fn publish_verified(
-    path: &Path,
-    fill: impl FnOnce(&mut std::fs::File, &Path) -> Result<(), Error>,
-) -> Result<(), Error> {
+/// The folder of a file, and a temporary one in it.
+pub(crate) fn beside(path: &Path) -> Result<(&Path, tempfile::TempDir), Error> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -123,6 +119,16 @@ pub(crate) fn publish_verified(
         .prefix(".quicksand-")
         .tempdir_in(folder)
         .map_err(Error::io("make a temporary folder in", folder))?;
+    Ok((folder, beside))
+}
+
+/// Lets `fill` write a file of this name beside `path`, verifies it, and renames it into place: what is
+/// unsound never has the name.
+pub(crate) fn publish_verified(
+    path: &Path,
+    fill: impl FnOnce(&mut std::fs::File, &Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (folder, beside) = beside(path)?;
     // Under its own name, because that is part of what is verified.
     let part = beside.path().join(path.file_name().unwrap_or_default());
     let file = fs::File::create_new(&part).map_err(Error::io("make", &part))?;

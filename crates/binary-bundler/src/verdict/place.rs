@@ -1,5 +1,6 @@
 //! Where the files of a wheel or tree lie for a loader: paths without links, resolved by name.
 
+pub(super) use crate::lexical::clean;
 use std::path::{Component, Path, PathBuf};
 
 /// The place of a wheel's entry after installation, as far as others can refer to it: what is below
@@ -32,22 +33,6 @@ pub(super) fn is_apart(path: &Path) -> bool {
 /// The folder of a file.
 pub(super) fn folder(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
-}
-
-/// Resolves `.` and `..` by name: inside a wheel there are no links. What leads above the top keeps
-/// its `..`.
-pub(super) fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir if clean.file_name().is_some() => {
-                clean.pop();
-            }
-            other => clean.push(other),
-        }
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::registry;
 use crate::{
-    args::BakeArgs,
+    args::{BakeArgs, arch_of},
     places,
     report::{FAILURE, Failure, USAGE},
 };
@@ -26,13 +26,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         let hint = "make a folder with: quicksand dev new-image NAME --base IMAGE";
         return Err(Failure::new(USAGE, message, Some(hint)));
     }
-    let arch = match &args.arch {
-        None => host_platform::native_arch(),
-        Some(name) => name.parse().map_err(|_| {
-            let message = format!("Invalid value `{name}` for `--arch`: allowed is amd64 or arm64");
-            Failure::new(USAGE, message, None)
-        })?,
-    };
+    let arch = arch_of(args.arch.as_deref())?;
     let search = places::search();
     let base = base(&search, &outside::base_of(&args.dir)?, arch)?;
     let out = args.out.clone().unwrap_or_else(|| args.dir.join("dist"));

@@ -87,9 +87,7 @@ pub(super) fn check_executables(
     name: Option<&WheelFileName>,
     findings: &mut Findings,
 ) {
-    let only_windows =
-        name.is_some_and(|name| name.tag.platforms.iter().all(|p| p.starts_with("win")));
-    if only_windows {
+    if name.is_some_and(WheelFileName::is_for_windows_alone) {
         return;
     }
     for (entry, hashed) in archive.entries.iter().zip(hashed) {

@@ -9,8 +9,7 @@ pub(super) fn check(
     name: Option<&WheelFileName>,
     findings: &mut Findings,
 ) {
-    let only_windows =
-        name.is_some_and(|name| name.tag.platforms.iter().all(|p| p.starts_with("win")));
+    let only_windows = name.is_some_and(WheelFileName::is_for_windows_alone);
     for (entry, hashed) in archive.entries.iter().zip(hashed) {
         let mut parts = entry.name.splitn(3, '/');
         let (Some(top), Some("scripts"), Some(script)) = (parts.next(), parts.next(), parts.next())
