@@ -71,8 +71,14 @@ const ROOM: Room = Room { cache: 2500, target: 0, temporary: 100 };
 
 /// The crates that decide what a bundle holds besides its pinned sources: this one builds it, the others
 /// write what is said of it.
-const CODE: &[&str] =
-    &["qemu-builder", "bill-of-materials", "binary-bundler", "package-layout", "wheel-retag"];
+const CODE: &[&str] = &[
+    "qemu-builder",
+    "bill-of-materials",
+    "binary-bundler",
+    "checksum",
+    "package-layout",
+    "wheel-retag",
+];
 
 /// What to build QEMU from.
 #[derive(clap::Args)]
