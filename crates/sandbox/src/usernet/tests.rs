@@ -305,24 +305,24 @@ fn acknowledgment(from: u16, to: SocketAddrV4, number: TcpSeqNumber, window: u16
 async fn what_a_guest_without_memory_threw_away_is_sent_again() {
     let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();
-    let (_net, mut cable) = net(NetworkMode::Full, Some(&[format!("10.0.2.2:{port}")]), 16);
+    let (_net, mut link) = net(NetworkMode::Full, Some(&[format!("10.0.2.2:{port}")]), 16);
     let to = SocketAddrV4::new(GATEWAY, port);
-    cable.send(&segment(5000, to, 'S')).await;
-    let (first, _) = cable.segment().await.unwrap();
+    link.send(&segment(5000, to, 'S')).await;
+    let (first, _) = link.segment().await.unwrap();
     let (mut host, _) = server.accept().await.unwrap();
-    cable.send(&acknowledgment(5000, to, first + 1, 20_000)).await;
+    link.send(&acknowledgment(5000, to, first + 1, 20_000)).await;
     host.write_all(&[b'x'; 20_000]).await.unwrap();
     let mut n_bytes = 0;
     while n_bytes < 20_000 {
-        n_bytes += cable.segment().await.unwrap().1;
+        n_bytes += link.segment().await.unwrap().1;
     }
     // It has kept the first part alone, takes nothing, and later less than it threw away.
     let kept = first + 1 + 1000;
     for window in [0, 5000] {
-        cable.send(&acknowledgment(5000, to, kept, window)).await;
+        link.send(&acknowledgment(5000, to, kept, window)).await;
     }
     let mut again = None;
-    while let Some((number, length)) = cable.segment().await {
+    while let Some((number, length)) = link.segment().await {
         if number <= kept && kept < number + length {
             again = Some(number);
             break;
