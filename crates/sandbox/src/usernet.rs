@@ -25,7 +25,7 @@ mod fuzz;
 mod policy;
 mod stack;
 mod udp;
-mod windows;
+mod zero_windows;
 
 pub(crate) use policy::{AllowList, Policy};
 

@@ -10,7 +10,7 @@ use super::flow::{self, GuestStream};
 use super::frame::{self, MAC, Meaning};
 use super::policy::{Policy, Verdict};
 use super::udp::{Datagrams, Reply};
-use super::windows::Windows;
+use super::zero_windows::ZeroWindows;
 use super::{Dial, Dialed, GATEWAY, GUEST, NAME_SERVER, dhcp};
 use crate::budget::{Budget, Permit};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -208,7 +208,7 @@ where
     let mut opening: HashSet<Key> = HashSet::new();
     let mut guest = EthernetAddress::BROADCAST;
     let mut introduced = None;
-    let mut windows = Windows::default();
+    let mut zero_windows = ZeroWindows::default();
     let mut batch = Vec::new();
     loop {
         let wait = shared.net().delay();
@@ -250,7 +250,7 @@ where
             }
             match frame::read(&bytes) {
                 Meaning::Stack => {
-                    let repeats = windows.repeats(&bytes);
+                    let repeats = zero_windows.repeats(&bytes);
                     let repeated = std::iter::repeat_n(bytes, 1 + repeats);
                     shared.net().device.incoming.extend(repeated);
                 }

@@ -18,9 +18,9 @@ const MAX: usize = 4096;
 
 /// The connections whose window is zero.
 #[derive(Default)]
-pub(super) struct Windows(HashSet<(u16, SocketAddrV4)>);
+pub(super) struct ZeroWindows(HashSet<(u16, SocketAddrV4)>);
 
-impl Windows {
+impl ZeroWindows {
     /// How often the stack must be shown this frame of the guest again.
     pub(super) fn repeats(&mut self, bytes: &[u8]) -> usize {
         let Some(Window { from, to, length, has_more }) = window(bytes) else { return 0 };
