@@ -105,6 +105,7 @@ fn hints() -> Vec<ui::HintOf> {
         |error| error.downcast_ref::<bill_of_materials::Error>().map(|error| error.hint()),
         |error| error.downcast_ref::<wheel_retag::Error>()?.hint(),
         |error| error.downcast_ref::<wheel_audit::Error>()?.hint(),
+        |error| error.downcast_ref::<corresponding_source::Error>()?.hint(),
         |error| error.downcast_ref::<release_plan::Error>()?.hint(),
         |error| error.downcast_ref::<image_prover::Error>()?.hint(),
         |error| error.downcast_ref::<image_inspect::Error>()?.hint(),

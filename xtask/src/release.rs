@@ -1,4 +1,4 @@
-//! `cargo xtask release plan|build|retag|merge|verify|publish|rehearse`: a release, one step a
+//! `cargo xtask release plan|build|retag|merge|verify|sources|publish|rehearse`: a release, one step a
 //! sub-command.
 //!
 //! What a release is and holds is `release-plan`'s; here are the flags, the builds and the upload. The workflows
@@ -7,6 +7,7 @@
 mod build;
 mod publish;
 mod rehearse;
+mod sources;
 mod verify;
 
 use crate::{context::Context, merge_fat, retag};
@@ -33,6 +34,8 @@ enum Step {
     Merge(MergeArgs),
     /// Verify every wheel, prove its tags, and say which wheels of the plan are missing.
     Verify(verify::Args),
+    /// Gather the source that the licences of the wheels' parts ask for, GPL, LGPL and the like, as one archive.
+    Sources(sources::Args),
     /// Check the index's limits and write an index that pip and uv install from; upload nothing
     /// without --execute.
     Publish(publish::Args),
@@ -79,6 +82,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             merge_fat::run(&merge_fat::Args { dir: args.dir.clone(), json: args.json })
         }
         Step::Verify(args) => verify::run(args),
+        Step::Sources(args) => sources::run(context, args),
         Step::Publish(args) => publish::run(context, args),
         Step::Rehearse(args) => rehearse::run(context, args),
     }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use image_sources::{examples, of_image};
 pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};
-pub use sources::{Archive, archive_name, archives, mirror_variable, tool_text};
+pub use sources::{Archive, archive_name, archives, is_dated, mirror_variable, tool_text};
 
 /// The package that holds a distribution's keys, and where it puts them.
 fn keyring_package(distribution: DistributionName) -> (&'static str, &'static str) {

@@ -88,6 +88,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "disk-formats",
             "binary-bundler",
             "wheel-retag",
+            "corresponding-source",
             "image-builder",
             "runtime-locator",
             "wheel-audit",
@@ -135,6 +136,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "xtask-base",
             "xtask-host",
         ],
+    ),
+    (
+        "corresponding-source",
+        &["host-platform", "checksum", "bill-of-materials", "wheel-retag", "image-builder"],
     ),
     (
         "release-plan",

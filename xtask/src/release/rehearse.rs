@@ -4,7 +4,7 @@
 //! a binary of the right format. Then the steps that the workflow calls, in its order, and pip and uv
 //! on every host of the installation document's table.
 
-use super::{build, publish};
+use super::{build, publish, sources};
 use crate::{context::Context, setup, ui::hinted};
 use anyhow::Result;
 use fs_err as fs;
@@ -41,6 +41,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     }
     let wheels = out.join("wheels");
     let have = if args.stand_ins { Vec::new() } else { real(context)? };
+    // Stand-ins are made of nothing. What is owed for the others is known without asking any mirror.
+    if !have.is_empty() {
+        eprintln!("{}", sources::said(&have)?.words());
+    }
     let rehearsed = rehearse(&have, &wheels)?;
     eprintln!("{} wheels of this host, {} stand-ins", rehearsed.n_real, rehearsed.n_stand_ins);
     rehearsed.news.iter().for_each(|line| eprintln!("{line}"));

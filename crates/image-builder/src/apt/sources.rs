@@ -139,7 +139,7 @@ pub(super) fn of_tool(name: &str, text: &str) -> Option<String> {
 
 /// Whether a URI is that of an archive as it was at a time, `…/20260131T235959Z`. Its releases have
 /// expired, which is what was asked for.
-pub(super) fn is_dated(uri: &str) -> bool {
+pub fn is_dated(uri: &str) -> bool {
     let last = uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().as_bytes();
     let is_digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
     matches!(last, [day @ .., b'Z'] if day.len() == 15 && day[8] == b'T'
