@@ -6,6 +6,7 @@
 mod audit;
 mod bake;
 mod bench;
+mod bills;
 mod build_runtime;
 mod check;
 mod demo;

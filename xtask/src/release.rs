@@ -81,7 +81,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             news.for_each(|line| eprintln!("{line}"));
             merge_fat::run(&merge_fat::Args { dir: args.dir.clone(), json: args.json })
         }
-        Step::Verify(args) => verify::run(args),
+        Step::Verify(args) => verify::run(context, args),
         Step::Sources(args) => sources::run(context, args),
         Step::Publish(args) => publish::run(context, args),
         Step::Rehearse(args) => rehearse::run(context, args),

@@ -4,7 +4,7 @@
 mod shares;
 
 use crate::{
-    audit, bake,
+    audit, bake, bills,
     context::Context,
     dist,
     environment::{self, Environment},
@@ -137,6 +137,7 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             dist::needs(context, dist::IMAGES, Profile::Dev)
                 .and(image(name))
                 .and(tools(PYRIGHT))
+                .and(bills::needs(context))
                 .and(environment::needs(context, PYTHON_TOOLS))
                 .packages(browser)
         }
@@ -307,6 +308,8 @@ fn python(context: &Context, image: &str, path: &str, runner_args: &[String]) ->
         setup::ensure_packages(context, &BROWSERS[..1])?;
     }
     let environment = installed(context)?;
+    let n_bills = bills::check(context, &wheel_retag::wheels_in(&context.dist())?)?;
+    eprintln!("{n_bills} bills of materials are valid CycloneDX");
     let images = context.cache.folder("test-images")?;
     bake::run(context, &bake::Args::to(image, &images))?;
     let folder = context.root.join("tests/python");

@@ -5,7 +5,7 @@
 //! on every host of the installation document's table.
 
 use super::{build, publish, sources};
-use crate::{context::Context, setup, ui::hinted};
+use crate::{bills, context::Context, setup, ui::hinted};
 use anyhow::Result;
 use fs_err as fs;
 use release_plan::{hosts::HOSTS, rehearse};
@@ -44,6 +44,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     // Stand-ins are made of nothing. What is owed for the others is known without asking any mirror.
     if !have.is_empty() {
         eprintln!("{}", sources::said(&have)?.words());
+        eprintln!("{} bills of materials are valid CycloneDX", bills::check(context, &have)?);
     }
     let rehearsed = rehearse(&have, &wheels)?;
     eprintln!("{} wheels of this host, {} stand-ins", rehearsed.n_real, rehearsed.n_stand_ins);

@@ -1,9 +1,12 @@
-//! `cargo xtask release verify DIR`: every wheel is sound, every tag is true, and which are missing.
+//! `cargo xtask release verify DIR`: every wheel is sound, every tag is true, every bill of materials valid, and
+//! which are missing.
 
+use crate::{bills, context::Context};
 use anyhow::Result;
 use release_plan::{check_complete, check_true, look};
 use std::path::PathBuf;
 use wheel_audit::Verified;
+use wheel_retag::wheels_in;
 
 /// What to verify.
 #[derive(clap::Args)]
@@ -21,7 +24,7 @@ pub struct Args {
 }
 
 /// Looks and prints.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(context: &Context, args: &Args) -> Result<()> {
     let release = look(&args.dir)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&release)?);
@@ -34,6 +37,8 @@ pub fn run(args: &Args) -> Result<()> {
         release.unplanned.iter().for_each(|name| println!("not planned: {name}"));
     }
     check_true(&release)?;
+    let n_bills = bills::check(context, &wheels_in(&args.dir)?)?;
+    eprintln!("{n_bills} bills of materials are valid CycloneDX");
     if args.complete {
         check_complete(&release)?;
     }
