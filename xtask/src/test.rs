@@ -31,6 +31,10 @@ const IT_PACKAGES: &[&str] =
 /// What the tests that boot machines make networks of the host with.
 const VM_PACKAGES: &[&str] = &["iproute2"];
 
+/// An image with a server that has keys of its own in each machine, and what looks at them from outside.
+const KEYS_IMAGE: &str = "openssh-test";
+const KEYS_PACKAGES: &[&str] = &["openssh-client"];
+
 /// Seconds of one processor for compiling the tests.
 const SECONDS: f64 = 900.0;
 
@@ -92,6 +96,9 @@ enum Kind {
     Desktop,
     /// git, SQLite, rsync, virtual environments and POSIX suites on a share; only when it is named.
     Shares,
+    /// Secrets that an image makes at its first start, in boots, copies and forks; the image is baked first; only
+    /// when it is named.
+    Images,
     /// A machine of the architecture that this host is not, emulated, baked first; only when it is
     /// named.
     OtherArch,
@@ -124,12 +131,16 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
             .and(tools(ZIG))
             .and(tools(UV))
             .and(audit::corpus::needs(context)),
-        Kind::Vm | Kind::Attacks | Kind::Shares => {
+        Kind::Vm | Kind::Attacks | Kind::Shares | Kind::Images => {
             let needs = tests
                 .packages(VM_PACKAGES)
                 .and(dist::needs(context, dist::IMAGES, Profile::Dev))
                 .and(environment::needs(context, PYTHON_TOOLS));
-            if kind == Kind::Shares { needs.and(shares::needs(context)) } else { needs }
+            match kind {
+                Kind::Shares => needs.and(shares::needs(context)),
+                Kind::Images => needs.packages(KEYS_PACKAGES).and(image(KEYS_IMAGE)),
+                _ => needs,
+            }
         }
         Kind::Python | Kind::Desktop => {
             let name = if kind == Kind::Python { "desktop-test" } else { "debian-desktop" };
@@ -177,6 +188,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => "python",
             Kind::Desktop => "desktop",
             Kind::Shares => "shares",
+            Kind::Images => "images",
             Kind::OtherArch => "other-arch",
             Kind::ArmHost => "arm-host",
             Kind::Wine => "wine",
@@ -190,6 +202,10 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             Kind::Python => python(context, "desktop-test", "", &args.runner_args),
             Kind::Desktop => python(context, "debian-desktop", "xfce.py", &args.runner_args),
             Kind::Shares => shares::run(context, &args.runner_args),
+            Kind::Images => {
+                let tests = cargo_test(context, &["--test", "images"], &args.runner_args);
+                with_image(context, KEYS_IMAGE, tests)
+            }
             Kind::OtherArch => other_arch(context, &args.runner_args),
             Kind::ArmHost => {
                 let images = minimal_of_other_arch(context)?;
@@ -251,10 +267,33 @@ fn attacks(context: &Context, args: &Args) -> Result<()> {
 
 /// Runs tests beside the wheels.
 fn with_machines(context: &Context, tests: duct::Expression) -> Result<()> {
+    beside(&installed(context)?, None, tests)
+}
+
+/// Runs tests beside the wheels and one more image, which is baked first.
+fn with_image(context: &Context, image: &str, tests: duct::Expression) -> Result<()> {
     let environment = installed(context)?;
+    let images = context.cache.folder("test-images")?;
+    bake::run(context, &bake::Args::to(image, &images))?;
+    beside(&environment, Some(images), tests)
+}
+
+/// Runs tests with what is installed in an environment, and the images of one more folder.
+fn beside(
+    environment: &Environment,
+    images: Option<PathBuf>,
+    tests: duct::Expression,
+) -> Result<()> {
     // The futures of a development build are several times as large as those that ship.
     let mut tests = tests.env("RUST_MIN_STACK", "8388608");
     for (name, value) in environment.variables() {
+        let value = match (&images, name) {
+            (Some(images), "QUICKSAND_IMAGE_PATH") => {
+                let folders = std::env::split_paths(&value).chain([images.clone()]);
+                std::env::join_paths(folders)?.into()
+            }
+            _ => value,
+        };
         tests = tests.env(name, value);
     }
     tests.run()?;

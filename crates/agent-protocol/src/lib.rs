@@ -40,6 +40,10 @@ pub use response::{
 };
 pub use text::{GuestText, shown};
 
+/// The program of an image that makes secrets of its machine anew. The agent of a copy runs it before the copy
+/// answers; an image without such secrets has none.
+pub const NEW_IDENTITY: &str = "/usr/lib/quicksand/new-identity";
+
 /// The paths of the agent's API, as the router serves them and the document lists them.
 pub mod paths {
     /// `POST`: exchanges nothing, only says whether a token is the right one.

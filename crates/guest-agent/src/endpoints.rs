@@ -13,15 +13,21 @@ pub mod users;
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use agent_protocol::ExecuteRequest;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
-use crate::process::Running;
 use crate::process::plan::Plan;
 use crate::process::running::Stdin;
+use crate::process::{Event, Running};
 use crate::{Error, Result, accounts};
+
+/// How long the guest's own tools may take.
+const TOOL_TIME: Duration = Duration::from_secs(30);
+/// How much is kept of what a tool prints, in bytes.
+const MAX_TOOL_OUTPUT: usize = 4096;
 
 /// Starts the command of a request that is checked already, when it may run.
 ///
@@ -61,6 +67,31 @@ async fn in_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         Err(Error::Spawn { stage, source: std::io::Error::other(error.to_string()) })
     })
+}
+
+/// Runs a tool of the guest to its end, for a time at most.
+///
+/// # Errors
+/// [`Error::Tool`] with the beginning of what it printed when it fails or takes too long.
+async fn run_tool(agent: &Agent, arguments: &[&str], limit: Duration) -> Result<()> {
+    let plan = Plan::tool(arguments, limit)?;
+    let mut running = agent.launcher.start(&plan, Stdin::Null, Instant::now()).await?;
+    let mut output = Vec::new();
+    loop {
+        match running.next().await {
+            Some(Event::Output(_, chunk)) => {
+                let room = MAX_TOOL_OUTPUT.saturating_sub(output.len());
+                output.extend(chunk.bytes().iter().take(room));
+            }
+            Some(Event::Exit(report)) if report.exit_code == 0 => return Ok(()),
+            _ => {
+                return Err(Error::Tool {
+                    tool: arguments[0].to_owned(),
+                    output: String::from_utf8_lossy(&output).trim().to_owned(),
+                });
+            }
+        }
+    }
 }
 
 /// Refuses a terminal outside of a session.

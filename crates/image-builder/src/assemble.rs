@@ -63,6 +63,7 @@ pub fn tree(
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::renewal::put(&mut tree, recipe, time)?;
     identity::refuse_secrets(&tree, None, recipe)?;
     tree.clamp_times(time);
     Ok(tree)
@@ -100,6 +101,7 @@ pub fn overlay(
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::renewal::put(&mut tree, recipe, time)?;
     identity::refuse_secrets(&tree, Some(below), recipe)?;
     tree.clamp_times(time);
     let difference = crate::difference::between(below, &tree)?;
@@ -175,6 +177,7 @@ pub fn brought(
         account::add(&mut tree, user, time)?;
     }
     own(&mut tree, recipe)?;
+    identity::renewal::put(&mut tree, recipe, time)?;
     identity::refuse_secrets(&tree, Some(ground), recipe)?;
     tree.clamp_times_but(time, ground);
     Ok(tree)

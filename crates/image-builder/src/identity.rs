@@ -1,7 +1,9 @@
 //! What must differ between machines and be known to one alone: host keys, machine ids, seeds of random
 //! numbers, private keys that packages' scripts made. An image holds none of them: those that are
-//! known are made at the first start of each machine, and a bake that finds others names them and
-//! stops. It must not know how images are made.
+//! known are made at the first start of each machine, and anew in each copy of it (`renewal`), and a bake
+//! that finds others names them and stops. It must not know how images are made.
+
+pub mod renewal;
 
 use crate::{
     Error,
@@ -41,14 +43,33 @@ struct Made {
     places: &'static [(&'static str, &'static str)],
     /// A pattern that some file answers to where they are there.
     glob: &'static str,
-    /// The program that makes them, below the root, and its arguments.
+    /// The program that makes them, below the root, and the arguments of each of its calls, in a form that a
+    /// shell and systemd understand.
     program: &'static str,
-    arguments: &'static str,
+    calls: &'static [&'static str],
     /// The units that need them.
     before: &'static [&'static str],
     /// Whether it is made for these units alone: a client's package may have the program too, and a machine
     /// without the server should not spend its start on keys.
     for_them_alone: bool,
+    /// How a service that runs takes another.
+    again: Again,
+}
+
+/// How a service takes another secret than the one that it began with.
+#[derive(Clone, Copy)]
+enum Again {
+    /// It begins anew at a signal, with the connections that it has, and writes its number into a file then.
+    Signal {
+        /// The file, by its path.
+        pid_file: &'static str,
+        /// What the kernel calls the process.
+        name: &'static str,
+    },
+    /// It is started anew.
+    Restart,
+    /// It reads its files again.
+    Reload,
 }
 
 const MADE: [Made; 3] = [
@@ -58,9 +79,15 @@ const MADE: [Made; 3] = [
         places: &[("etc/ssh", "ssh_host_")],
         glob: "/etc/ssh/ssh_host_*_key",
         program: "usr/bin/ssh-keygen",
-        arguments: "-A",
+        // Not all kinds that `-A` makes: a key of RSA takes an emulated machine 10 to 18 seconds, the others a
+        // tenth of one each.
+        calls: &[
+            "-q -t ecdsa -N '' -f /etc/ssh/ssh_host_ecdsa_key",
+            "-q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
+        ],
         before: &["ssh.service", "ssh.socket", "sshd.service"],
         for_them_alone: true,
+        again: Again::Signal { pid_file: "/run/sshd.pid", name: "sshd" },
     },
     Made {
         unit: "quicksand-dropbear-host-key.service",
@@ -69,9 +96,10 @@ const MADE: [Made; 3] = [
         glob: "/etc/dropbear/dropbear_*_host_key",
         // The server's own package has no program for it, and depends on the one that has.
         program: "usr/bin/dropbearkey",
-        arguments: "-t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key",
+        calls: &["-t ed25519 -f /etc/dropbear/dropbear_ed25519_host_key"],
         before: &["dropbear.service", "dropbear.socket"],
         for_them_alone: true,
+        again: Again::Restart,
     },
     Made {
         unit: "quicksand-snakeoil-certificate.service",
@@ -82,11 +110,46 @@ const MADE: [Made; 3] = [
         ],
         glob: "/etc/ssl/private/ssl-cert-snakeoil.key",
         program: "usr/sbin/make-ssl-cert",
-        arguments: "generate-default-snakeoil",
+        calls: &["generate-default-snakeoil"],
         before: &["apache2.service", "nginx.service", "postgresql.service", "postfix.service"],
         for_them_alone: false,
+        again: Again::Reload,
     },
 ];
+
+impl Made {
+    /// Whether a file of a tree is of this secret.
+    fn is_its(&self, path: &[u8]) -> bool {
+        self.places.iter().any(|(folder, name)| {
+            let rest = path.strip_prefix(folder.as_bytes());
+            rest.and_then(|rest| rest.strip_prefix(b"/"))
+                .is_some_and(|rest| rest.starts_with(name.as_bytes()) && !rest.contains(&b'/'))
+        })
+    }
+
+    /// Whether machines with this tree need it.
+    fn is_wanted(&self, tree: &Tree) -> bool {
+        let has = |unit| places_of(unit).any(|path| tree.get(path.as_bytes()).is_some());
+        !self.for_them_alone || self.before.iter().any(|unit| has(unit))
+    }
+
+    /// The commands that make it.
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.calls.iter().map(|arguments| format!("/{} {arguments}", self.program))
+    }
+}
+
+/// Where we put units of systemd.
+const UNITS: &str = "etc/systemd/system";
+
+/// Where a unit may be, the one that counts first, and the script of an older init for the same service.
+fn places_of(unit: &str) -> impl Iterator<Item = String> {
+    let script = unit.split('.').next().unwrap_or_default();
+    [UNITS, "usr/lib/systemd/system", "lib/systemd/system"]
+        .into_iter()
+        .map(move |folder| format!("{folder}/{unit}"))
+        .chain([format!("etc/init.d/{script}")])
+}
 
 /// Where scripts put what belongs to a machine; what is elsewhere came out of an archive.
 const OF_MACHINES: [&[u8]; 6] = [b"etc/", b"home/", b"opt/", b"root/", b"srv/", b"var/"];
@@ -115,40 +178,29 @@ pub fn settle(tree: &mut Tree, time: i64) -> Result<(), Error> {
         }
     }
     for made in &MADE {
-        let is_its = |path: &[u8]| {
-            made.places.iter().any(|(folder, name)| {
-                let rest = path.strip_prefix(folder.as_bytes());
-                rest.and_then(|rest| rest.strip_prefix(b"/"))
-                    .is_some_and(|rest| rest.starts_with(name.as_bytes()) && !rest.contains(&b'/'))
-            })
-        };
-        tree.remove_where(is_its);
+        tree.remove_where(|path| made.is_its(path));
         // OpenRC's services make what they lack themselves.
-        let is_wanted = !made.for_them_alone || made.before.iter().any(|unit| has_unit(tree, unit));
-        if is_systemd && is_wanted && tree.read(made.program)?.is_some() {
+        if is_systemd && made.is_wanted(tree) && tree.read(made.program)?.is_some() {
             put_unit(tree, made, time)?;
         }
     }
     Ok(())
 }
 
-fn has_unit(tree: &Tree, unit: &str) -> bool {
-    let folders = ["usr/lib/systemd/system", "lib/systemd/system", "etc/systemd/system"];
-    folders.iter().any(|folder| tree.get(format!("{folder}/{unit}").as_bytes()).is_some())
-}
-
 fn put_unit(tree: &mut Tree, made: &Made, time: i64) -> Result<(), Error> {
-    let Made { unit, what, glob, program, arguments, before, .. } = made;
+    let Made { unit, what, glob, before, .. } = made;
+    let starts = made.lines().map(|line| format!("ExecStart={line}\n")).collect::<String>();
+    // A copy of a machine makes it anew, and a copy of that one: however many starts that is.
     let text = format!(
         "# Images hold none: each machine makes its own at its first start.\n\
-         [Unit]\nDescription={what}\nConditionPathExistsGlob=!{glob}\nBefore={}\n\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/{program} {arguments}\n",
+         [Unit]\nDescription={what}\nConditionPathExistsGlob=!{glob}\nBefore={}\n\
+         StartLimitIntervalSec=0\n\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\n{starts}",
         before.join(" ")
     );
-    let folder = "etc/systemd/system";
-    tree.put(&format!("{folder}/{unit}"), Node::file(text.into_bytes(), 0o644, time))?;
+    tree.put(&format!("{UNITS}/{unit}"), Node::file(text.into_bytes(), 0o644, time))?;
     for wanting in before.iter().chain(&["multi-user.target"]) {
-        let link = format!("{folder}/{wanting}.wants/{unit}");
+        let link = format!("{UNITS}/{wanting}.wants/{unit}");
         tree.put(&link, Node::symlink(format!("../{unit}").into_bytes(), time))?;
     }
     Ok(())
@@ -206,126 +258,4 @@ fn is_secret(path: &[u8], mode: u16, content: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn recipe(more: &str) -> Recipe {
-        let text = format!(
-            "version = \"1\"\nsummary = \"x\"\npackages = [\"a\"]\n[distribution]\nname = \"debian\"\n\
-             suite = \"trixie\"\n[kernel]\nflavour = \"cloud\"\ninitrd = [\"ext4\"]\n\
-             [disk]\nsize = \"1G\"\n{more}"
-        );
-        let body = crate::recipe::parse(&text, Path::new("recipe.toml")).unwrap();
-        Recipe { name: "image".to_owned(), folder: "".into(), body, base: None }
-    }
-
-    fn tree(files: &[(&str, &str)]) -> Tree {
-        let mut tree = Tree::new(0);
-        for (path, text) in files {
-            tree.put(path, Node::file(text.as_bytes(), 0o600, 0)).unwrap();
-        }
-        tree
-    }
-
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4\n-----END PRIVATE KEY-----\n";
-
-    #[test]
-    fn identities_are_taken_away_and_made_by_each_machine() {
-        let mut tree = tree(&[
-            ("usr/lib/systemd/systemd", "x"),
-            ("usr/lib/systemd/system/dropbear.service", "x"),
-            ("usr/lib/systemd/system/ssh.service", "x"),
-            ("usr/bin/ssh-keygen", "x"),
-            ("usr/sbin/make-ssl-cert", "x"),
-            ("etc/ssh/ssh_host_ed25519_key", KEY),
-            ("etc/ssh/ssh_host_ed25519_key.pub", "ssh-ed25519 AAAA"),
-            ("etc/ssh/sshd_config", "x"),
-            ("usr/bin/dropbearkey", "x"),
-            ("etc/dropbear/dropbear_rsa_host_key", "binary"),
-            ("etc/dropbear/run", "x"),
-            ("var/lib/dhcpcd/duid", "x"),
-            ("etc/machine-id", "0123\n"),
-            ("var/lib/dbus/machine-id", "0123\n"),
-            ("var/lib/systemd/random-seed", "x"),
-            ("etc/ssl/private/ssl-cert-snakeoil.key", KEY),
-            ("etc/ssl/certs/ssl-cert-snakeoil.pem", "x"),
-        ]);
-        settle(&mut tree, 0).unwrap();
-        let names: Vec<String> = tree
-            .iter()
-            .filter(|(_, node)| !node.is_folder())
-            .map(|(path, _)| String::from_utf8_lossy(path).into_owned())
-            .filter(|path| !path.contains(".wants/"))
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "etc/dropbear/run",
-                "etc/machine-id",
-                "etc/ssh/sshd_config",
-                "etc/systemd/system/quicksand-dropbear-host-key.service",
-                "etc/systemd/system/quicksand-snakeoil-certificate.service",
-                "etc/systemd/system/quicksand-ssh-host-keys.service",
-                "usr/bin/dropbearkey",
-                "usr/bin/ssh-keygen",
-                "usr/lib/systemd/system/dropbear.service",
-                "usr/lib/systemd/system/ssh.service",
-                "usr/lib/systemd/systemd",
-                "usr/sbin/make-ssl-cert",
-            ]
-        );
-        assert_eq!(tree.read("etc/machine-id").unwrap().unwrap().len(), 0);
-        let wants = "etc/systemd/system/ssh.service.wants/quicksand-ssh-host-keys.service";
-        let unit = tree.read(wants).unwrap().unwrap();
-        let unit = String::from_utf8_lossy(&unit).into_owned();
-        assert!(unit.contains("ExecStart=/usr/bin/ssh-keygen -A\n"), "{unit}");
-        assert!(unit.contains("ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key\n"), "{unit}");
-    }
-
-    #[test]
-    fn a_client_alone_makes_no_host_keys() {
-        let mut tree = tree(&[
-            ("usr/lib/systemd/systemd", "x"),
-            ("usr/bin/ssh-keygen", "x"),
-            ("usr/bin/dropbearkey", "x"),
-        ]);
-        settle(&mut tree, 0).unwrap();
-        assert!(tree.get(b"etc/systemd/system").is_none());
-    }
-
-    #[test]
-    fn secrets_that_scripts_made_stop_a_bake_and_those_that_are_meant_do_not() {
-        let mut made = tree(&[
-            ("etc/daemon/tls.pem", KEY),
-            ("etc/bind/rndc.key", "key \"k\" { secret \"abc=\"; };"),
-            ("etc/mine.pem", KEY),
-            ("etc/of-package.pem", KEY),
-            ("etc/munge/munge.key", "\u{1}binary\u{2}"),
-            ("root/.gnupg/secret.asc", "-----BEGIN PGP PRIVATE KEY BLOCK-----\n"),
-            ("usr/share/doc/example.key", KEY),
-            ("etc/apt/keyrings/x.key", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n"),
-            (
-                "var/lib/dpkg/status",
-                "Package: a\nVersion: 1\nArchitecture: amd64\nStatus: install ok installed\n",
-            ),
-            ("var/lib/dpkg/info/a.list", "/.\n/etc\n/etc/of-package.pem\n"),
-        ]);
-        let recipe = recipe("[[file]]\npath = \"/etc/mine.pem\"\ntext = \"x\"\n");
-        let error = refuse_secrets(&made, None, &recipe).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`image` would ship secrets: `/etc/bind/rndc.key`, `/etc/daemon/tls.pem`, \
-             `/etc/munge/munge.key`, `/root/.gnupg/secret.asc`"
-        );
-        assert!(error.hint().unwrap().contains("first start"), "{error}");
-        // What the image below has is its own matter.
-        refuse_secrets(&made, Some(&made), &recipe).unwrap();
-        made.remove(b"etc/daemon");
-        made.remove(b"etc/bind");
-        made.remove(b"root");
-        // What everybody may read is no secret of this kind.
-        made.put("etc/munge/munge.key", Node::file(*b"binary", 0o644, 0)).unwrap();
-        refuse_secrets(&made, None, &recipe).unwrap();
-    }
-}
+mod tests;

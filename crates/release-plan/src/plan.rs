@@ -435,7 +435,7 @@ mod tests {
     /// A recipe is published exactly for the architectures that its lock has, unless it is there for tests alone.
     #[test]
     fn recipes_and_locks_are_the_published_images() {
-        const FOR_TESTS: [&str; 2] = ["desktop-test", "ssh-server"];
+        const FOR_TESTS: [&str; 3] = ["desktop-test", "openssh-test", "ssh-server"];
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let recipes = root.join("recipes");
         let read = |path: &std::path::Path| fs_err::read_to_string(path).unwrap_or_default();

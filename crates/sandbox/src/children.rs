@@ -66,6 +66,8 @@ impl Sandbox {
         let config = self.config().of_child(mounts);
         let reason = match self.fork_process(machine, &config, located, n).await {
             Ok(children) => return Ok(children),
+            // The guest itself does not become another, however its memory gets there.
+            Err(error @ Error::AgentRefused { .. }) => return Err(error),
             Err(error) => error.to_string(),
         };
         tracing::info!(

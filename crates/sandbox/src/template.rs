@@ -22,6 +22,7 @@ pub(crate) use make::make;
 
 use crate::boot::Start;
 use crate::config::Warm;
+use crate::error::Error;
 use crate::located::Located;
 use crate::templates::TemplateEntry;
 use host_platform::Arch;
@@ -49,10 +50,22 @@ pub(crate) fn list(search: &Search) -> std::io::Result<Vec<TemplateEntry>> {
 
 /// Removes a template that cannot be used.
 pub(crate) fn remove(search: &Search, key: &str) {
-    let store = search.cache_dir.as_deref().and_then(|folder| Store::open(folder).ok());
-    if let Some(store) = store {
+    if let Some(store) = store_of(search) {
         store.remove(key);
     }
+}
+
+/// Removes a template whose copy did not become a machine. Where the guest itself refused to become another, a
+/// copy of any other template would too: none is made for a while.
+pub(crate) fn give_up(search: &Search, key: &str, error: &Error) {
+    remove(search, key);
+    if let (Error::AgentRefused { .. }, Some(store)) = (error, store_of(search)) {
+        store.refuse(key, &error.to_string());
+    }
+}
+
+fn store_of(search: &Search) -> Option<Store> {
+    search.cache_dir.as_deref().and_then(|folder| Store::open(folder).ok())
 }
 
 async fn find_or_make(start: &Start<'_>, located: &Located) -> Result<Template, String> {

@@ -1,7 +1,7 @@
 //! `cargo xtask test shares`: what people do in a project, on a share, and two suites of others that try file
 //! systems. It needs an image with git, Python and a compiler, and minutes, so that it runs by its name alone.
 
-use super::{cargo_test, installed};
+use super::{cargo_test, with_image};
 use crate::{
     bake,
     cache::Key,
@@ -57,21 +57,7 @@ fn suites(context: &Context) -> Result<PathBuf> {
 
 /// Runs them.
 pub fn run(context: &Context, runner_args: &[String]) -> Result<()> {
-    let environment = installed(context)?;
-    let images = context.cache.folder("test-images")?;
-    bake::run(context, &bake::Args::to(IMAGE, &images))?;
-    let mut tests = cargo_test(context, &["--test", "shares"], runner_args)
-        .env("RUST_MIN_STACK", "8388608")
+    let tests = cargo_test(context, &["--test", "shares"], runner_args)
         .env("QUICKSAND_POSIX_TOOLS", suites(context)?);
-    for (name, value) in environment.variables() {
-        let value = match name {
-            "QUICKSAND_IMAGE_PATH" => {
-                std::env::join_paths(std::env::split_paths(&value).chain([images.clone()]))?.into()
-            }
-            _ => value,
-        };
-        tests = tests.env(name, value);
-    }
-    tests.run()?;
-    Ok(())
+    with_image(context, IMAGE, tests)
 }

@@ -1,9 +1,10 @@
 //! `POST /identity`: a copy of a machine becomes a machine of its own.
 //!
 //! Machines that were copied from one frozen machine begin with the same memory: the same random
-//! numbers to come, the same clock, the same names. What must differ comes from the host. Only when
-//! all of it is in place does the agent take the new token, and then it takes no other: a copy that
-//! could not be made different answers nobody.
+//! numbers to come, the same clock, the same names. What must differ comes from the host, and secrets
+//! that the system made at its first start (host keys of SSH) from a program of the image, which makes them
+//! anew. Only when all of it is in place does the agent take the new token, and then it takes no other: a
+//! copy that could not be made different answers nobody.
 //!
 //! See `random(4)` for `RNDADDENTROPY` and `RNDRESEEDCRNG`, and `machine-id(5)`.
 
@@ -11,8 +12,9 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use agent_protocol::{IdentityRequest, OkResponse};
+use agent_protocol::{IdentityRequest, NEW_IDENTITY, OkResponse};
 use hyper::Response;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
@@ -31,18 +33,21 @@ const MAX_ENTROPY: usize = 256;
 /// Where a machine id may stand; the last one is often a link to the first.
 const MACHINE_IDS: [&str; 3] = ["etc/machine-id", "run/machine-id", "var/lib/dbus/machine-id"];
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
+/// How long the image's program may take. The host waits for five seconds more.
+const PROGRAM_TIME: Duration = Duration::from_secs(15);
 /// What is laid over the kernel's own boot id, which cannot be changed.
 const OWN_BOOT_ID: &str = "run/quicksand-boot-id";
 
 /// Takes the identity.
 ///
 /// # Errors
-/// Values that are none, and a kernel that refuses. The old token stays in force then.
+/// Values that are none, a kernel that refuses, and a program of the image that fails. The old token stays in
+/// force then.
 pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let request = IdentityRequest::from_json(body)?;
     let entropy = request.check()?;
     let token = request.token.clone().into_bytes();
-    super::in_thread("take an identity", move || {
+    let has_program = super::in_thread("take an identity", move || {
         let failed = |step: &str| {
             let step = step.to_owned();
             move |source| Error::Boot { step, source }
@@ -54,9 +59,14 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
         shares::end_all();
         let root = Path::new("/");
         write_machine_id(root, &request.machine_id).map_err(failed("write the machine id"))?;
-        cover_boot_id(root, &request.boot_id).map_err(failed("replace the boot id"))
+        cover_boot_id(root, &request.boot_id).map_err(failed("replace the boot id"))?;
+        has_program(root).map_err(failed("look for what makes secrets anew"))
     })
     .await?;
+    // After the seed: what it draws at random is this copy's own.
+    if has_program {
+        super::run_tool(&agent, &[NEW_IDENTITY], PROGRAM_TIME).await?;
+    }
     agent.tokens.renew(token);
     Ok(answer(&OkResponse { ok: true }))
 }
@@ -118,6 +128,15 @@ fn cover_boot_id(root: &Path, id: &str) -> io::Result<()> {
     Ok(mount(&own, &covered, c"", MountFlags::BIND, None)?)
 }
 
+/// Whether the image makes secrets of its own anew. What cannot be looked at is not taken for absent.
+fn has_program(root: &Path) -> io::Result<bool> {
+    match fs_err::symlink_metadata(root.join(NEW_IDENTITY.trim_start_matches('/'))) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +157,25 @@ mod tests {
         // Empty ones are for the distribution's init to fill.
         assert_eq!(fs_err::read_to_string(place("run/machine-id")).unwrap(), "");
         assert!(fs_err::symlink_metadata(place("var/lib/dbus/machine-id")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_program_that_is_there_in_any_form_is_to_be_run() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_program(root.path()).unwrap());
+        let place = root.path().join("usr/lib/quicksand/new-identity");
+        fs_err::create_dir_all(place.parent().unwrap()).unwrap();
+        assert!(!has_program(root.path()).unwrap());
+        // One that leads nowhere fails when it is run, and the copy with it.
+        std::os::unix::fs::symlink("nowhere", &place).unwrap();
+        assert!(has_program(root.path()).unwrap());
+        fs_err::remove_file(&place).unwrap();
+        fs_err::write(&place, "").unwrap();
+        assert!(has_program(root.path()).unwrap());
+        // Nor is it absent where it cannot be looked for.
+        fs_err::remove_dir_all(root.path().join("usr/lib")).unwrap();
+        fs_err::write(root.path().join("usr/lib"), "").unwrap();
+        assert!(has_program(root.path()).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use hyper::Response;
 use rustix::system::RebootCommand;
 use tokio::time::Instant;
 
+use super::TOOL_TIME;
 use crate::Result;
 use crate::agent::Agent;
 use crate::answer::answer;
@@ -70,7 +71,7 @@ async fn ask_init(agent: &Agent) {
         .and_then(|tool| {
             let arguments =
                 if tool.ends_with("busybox") { vec![tool, "poweroff"] } else { vec![tool] };
-            Plan::tool(&arguments).ok()
+            Plan::tool(&arguments, TOOL_TIME).ok()
         });
     let started = match plan {
         Some(plan) => Some(agent.launcher.start(&plan, Stdin::Null, Instant::now()).await),

@@ -7,15 +7,11 @@ use agent_protocol::{
     CreateUserRequest, DeleteUserRequest, OkResponse, UserResponse, valid_user_name,
 };
 use hyper::Response;
-use tokio::time::Instant;
 
-use super::in_thread;
+use super::{TOOL_TIME, in_thread, run_tool};
 use crate::agent::Agent;
 use crate::answer::answer;
 use crate::body::Body;
-use crate::process::Event;
-use crate::process::plan::Plan;
-use crate::process::running::Stdin;
 use crate::{Error, Result, accounts};
 
 const ROOT: &str = "/";
@@ -33,7 +29,8 @@ pub async fn create(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let account = match find_tool("useradd") {
         Some(tool) => {
             let shell = if exists("/bin/bash") { "/bin/bash" } else { "/bin/sh" };
-            run(&agent, &[&tool, "--create-home", "--user-group", "--shell", shell, &name]).await?;
+            let line = [&tool, "--create-home", "--user-group", "--shell", shell, &name];
+            run_tool(&agent, &line, TOOL_TIME).await?;
             accounts::find(Path::new(ROOT), &name)?
         }
         None => in_thread("add a user", move || accounts::add(Path::new(ROOT), &name)).await?,
@@ -57,7 +54,7 @@ pub async fn delete(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     }
     kill_processes_of(account.uid);
     match find_tool("userdel") {
-        Some(tool) => run(&agent, &[&tool, "--force", &name]).await?,
+        Some(tool) => run_tool(&agent, &[&tool, "--force", &name], TOOL_TIME).await?,
         None => {
             in_thread("remove a user", move || accounts::remove(Path::new(ROOT), &name)).await?;
         }
@@ -101,27 +98,6 @@ fn kill_processes_of(uid: u32) {
         };
         if entry.metadata().is_ok_and(|metadata| metadata.uid() == uid) {
             crate::process::group::signal(pid, libc::SIGKILL);
-        }
-    }
-}
-
-async fn run(agent: &Agent, arguments: &[&str]) -> Result<()> {
-    let plan = Plan::tool(arguments)?;
-    let mut running = agent.launcher.start(&plan, Stdin::Null, Instant::now()).await?;
-    let mut output = Vec::new();
-    loop {
-        match running.next().await {
-            Some(Event::Output(_, chunk)) => {
-                let room = 4096usize.saturating_sub(output.len());
-                output.extend(chunk.bytes().iter().take(room));
-            }
-            Some(Event::Exit(report)) if report.exit_code == 0 => return Ok(()),
-            _ => {
-                return Err(Error::Tool {
-                    tool: arguments[0].to_owned(),
-                    output: String::from_utf8_lossy(&output).trim().to_owned(),
-                });
-            }
         }
     }
 }

@@ -75,11 +75,11 @@ impl Plan {
         })
     }
 
-    /// A plan for a tool of the guest, as root, without a shell between.
+    /// A plan for a tool of the guest, as root, without a shell between, for a time at most.
     ///
     /// # Errors
     /// An argument with a NUL byte.
-    pub fn tool(arguments: &[&str]) -> Result<Plan> {
+    pub fn tool(arguments: &[&str], limit: Duration) -> Result<Plan> {
         Ok(Plan {
             program: text(arguments[0])?,
             arguments: arguments.iter().copied().map(text).collect::<Result<_>>()?,
@@ -87,7 +87,7 @@ impl Plan {
             directory: text("/")?,
             account: None,
             pty: None,
-            timeout: Some(Duration::from_secs(30)),
+            timeout: Some(limit),
             may_stall: false,
         })
     }

@@ -85,8 +85,8 @@ pub(super) async fn of_template(
         Err(Failure { error, .. }) => {
             tracing::warn!(%error, "a copy of the template did not answer: it is removed");
             timing.warm = false;
+            crate::template::give_up(start.search, &key, &error);
             timing.cold_reason = Some(error.to_string());
-            crate::template::remove(start.search, &key);
             None
         }
     }

@@ -105,6 +105,94 @@ async fn a_copy_does_what_a_machine_does() {
     again.stop().await.unwrap();
 }
 
+/// Where an image has what makes its secrets anew.
+const PROGRAM: &str = "/usr/lib/quicksand/new-identity";
+
+/// An image on `minimal` with this program: what a machine has saved, where images are installed.
+async fn image_with(program: &str, folder: &Path) -> String {
+    let machine = vm_tests::started(vm_tests::minimal().workspace(folder)).await;
+    let script = format!(
+        "mkdir -p /usr/lib/quicksand; cat > {PROGRAM}; chmod 755 {PROGRAM}; echo first > /secret"
+    );
+    let request = sandbox::ExecuteRequest::new(script).stdin(format!("#!/bin/sh\n{program}\n"));
+    assert_eq!(machine.execute(request).await.unwrap().exit_code, 0);
+    machine.save("with-secret", &sandbox::save::SaveOptions::default()).await.unwrap();
+    machine.stop().await.unwrap();
+    let installed = folder.join("images");
+    fs_err::create_dir_all(&installed).unwrap();
+    fs_err::rename(folder.join("with-secret"), installed.join("with-secret")).unwrap();
+    "with-secret".into()
+}
+
+/// A start of it from a template.
+async fn started_with(name: &str, folder: &Path) -> Sandbox {
+    let cache = folder.join("cache");
+    let mut search = search(&cache);
+    search.image_path.insert(0, folder.join("images"));
+    let config = sandbox::SandboxConfig::builder(name).memory("128M").warm(Warm::Make);
+    let sandbox = Sandbox::new(config.build().unwrap()).with_locator(search);
+    if let Err(error) = sandbox.start().await {
+        panic!("{error}\nhint: {:?}", error.hint());
+    }
+    sandbox
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_makes_its_secrets_anew_before_a_copy_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = "set -e; cat /proc/sys/kernel/random/boot_id > /secret; \
+                   head -c 16 /dev/urandom | od -An -tx1 >> /secret; id -u >> /secret; pwd >> /secret";
+    let name = image_with(program, folder.path()).await;
+    let mut seen = HashSet::new();
+    for _ in 0..2 {
+        let copy = started_with(&name, folder.path()).await;
+        assert!(is_warm(&copy), "{:?}", copy.boot_timing().unwrap().cold_reason);
+        let secret = run(&copy, "cat /secret").await;
+        // The copy had its own names by then.
+        assert!(secret.starts_with(&run(&copy, "cat /proc/sys/kernel/random/boot_id").await));
+        assert!(secret.ends_with("\n0\n/"), "{secret}");
+        let child = copy.fork(std::num::NonZeroUsize::MIN).await.unwrap().remove(0);
+        let secrets = [secret, run(&child, "cat /secret").await];
+        seen.extend(secrets.map(|secret| secret.lines().nth(1).unwrap().to_owned()));
+        child.stop().await.unwrap();
+        copy.stop().await.unwrap();
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_keeps_an_old_secret_answers_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = "echo 'no key could be made' >&2; exit 3";
+    let name = image_with(program, folder.path()).await;
+    for expected in ["no key could be made", "a template could not be made"] {
+        let begun = std::time::Instant::now();
+        let machine = started_with(&name, folder.path()).await;
+        let timing = machine.boot_timing().unwrap();
+        assert!(!timing.warm);
+        let reason = timing.cold_reason.unwrap();
+        assert!(reason.contains(PROGRAM) && reason.contains(expected), "{reason}");
+        eprintln!("cold after {:.1?}: {reason}", begun.elapsed());
+        // It booted, as every machine may.
+        assert_eq!(run(&machine, "cat /secret").await, "first");
+        let error = machine.fork(std::num::NonZeroUsize::MIN).await.unwrap_err();
+        assert!(error.to_string().contains("no key could be made"), "{error}");
+        // The machine itself goes on, and one whose program takes for ever is not waited for.
+        run(&machine, &format!("printf '#!/bin/sh\nsleep 1000 & sleep 1000\n' > {PROGRAM}")).await;
+        if expected == "no key could be made" {
+            let begun = std::time::Instant::now();
+            let error = machine.fork(std::num::NonZeroUsize::MIN).await.unwrap_err();
+            assert!(error.to_string().contains("timed out after 15 s"), "{error}");
+            assert!(begun.elapsed().as_secs() < 40, "{:?}", begun.elapsed());
+        }
+        run(&machine, &format!("rm {PROGRAM}")).await;
+        let child = machine.fork(std::num::NonZeroUsize::MIN).await.unwrap().remove(0);
+        assert_eq!(run(&child, "cat /secret").await, "first");
+        child.stop().await.unwrap();
+        machine.stop().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_hands_each_machine_out_once_and_replaces_those_that_died() {
     let cache = tempfile::tempdir().unwrap();
