@@ -18,7 +18,7 @@ use anyhow::Result;
 pub use args::Args;
 use fs_err as fs;
 use host::Baking;
-use host_platform::Arch;
+use host_platform::{Arch, Os};
 use image_builder::{
     bake::{self, Finished, Ground, Order},
     pool,
@@ -38,6 +38,7 @@ pub fn task(context: &Context, args: &Args) -> Result<()> {
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<PathBuf> {
+    image_builder::bake::check_system(Os::OF_PROCESS)?;
     if args.usual {
         return usual(context, args.name());
     }

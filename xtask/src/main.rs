@@ -86,6 +86,8 @@ impl Task {
             Self::Test(args) => ("test", test::needs(context, args)),
             Self::Check(args) => ("check", check::needs(context, args)),
             Self::BuildQemu(args) => ("build-qemu", qemu_builder::needs(context, args)),
+            // Where none are baked, the task says so, and nothing is missing of the host.
+            Self::Bake(_) if !cfg!(target_os = "linux") => return None,
             Self::Bake(args) => ("bake", bake::needs(context, args)),
             Self::Dist(_) => (
                 "dist",

@@ -170,6 +170,17 @@ impl Finished {
     }
 }
 
+/// Whether images are baked on a host of this system.
+///
+/// # Errors
+/// They are not; the hint says where they are, and how they come here.
+pub fn check_system(os: host_platform::Os) -> Result<(), Error> {
+    match os {
+        host_platform::Os::Linux => Ok(()),
+        host_platform::Os::Macos | host_platform::Os::Windows => Err(Error::System { os }),
+    }
+}
+
 /// Bakes the layers of an image, the bottom one first.
 ///
 /// # Errors
@@ -304,4 +315,20 @@ pub fn publish(made: &Path, place: &Path) -> io::Result<()> {
     beside.as_file().set_permissions(from.permissions())?;
     beside.persist(place)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elsewhere_than_on_linux_it_is_said_where_images_are_baked() {
+        check_system(host_platform::Os::Linux).unwrap();
+        for os in [host_platform::Os::Macos, host_platform::Os::Windows] {
+            let error = check_system(os).unwrap_err();
+            let expect = format!("Images are baked on Linux, and this host is {os}");
+            assert_eq!(error.to_string(), expect);
+            assert!(error.hint().unwrap().contains("on a machine with Linux"), "{error}");
+        }
+    }
 }

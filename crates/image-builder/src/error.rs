@@ -239,6 +239,12 @@ pub enum Error {
         /// The archive.
         archive: String,
     },
+    /// What a bake is made of is Linux's: chroots, packages, file systems.
+    #[error("Images are baked on Linux, and this host is {os}")]
+    System {
+        /// This host's system.
+        os: host_platform::Os,
+    },
     /// The keyring that the distribution's signatures are checked with is missing.
     #[error("The keyring `{}` is missing", path.display())]
     NoKeyring {

@@ -113,6 +113,11 @@ impl Error {
                  keep = [\"/usr/share/doc/apt/examples/**\"]"
                     .to_owned(),
             ),
+            Self::System { .. } => Some(
+                "bake it on a machine with Linux, a virtual one too; image wheels hold no program of the host, and \
+                 there `cargo xtask release merge` gives them the names of other systems"
+                    .to_owned(),
+            ),
             Self::NoKeyring { package, variable, .. } => Some(format!(
                 "install the package {package}, or name another place: {variable}=PATH"
             )),

@@ -21,6 +21,7 @@ use std::{
 
 /// Bakes and prints the wheel's path.
 pub fn run(args: &BakeArgs) -> Result<(), Failure> {
+    image_builder::bake::check_system(host_platform::Os::OF_PROCESS)?;
     if !args.dir.join(outside::RECIPE).is_file() {
         let message = format!("`{}` holds no {}", args.dir.display(), outside::RECIPE);
         let hint = "make a folder with: quicksand dev new-image NAME --base IMAGE";
