@@ -51,8 +51,10 @@ fn part(component: &Component) -> Value {
         .iter()
         .chain(&component.patches)
         .map(|(file, sha256)| {
+            // A binary package that was taken as it is, is no source.
+            let is_source = !file.ends_with(".deb");
             json!({
-                "type": "source-distribution",
+                "type": if is_source { "source-distribution" } else { "distribution" },
                 "url": file,
                 "hashes": cyclonedx::sha256(sha256),
             })
@@ -95,6 +97,9 @@ mod tests {
             "ab".repeat(32)
         );
         assert_eq!(bill["dependencies"][0]["dependsOn"][0], zlib().purl());
+        assert_eq!(bill["components"][0]["externalReferences"][0]["type"], "source-distribution");
+        let packed = Component { sources: vec![("x.deb".to_owned(), "ab".repeat(32))], ..zlib() };
+        assert_eq!(part(&packed)["externalReferences"][0]["type"], "distribution");
         let serial = bill["serialNumber"].as_str().unwrap();
         assert_eq!(serial.len(), "urn:uuid:".len() + 36);
     }

@@ -183,6 +183,15 @@ pub enum Error {
         expected: host_platform::Arch,
     },
 
+    /// What was built for this hardware runs on another.
+    #[error("The binaries are for `{proved}`, and a wheel that is built here is for `{claim}`")]
+    OtherMachine {
+        /// What the audit proved.
+        proved: String,
+        /// The tag of this hardware.
+        claim: String,
+    },
+
     /// No file to derive a tag from.
     #[error("Failed to derive a platform tag: the bundle holds no binary")]
     Empty,
@@ -223,6 +232,9 @@ impl Error {
             Error::Edit { what, .. } if what.contains("-headerpad") => {
                 "link the file again as the message says, or take a package manager's build"
                     .to_owned()
+            }
+            Error::OtherMachine { .. } => {
+                "build or install what is for this machine's own processor, not for one that it emulates".to_owned()
             }
             Error::LinkMap { .. } => "link with GNU ld and -Wl,-Map".to_owned(),
             Error::Read(_)

@@ -5,6 +5,7 @@
 //! how a bundle is built, nor what a wheel looks like inside. `goblin` is used here and nowhere else.
 
 mod audit;
+mod claim;
 mod elf;
 mod error;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod libc_version;
 mod link_map;
 
 pub use audit::{POLICY_FLOOR, audit_folder, wheel_platforms};
+pub use claim::{check_claim, is_of_system};
 pub use elf::{Bound, ElfFloor, Linkage, audit_elf, audit_elf_bytes};
 pub use error::Error;
 pub use libc_version::LibcVersion;

@@ -345,11 +345,11 @@ pub fn spec(
 }
 
 /// The tag that a build on Linux gives; a release retags it for the other systems.
-fn platform(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Amd64 => "linux_x86_64",
-        Arch::Arm64 => "linux_aarch64",
-    }
+/// The platform of an image's wheel: that of the machine that runs it natively, on the system that bakes. Which
+/// other ones it ships for is the release's matter.
+fn platform(arch: Arch) -> String {
+    let os = host_platform::Os::Linux;
+    host_platform::wheel_platform_tag(&host_platform::Host { os, arch, process_arch: arch }, None)
 }
 
 /// All copyright texts in one file, the packages that share a text named together.

@@ -89,17 +89,14 @@ pub fn wheel(
             let floors = programs(&plan)
                 .map(|path| binary_bundler::audit_elf(&entry.join(path)))
                 .collect::<Result<Vec<_>, _>>()?;
-            let is_right = floors.iter().all(|floor| floor.arch == target.arch());
-            ensure!(is_right, "The bundle is for another machine");
             binary_bundler::wheel_platforms(&floors, None)?
         }
         Os::Macos | Os::Windows => {
             let files: Vec<PathBuf> = programs(&plan).map(|path| entry.join(path)).collect();
-            let tag = wheel_audit::one_tag(plan.distribution, &files)?;
-            ensure!(target.runner().builds(&tag), "The bundle is for another machine: {tag}");
-            vec![tag]
+            vec![wheel_audit::one_tag(plan.distribution, &files)?]
         }
     };
+    binary_bundler::check_claim(&target.as_host(), &platforms)?;
     Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
 }
 
@@ -124,6 +121,11 @@ pub fn installed(
         files: record.files.keys().cloned().collect(),
     };
     let platforms = vec![wheel_audit::one_tag(plan.distribution, &[entry.to_path_buf()])?];
+    let host = host_platform::host();
+    // A tree of another system was brought here, and no build of this host makes its wheel too.
+    if platforms.iter().any(|tag| binary_bundler::is_of_system(&host, tag)) {
+        binary_bundler::check_claim(&host, &platforms)?;
+    }
     Ok(wheel_retag::write(&spec(&plan, &record, entry, python, platforms)?, place)?)
 }
 

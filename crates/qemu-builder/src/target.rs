@@ -2,7 +2,7 @@
 //! compilers.
 
 use anyhow::Result;
-use host_platform::{Arch, Os};
+use host_platform::{Arch, Host, Os};
 use std::fmt;
 use wheel_retag::Runner;
 use xtask_base::ui::hinted;
@@ -53,6 +53,11 @@ impl Target {
             Runner::LinuxX64 | Runner::WindowsX64 => Arch::Amd64,
             Runner::LinuxArm64 | Runner::MacosArm64 | Runner::WindowsArm64 => Arch::Arm64,
         }
+    }
+
+    /// The machine as a host of its own.
+    pub fn as_host(self) -> Host {
+        Host { os: self.os(), arch: self.arch(), process_arch: self.arch() }
     }
 
     /// Its system by meson's name.

@@ -10,7 +10,7 @@ use crate::{
     compile::{self, CRATES, Compiler, ZIG},
     compiled_paths, crates,
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use cache_key::{
     Key,
     code::{self, Reading},
@@ -203,6 +203,7 @@ fn make(
     context.ui.step("Pack the runtime's wheel", |step| {
         step.say("auditing the binaries");
         let platforms = platforms(&binaries, target)?;
+        binary_bundler::check_claim(&target.as_host(), &platforms)?;
         step.say("collecting licences");
         let rustc = compiler.version(context)?;
         let triple = match target.is_host() {
@@ -300,8 +301,6 @@ fn platforms(binaries: &Binaries, target: Target) -> Result<Vec<String>> {
     if target.os() == Os::Linux {
         let floors = files.into_iter().map(|path| binary_bundler::audit_elf(path));
         let floors = floors.collect::<Result<Vec<_>, _>>()?;
-        let is_right = floors.iter().all(|floor| floor.arch == target.arch());
-        ensure!(is_right, "The runtime was compiled for another machine than {target}");
         return Ok(binary_bundler::wheel_platforms(&floors, None)?);
     }
     let files = files.map(PathBuf::clone);
