@@ -43,6 +43,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 pub(crate) use files::{Part, data_frame, done_frame, entry_frame, hole_frame};
+#[cfg(unix)]
+pub(crate) use identity::Identity;
 pub use session::{SessionInput, SessionOutput};
 
 /// The longest error text of the agent that is read.
@@ -78,6 +80,9 @@ pub(crate) struct AgentClient {
     has_no_sessions: Arc<AtomicBool>,
     /// Likewise, and cannot set the clock.
     has_no_clock: Arc<AtomicBool>,
+    /// What the host has told the guest that it is, for a machine that was copied.
+    #[cfg(unix)]
+    identity: Option<Arc<Identity>>,
 }
 
 #[derive(Clone)]
@@ -112,7 +117,15 @@ impl AgentClient {
             authorization: format!("Bearer {token}").into(),
             has_no_sessions: Arc::default(),
             has_no_clock: Arc::default(),
+            #[cfg(unix)]
+            identity: None,
         }
+    }
+
+    /// What the host has told the guest that it is, for a machine that was copied.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.clone()
     }
 
     /// Waits for the agent's answer to a ping.

@@ -14,7 +14,7 @@ pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
 pub(crate) use assembly::{Own, OwnEnd};
 #[cfg(target_os = "linux")]
-pub(crate) use live::{paused, stand};
+pub(crate) use live::{Still, again_if_busy, paused, stand, stand_held};
 #[cfg(target_os = "linux")]
 pub(crate) use warm::go_on;
 
@@ -155,6 +155,15 @@ impl Source {
             Self::Live(pause) => pause.past(),
             Self::Still(still) => (&still.token, still.had_shares),
             _ => ("", false),
+        }
+    }
+
+    /// What the machine is to be, where that is not one that nobody has been yet.
+    #[cfg(target_os = "linux")]
+    fn identity(&self) -> Option<std::sync::Arc<crate::agent_client::Identity>> {
+        match self {
+            Self::Still(still) => still.identity.clone(),
+            _ => None,
         }
     }
 
@@ -374,7 +383,8 @@ async fn first_answer(
             let (old, had_shares) = source.past();
             timing.launch = watch.lap();
             start.stage(3);
-            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire());
+            let (window, identity) = (qemu.limits.wire(), source.identity());
+            let agent = AgentClient::of_copy(agent, old, &token, window, identity);
             let (qmp, agent) = tokio::try_join!(Qmp::of_fork(qmp), agent)?;
             if let Some(shares) = qemu.shares.as_ref().filter(|_| had_shares) {
                 shares.take_up().await?;
@@ -387,7 +397,7 @@ async fn first_answer(
             timing.launch = watch.lap();
             start.stage(3);
             let old = warm::load(source, &qmp).await?;
-            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire()).await?;
+            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire(), None).await?;
             if let Source::Resume(frozen) = source
                 && let Some(shares) = qemu.shares.as_ref().filter(|_| frozen.had_shares)
             {

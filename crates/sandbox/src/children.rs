@@ -5,7 +5,7 @@ use crate::sandbox::Sandbox;
 use std::num::NonZeroUsize;
 
 #[cfg(target_os = "linux")]
-use crate::template::parent::FORK_COMMAND;
+use crate::boot::again_if_busy;
 
 impl Sandbox {
     /// Starts sandboxes that go on from this one: the same memory, processes, open files and disk, as
@@ -140,18 +140,6 @@ impl Sandbox {
         }
         Ok(children)
     }
-}
-
-/// Asks again where QEMU refuses a fork: a busy machine may have had a thread too many at that moment.
-#[cfg(target_os = "linux")]
-async fn again_if_busy<T, F: Future<Output = Result<T>>>(fork: impl Fn() -> F) -> Result<T> {
-    for _ in 0..2 {
-        match fork().await {
-            Err(crate::error::Error::Qmp { command, .. }) if command == FORK_COMMAND => {}
-            forked => return forked,
-        }
-    }
-    fork().await
 }
 
 /// Drives all of them to their ends.

@@ -60,6 +60,16 @@ impl Console {
         console
     }
 
+    /// Puts what another one remembers before what comes here.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn begin_with(&self, past: &Self) {
+        let mut all = past.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (one, other) = kept.as_slices();
+        remember(&mut all, &[one, other].concat());
+        *kept = all;
+    }
+
     /// Everything that is remembered, cleaned.
     pub(crate) fn text(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -61,7 +61,7 @@ pub(crate) async fn freeze(machine: Arc<Machine>) -> Result<Frozen> {
     let (token, had_shares) = (machine.qemu.token.clone(), machine.qemu.has_used_shares());
     // A task of its own: half of it would leave the machine standing still.
     let work = tokio::spawn(async move {
-        let _state = machine.state.lock().await;
+        let _state = machine.lock_state("fork").await?;
         machine.check_quota()?;
         stand_still(&machine, writer, disk, Path::new("disk"), "").await
     });

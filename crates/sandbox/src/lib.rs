@@ -34,6 +34,7 @@ mod frozen;
 mod fuzz;
 #[cfg(target_os = "linux")]
 mod guest_memory;
+mod host_process;
 mod kernel_cmdline;
 mod launch;
 mod lifecycle;

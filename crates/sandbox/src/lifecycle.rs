@@ -81,6 +81,19 @@ impl Lifecycle {
         }
     }
 
+    /// Puts another machine into the place of this one; says whether it was there still.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn replace(&self, machine: &Arc<Machine>, next: &Arc<Machine>) -> bool {
+        let mut state = self.lock();
+        match &*state {
+            State::Running(current) if Arc::ptr_eq(current, machine) => {
+                *state = State::Running(Arc::clone(next));
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Ends whatever there is. Nothing is left when this returns.
     pub(crate) async fn stop(&self) {
         let state = std::mem::take(&mut *self.lock());

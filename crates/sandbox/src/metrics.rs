@@ -6,6 +6,7 @@
 use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
+use crate::host_process;
 use crate::plan::DRIVE;
 use crate::running::Machine;
 use serde_json::json;
@@ -53,7 +54,9 @@ pub(crate) async fn measure(machine: &Machine) -> Result<Metrics> {
         overlay_bytes: crate::quota::written(&machine.origin).unwrap_or_default(),
         ..Metrics::default()
     };
-    of_process(machine.qemu.process.pid(), &mut metrics);
+    if let Some((cpu, memory)) = host_process::used_by(machine.qemu.process.pid()) {
+        (metrics.cpu, metrics.memory_rss) = (Some(cpu), Some(memory));
+    }
     let request = ExecuteRequest::new("cat /proc/meminfo /proc/net/dev")
         .timeout(GUEST_TIME)
         .cwd("/")
@@ -63,30 +66,6 @@ pub(crate) async fn measure(machine: &Machine) -> Result<Metrics> {
         Err(error) => tracing::debug!(%error, "the guest does not tell its figures"),
     }
     Ok(metrics)
-}
-
-/// See proc_pid_stat(5): user and system time are the fields 14 and 15, resident pages 24.
-#[cfg(target_os = "linux")]
-fn of_process(pid: u32, metrics: &mut Metrics) {
-    let Ok(text) = fs_err::read_to_string(format!("/proc/{pid}/stat")) else { return };
-    // SAFETY: asks the C library for constants of the system.
-    let (ticks_per_second, page) =
-        unsafe { (libc::sysconf(libc::_SC_CLK_TCK), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let Some((ticks, pages)) = read_stat(&text) else { return };
-    metrics.cpu = Some(Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64));
-    metrics.memory_rss = Some(pages * page.max(0) as u64);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn of_process(_pid: u32, _metrics: &mut Metrics) {}
-
-/// Ticks of processor time, and resident pages.
-#[cfg(target_os = "linux")]
-fn read_stat(text: &str) -> Option<(u64, u64)> {
-    // The name in parentheses may hold blanks; the fields after it, from the third on, do not.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    Some((number(14)? + number(15)?, number(24)?))
 }
 
 /// Reads `/proc/meminfo` and `/proc/net/dev`, in whatever state a guest sends them.
@@ -138,14 +117,5 @@ mod tests {
         );
         assert_eq!(metrics.guest_memory_total, None);
         assert_eq!(metrics.network_sent_bytes, Some(huge));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_process_is_read_whatever_its_name() {
-        let rest = "S 1 2 3 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 12345 1000000 77 18446744073709551615";
-        assert_eq!(read_stat(&format!("42 (a ) b) {rest}")), Some((300, 77)));
-        assert_eq!(read_stat("42 (a"), None);
-        assert_eq!(read_stat("42 (a) S 1"), None);
     }
 }

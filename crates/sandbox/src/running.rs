@@ -182,6 +182,8 @@ pub(crate) struct Machine {
 struct Past {
     n_reverts: u64,
     is_reverting: bool,
+    /// Whether another machine has taken this one's place, which went on from its past.
+    is_left: bool,
 }
 
 /// Ends the machine's way back in time when it is dropped.
@@ -260,11 +262,45 @@ impl Machine {
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = all.list();
     }
 
+    /// Holds the machine's state, unless another machine has taken its place.
+    pub(crate) async fn lock_state(
+        &self,
+        action: &'static str,
+    ) -> Result<tokio::sync::MutexGuard<'_, Checkpoints>> {
+        let state = self.state.lock().await;
+        if self.past.borrow().is_left { Err(Error::Reverted { action }) } else { Ok(state) }
+    }
+
+    /// Goes on where another machine was, in its place: with its ports, times and checkpoints. Whoever
+    /// holds the state of that one gives it here.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn follow(&mut self, past: &Self, state: &mut Checkpoints) {
+        self.since = past.since;
+        self.timing = past.timing.clone();
+        self.qemu.console.begin_with(&past.qemu.console);
+        *self.forwards.get_mut() = past.forwards.lock().await.clone();
+        self.list(state);
+        *self.state.get_mut() = std::mem::take(state);
+    }
+
+    /// Ends the machine for another one that has taken its place. Calls that are under way fail.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn leave_to(&self, next: &Self) {
+        self.past.send_modify(|past| {
+            past.n_reverts += 1;
+            past.is_left = true;
+        });
+        if let (Some(past), Some(net)) = (self.qemu.net(), next.qemu.net()) {
+            net.take_over(past);
+        }
+        self.end_now().await;
+    }
+
     /// Waits until the machine is not going back in time, and gives how often it has.
-    async fn present(&self) -> u64 {
+    async fn present(&self) -> Past {
         let mut past = self.past.subscribe();
         // The sender lives as long as this value.
-        let present = past.wait_for(|past| !past.is_reverting).await.map(|past| past.n_reverts);
+        let present = past.wait_for(|past| !past.is_reverting).await.map(|past| *past);
         present.unwrap_or_default()
     }
 
@@ -302,9 +338,12 @@ impl Machine {
     ) -> Result<T> {
         let ready = async {
             let present = self.present().await;
+            if present.is_left {
+                return Err(Error::Reverted { action });
+            }
             self.resume_if_space().await?;
             self.qemu.refresh_shares().await;
-            Ok::<_, Error>(present)
+            Ok(present.n_reverts)
         };
         let present = tokio::select! {
             present = deadline::within(limit, ready) => present?,
@@ -346,6 +385,10 @@ impl Machine {
             net.close();
         }
         self.qemu.process.kill_and_wait().await;
+        // Whoever holds it ends them with the machine.
+        if let Ok(mut checkpoints) = self.state.try_lock() {
+            checkpoints.end().await;
+        }
         #[cfg(target_os = "linux")]
         if let Some(shares) = &self.qemu.shares {
             shares.close();

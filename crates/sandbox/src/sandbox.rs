@@ -4,6 +4,8 @@
 //! it names.
 
 mod files;
+#[cfg(target_os = "linux")]
+mod revert;
 mod shares;
 
 use crate::agent_client::execution::{Discard, run_to_end, run_with_input};
@@ -270,7 +272,7 @@ impl Sandbox {
     pub async fn checkpoint(&self, tag: &str) -> Result<Checkpoint> {
         checkpoint::check_tag(tag)?;
         let machine = self.machine("make a checkpoint")?;
-        checkpoint::make(machine, tag.to_owned()).await
+        checkpoint::make(machine, self.config.clone(), tag.to_owned()).await
     }
 
     /// Takes the machine back to a checkpoint: memory, processes, open files and disk. The guest's
@@ -280,6 +282,11 @@ impl Sandbox {
     /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.
     pub async fn revert(&self, tag: &str) -> Result<()> {
         let machine = self.machine("revert")?;
+        #[cfg(target_os = "linux")]
+        // On the heap, as a start is.
+        if Box::pin(self.revert_in_memory(&machine, tag)).await? {
+            return Ok(());
+        }
         checkpoint::revert(machine, tag.to_owned()).await
     }
 

@@ -151,6 +151,16 @@ impl Shares {
         self.list().iter().map(|active| active.handle.clone()).collect()
     }
 
+    /// Gives the shares that were mounted just now the names that their users know them by.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn take_over(&self, handles: &[MountHandle]) {
+        let mut turn = self.turn.lock().await;
+        turn.last_id = handles.iter().map(|handle| handle.id).fold(turn.last_id, u64::max);
+        for (active, handle) in self.list().iter_mut().zip(handles) {
+            active.handle.id = handle.id;
+        }
+    }
+
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }

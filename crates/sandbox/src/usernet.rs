@@ -62,7 +62,15 @@ const NAMES_BUFFER: usize = 4096;
 pub(crate) struct UserNet {
     shared: Arc<stack::Shared>,
     stack: JoinHandle<()>,
-    listeners: Mutex<Vec<(SocketAddrV4, JoinHandle<()>)>>,
+    listeners: Mutex<Vec<Listening>>,
+}
+
+/// A port of the host that leads into the guest.
+struct Listening {
+    host: SocketAddrV4,
+    guest: SocketAddrV4,
+    listener: Arc<TcpListener>,
+    task: JoinHandle<()>,
 }
 
 impl UserNet {
@@ -112,32 +120,48 @@ impl UserNet {
     /// Leads a listening port of the host into the guest.
     pub(crate) fn listen(&self, listener: TcpListener, forward: &Forward) {
         let guest = SocketAddrV4::new(forward.guest_address.unwrap_or(GUEST), forward.guest_port);
-        let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(flow::serve(listener, guest, shared));
         let host = SocketAddrV4::new(forward.host_address, forward.host_port);
-        self.lock().push((host, task));
+        self.lead(Arc::new(listener), host, guest);
+    }
+
+    fn lead(&self, listener: Arc<TcpListener>, host: SocketAddrV4, guest: SocketAddrV4) {
+        let serving = flow::serve(Arc::clone(&listener), guest, Arc::clone(&self.shared));
+        let task = tokio::spawn(serving);
+        self.lock().push(Listening { host, guest, listener, task });
+    }
+
+    /// Takes over the rules and the open ports of another network, whose machine this one's follows. The
+    /// ports are never closed.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_over(&self, past: &Self) {
+        let rules = past.change(|policy| policy.clone());
+        self.change(|policy| policy.take_over(rules));
+        for Listening { host, guest, listener, task } in past.lock().drain(..) {
+            task.abort();
+            self.lead(listener, host, guest);
+        }
     }
 
     /// Closes a port of the host again; says whether it was open.
     pub(crate) fn unlisten(&self, forward: &Forward) -> bool {
         let host = SocketAddrV4::new(forward.host_address, forward.host_port);
         let mut listeners = self.lock();
-        let Some(index) = listeners.iter().position(|(open, _)| *open == host) else {
+        let Some(index) = listeners.iter().position(|open| open.host == host) else {
             return false;
         };
-        listeners.swap_remove(index).1.abort();
+        listeners.swap_remove(index).task.abort();
         true
     }
 
     /// Closes every port and ends every connection.
     pub(crate) fn close(&self) {
         self.stack.abort();
-        for (_, task) in self.lock().drain(..) {
-            task.abort();
+        for open in self.lock().drain(..) {
+            open.task.abort();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(SocketAddrV4, JoinHandle<()>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listening>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,6 +13,7 @@
 use super::assembly::{self, Own};
 use super::wires::Wires;
 use super::{ForkedFrom, Source, blocking};
+use crate::agent_client::Identity;
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::guest_memory::copy_sparse;
@@ -23,7 +24,7 @@ use crate::plan::DRIVE;
 use crate::qmp::Qmp;
 use crate::quota::used;
 use crate::running::{Machine, QemuProcess};
-use crate::template::parent::{Bound, Parent, Ready, second};
+use crate::template::parent::{Bound, FORK_COMMAND, Parent, Ready, second};
 use crate::template::zygote::Zygote;
 use serde_json::json;
 use std::fs::File;
@@ -52,9 +53,24 @@ pub(crate) struct Still {
     /// What its agent was told, and whether it had shares by FUSE.
     pub(super) token: String,
     pub(super) had_shares: bool,
+    /// The machine that its forks are, where they are not to be machines that nobody has been yet.
+    pub(super) identity: Option<Arc<Identity>>,
     /// Its process. Its guest would see the end of our ends of its connections.
-    _qemu: QemuProcess,
+    qemu: QemuProcess,
     _agent: UnixStream,
+}
+
+impl Still {
+    /// Bytes of the host's memory that it holds, most of them together with the machine.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let used = crate::host_process::used_by(self.qemu.process.pid());
+        used.map(|(_, memory)| memory).unwrap_or_default()
+    }
+
+    /// Ends its process, and waits until it is gone.
+    pub(crate) async fn end(&self) {
+        self.qemu.process.kill_and_wait().await;
+    }
 }
 
 /// A machine that is about to stand still for a moment.
@@ -87,6 +103,17 @@ pub(crate) async fn stand(
     paused(machine, |pause| async move { copy(&pause, config, located).await }).await
 }
 
+/// The same for whoever holds the machine's state. Forks of the copy are the machine itself, as it was.
+pub(crate) async fn stand_held(
+    machine: &Arc<Machine>,
+    config: SandboxConfig,
+    located: Located,
+) -> Result<Still> {
+    let copying = |pause| async move { copy(&pause, config, located).await };
+    let still = paused_held(machine, copying).await?;
+    Ok(Still { identity: machine.agent.identity(), ..still })
+}
+
 /// Does something with a machine that is about to stand still, and holds its state until then.
 pub(crate) async fn paused<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
     machine: Arc<Machine>,
@@ -94,20 +121,40 @@ pub(crate) async fn paused<T: Send + 'static, F: Future<Output = Result<T>> + Se
 ) -> Result<T> {
     // A task of its own: half of it would leave the machine standing still.
     let work = tokio::spawn(async move {
-        let checkpoints = machine.state.lock().await;
-        machine.check_quota()?;
-        if !checkpoints.list().is_empty() {
+        let checkpoints = machine.lock_state("fork").await?;
+        if checkpoints.are_on_disk() {
             // They are in the file that would become a layer.
-            return Err(cannot("it has checkpoints"));
+            return Err(cannot("it has checkpoints on its disk"));
         }
-        let pause = Arc::new(Pause::of(&machine).await?);
-        let done = work(Arc::clone(&pause)).await;
-        if done.is_err() {
-            pause.take_back().await;
-        }
-        done
+        paused_held(&machine, work).await
     });
     work.await.map_err(|error| failed(io::Error::other(error.to_string())))?
+}
+
+async fn paused_held<T, F: Future<Output = Result<T>>>(
+    machine: &Arc<Machine>,
+    work: impl FnOnce(Arc<Pause>) -> F,
+) -> Result<T> {
+    machine.check_quota()?;
+    let pause = Arc::new(Pause::of(machine).await?);
+    let done = work(Arc::clone(&pause)).await;
+    if done.is_err() {
+        pause.take_back().await;
+    }
+    done
+}
+
+/// Asks again where QEMU refuses a fork: a busy machine may have had a thread too many at that moment.
+pub(crate) async fn again_if_busy<T, F: Future<Output = Result<T>>>(
+    fork: impl Fn() -> F,
+) -> Result<T> {
+    for _ in 0..2 {
+        match fork().await {
+            Err(Error::Qmp { command, .. }) if command == FORK_COMMAND => {}
+            forked => return forked,
+        }
+    }
+    fork().await
 }
 
 fn cannot(reason: &str) -> Error {
@@ -137,7 +184,8 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
         place,
         token: token.to_owned(),
         had_shares,
-        _qemu: qemu,
+        identity: None,
+        qemu,
         _agent: agent,
     })
 }

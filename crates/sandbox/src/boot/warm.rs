@@ -48,7 +48,7 @@ pub(crate) async fn go_on(
     let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
     timing.warm = true;
     (timing.forked, timing.unforked_reason) = (unforked.is_none(), unforked);
-    let machine = attempt(&start, located, source, &mut watch, &mut timing).await;
+    let machine = Box::pin(attempt(&start, located, source, &mut watch, &mut timing)).await;
     let machine = machine.map_err(|failure| failure.error)?;
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)

@@ -80,7 +80,7 @@ async fn on_task(
     request: SaveRequest,
     dropped: &mut oneshot::Receiver<()>,
 ) -> Result<Option<SaveManifest>> {
-    let _state = machine.state.lock().await;
+    let _state = machine.lock_state("save").await?;
     if machine.is_stopping() && request.is_last {
         return Ok(None);
     }

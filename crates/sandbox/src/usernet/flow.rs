@@ -200,9 +200,9 @@ pub(super) async fn carry(mut guest: GuestStream, mut host: Dialed, place: Permi
 
 /// Leads every connection to a port of the host into the guest. One that the guest does not take is
 /// reset, so that nobody takes it for an empty answer.
-pub(super) async fn serve(listener: TcpListener, guest: SocketAddrV4, shared: Arc<Shared>) {
+pub(super) async fn serve(listener: Arc<TcpListener>, guest: SocketAddrV4, shared: Arc<Shared>) {
     #[cfg(unix)]
-    let _kept = crate::fork::KeptFromChildren::new(&listener);
+    let _kept = crate::fork::KeptFromChildren::new(&*listener);
     loop {
         let Ok((host, _)) = listener.accept().await else {
             // Descriptors are short, and come back.

@@ -44,7 +44,7 @@ enum Service {
 }
 
 /// The rules of one machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Policy {
     mode: NetworkMode,
     allow: Option<AllowList>,
@@ -72,6 +72,15 @@ impl Policy {
     /// Serves it no more; says whether it did.
     pub(crate) fn unserve(&mut self, guest: SocketAddrV4) -> bool {
         self.services.remove(&guest).is_some()
+    }
+
+    /// Takes over the rules of another guest. Services in this process stay this one's own.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_over(&mut self, other: Self) {
+        let is_hosts = |service: &Service| matches!(service, Service::Host(_));
+        self.services.retain(|_, service| !is_hosts(service));
+        self.services.extend(other.services.into_iter().filter(|(_, service)| is_hosts(service)));
+        (self.allow, self.named) = (other.allow, other.named);
     }
 
     /// Replaces the allow-list.

@@ -10,6 +10,8 @@ mod budgets;
 mod channel;
 mod checkpoints;
 #[cfg(target_os = "linux")]
+mod checkpoints_in_memory;
+#[cfg(target_os = "linux")]
 mod children;
 #[cfg(unix)]
 mod container;
