@@ -5,7 +5,11 @@ use anyhow::{Result, ensure};
 use duct::cmd;
 use fs_err as fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use xtask_base::{cache::Key, context::Context, ui::hinted};
+
+/// How old an index of our own may be.
+const INDEX_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Packages to unpack.
 pub struct Packages<'a> {
@@ -23,15 +27,13 @@ pub struct Packages<'a> {
 
 /// The root folder below which the packages' files are.
 pub fn root(context: &Context, packages: &Packages) -> Result<PathBuf> {
-    let plan = || {
-        let mut line = vec!["install", "--print-uris", "--yes", "--no-install-recommends"];
-        line.extend(packages.names);
-        cmd("apt-get", line).stderr_null().read()
-    };
-    let text = plan().map_err(|_| {
+    let index = index(context)?;
+    let mut line = vec!["install", "--print-uris", "--yes", "--no-install-recommends"];
+    line.extend(packages.names);
+    let text = apt_get(index.as_deref(), &line).stderr_null().read().map_err(|_| {
         hinted(
             format!("apt knows no {}", packages.names.join(" and ")),
-            "they are packages of Debian (bookworm and later); apt-get update may be needed",
+            "they are packages of Debian (bookworm and later)",
         )
     })?;
     let files = files_of(&text);
@@ -48,13 +50,51 @@ pub fn root(context: &Context, packages: &Packages) -> Result<PathBuf> {
             let fetched = tempfile::tempdir()?;
             let mut line = vec!["download"];
             line.extend(files.iter().map(|file| name_of(file)));
-            step.run(cmd("apt-get", line).dir(fetched.path()))?;
+            step.run(apt_get(index.as_deref(), &line).dir(fetched.path()))?;
             for entry in fs::read_dir(fetched.path())? {
                 step.run(unpack(&entry?.path(), place, packages.keep))?;
             }
             Ok(())
         })
     })
+}
+
+/// An index of the host's sources, of today and of our own: the host's may be months old, and name
+/// packages that are gone from the mirror, or a compiler that is too old. `None` where it cannot be had:
+/// the host's has to do.
+fn index(context: &Context) -> Result<Option<PathBuf>> {
+    let lists = context.cache.folder("apt/index")?;
+    let _turn = context.cache.turn("apt-index")?;
+    let stamp = lists.join("read");
+    let is_of_today = |written: SystemTime| written.elapsed().is_ok_and(|age| age < INDEX_AGE);
+    let written = fs::metadata(&stamp).and_then(|read| read.modified()).ok();
+    if context.offline || written.is_some_and(is_of_today) {
+        return Ok(written.map(|_| lists));
+    }
+    let reading = context.ui.step("Read the index of the distribution's packages", |step| {
+        step.run(apt_get(Some(&lists), &["update", "--error-on=any"]))
+    });
+    if let Err(error) = reading {
+        context.ui.line(&format!("    an older index is used: {error:#}"));
+        return Ok(written.map(|_| lists));
+    }
+    fs::write(stamp, "")?;
+    Ok(Some(lists))
+}
+
+/// apt-get with an index of our own where there is one.
+fn apt_get(index: Option<&Path>, args: &[&str]) -> duct::Expression {
+    let mut line: Vec<std::ffi::OsString> = Vec::new();
+    if let Some(lists) = index {
+        let mut folder = std::ffi::OsString::from("Dir::State::Lists=");
+        folder.push(lists);
+        // What apt keeps of the host's own index is not of this one.
+        for option in [folder, "Dir::Cache::pkgcache=".into(), "Dir::Cache::srcpkgcache=".into()] {
+            line.extend(["-o".into(), option]);
+        }
+    }
+    line.extend(args.iter().map(Into::into));
+    cmd("apt-get", line)
 }
 
 /// The command that unpacks one package.

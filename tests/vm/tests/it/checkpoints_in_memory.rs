@@ -39,7 +39,7 @@ async fn tags(sandbox: &Sandbox) -> Vec<String> {
 async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
     let cache = tempfile::tempdir().unwrap();
     // Machines of a kind of their own: their processes are counted.
-    let sandbox = Arc::new(forked(vm_tests::minimal().memory("144M"), cache.path()).await);
+    let sandbox = Arc::new(forked(vm_tests::minimal().memory("176M"), cache.path()).await);
     let namespace = namespace(sandbox.pid().unwrap());
     run(
         &sandbox,
@@ -216,7 +216,7 @@ async fn a_share_that_comes_later_is_mounted_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_during_a_revert_ends_all() {
     let cache = tempfile::tempdir().unwrap();
-    let sandbox = forked(vm_tests::minimal().memory("152M"), cache.path()).await;
+    let sandbox = forked(vm_tests::minimal().memory("184M"), cache.path()).await;
     let namespace = namespace(sandbox.pid().unwrap());
     for pause in [0, 5, 15, 30] {
         if !sandbox.is_running() {
