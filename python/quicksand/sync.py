@@ -818,7 +818,9 @@ class Sandbox(Desktop, BaseSandbox):
         """Keeps memory and disk of the running machine under a name, for ``revert``.
 
         The machine stands still meanwhile. A checkpoint of that name is replaced; all of them end
-        with the machine.
+        with the machine. One of a machine that is a fork itself (``warm="fork"``, and machines of
+        pools) is kept in memory, with as much of it as the machine changes later; all others are on
+        its disk.
 
         Raises:
             NotRunningError: the sandbox does not run.
@@ -842,7 +844,7 @@ class Sandbox(Desktop, BaseSandbox):
         """Takes the machine back to a checkpoint: memory, processes, open files and disk.
 
         The guest's clock is of now. Calls that are under way fail; commands that they waited for
-        are gone.
+        are gone. With a checkpoint in memory ``pid`` is another one afterwards.
 
         Raises:
             ConfigError: there is no checkpoint of that name (a ``ValueError``).

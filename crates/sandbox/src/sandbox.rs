@@ -264,7 +264,8 @@ impl Sandbox {
 
     /// Keeps memory and disk of the running machine under a name, for [`Self::revert`]. The machine
     /// stands still meanwhile. A checkpoint of that name is replaced; all of them end with the
-    /// machine.
+    /// machine. One of a machine that is a fork itself ([`Warm::Fork`](crate::Warm)) and has had no
+    /// share is kept in memory, as a copy of its process; all others are on its disk.
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for a name that cannot be one, [`Error::CheckpointFailed`] with
@@ -277,6 +278,8 @@ impl Sandbox {
 
     /// Takes the machine back to a checkpoint: memory, processes, open files and disk. The guest's
     /// clock and random numbers are of now. Calls that are under way fail with [`Error::Reverted`].
+    /// With a checkpoint in memory another process takes the place of the machine's: [`Self::pid`]
+    /// changes, and ports stay open.
     ///
     /// # Errors
     /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.
