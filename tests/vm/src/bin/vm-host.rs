@@ -3,7 +3,8 @@
 //! `vm-host IMAGE [COMMAND…]` prints QEMU's process number and, for each command, what it puts out
 //! and where the time went, or its error; `rm:PATH` removes a file of the host instead, and `9p:PATH`
 //! shares a folder at `/mnt/9p`. Then it sleeps until its standard input ends. With `forks:CACHE` it starts
-//! three by forks, with templates in that folder, and a child of the last one, and prints four numbers.
+//! three by forks, with templates in that folder, and a child of the last one, which goes back to a
+//! checkpoint, and prints four numbers.
 
 use sandbox::{
     ExecuteRequest, Mount, MountType, Sandbox, SandboxConfig, SandboxConfigBuilder, Warm,
@@ -67,5 +68,7 @@ async fn child(parent: &Sandbox) -> Sandbox {
     let child = parent.fork(std::num::NonZeroUsize::MIN).await.expect("a child").remove(0);
     let timing = child.boot_timing().expect("it runs");
     assert!(timing.forked, "{:?}", timing.unforked_reason);
+    child.checkpoint("one").await.expect("a checkpoint");
+    child.revert("one").await.expect("a revert");
     child
 }

@@ -1,32 +1,21 @@
 //! Checkpoints of machines that are forks themselves: a copy of QEMU's process stands still, and a revert
 //! forks it.
 
-use super::forks::{forked, is_there};
+use super::forks::{forked, is_there, namespace, processes_of};
 use super::{assert_clock_is_of_now, eventually, run, set_clock_back};
 use sandbox::{Error, ExecuteRequest, Forward, Mount, NetworkMode, Sandbox, save::SaveOptions};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The process namespace of a machine: that of all machines of its kind, and of their copies.
-fn namespace(pid: u32) -> PathBuf {
-    fs_err::read_link(format!("/proc/{pid}/ns/pid")).unwrap()
-}
-
-/// How many processes there are in it, but for the first, which waits.
-fn processes_of(namespace: &Path) -> usize {
-    let all = fs_err::read_dir("/proc").unwrap();
-    let all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let is_in = |pid: &u32| {
-        let own = fs_err::read_link(format!("/proc/{pid}/ns/pid"));
-        own.is_ok_and(|own| own == namespace) && is_there(*pid)
-    };
-    all.filter(is_in).count() - 1
+/// How many machines and copies of machines there are in it: all but the first process, which waits.
+fn machines_of(namespace: &Path) -> usize {
+    processes_of(namespace).len() - 1
 }
 
 async fn copies_are_gone(namespace: &Path) {
-    let is_alone = async || processes_of(namespace) == 0;
+    let is_alone = async || machines_of(namespace) == 0;
     eventually("the end of the copies", Duration::from_secs(2), is_alone).await;
 }
 
@@ -56,13 +45,13 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
         async move { sandbox.execute(ExecuteRequest::new("echo in flight; sleep 1000")).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(processes_of(&namespace), 1);
+    assert_eq!(machines_of(&namespace), 1);
     set_clock_back(&sandbox).await;
     let begin = Instant::now();
     let made = sandbox.checkpoint("one").await.unwrap();
     let taken = begin.elapsed();
     assert!(made.state_bytes > 1 << 20, "{made:?}");
-    assert_eq!(processes_of(&namespace), 2);
+    assert_eq!(machines_of(&namespace), 2);
     assert_clock_is_of_now(&sandbox).await;
     run(&sandbox, "echo after > /state; rm /dev/shm-ram; kill -9 $(cat /counter)").await;
     let mut random = std::collections::HashSet::new();
@@ -71,8 +60,9 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
         let begin = Instant::now();
         sandbox.revert("one").await.unwrap();
         eprintln!("checkpoint {taken:?}, revert {:?}", begin.elapsed());
-        assert!(!is_there(old) && sandbox.pid().unwrap() != old);
-        assert_eq!(processes_of(&namespace), 2, "round {round}");
+        assert_ne!(sandbox.pid().unwrap(), old);
+        eventually("the old end", Duration::from_secs(1), async || !is_there(old)).await;
+        assert_eq!(machines_of(&namespace), 2, "round {round}");
         let check = "cat /state; sha256sum -c /dev/shm-sum >/dev/null && echo whole";
         assert_eq!(run(&sandbox, check).await, "before\nwhole", "round {round}");
         let count = async || run(&sandbox, "cat /dev/shm-count").await.parse::<u64>().unwrap();
@@ -116,10 +106,10 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
     assert_eq!(run(&sandbox, "cat /state").await, "late");
     assert_eq!(tags(&sandbox).await, ["one", "two"]);
     assert!(matches!(sandbox.revert("three").await, Err(Error::UnknownCheckpoint { .. })));
-    assert_eq!(processes_of(&namespace), 3);
+    assert_eq!(machines_of(&namespace), 3);
     sandbox.delete_checkpoint("one").await.unwrap();
     assert!(sandbox.revert("one").await.is_err());
-    assert_eq!(processes_of(&namespace), 2);
+    assert_eq!(machines_of(&namespace), 2);
     // It is forked with a checkpoint, which its child does not have.
     let child = sandbox.fork(NonZeroUsize::MIN).await.unwrap().remove(0);
     assert!(child.boot_timing().unwrap().forked);

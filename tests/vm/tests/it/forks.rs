@@ -8,7 +8,7 @@ use sandbox::{NetworkMode, Sandbox, SandboxConfigBuilder, Warm};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) fn search(cache: &Path) -> Search {
@@ -44,6 +44,22 @@ pub(crate) fn is_there(pid: u32) -> bool {
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().unwrap_or_default();
     !state.is_empty() && !state.starts_with('Z')
+}
+
+/// The process namespace of a machine: that of all machines of its kind, and of their copies.
+pub(crate) fn namespace(pid: u32) -> PathBuf {
+    fs_err::read_link(format!("/proc/{pid}/ns/pid")).unwrap()
+}
+
+/// The processes in it.
+pub(crate) fn processes_of(namespace: &Path) -> Vec<u32> {
+    let all = fs_err::read_dir("/proc").unwrap();
+    let all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_in = |pid: &u32| {
+        let own = fs_err::read_link(format!("/proc/{pid}/ns/pid"));
+        own.is_ok_and(|own| own == namespace) && is_there(*pid)
+    };
+    all.filter(is_in).collect()
 }
 
 fn n_forks() -> usize {
@@ -236,6 +252,10 @@ fn a_killed_host_leaves_no_fork_and_nothing_to_fork_from() {
         (0..4).map(|_| lines.next().unwrap().unwrap().parse().unwrap()).collect();
     pids.push(status(pids[0], "PPid:").parse().unwrap());
     assert_ne!(pids[4], host);
+    // What all are forked from, three forks, a child, and the copy for the child's checkpoint.
+    let all = processes_of(&namespace(pids[0]));
+    assert_eq!(all.len(), 6, "{all:?} beside {pids:?}");
+    pids.extend(all);
     assert!(fs_err::read_dir(folder.path()).unwrap().next().is_none(), "files have names");
     cmd!("kill", "-KILL", host.to_string()).run().unwrap();
     let start = Instant::now();
