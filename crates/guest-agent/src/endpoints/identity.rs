@@ -54,10 +54,14 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
         };
         seed(&entropy).map_err(failed("seed the random generator"))?;
         clock::set(request.unix_nanos).map_err(failed("set the clock"))?;
-        network::set_address(request.mac).map_err(failed("set the address of eth0"))?;
-        // What another host serves means nothing here.
+        // What another host process serves means nothing here.
         shares::end_all();
         let root = Path::new("/");
+        // The machine itself, which goes back to a checkpoint: it keeps all that it is known by.
+        if is_own(root, &request.boot_id) {
+            return Ok(false);
+        }
+        network::set_address(request.mac).map_err(failed("set the address of eth0"))?;
         write_machine_id(root, &request.machine_id).map_err(failed("write the machine id"))?;
         cover_boot_id(root, &request.boot_id).map_err(failed("replace the boot id"))?;
         has_program(root).map_err(failed("look for what makes secrets anew"))
@@ -69,6 +73,11 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     }
     agent.tokens.renew(token);
     Ok(answer(&OkResponse { ok: true }))
+}
+
+/// Whether this is the boot id that the machine has taken already.
+fn is_own(root: &Path, boot_id: &str) -> bool {
+    fs_err::read_to_string(root.join(OWN_BOOT_ID)).is_ok_and(|own| own.trim() == boot_id)
 }
 
 /// Adds random bytes to the kernel's generator, as good as they are long, and has it begin anew.
@@ -176,6 +185,16 @@ mod tests {
         fs_err::remove_dir_all(root.path().join("usr/lib")).unwrap();
         fs_err::write(root.path().join("usr/lib"), "").unwrap();
         assert!(has_program(root.path()).is_err());
+    }
+
+    #[test]
+    fn a_machine_knows_the_boot_id_that_it_has_taken() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!is_own(root.path(), "one"));
+        fs_err::create_dir(root.path().join("run")).unwrap();
+        fs_err::write(root.path().join(OWN_BOOT_ID), "one\n").unwrap();
+        assert!(is_own(root.path(), "one"));
+        assert!(!is_own(root.path(), "two"));
     }
 
     #[test]

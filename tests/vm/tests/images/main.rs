@@ -139,6 +139,10 @@ async fn no_two_machines_have_the_same_host_keys() {
     // The parent goes on with its own.
     let before = host_keys("fork 1", &line[0]).await;
     assert!(before.values().all(|key| seen.keys[key] == "fork 1"), "{before:?}");
+    // So does one that goes back to a checkpoint.
+    line[0].checkpoint("with its keys").await.unwrap();
+    line[0].revert("with its keys").await.unwrap();
+    assert_eq!(host_keys("fork 1", &line[0]).await, before);
     assert_eq!(run(&line[7], "systemctl is-system-running || systemctl --failed").await, "running");
     eprintln!("{} host keys of {} kinds, all different", seen.keys.len(), seen.kinds.len());
     for machine in line.iter().chain([&other]) {

@@ -40,6 +40,10 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
     .await;
     let who = "cat /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address; hostname";
     let identity = run(&sandbox, who).await;
+    // What makes secrets anew in another machine.
+    let renewal = "mkdir -p /usr/lib/quicksand && cd /usr/lib/quicksand && \
+                   printf '#!/bin/sh\necho ran >> /renewed\n' > new-identity && chmod 755 new-identity";
+    run(&sandbox, renewal).await;
     let waiting = tokio::spawn({
         let sandbox = Arc::clone(&sandbox);
         async move { sandbox.execute(ExecuteRequest::new("echo in flight; sleep 1000")).await }
@@ -74,6 +78,7 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
         assert_clock_is_of_now(&sandbox).await;
         // The same machine, and never the same random numbers.
         assert_eq!(run(&sandbox, who).await, identity);
+        assert_eq!(run(&sandbox, "ls /renewed 2>/dev/null || echo none").await, "none");
         random.insert(run(&sandbox, "head -c 16 /dev/urandom | od -An -tx1").await);
         run(&sandbox, "echo after > /state").await;
     }
@@ -115,6 +120,7 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
     assert!(child.boot_timing().unwrap().forked);
     assert!(tags(&child).await.is_empty());
     assert_ne!(run(&child, who).await, identity);
+    assert_eq!(run(&child, "cat /renewed").await, "ran");
     child.stop().await.unwrap();
     sandbox.stop().await.unwrap();
     assert!(sandbox.checkpoint("late").await.is_err());
