@@ -69,6 +69,9 @@ pub(crate) enum Source {
     /// Such a copy.
     #[cfg(target_os = "linux")]
     Still(std::sync::Arc<live::Still>),
+    /// The same: the machine itself goes back there, with the rules that its network has now.
+    #[cfg(target_os = "linux")]
+    Back(std::sync::Arc<live::Still>, Option<crate::usernet::Policy>),
 }
 
 /// What a machine's process is forked from.
@@ -94,7 +97,7 @@ impl Source {
             #[cfg(target_os = "linux")]
             Self::Live(pause) | Self::Stand(pause) => &pause.layers,
             #[cfg(target_os = "linux")]
-            Self::Still(still) => &still.layers,
+            Self::Still(still) | Self::Back(still, _) => &still.layers,
             _ => &[],
         }
     }
@@ -107,7 +110,7 @@ impl Source {
             Self::Copy(template) | Self::Zygote(template) => Some(&template.disk),
             // Not of the template that is there now: it may have been made anew.
             Self::Fork(zygote) => Some(zygote.disk()),
-            Self::Still(still) => Some(&still.disk),
+            Self::Still(still) | Self::Back(still, _) => Some(&still.disk),
             _ => None,
         }
     }
@@ -118,7 +121,7 @@ impl Source {
     fn place(&self) -> Option<(usize, u32)> {
         match self {
             Self::Live(pause) | Self::Stand(pause) => Some(pause.place()),
-            Self::Still(still) => Some(still.place),
+            Self::Still(still) | Self::Back(still, _) => Some(still.place),
             _ => None,
         }
     }
@@ -129,7 +132,7 @@ impl Source {
         match self {
             Self::Fork(zygote) => Some(zygote),
             Self::Live(pause) | Self::Stand(pause) => Some(&pause.zygote),
-            Self::Still(still) => Some(&still.zygote),
+            Self::Still(still) | Self::Back(still, _) => Some(&still.zygote),
             _ => None,
         }
     }
@@ -141,7 +144,9 @@ impl Source {
             Self::Fork(zygote) => Some(ForkedFrom::Waiting(zygote.parent.clone())),
             Self::Live(pause) => Some(ForkedFrom::Running { pause: pause.clone(), runs: true }),
             Self::Stand(pause) => Some(ForkedFrom::Running { pause: pause.clone(), runs: false }),
-            Self::Still(still) => Some(ForkedFrom::Waiting(still.parent.clone())),
+            Self::Still(still) | Self::Back(still, _) => {
+                Some(ForkedFrom::Waiting(still.parent.clone()))
+            }
             _ => None,
         }
     }
@@ -153,8 +158,17 @@ impl Source {
         match self {
             Self::Fork(zygote) => (zygote.token(), false),
             Self::Live(pause) => pause.past(),
-            Self::Still(still) => (&still.token, still.had_shares),
+            Self::Still(still) | Self::Back(still, _) => (&still.token, still.had_shares),
             _ => ("", false),
+        }
+    }
+
+    /// The rules of its network, where those of the configuration may have changed since.
+    #[cfg(target_os = "linux")]
+    fn rules(&self) -> Option<&crate::usernet::Policy> {
+        match self {
+            Self::Back(_, rules) => rules.as_ref(),
+            _ => None,
         }
     }
 
@@ -162,7 +176,7 @@ impl Source {
     #[cfg(target_os = "linux")]
     fn identity(&self) -> Option<std::sync::Arc<crate::agent_client::Identity>> {
         match self {
-            Self::Still(still) => still.identity.clone(),
+            Self::Back(still, _) => still.identity.clone(),
             _ => None,
         }
     }
@@ -180,7 +194,8 @@ impl Source {
             | Self::Fork(_)
             | Self::Live(_)
             | Self::Stand(_)
-            | Self::Still(_) => true,
+            | Self::Still(_)
+            | Self::Back(..) => true,
         }
     }
 }

@@ -149,6 +149,10 @@ pub(crate) async fn make(
         if let Some(old) = old {
             remove(&machine, &old, &tag).await?;
         }
+        if machine.is_stopping() {
+            // Whoever ended it did not wait for this one.
+            all.end().await;
+        }
         Ok(made)
     })
     .await

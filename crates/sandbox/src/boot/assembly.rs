@@ -194,7 +194,11 @@ fn prepare_platform(
         #[cfg(target_os = "linux")]
         own.push(Own { end: OwnEnd::Link, number: theirs.number() });
         inherit.push(theirs);
-        link = Some(open_link(config, stream, &budget)?);
+        #[cfg(target_os = "linux")]
+        let rules = source.rules();
+        #[cfg(not(target_os = "linux"))]
+        let rules = None;
+        link = Some(open_link(config, stream, &budget, rules)?);
     }
     let (control, wires) = if is_socket {
         let (agent, their_agent) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
@@ -306,7 +310,9 @@ fn template_plan(
         Source::Live(pause) | Source::Stand(pause) => {
             (pause.zygote.template.memory.try_clone(), None)
         }
-        Source::Still(still) => (still.zygote.template.memory.try_clone(), None),
+        Source::Still(still) | Source::Back(still, _) => {
+            (still.zygote.template.memory.try_clone(), None)
+        }
         Source::Resume(_) => return Ok((Some(TemplatePlan::Resume), None)),
     };
     let failed = |source| Error::System { action: "hand a file to QEMU", source };

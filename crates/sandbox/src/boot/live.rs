@@ -53,7 +53,7 @@ pub(crate) struct Still {
     /// What its agent was told, and whether it had shares by FUSE.
     pub(super) token: String,
     pub(super) had_shares: bool,
-    /// The machine that its forks are, where they are not to be machines that nobody has been yet.
+    /// What the machine is known by.
     pub(super) identity: Option<Arc<Identity>>,
     /// Its process. Its guest would see the end of our ends of its connections.
     qemu: QemuProcess,
@@ -103,15 +103,13 @@ pub(crate) async fn stand(
     paused(machine, |pause| async move { copy(&pause, config, located).await }).await
 }
 
-/// The same for whoever holds the machine's state. Forks of the copy are the machine itself, as it was.
+/// The same for whoever holds the machine's state.
 pub(crate) async fn stand_held(
     machine: &Arc<Machine>,
     config: SandboxConfig,
     located: Located,
 ) -> Result<Still> {
-    let copying = |pause| async move { copy(&pause, config, located).await };
-    let still = paused_held(machine, copying).await?;
-    Ok(Still { identity: machine.agent.identity(), ..still })
+    paused_held(machine, |pause| async move { copy(&pause, config, located).await }).await
 }
 
 /// Does something with a machine that is about to stand still, and holds its state until then.
@@ -184,7 +182,7 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
         place,
         token: token.to_owned(),
         had_shares,
-        identity: None,
+        identity: pause.machine.agent.identity(),
         qemu,
         _agent: agent,
     })

@@ -150,7 +150,8 @@ pub(super) async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
         | Source::Fork(_)
         | Source::Live(_)
         | Source::Stand(_)
-        | Source::Still(_) => {
+        | Source::Still(_)
+        | Source::Back(..) => {
             let source = std::io::ErrorKind::InvalidInput.into();
             Err(Error::System { action: "take up a machine that boots", source })
         }

@@ -90,16 +90,20 @@ impl QmpWire {
     }
 }
 
-/// The guest's network as the configuration wants it. Its ports are open from here on, so that no
+/// The guest's network as the configuration wants it, or by the rules that another one has. Its ports are open from here on, so that no
 /// other can take them.
 #[cfg(unix)]
 pub(super) fn open_link(
     config: &SandboxConfig,
     stream: std::os::unix::net::UnixStream,
     budget: &Arc<Budget>,
+    rules: Option<&Policy>,
 ) -> Result<Link> {
     let allow = config.allow().map(AllowList::parse).transpose()?;
     let mut policy = Policy::new(config.network_mode(), allow);
+    if let Some(rules) = rules {
+        policy.take_over(rules.clone());
+    }
     let mut listeners = Vec::new();
     let mut forwards = config.port_forwards().to_vec();
     for forward in &mut forwards {

@@ -39,7 +39,9 @@ impl Sandbox {
             progress: &|_, _, _| {},
             forks: Forks::Never,
         };
-        let source = Source::Still(Arc::clone(&copy.still));
+        // From the guest's first moment on: the configuration may have allowed more.
+        let rules = machine.qemu.net().map(|net| net.change(|policy| policy.clone()));
+        let source = Source::Back(Arc::clone(&copy.still), rules);
         // On the heap, as every start.
         Box::pin(boot::go_on(start, located, &source, None)).await
     }

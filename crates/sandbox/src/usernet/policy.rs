@@ -75,7 +75,6 @@ impl Policy {
     }
 
     /// Takes over the rules of another guest. Services in this process stay this one's own.
-    #[cfg(target_os = "linux")]
     pub(crate) fn take_over(&mut self, other: Self) {
         let is_hosts = |service: &Service| matches!(service, Service::Host(_));
         self.services.retain(|_, service| !is_hosts(service));

@@ -7,6 +7,7 @@ use sandbox::{Error, ExecuteRequest, Forward, Mount, NetworkMode, Sandbox, save:
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How many machines and copies of machines there are in it: all but the first process, which waits.
@@ -240,5 +241,42 @@ async fn a_stop_during_a_revert_ends_all() {
             run(&sandbox, "echo kept > /state").await;
         }
     }
+    sandbox.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_goes_back_reaches_no_more_than_it_may_now() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let n_seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&n_seen);
+    tokio::spawn(async move {
+        while server.accept().await.is_ok() {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let builder =
+        vm_tests::minimal().network_mode(NetworkMode::Full).allow([format!("127.0.0.1:{port}")]);
+    let sandbox = forked(builder, cache.path()).await;
+    let connect =
+        format!("(while :; do nc -w 1 10.0.2.2 {port}; done) </dev/null >/dev/null 2>&1 &");
+    run(&sandbox, &connect).await;
+    let is_seen = async || n_seen.load(Ordering::SeqCst) > 0;
+    eventually("a connection", Duration::from_secs(20), is_seen).await;
+    sandbox.checkpoint("open").await.unwrap();
+    sandbox.set_allow(Some(vec![])).await.unwrap();
+    // What was under way may arrive still.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = n_seen.load(Ordering::SeqCst);
+    for _ in 0..5 {
+        sandbox.revert("open").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(n_seen.load(Ordering::SeqCst), before);
+    // It tries still.
+    sandbox.set_allow(Some(vec![format!("127.0.0.1:{port}")])).await.unwrap();
+    let is_seen = async || n_seen.load(Ordering::SeqCst) > before;
+    eventually("a connection", Duration::from_secs(20), is_seen).await;
     sandbox.stop().await.unwrap();
 }
