@@ -819,8 +819,8 @@ class Sandbox(Desktop, BaseSandbox):
 
         The machine stands still meanwhile. A checkpoint of that name is replaced; all of them end
         with the machine. One of a machine that is a fork itself (``warm="fork"``, and machines of
-        pools) is kept in memory, with as much of it as the machine changes later; all others are on
-        its disk.
+        pools) and has had no share is kept in memory, with as much of it as the machine changes
+        later; all others are on its disk.
 
         Raises:
             NotRunningError: the sandbox does not run.

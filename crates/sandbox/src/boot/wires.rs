@@ -90,8 +90,8 @@ impl QmpWire {
     }
 }
 
-/// The guest's network as the configuration wants it, or by the rules that another one has. Its ports are open from here on, so that no
-/// other can take them.
+/// The guest's network as the configuration wants it, or by the rules that another one has. Its ports are
+/// open from here on, so that no other can take them.
 #[cfg(unix)]
 pub(super) fn open_link(
     config: &SandboxConfig,
