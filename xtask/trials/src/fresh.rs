@@ -205,7 +205,7 @@ fn try_command(
     command: Command,
 ) -> Result<Row> {
     let mut row = Row::new(suite, user, command);
-    for round in inside::ROUNDS {
+    for &round in inside::rounds(command) {
         let title = format!("fresh {} {:?} {} {}", suite.name(), user, command.name(), round.name);
         let start = Instant::now();
         let line = inside::command(place, user, command, round)?;

@@ -17,12 +17,17 @@ pub struct Round {
     option: &'static str,
 }
 
-/// In this order.
-pub const ROUNDS: [Round; 3] = [
-    Round { name: "first", has_network: true, option: "" },
-    Round { name: "second", has_network: true, option: "" },
-    Round { name: "offline", has_network: false, option: "--offline" },
-];
+/// The rounds of a command, in their order. Tests take as long again, so that their second run is the one
+/// without a network.
+pub const fn rounds(command: Command) -> &'static [Round] {
+    const FIRST: Round = Round { name: "first", has_network: true, option: "" };
+    const SECOND: Round = Round { name: "second", has_network: true, option: "" };
+    const OFFLINE: Round = Round { name: "offline", has_network: false, option: "--offline" };
+    match command {
+        Command::Demo => &[FIRST, SECOND, OFFLINE],
+        Command::Test => &[FIRST, OFFLINE],
+    }
+}
 
 /// Mounts what programs expect, makes the folder the root, and runs the rest of the line there. Its
 /// arguments: the root, the toolchain, apt's archives or nothing.
