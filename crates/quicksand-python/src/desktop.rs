@@ -4,8 +4,8 @@
 //! `sandbox` crate.
 
 use crate::{
-    machine::Machine,
     operation::{Operation, Value},
+    owned::Owned,
 };
 use pyo3::prelude::*;
 use sandbox::{Key, MouseButton, PointerUnit, Region, Result, Sandbox, ScreenshotOptions};
@@ -14,7 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// The screen, keyboard and mouse of a machine.
 #[pyclass(frozen, module = "quicksand._native")]
 pub struct Desktop {
-    machine: Py<Machine>,
+    owned: Arc<Owned>,
 }
 
 #[pymethods]
@@ -100,8 +100,8 @@ impl Desktop {
 
 impl Desktop {
     /// That of a machine.
-    pub fn of(machine: Py<Machine>) -> Self {
-        Self { machine }
+    pub fn of(owned: Arc<Owned>) -> Self {
+        Self { owned }
     }
 
     fn operate<F>(
@@ -112,6 +112,6 @@ impl Desktop {
     where
         F: Future<Output = Result<Value>> + Send + 'static,
     {
-        self.machine.get().operate(wake, "use the desktop", work)
+        self.owned.operate(wake, "use the desktop", work)
     }
 }

@@ -2,32 +2,10 @@
 //!
 //! Owns the forms; the calls are `machine`'s, and what they do is the `sandbox` crate's business.
 
-use crate::{
-    errors,
-    machine::Machine,
-    operation::{Operation, Value},
-};
+use crate::{errors, operation::Value};
 use pyo3::prelude::*;
-use sandbox::{Forward, Mount, MountHandle, Result, Sandbox, Transfer};
+use sandbox::{Forward, Mount, MountHandle, Transfer};
 use serde_json::json;
-use std::{future::Future, sync::Arc};
-
-impl Machine {
-    /// Begins an operation on the sandbox.
-    pub(crate) fn operate<F>(
-        &self,
-        wake: Py<PyAny>,
-        action: &'static str,
-        work: impl FnOnce(Arc<Sandbox>) -> F,
-    ) -> PyResult<Operation>
-    where
-        F: Future<Output = Result<Value>> + Send + 'static,
-    {
-        self.check_process(action)?;
-        let sandbox = Arc::clone(&self.sandbox);
-        Operation::begin(wake, move |_| work(sandbox), async {})
-    }
-}
 
 /// A forward of its JSON form.
 pub fn forward_of(text: &str) -> PyResult<Forward> {

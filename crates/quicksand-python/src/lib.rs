@@ -13,6 +13,7 @@ mod install;
 mod log;
 mod machine;
 mod operation;
+mod owned;
 mod saves;
 mod sessions;
 mod text;

@@ -7,6 +7,7 @@ use crate::{
     desktop::Desktop,
     errors, files, host,
     operation::{Channel, Operation, Value},
+    owned::Owned,
     sessions::{Input, Session},
     text::{Name, Text},
 };
@@ -23,7 +24,6 @@ use sandbox::{
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    mem::ManuallyDrop,
     num::NonZeroUsize,
     ops::ControlFlow,
     path::PathBuf,
@@ -34,6 +34,9 @@ use std::{
 /// Machines of this process that may run, for the end of the interpreter.
 static LIVE: PerProcess<Vec<Weak<Sandbox>>> = PerProcess::new();
 
+/// What a call about checkpoints is named by in errors.
+const CHECKPOINTS: &str = "use checkpoints";
+
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
 /// Where the progress of the start that is under way goes.
@@ -42,21 +45,8 @@ type Listener = Arc<RwLock<Weak<Channel>>>;
 /// One machine and its life.
 #[pyclass(frozen, module = "quicksand._native")]
 pub struct Machine {
-    /// A fork copies the value but not the machine: only the process that made it may drop it.
-    pub(crate) sandbox: ManuallyDrop<Arc<Sandbox>>,
-    process: u32,
+    owned: Arc<Owned>,
     listener: Listener,
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        if self.process == std::process::id() {
-            // SAFETY: `drop` runs once and nothing uses the field after it.
-            let sandbox = unsafe { ManuallyDrop::take(&mut self.sandbox) };
-            // Ending a machine takes a moment; the interpreter's lock is not held for it.
-            Python::attach(|py| py.detach(|| drop(sandbox)));
-        }
-    }
 }
 
 #[pymethods]
@@ -79,37 +69,37 @@ impl Machine {
 
     #[getter]
     fn is_running(&self) -> bool {
-        self.is_ours() && self.sandbox.is_running()
+        self.owned.is_ours() && self.sandbox().is_running()
     }
 
     #[getter]
     fn accelerator(&self) -> Option<&'static str> {
-        self.sandbox.accelerator().map(|accelerator| accelerator.name())
+        self.sandbox().accelerator().map(|accelerator| accelerator.name())
     }
 
     #[getter]
     fn boot_timeout(&self) -> f64 {
-        self.sandbox.boot_timeout().as_secs_f64()
+        self.sandbox().boot_timeout().as_secs_f64()
     }
 
     #[getter]
     fn vnc_port(&self) -> Option<u16> {
-        self.sandbox.vnc_port()
+        self.sandbox().vnc_port()
     }
 
     #[getter]
     fn vnc_password(&self) -> Option<String> {
-        self.sandbox.vnc_password()
+        self.sandbox().vnc_password()
     }
 
     #[getter]
     fn qemu_command(&self) -> PyResult<Vec<String>> {
-        self.sandbox.qemu_command().map_err(|error| errors::raise(&error))
+        self.sandbox().qemu_command().map_err(|error| errors::raise(&error))
     }
 
     #[getter]
     fn boot_timing<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(timing) = self.sandbox.boot_timing() else { return Ok(None) };
+        let Some(timing) = self.sandbox().boot_timing() else { return Ok(None) };
         let marks = PyDict::new(py);
         for (name, seconds) in &timing.guest_marks {
             marks.set_item(name, seconds)?;
@@ -133,34 +123,29 @@ impl Machine {
     }
 
     fn start(&self, wake: Py<PyAny>) -> PyResult<Operation> {
-        self.check_process("start")?;
-        let sandbox = Arc::clone(&self.sandbox);
-        let tidied = Arc::clone(&self.sandbox);
         let listener = self.listener.clone();
-        Operation::begin(
+        self.owned.report(
             wake,
-            |channel| async move {
+            "start",
+            |sandbox, channel| async move {
                 *listener.write().unwrap_or_else(PoisonError::into_inner) =
                     Arc::downgrade(&channel);
                 sandbox.start().await.map(|()| Value::Nothing)
             },
-            async move {
-                // Dropping the start has ended QEMU already; this waits until it is gone.
-                let _ = tidied.stop().await;
-            },
+            // Dropping the start has ended QEMU already; this waits until it is gone.
+            |sandbox| async move { drop(sandbox.stop().await) },
         )
     }
 
     fn stop(&self, wake: Py<PyAny>) -> PyResult<Operation> {
-        self.check_process("stop")?;
-        let sandbox = Arc::clone(&self.sandbox);
-        let work = |_| async move { sandbox.stop().await.map(|()| Value::Nothing) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, "stop", |sandbox| async move {
+            sandbox.stop().await.map(|()| Value::Nothing)
+        })
     }
 
     #[getter]
-    fn desktop(machine: Py<Self>) -> Desktop {
-        Desktop::of(machine)
+    fn desktop(&self) -> Desktop {
+        Desktop::of(Arc::clone(&self.owned))
     }
 
     #[pyo3(signature = (wake, name, *, workspace, compress, memory, delete_checkpoints))]
@@ -173,60 +158,55 @@ impl Machine {
         memory: bool,
         delete_checkpoints: bool,
     ) -> PyResult<Operation> {
-        self.check_process("save")?;
         let options = SaveOptions { workspace, compress, memory, delete_checkpoints };
-        let sandbox = Arc::clone(&self.sandbox);
-        let work = |_| async move {
+        self.owned.operate(wake, "save", |sandbox| async move {
             sandbox.save(&name.0, &options).await.map(|manifest| Value::Text(manifest.to_json()))
-        };
-        Operation::begin(wake, work, async {})
+        })
     }
 
     /// Keeps the running machine under a name; one of its own choice without a name.
     fn checkpoint(&self, wake: Py<PyAny>, tag: Option<Name>) -> PyResult<Operation> {
-        let sandbox = self.of_checkpoints()?;
         let tag = tag.map(|tag| tag.0).unwrap_or_default();
-        let work = |_| async move { sandbox.checkpoint(&tag).await.map(Value::Checkpoint) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, CHECKPOINTS, |sandbox| async move {
+            sandbox.checkpoint(&tag).await.map(Value::Checkpoint)
+        })
     }
 
     /// Takes the machine back to a checkpoint.
     fn revert(&self, wake: Py<PyAny>, tag: Name) -> PyResult<Operation> {
-        let sandbox = self.of_checkpoints()?;
-        let work = |_| async move { sandbox.revert(&tag.0).await.map(|()| Value::Nothing) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, CHECKPOINTS, |sandbox| async move {
+            sandbox.revert(&tag.0).await.map(|()| Value::Nothing)
+        })
     }
 
     /// The checkpoints of the running machine.
     fn checkpoints(&self, wake: Py<PyAny>) -> PyResult<Operation> {
-        let sandbox = self.of_checkpoints()?;
-        let work = |_| async move { sandbox.checkpoints().await.map(Value::Checkpoints) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, CHECKPOINTS, |sandbox| async move {
+            sandbox.checkpoints().await.map(Value::Checkpoints)
+        })
     }
 
     /// Deletes a checkpoint.
     fn delete_checkpoint(&self, wake: Py<PyAny>, tag: Name) -> PyResult<Operation> {
-        let sandbox = self.of_checkpoints()?;
-        let work =
-            |_| async move { sandbox.delete_checkpoint(&tag.0).await.map(|()| Value::Nothing) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, CHECKPOINTS, |sandbox| async move {
+            sandbox.delete_checkpoint(&tag.0).await.map(|()| Value::Nothing)
+        })
     }
 
     /// Starts machines that go on from this one.
     fn fork(&self, wake: Py<PyAny>, n: NonZeroUsize) -> PyResult<Operation> {
-        self.operate(wake, "fork", move |sandbox| async move {
+        self.owned.operate(wake, "fork", move |sandbox| async move {
             let children = sandbox.fork(n).await?.into_iter();
-            Ok(Value::Machines(
-                children.map(|child| Self::of(child, Listener::default())).collect(),
-            ))
+            let children: Vec<_> =
+                children.map(|child| Self::of(child, Listener::default())).collect();
+            Ok(Value::object(children))
         })
     }
 
     fn metrics(&self, wake: Py<PyAny>) -> PyResult<Operation> {
-        self.check_process("measure")?;
-        let sandbox = Arc::clone(&self.sandbox);
-        let work = |_| async move { sandbox.metrics().await.map(Value::Metrics) };
-        Operation::begin(wake, work, async {})
+        self.owned.operate(wake, "measure", |sandbox| async move {
+            sandbox.metrics().await.map(Value::Metrics)
+        })
     }
 
     #[pyo3(signature = (wake, command, *, timeout, cwd, shell, exclusive, user, stdin, input, env, max_output, streaming))]
@@ -246,7 +226,6 @@ impl Machine {
         max_output: Option<usize>,
         streaming: bool,
     ) -> PyResult<Operation> {
-        self.check_process("execute")?;
         let mut request = ExecuteRequest::new(command.0).shell(shell.0).exclusive(exclusive);
         request.timeout = limit(timeout);
         request.cwd = cwd.map(|cwd| cwd.0.into());
@@ -259,10 +238,10 @@ impl Machine {
             request.max_output = max_output;
         }
         let input = input.and_then(|input| input.get().take());
-        let sandbox = Arc::clone(&self.sandbox);
-        Operation::begin(
+        self.owned.report(
             wake,
-            move |channel| async move {
+            "execute",
+            move |sandbox, channel| async move {
                 let sink = move |stream, data| {
                     let channel = channel.clone();
                     async move { if streaming { channel.output(stream, data).await } else { GO_ON } }
@@ -273,7 +252,7 @@ impl Machine {
                 };
                 result.map(Value::Command)
             },
-            async {},
+            |_| async {},
         )
     }
 
@@ -298,14 +277,14 @@ impl Machine {
         request.user = user.map(|user| user.0);
         request.env = variables(env);
         let pty = Pty { rows, cols, term: term.0 };
-        self.operate(wake, "open a shell", move |sandbox| async move {
+        self.owned.operate(wake, "open a shell", move |sandbox| async move {
             let (input, output) = sandbox.session(request, Some(pty)).await?;
-            Ok(Value::Session(Session::new(input, output)))
+            Ok(Value::object(Session::new(input, output)))
         })
     }
 
     fn create_user(&self, wake: Py<PyAny>, name: Name) -> PyResult<Operation> {
-        self.operate(wake, "create a user", move |sandbox| async move {
+        self.owned.operate(wake, "create a user", move |sandbox| async move {
             let user = sandbox.create_user(&name.0).await?;
             Ok(Value::Json(json!({
                 "name": user.name, "uid": user.uid, "gid": user.gid, "home": user.home,
@@ -314,19 +293,19 @@ impl Machine {
     }
 
     fn delete_user(&self, wake: Py<PyAny>, name: Name, remove_home: bool) -> PyResult<Operation> {
-        self.operate(wake, "delete a user", move |sandbox| async move {
+        self.owned.operate(wake, "delete a user", move |sandbox| async move {
             sandbox.delete_user(&name.0, remove_home).await.map(|()| Value::Nothing)
         })
     }
 
     #[getter]
     fn active_mounts(&self) -> String {
-        let handles = self.sandbox.active_mounts();
+        let handles = self.sandbox().active_mounts();
         handles.iter().map(files::handle_value).collect::<serde_json::Value>().to_string()
     }
 
     fn read_file(&self, wake: Py<PyAny>, path: Text, max_bytes: u64) -> PyResult<Operation> {
-        self.operate(wake, "read a file", move |sandbox| async move {
+        self.owned.operate(wake, "read a file", move |sandbox| async move {
             sandbox.read_file(&path, max_bytes).await.map(Value::Bytes)
         })
     }
@@ -339,13 +318,13 @@ impl Machine {
         mode: Option<u32>,
     ) -> PyResult<Operation> {
         let data = Bytes::copy_from_slice(data.as_bytes());
-        self.operate(wake, "write a file", move |sandbox| async move {
+        self.owned.operate(wake, "write a file", move |sandbox| async move {
             sandbox.write_file(&path, data, mode).await.map(|()| Value::Nothing)
         })
     }
 
     fn upload(&self, wake: Py<PyAny>, host: PathBuf, guest: Text) -> PyResult<Operation> {
-        self.operate(wake, "upload", move |sandbox| async move {
+        self.owned.operate(wake, "upload", move |sandbox| async move {
             sandbox.upload(host, &guest).await.map(files::transfer_value)
         })
     }
@@ -362,7 +341,6 @@ impl Machine {
         max_bytes: Option<u64>,
         max_entries: Option<u64>,
     ) -> PyResult<Operation> {
-        self.check_process("download")?;
         let no_limit = u64::MAX;
         let options = DownloadOptions {
             tree,
@@ -370,13 +348,14 @@ impl Machine {
             max_bytes: max_bytes.unwrap_or(no_limit),
             max_entries: max_entries.unwrap_or(no_limit),
         };
-        let sandbox = Arc::clone(&self.sandbox);
-        let tidied = Arc::clone(&self.sandbox);
-        Operation::begin(
+        self.owned.report(
             wake,
-            |_| async move { sandbox.download(&guest, host, options).await.map(files::transfer_value) },
+            "download",
+            |sandbox, _| async move {
+                sandbox.download(&guest, host, options).await.map(files::transfer_value)
+            },
             // Whoever waits for the end of a cancelled download finds nothing of it.
-            async move { tidied.tidied().await },
+            |sandbox| async move { sandbox.tidied().await },
         )
     }
 
@@ -384,14 +363,14 @@ impl Machine {
     fn mount(&self, wake: Py<PyAny>, mount: &str) -> PyResult<Operation> {
         let mount: Mount = serde_json::from_str(mount)
             .map_err(|error| errors::invalid("mount", mount, &error.to_string()))?;
-        self.operate(wake, "mount", move |sandbox| async move {
+        self.owned.operate(wake, "mount", move |sandbox| async move {
             let handle = sandbox.mount(mount).await?;
             Ok(Value::Json(files::handle_value(&handle)))
         })
     }
 
     fn unmount(&self, wake: Py<PyAny>, id: u64, force: bool) -> PyResult<Operation> {
-        self.operate(wake, "unmount", move |sandbox| async move {
+        self.owned.operate(wake, "unmount", move |sandbox| async move {
             let handle = sandbox.active_mounts().into_iter().find(|handle| handle.id() == id);
             let handle = handle.ok_or_else(|| Error::Mount {
                 action: "unmount",
@@ -405,7 +384,7 @@ impl Machine {
 
     /// The JSON forms of the forwards.
     fn forwards(&self, wake: Py<PyAny>) -> PyResult<Operation> {
-        self.operate(wake, "list forwards", |sandbox| async move {
+        self.owned.operate(wake, "list forwards", |sandbox| async move {
             let forwards = sandbox.forwards().await;
             Ok(Value::Json(forwards.iter().map(Forward::to_value).collect()))
         })
@@ -414,7 +393,7 @@ impl Machine {
     /// `forward` is the JSON form of a forward.
     fn add_forward(&self, wake: Py<PyAny>, forward: &str) -> PyResult<Operation> {
         let forward = files::forward_of(forward)?;
-        self.operate(wake, "forward a port", move |sandbox| async move {
+        self.owned.operate(wake, "forward a port", move |sandbox| async move {
             let added = sandbox.add_forward(forward).await?;
             Ok(Value::Json(added.to_value()))
         })
@@ -422,13 +401,13 @@ impl Machine {
 
     fn remove_forward(&self, wake: Py<PyAny>, forward: &str) -> PyResult<Operation> {
         let forward = files::forward_of(forward)?;
-        self.operate(wake, "remove a forward", move |sandbox| async move {
+        self.owned.operate(wake, "remove a forward", move |sandbox| async move {
             sandbox.remove_forward(&forward).await.map(|()| Value::Nothing)
         })
     }
 
     fn set_allow(&self, wake: Py<PyAny>, allow: Option<Vec<String>>) -> PyResult<Operation> {
-        self.operate(wake, "change the allow-list", move |sandbox| async move {
+        self.owned.operate(wake, "change the allow-list", move |sandbox| async move {
             sandbox.set_allow(allow).await.map(|()| Value::Nothing)
         })
     }
@@ -436,25 +415,15 @@ impl Machine {
 
 impl Machine {
     fn of(sandbox: Sandbox, listener: Listener) -> Self {
-        let sandbox = ManuallyDrop::new(Arc::new(sandbox));
+        let sandbox = Arc::new(sandbox);
         let mut live = LIVE.get().lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|known| known.strong_count() > 0);
         live.push(Arc::downgrade(&sandbox));
-        Self { sandbox, process: std::process::id(), listener }
+        Self { owned: Arc::new(Owned::of(sandbox)), listener }
     }
 
-    fn is_ours(&self) -> bool {
-        self.process == std::process::id()
-    }
-
-    /// The sandbox, for a call about checkpoints.
-    fn of_checkpoints(&self) -> PyResult<Arc<Sandbox>> {
-        self.check_process("use checkpoints")?;
-        Ok(Arc::clone(&self.sandbox))
-    }
-
-    pub(crate) fn check_process(&self, action: &'static str) -> PyResult<()> {
-        if self.is_ours() { Ok(()) } else { Err(errors::foreign(action)) }
+    fn sandbox(&self) -> &Sandbox {
+        self.owned.sandbox()
     }
 }
 

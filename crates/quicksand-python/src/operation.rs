@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 /// Bytes of output that may wait for Python.
 const ROOM: usize = 4 << 20;
 
+/// Makes an object of Python's, with the interpreter's lock held.
+type MakeObject = Box<dyn FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>> + Send>;
+
 /// What an operation gives in the end.
 pub enum Value {
     /// Nothing.
@@ -44,12 +47,20 @@ pub enum Value {
     Checkpoints(Vec<sandbox::Checkpoint>),
     /// What the machine uses.
     Metrics(sandbox::Metrics),
-    /// Sandboxes that go on from another.
-    Machines(Vec<crate::machine::Machine>),
-    /// A command with a terminal.
-    Session(crate::sessions::Session),
+    /// An object of Python's, made when Python asks for it.
+    Object(MakeObject),
     /// What such a command did; nothing after its end.
     Event(Option<sandbox::SessionEvent>),
+}
+
+impl Value {
+    /// One or several objects of a class of this module.
+    pub fn object<T>(value: T) -> Self
+    where
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
+    {
+        Self::Object(Box::new(|py| value.into_bound_py_any(py)))
+    }
 }
 
 enum Event {
@@ -250,10 +261,7 @@ fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyAny>> {
         Event::Done(Value::Metrics(metrics)) => {
             ("done", measures(py, &metrics)?).into_bound_py_any(py)
         }
-        Event::Done(Value::Machines(machines)) => ("done", machines).into_bound_py_any(py),
-        Event::Done(Value::Session(session)) => {
-            ("done", Bound::new(py, session)?).into_bound_py_any(py)
-        }
+        Event::Done(Value::Object(make)) => ("done", make(py)?).into_bound_py_any(py),
         Event::Done(Value::Event(event)) => match event {
             Some(SessionEvent::Stdout(data) | SessionEvent::Stderr(data)) => {
                 ("done", PyBytes::new(py, &data)).into_bound_py_any(py)

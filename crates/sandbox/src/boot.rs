@@ -1,36 +1,42 @@
-//! From a configuration to a machine that answers: the stages of a start, in their order.
+//! One attempt at a machine that answers, from whatever it begins with: the stages of a start, in their order.
 //!
 //! Composes the other modules and owns nothing but the order and the waiting. Dropping the future
-//! at any point ends QEMU and removes everything.
+//! at any point ends QEMU and removes everything. What it begins with is the caller's choice (`start`).
 
 mod assembly;
 #[cfg(target_os = "linux")]
 mod live;
-#[cfg(target_os = "linux")]
-mod warm;
 mod wires;
 
 pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
-pub(crate) use assembly::{Own, OwnEnd};
-#[cfg(target_os = "linux")]
-pub(crate) use live::{Still, again_if_busy, paused, stand, stand_held};
-#[cfg(target_os = "linux")]
-pub(crate) use warm::go_on;
+pub(crate) use live::{again_if_busy, paused, stand, stand_held};
 
 use crate::agent_client::execution::run_to_end;
 use crate::agent_client::{AgentClient, wait_on_port};
-use crate::budget::raise_descriptors;
+use crate::blocking::blocking;
 use crate::config::{AccelChoice, SandboxConfig, WaitFor};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
-use crate::located::{Located, locate};
+#[cfg(target_os = "linux")]
+use crate::fork_source::{Parent, Still, Zygote};
+#[cfg(target_os = "linux")]
+use crate::frozen::Frozen;
+use crate::located::Located;
 use crate::machine::default_boot_timeout_s;
+use crate::mounting::mount_all;
+use crate::qemu_process::QemuProcess;
 use crate::qmp::Qmp;
-use crate::running::{Machine, QemuProcess};
-use crate::shares;
-use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
+use crate::running::Machine;
+#[cfg(target_os = "linux")]
+use crate::templates::Template;
+use crate::timing::{BootTiming, STAGES, Stopwatch};
+#[cfg(target_os = "linux")]
+use crate::{new_file::reopened, vmstate};
+#[cfg(target_os = "linux")]
+use live::Pause;
 use runtime_locator::{Accelerator, Search};
+use std::sync::Arc;
 use std::time::Duration;
 use wires::Wires;
 
@@ -50,39 +56,39 @@ pub(crate) enum Source {
     Make,
     /// A template.
     #[cfg(target_os = "linux")]
-    Copy(crate::template::store::Template),
+    Copy(Template),
     /// Another machine, at the moment when it was frozen.
     #[cfg(target_os = "linux")]
-    Resume(std::sync::Arc<crate::frozen::Frozen>),
+    Resume(Arc<Frozen>),
     /// A template: it is to be forked.
     #[cfg(target_os = "linux")]
-    Zygote(crate::template::store::Template),
+    Zygote(Template),
     /// A machine that was copied from a template before, and waits.
     #[cfg(target_os = "linux")]
-    Fork(std::sync::Arc<crate::template::zygote::Zygote>),
+    Fork(Arc<Zygote>),
     /// A machine that runs.
     #[cfg(target_os = "linux")]
-    Live(std::sync::Arc<live::Pause>),
+    Live(Arc<Pause>),
     /// The same: a copy of it is made that stands still.
     #[cfg(target_os = "linux")]
-    Stand(std::sync::Arc<live::Pause>),
+    Stand(Arc<Pause>),
     /// Such a copy.
     #[cfg(target_os = "linux")]
-    Still(std::sync::Arc<live::Still>),
+    Still(Arc<Still>),
     /// The same: the machine itself goes back there, with the rules that its network has now.
     #[cfg(target_os = "linux")]
-    Back(std::sync::Arc<live::Still>, Option<crate::usernet::Policy>),
+    Back(Arc<Still>, Option<crate::usernet::Policy>),
 }
 
 /// What a machine's process is forked from.
 #[cfg(target_os = "linux")]
 pub(crate) enum ForkedFrom {
     /// A machine that stands still.
-    Waiting(std::sync::Arc<crate::template::parent::Parent>),
+    Waiting(Arc<Parent>),
     /// One that runs, and goes on.
     Running {
         /// The moment when it stands still.
-        pause: std::sync::Arc<live::Pause>,
+        pause: Arc<Pause>,
         /// Whether the new process runs at once.
         runs: bool,
     },
@@ -90,7 +96,7 @@ pub(crate) enum ForkedFrom {
 
 impl Source {
     /// What lies between the image's disks and the machine's own.
-    fn disks(&self) -> &[std::sync::Arc<std::fs::File>] {
+    fn disks(&self) -> &[Arc<std::fs::File>] {
         match self {
             #[cfg(target_os = "linux")]
             Self::Resume(frozen) => &frozen.disks,
@@ -109,7 +115,7 @@ impl Source {
         match self {
             Self::Copy(template) | Self::Zygote(template) => Some(&template.disk),
             // Not of the template that is there now: it may have been made anew.
-            Self::Fork(zygote) => Some(zygote.disk()),
+            Self::Fork(zygote) => Some(&zygote.disk),
             Self::Still(still) | Self::Back(still, _) => Some(&still.disk),
             _ => None,
         }
@@ -128,7 +134,7 @@ impl Source {
 
     /// The waiting machine that its process descends from.
     #[cfg(target_os = "linux")]
-    fn zygote(&self) -> Option<&std::sync::Arc<crate::template::zygote::Zygote>> {
+    fn zygote(&self) -> Option<&Arc<Zygote>> {
         match self {
             Self::Fork(zygote) => Some(zygote),
             Self::Live(pause) | Self::Stand(pause) => Some(&pause.zygote),
@@ -174,7 +180,7 @@ impl Source {
 
     /// What the machine is to be, where that is not one that nobody has been yet.
     #[cfg(target_os = "linux")]
-    fn identity(&self) -> Option<std::sync::Arc<crate::agent_client::Identity>> {
+    fn identity(&self) -> Option<Arc<crate::agent_client::Identity>> {
         match self {
             Self::Back(still, _) => still.identity.clone(),
             _ => None,
@@ -230,55 +236,8 @@ pub(crate) fn boot_timeout(config: &SandboxConfig, accelerator: Option<Accelerat
         .unwrap_or_else(|| Duration::from_secs(default_boot_timeout_s(accelerator)))
 }
 
-/// Starts a machine and waits for its first answer.
-pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
-    raise_descriptors();
-    let mut watch = Stopwatch::start();
-    let mut timing = BootTiming::default();
-    start.stage(0);
-    let mut located = {
-        let (config, search) = (start.config.clone(), start.search.clone());
-        let assumed = start.assumed;
-        let locating =
-            blocking(move || locate(&config, &search, assumed).map_err(unless_exhausted));
-        // A file system that does not answer would hold the start up for ever.
-        within(boot_timeout(start.config, None), "find QEMU and the image", locating).await?
-    };
-    timing.locate = watch.lap();
-    tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
-    #[cfg(target_os = "linux")]
-    if let Some(machine) =
-        Box::pin(warm::of_memory(&start, &located, &mut watch, &mut timing)).await
-    {
-        (start.progress)(DONE, STAGES.len(), STAGES.len());
-        return Ok(machine);
-    }
-    #[cfg(target_os = "linux")]
-    // Boxed, as are the attempts in it: together they would be large for the stack of a thread.
-    if let Some(machine) =
-        Box::pin(warm::of_template(&start, &located, &mut watch, &mut timing)).await
-    {
-        (start.progress)(DONE, STAGES.len(), STAGES.len());
-        return Ok(machine);
-    }
-    let machine = match attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await {
-        Ok(machine) => machine,
-        Err(Failure { error, may_be_accelerator: true }) => {
-            let given_up = located.accelerator.name();
-            tracing::warn!(%error, "the guest made no progress under {given_up}; using tcg");
-            located.accelerator = Accelerator::Tcg;
-            located.reason = format!("the guest made no progress under {given_up}");
-            let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
-            again.map_err(|failure| failure.error)?
-        }
-        Err(failure) => return Err(failure.error),
-    };
-    (start.progress)(DONE, STAGES.len(), STAGES.len());
-    Ok(machine)
-}
-
 impl Start<'_> {
-    fn stage(&self, index: usize) {
+    pub(crate) fn stage(&self, index: usize) {
         (self.progress)(STAGES[index], index, STAGES.len());
     }
 }
@@ -286,7 +245,7 @@ impl Start<'_> {
 /// Why an attempt failed, and whether another accelerator could do better.
 pub(crate) struct Failure {
     pub error: Error,
-    may_be_accelerator: bool,
+    pub may_be_accelerator: bool,
 }
 
 impl From<Error> for Failure {
@@ -359,9 +318,10 @@ pub(crate) async fn attempt(
             #[cfg(target_os = "linux")]
             {
                 machine.located = Some(Box::new(located.clone()));
+                machine.zygote = source.zygote().cloned();
             }
             let mounts = start.config.mounts();
-            let mounting = machine.during("mounting", shares::mount_all(&machine, mounts));
+            let mounting = machine.during("mounting", mount_all(&machine, mounts));
             let silent = Err(timed_out(&machine.qemu, limit));
             if let Err(error) = tokio::time::timeout(limit, mounting).await.unwrap_or(silent) {
                 machine.end_now().await;
@@ -411,7 +371,7 @@ async fn first_answer(
             let qmp = Qmp::connect_socket(qmp).await?;
             timing.launch = watch.lap();
             start.stage(3);
-            let old = warm::load(source, &qmp).await?;
+            let old = load(source, &qmp).await?;
             let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire(), None).await?;
             if let Source::Resume(frozen) = source
                 && let Some(shares) = qemu.shares.as_ref().filter(|_| frozen.had_shares)
@@ -458,6 +418,38 @@ async fn first_answer(
         wait_for_init(&agent).await?;
     }
     Ok((qmp, agent))
+}
+
+/// Has QEMU take up the state that a machine begins with; gives the token that its agent knows.
+#[cfg(target_os = "linux")]
+async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
+    // Opened anew: another machine may read the same file at this moment, from a position of its own.
+    let open = |state: &std::fs::File| {
+        let state = reopened(state);
+        state.map_err(|source| Error::System { action: "hand a file to QEMU", source })
+    };
+    match source {
+        Source::Copy(template) | Source::Zygote(template) => {
+            vmstate::read(qmp, open(&template.state)?).await?;
+            Ok(&template.token)
+        }
+        Source::Resume(frozen) => {
+            // The start's own time ends this.
+            let state = open(&frozen.state)?;
+            vmstate::read_all(qmp, state, Duration::from_secs(3600)).await?;
+            Ok(&frozen.token)
+        }
+        Source::Cold
+        | Source::Make
+        | Source::Fork(_)
+        | Source::Live(_)
+        | Source::Stand(_)
+        | Source::Still(_)
+        | Source::Back(..) => {
+            let source = std::io::ErrorKind::InvalidInput.into();
+            Err(Error::System { action: "take up a machine that boots", source })
+        }
+    }
 }
 
 /// Waits until systemd has started everything; other inits have no such moment.
@@ -508,32 +500,8 @@ fn explain_boot_failure(error: Error, accelerator: Accelerator) -> Error {
     }
 }
 
-/// Runs something that blocks where that is allowed.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::System {
-            action: "run a part of the start",
-            source: std::io::Error::other(error.to_string()),
-        }),
-    }
-}
-
-/// Believes that something was not found only where this process can open files at all: a folder
-/// that cannot be read for want of descriptors looks like one that is not there.
-fn unless_exhausted(error: Error) -> Error {
-    match std::env::current_dir().and_then(fs_err::File::open) {
-        Err(source) if Error::is_exhaustion(&source) => {
-            Error::System { action: "look for QEMU and the image", source }
-        }
-        _ => error,
-    }
-}
-
 /// Waits for a part of the start that looks at the host's files.
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     action: &'static str,
     wait: impl Future<Output = Result<T>>,

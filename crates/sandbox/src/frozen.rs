@@ -5,13 +5,14 @@
 //! What another machine does with it is `boot`'s; that it becomes another machine by it is the agent's
 //! (`agent_client/identity.rs`).
 
+use crate::blocking::blocking;
 use crate::config::{SandboxConfig, Transport};
 use crate::error::{Error, Result};
 use crate::located::Located;
 use crate::machine::MachineType;
 use crate::overlay::{temporary_folder, unnamed_file};
 use crate::running::Machine;
-use crate::template::load;
+use crate::vmstate;
 use disk_formats::qcow2::{self, Fault};
 use serde_json::json;
 use std::fs::File;
@@ -81,7 +82,7 @@ pub(crate) async fn stand_still(
     let writing = async {
         machine.qmp.execute("stop", json!({})).await?;
         let written = async {
-            load::write_all(&machine.qmp, state, busy(machine)).await?;
+            vmstate::write_all(&machine.qmp, state, busy(machine)).await?;
             copy_disk(machine, disk, path, below).await
         };
         let written = written.await;
@@ -107,7 +108,7 @@ async fn copy_disk(machine: &Machine, mut copy: File, path: &Path, below: &str) 
     let file = |source| Error::File { action: "copy the disk to", path: path.into(), source };
     let mut overlay = machine.origin.overlay().try_clone().map_err(file)?;
     let (name, below) = (path.to_owned(), below.to_owned());
-    let copying = crate::boot::blocking(move || {
+    let copying = blocking(move || {
         qcow2::copy_active(&mut overlay, &mut copy, &below).map_err(|fault| match fault {
             Fault::Bad(reason) => Error::BadImage { path: name, reason },
             Fault::Io(source) => Error::File { action: "copy the disk to", path: name, source },

@@ -1,9 +1,15 @@
 //! Launches virtual machines for untrusted work, and talks to the agent inside them.
 //!
-//! The road from a wish to a machine: `config` (what the user wants, checked) → `located` (what
-//! this host has) → `plan` (one machine as data) → `qemu_args` (QEMU's command line, pure) →
-//! `launch` (the one wrapper of processes). `boot` walks it and waits for the first answer,
-//! `lifecycle` says who may start and stop when, `agent_client` and `qmp` speak to the two ends.
+//! From a configuration to a machine: `config` (what the user wants, checked) → `located` (what this host
+//! has) → `plan` (one machine as data) → `qemu_args` (QEMU's command line, pure) → `launch` (the one wrapper
+//! of processes). `start` chooses the shortest of all ways (`warm`: templates and forks), `boot` does it and
+//! waits for the first answer, `lifecycle` says who may start and stop when, `agent_client` and `qmp` speak
+//! to the two ends.
+//!
+//! Modules are layers: what a machine is (`qemu_process`, `fork_source`, `templates`, `save`, `shares`,
+//! `checkpoint`, `running`) knows nothing of what is done with it (`frozen`, `boot`, `warm`, `start`,
+//! `saving`, `checkpointing`, `mounting`, `children`), nor that of the façade (`sandbox`, `pool`). No module
+//! is in a circle with another (`cargo xtask check layering`).
 //!
 //! Must not know how images or QEMU are made, nor who calls: Python and the command line are
 //! built on this crate's public names.
@@ -12,9 +18,11 @@
 //! what the host opens, runs or writes.
 
 mod agent_client;
+mod blocking;
 mod boot;
 mod budget;
 mod checkpoint;
+mod checkpointing;
 mod children;
 mod config;
 mod console;
@@ -27,6 +35,8 @@ mod execute;
 mod files;
 #[doc(hidden)]
 pub mod fork;
+#[cfg(target_os = "linux")]
+mod fork_source;
 mod forwards;
 #[cfg(target_os = "linux")]
 mod frozen;
@@ -43,6 +53,7 @@ mod located;
 mod machine;
 mod metrics;
 mod mount;
+mod mounting;
 mod network;
 mod new_file;
 mod overlay;
@@ -50,6 +61,7 @@ mod plan;
 mod pool;
 mod positioned;
 mod qemu_args;
+mod qemu_process;
 mod qmp;
 mod quota;
 mod remover;
@@ -57,17 +69,22 @@ mod running;
 mod sandbox;
 pub mod save;
 mod save_name;
+mod saving;
 mod screen;
 mod secret;
+mod share_port;
 mod shares;
 mod size;
-#[cfg(target_os = "linux")]
-mod template;
+mod start;
 pub mod templates;
 mod time_stamp;
 mod timing;
 mod usernet;
 mod users;
+#[cfg(target_os = "linux")]
+mod vmstate;
+#[cfg(target_os = "linux")]
+mod warm;
 
 /// The examples of the guide are tests too.
 #[cfg(doctest)]

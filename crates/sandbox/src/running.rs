@@ -5,148 +5,26 @@
 
 use crate::agent_client::AgentClient;
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::console::Console;
 use crate::deadline;
 use crate::error::{Error, Result};
-use crate::launch::Process;
-use crate::limits::Limits;
+#[cfg(target_os = "linux")]
+use crate::fork_source::Zygote;
 #[cfg(target_os = "linux")]
 use crate::located::Located;
 use crate::network::Forward;
 use crate::overlay::Origin;
+use crate::qemu_process::{LAST_WORDS, QemuProcess};
 use crate::qmp::Qmp;
 use crate::quota::{Quota, default_limit};
-use crate::shares::{Moments, Shares};
+use crate::shares::Shares;
 use crate::timing::BootTiming;
-use crate::usernet::UserNet;
 use runtime_locator::Accelerator;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long the last words of an ended QEMU may take to arrive.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a call without a time of its own waits for a machine that goes back in time.
 const WAIT: Duration = Duration::from_secs(120);
-
-/// The QEMU process of a machine, and what was made for it and ends with it.
-pub(crate) struct QemuProcess {
-    pub process: Process,
-    pub console: Console,
-    pub stderr: Console,
-    /// The display, when it has one.
-    pub screen: Option<crate::screen::Screen>,
-    /// The command line that may be shown, program first.
-    pub command: Vec<String>,
-    /// The forwards that it was started with.
-    pub forwards: Vec<Forward>,
-    /// What the guest can make the host hold.
-    pub limits: Limits,
-    /// The guest's network, when this process is the other end of its network link.
-    pub net: Option<UserNet>,
-    /// The port of the guest's shares, when its agent has a use for it.
-    #[cfg(target_os = "linux")]
-    pub shares: Option<Arc<crate::shares::Channel>>,
-    /// The guest's memory, when the machine is to become a template, and what its agent was told.
-    #[cfg(target_os = "linux")]
-    pub memory: Option<std::fs::File>,
-    #[cfg(target_os = "linux")]
-    pub token: String,
-    /// QEMU's numbers of the descriptors that no two machines share.
-    #[cfg(target_os = "linux")]
-    pub own: Vec<crate::boot::Own>,
-    /// The waiting machine that this one descends from, whose end would be this one's too.
-    #[cfg(target_os = "linux")]
-    pub zygote: Option<Arc<crate::template::zygote::Zygote>>,
-    /// Counts what the guest makes this process hold.
-    #[cfg(unix)]
-    pub budget: Arc<crate::budget::Budget>,
-    /// What must be removed with the machine where files have names.
-    #[cfg(not(unix))]
-    pub _overlay: tempfile::TempPath,
-}
-
-impl QemuProcess {
-    /// The guest's network, when it is ours.
-    pub(crate) fn net(&self) -> Option<&UserNet> {
-        self.net.as_ref()
-    }
-
-    /// Whether shares have a port of their own.
-    pub(crate) fn has_share_port(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        return self.shares.is_some();
-        #[cfg(not(target_os = "linux"))]
-        false
-    }
-
-    /// Whether the guest has had a share by FUSE.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn has_used_shares(&self) -> bool {
-        self.shares.as_ref().is_some_and(|shares| shares.is_running())
-    }
-
-    /// Has the guest see what the host has changed in its shares a moment ago.
-    async fn refresh_shares(&self) {
-        #[cfg(target_os = "linux")]
-        if let Some(shares) = &self.shares {
-            shares.refresh().await;
-        }
-    }
-
-    /// What the guest knows of its shares now.
-    pub(crate) fn moments(&self) -> Moments {
-        #[cfg(target_os = "linux")]
-        if let Some(shares) = &self.shares {
-            return shares.moments();
-        }
-        Moments::default()
-    }
-
-    /// Ends what the guest's shares have under way, while the machine stands still and before it goes
-    /// back in time.
-    pub(crate) fn forget_shares(&self) {
-        #[cfg(target_os = "linux")]
-        if let Some(shares) = &self.shares {
-            shares.forget_past();
-        }
-    }
-
-    /// Goes on with the guest's shares as it knew them at a moment.
-    pub(crate) fn resume_shares(&self, moments: Option<&Moments>) {
-        #[cfg(target_os = "linux")]
-        if let Some(shares) = &self.shares {
-            shares.begin_again(moments);
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = moments;
-    }
-
-    /// Whether QEMU has ended or does so in a moment.
-    pub(crate) async fn ends_soon(&self) -> bool {
-        tokio::time::timeout(LAST_WORDS, self.process.exited()).await.is_ok()
-    }
-
-    /// The error that tells why QEMU ended.
-    pub(crate) async fn death(&self) -> Error {
-        let status = self.process.exited().await;
-        let last_words = async {
-            self.stderr.ended().await;
-            self.console.ended().await;
-        };
-        // A child of QEMU may hold the pipes open; what has arrived by then must do.
-        let _ = tokio::time::timeout(LAST_WORDS, last_words).await;
-        let program = self.command.first().map(Path::new).and_then(Path::file_name);
-        tracing::debug!(?program, %status, "QEMU ended");
-        Error::QemuExited {
-            status,
-            stderr: self.stderr.tail(),
-            console: self.console.tail(),
-            command: self.command.join(" "),
-        }
-    }
-}
 
 /// A running machine.
 pub(crate) struct Machine {
@@ -166,6 +44,9 @@ pub(crate) struct Machine {
     /// What it was started with, for those that go on from it.
     #[cfg(target_os = "linux")]
     pub located: Option<Box<Located>>,
+    /// The waiting machine that this one descends from, whose end would be this one's too.
+    #[cfg(target_os = "linux")]
+    pub zygote: Option<Arc<Zygote>>,
     /// Keeps the overlay within its limit.
     pub quota: Quota,
     /// Held by whoever copies or replaces the machine's state.
@@ -224,6 +105,8 @@ impl Machine {
             origin,
             #[cfg(target_os = "linux")]
             located: None,
+            #[cfg(target_os = "linux")]
+            zygote: None,
             quota,
             state: Default::default(),
             listed: Default::default(),

@@ -10,8 +10,9 @@ mod shares;
 
 use crate::agent_client::execution::{Discard, run_to_end, run_with_input};
 use crate::agent_client::{SessionInput, SessionOutput};
-use crate::boot::{self, Forks, Start, boot};
-use crate::checkpoint::{self, Checkpoint};
+use crate::boot::{self, Forks, Start};
+use crate::checkpoint::{Checkpoint, check_tag};
+use crate::checkpointing;
 use crate::config::{AccelChoice, SandboxConfig};
 use crate::deadline;
 use crate::error::{Error, Result};
@@ -21,8 +22,11 @@ use crate::lifecycle::Lifecycle;
 use crate::located::locate;
 use crate::metrics::{self, Metrics};
 use crate::running::Machine;
-use crate::save::take::{SaveRequest, take};
 use crate::save::{self, SaveManifest, SaveOptions};
+use crate::saving::{self, SaveRequest};
+use crate::start::boot;
+#[cfg(target_os = "linux")]
+use crate::start::go_on;
 use crate::timing::BootTiming;
 use bytes::Bytes;
 use runtime_locator::{Accelerator, Search};
@@ -170,7 +174,7 @@ impl Sandbox {
         let (search, progress) = (self.search(), &*self.progress);
         let forks = Forks::Never;
         let start = Start { config: &self.config, search: &search, assumed: None, progress, forks };
-        starting.run(Box::pin(boot::go_on(start, located, source, unforked))).await
+        starting.run(Box::pin(go_on(start, located, source, unforked))).await
     }
 
     /// Ends the machine. Does nothing when it does not run; calls that are under way fail with
@@ -239,7 +243,7 @@ impl Sandbox {
         }
         #[cfg(target_os = "linux")]
         let memory = match options.memory {
-            true => Some(save::memory::Needs::of(&self.config, &machine)?),
+            true => Some(saving::memory::Needs::of(&self.config, &machine)?),
             false => None,
         };
         #[cfg(not(target_os = "linux"))]
@@ -255,9 +259,9 @@ impl Sandbox {
             config: serde_json::from_value(self.config.to_value()).unwrap_or_default(),
             is_last,
         };
-        let manifest = take(Arc::clone(&machine), request).await?;
+        let manifest = saving::take(Arc::clone(&machine), request).await?;
         if options.delete_checkpoints {
-            checkpoint::delete_all(&machine).await?;
+            checkpointing::delete_all(&machine).await?;
         }
         Ok(manifest)
     }
@@ -271,9 +275,9 @@ impl Sandbox {
     /// [`Error::InvalidValue`] for a name that cannot be one, [`Error::CheckpointFailed`] with
     /// QEMU's words.
     pub async fn checkpoint(&self, tag: &str) -> Result<Checkpoint> {
-        checkpoint::check_tag(tag)?;
+        check_tag(tag)?;
         let machine = self.machine("make a checkpoint")?;
-        checkpoint::make(machine, self.config.clone(), tag.to_owned()).await
+        checkpointing::make(machine, self.config.clone(), tag.to_owned()).await
     }
 
     /// Takes the machine back to a checkpoint: memory, processes, open files and disk. The guest's
@@ -290,7 +294,7 @@ impl Sandbox {
         if Box::pin(self.revert_in_memory(&machine, tag)).await? {
             return Ok(());
         }
-        checkpoint::revert(machine, tag.to_owned()).await
+        checkpointing::revert(machine, tag.to_owned()).await
     }
 
     /// The checkpoints of the running machine, the oldest first. Waits for nobody: one that is being
@@ -306,7 +310,7 @@ impl Sandbox {
     /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.
     pub async fn delete_checkpoint(&self, tag: &str) -> Result<()> {
         let machine = self.machine("delete a checkpoint")?;
-        checkpoint::delete(machine, tag.to_owned()).await
+        checkpointing::delete(machine, tag.to_owned()).await
     }
 
     /// Runs a command and gives all of its output.

@@ -3,10 +3,10 @@
 //! ```text
 //!   NAME/manifest.json          version, configuration, architecture
 //!   NAME/overlays/0.qcow2 …     from bottom to top, without the image below them
-//!   NAME/memory.state, .json    only in saves with memory (`memory.rs`); never exported
+//!   NAME/memory.state, .json    only in saves with memory (`saving/memory.rs`); never exported
 //! ```
 //! Owns where saves are, what is in them and how they come and go; how the bytes leave a running
-//! machine is `take`'s. Must not know the guest.
+//! machine is `saving`'s. Must not know the guest.
 //!
 //! Invariant: a save is replaced in one step. Whatever ends this process, the old one or the new one
 //! is there, whole.
@@ -16,15 +16,13 @@
 //! for people.
 
 mod archive;
-#[cfg(target_os = "linux")]
-pub(crate) mod memory;
-mod portable;
+pub(crate) mod portable;
 mod store;
-pub(crate) mod take;
 
 pub use crate::save_name::check_name;
 pub use archive::{export, import};
 pub use package_layout::manifest::Manifest as SaveManifest;
+pub(crate) use store::Staging;
 
 use crate::error::{Error, Result};
 use crate::overlay::check_layer;

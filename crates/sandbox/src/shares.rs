@@ -1,38 +1,26 @@
 //! The host's shares while a machine runs: what is mounted, and in which order host and guest act.
 //!
-//! The guest's kernel asks by FUSE for what is shared, on a port of the machine's own (`channel`),
+//! The guest's kernel asks by FUSE for what is shared, on a port of the machine's own (`share_port`),
 //! and `share_server` answers below the one folder. Images without an agent for that have SMB: the
 //! guest reaches the SMB server in this process (`server`) at 10.0.2.100:445 through `usernet`,
 //! with credentials that exist for this machine alone. Each share is confined to its folder
 //! (`folder`, by `cap-std`); read-only is enforced twice, by the folder and by the user's right.
 //! Mounting asks the guest; taking a share back does not: it is withdrawn here first.
 
-#[cfg(target_os = "linux")]
-mod asked;
 mod attempt;
-#[cfg(target_os = "linux")]
-mod channel;
-#[cfg(target_os = "linux")]
-mod echoes;
 mod folder;
 mod fuse;
 mod link;
-mod moments;
 mod node;
 mod open;
 mod server;
-#[cfg(target_os = "linux")]
-mod waiting;
-#[cfg(target_os = "linux")]
-mod window;
 
-#[cfg(target_os = "linux")]
-pub(crate) use channel::Channel;
-pub(crate) use moments::Moments;
-
+use crate::agent_client::AgentClient;
 use crate::error::{Error, Result};
 use crate::mount::{Mount, MountHandle, MountType, plan9_tag};
-use crate::running::Machine;
+use crate::qemu_process::QemuProcess;
+#[cfg(target_os = "linux")]
+use crate::share_port::Channel;
 use crate::usernet;
 use agent_protocol::{MountRequest, UnmountRequest};
 use attempt::{Attempt, farewell};
@@ -82,6 +70,13 @@ impl Backing {
     }
 }
 
+/// The two ends of a running machine that a share needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Guest<'a> {
+    pub qemu: &'a QemuProcess,
+    pub agent: &'a AgentClient,
+}
+
 /// The server while there is a need for it.
 #[derive(Default)]
 struct Serving {
@@ -110,8 +105,8 @@ fn of_guest(action: &'static str, guest: &str, error: Error) -> Error {
 
 impl Serving {
     /// The server, made when it is not there yet.
-    fn server(&mut self, machine: &Machine) -> Result<Arc<Server>> {
-        let Some(net) = machine.qemu.net() else {
+    fn server(&mut self, qemu: &QemuProcess) -> Result<Arc<Server>> {
+        let Some(net) = qemu.net() else {
             return Err(Error::Mount {
                 action: "mount",
                 share: "cifs".into(),
@@ -168,11 +163,11 @@ impl Shares {
     /// Mounts one; 9p's device with the tag of this index is there already.
     pub(crate) async fn mount(
         &self,
-        machine: &Machine,
+        guest: Guest<'_>,
         mount: &Mount,
         index: usize,
     ) -> Result<MountHandle> {
-        let has_fuse = machine.qemu.has_share_port();
+        let has_fuse = guest.qemu.has_share_port();
         let mut mount = mount.clone();
         let is_chosen = mount.kind == MountType::Auto;
         if is_chosen {
@@ -180,13 +175,13 @@ impl Shares {
             let wants_fuse = has_fuse || mount.is_for_fuse();
             mount.kind = if wants_fuse { MountType::Fuse } else { MountType::Cifs };
         }
-        match self.mount_as(machine, &mount, index).await {
+        match self.mount_as(guest, &mount, index).await {
             // An image with our agent on a kernel without FUSE.
             Err(GuestError { has_no_fuse: true, .. })
-                if is_chosen && !mount.is_for_fuse() && machine.qemu.net().is_some() =>
+                if is_chosen && !mount.is_for_fuse() && guest.qemu.net().is_some() =>
             {
                 mount.kind = MountType::Cifs;
-                self.mount_as(machine, &mount, index).await.map_err(|failure| failure.error)
+                self.mount_as(guest, &mount, index).await.map_err(|failure| failure.error)
             }
             result => result.map_err(|failure| failure.error),
         }
@@ -194,7 +189,7 @@ impl Shares {
 
     async fn mount_as(
         &self,
-        machine: &Machine,
+        guest: Guest<'_>,
         mount: &Mount,
         index: usize,
     ) -> std::result::Result<MountHandle, GuestError> {
@@ -217,10 +212,10 @@ impl Shares {
         let backing = match mount.kind {
             MountType::Fuse | MountType::Auto => {
                 request.source = handle.id.to_string();
-                fuse::backing(machine, mount, handle.id)?
+                fuse::backing(guest.qemu, mount, handle.id)?
             }
             MountType::Cifs => {
-                server = Some(turn.server(machine)?);
+                server = Some(turn.server(guest.qemu)?);
                 Backing::Smb(Revocation::default())
             }
             MountType::Plan9 => {
@@ -233,13 +228,13 @@ impl Shares {
         let mut attempt = Attempt {
             turn: Some(turn),
             backing: backing.clone(),
-            agent: machine.agent.clone(),
+            agent: guest.agent.clone(),
             target: mount.guest.clone(),
         };
         match (&backing, server) {
             #[cfg(target_os = "linux")]
             (Backing::Fuse(channel, number), _) => {
-                fuse::serve(machine, mount, channel, *number).await?;
+                fuse::serve(guest.qemu, mount, channel, *number).await?;
             }
             (Backing::Smb(revocation), Some(server)) => {
                 let name = format!("share{}", handle.id);
@@ -251,7 +246,7 @@ impl Shares {
             }
             _ => {}
         }
-        machine.agent.mount(&request).await.map_err(|error| {
+        guest.agent.mount(&request).await.map_err(|error| {
             let has_no_fuse = mount.kind == MountType::Fuse
                 && matches!(&error, Error::AgentRefused { message, .. } if message.contains("file system"));
             GuestError { error: of_guest("mount", &mount.guest, error), has_no_fuse }
@@ -261,15 +256,15 @@ impl Shares {
         Ok(handle)
     }
 
-    /// Takes a share back. The host does not ask the guest: what is told afterwards is for the
-    /// guest's good. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
-    pub(crate) async fn unmount(
+    /// Takes a share back on the host, where that takes effect at once, and says whether the guest is to be
+    /// told by `clear`. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
+    pub(crate) async fn revoke(
         &self,
-        machine: &Arc<Machine>,
+        guest: Guest<'_>,
         handle: &MountHandle,
         force: bool,
-    ) -> Result<()> {
-        let target = handle.mount.guest.clone();
+    ) -> Result<bool> {
+        let target = &handle.mount.guest;
         let not_mounted = || Error::Mount {
             action: "unmount",
             share: target.clone(),
@@ -282,10 +277,10 @@ impl Shares {
                 return Err(not_mounted());
             }
             let request = UnmountRequest { target: target.clone(), force };
-            let told = machine.agent.unmount(&request).await;
-            told.map_err(|error| of_guest("unmount", &target, error))?;
+            let told = guest.agent.unmount(&request).await;
+            told.map_err(|error| of_guest("unmount", target, error))?;
             self.list().retain(|active| active.handle != *handle);
-            return Ok(());
+            return Ok(false);
         }
         let taken = {
             let mut list = self.list();
@@ -293,21 +288,18 @@ impl Shares {
             list.remove(index.ok_or_else(not_mounted)?)
         };
         taken.backing.revoke();
-        // Whoever does not wait for the rest leaves no mount point and no server behind either.
-        let machine = Arc::clone(machine);
-        let _ = tokio::spawn(async move { machine.shares.clear(&machine, target).await }).await;
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the guest's connection to what was revoked, tells the guest, and ends the server that
     /// nobody needs any more.
-    async fn clear(&self, machine: &Machine, target: String) {
+    pub(crate) async fn clear(&self, guest: Guest<'_>, target: String) {
         let mut turn = self.turn.lock().await;
         let is_needed = turn.sweep().await;
-        farewell(&machine.agent, target).await;
+        farewell(guest.agent, target).await;
         if !is_needed {
             turn.server = None;
-            if let Some(net) = machine.qemu.net() {
+            if let Some(net) = guest.qemu.net() {
                 net.change(|policy| policy.unserve(ADDRESS));
             }
         }
@@ -345,12 +337,4 @@ impl From<Error> for GuestError {
     fn from(error: Error) -> Self {
         Self { error, has_no_fuse: false }
     }
-}
-
-/// Mounts what the configuration names, in its order.
-pub(crate) async fn mount_all(machine: &Machine, mounts: &[Mount]) -> Result<()> {
-    for (index, mount) in mounts.iter().enumerate() {
-        machine.shares.mount(machine, mount, index).await?;
-    }
-    Ok(())
 }

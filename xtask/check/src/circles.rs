@@ -9,30 +9,10 @@ use std::{
     path::Path,
 };
 
-/// The circles that there still are, by crate. Whoever opens one takes its modules off; none may come.
-const REMAINING: &[(&str, &[&str])] = &[
-    ("quicksand-python", &["desktop", "files", "machine", "operation", "sessions"]),
-    // A running machine holds what the modules about it keep, and these act on running machines.
-    (
-        "sandbox",
-        &[
-            "boot",
-            "checkpoint",
-            "frozen",
-            "located",
-            "running",
-            "save",
-            "shares",
-            "template",
-            "templates",
-        ],
-    ),
-];
-
 /// Each module with those that it names, and the files in which it does.
 type Graph = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// The circles of all crates that are not known, and what is known and no longer true.
+/// The circles of all crates.
 pub fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     let mut findings = vec![];
     for package in metadata.workspace_packages() {
@@ -42,9 +22,7 @@ pub fn findings(metadata: &Metadata) -> Result<Vec<String>> {
         }
         let mut files = vec![];
         collect(folder.as_std_path(), "", &mut files)?;
-        let remaining = REMAINING.iter().find(|(name, _)| **name == *package.name);
-        let known = remaining.map_or(&[][..], |(_, modules)| modules);
-        findings.extend(judge(&package.name, &graph(&files), known));
+        findings.extend(judge(&package.name, &graph(&files)));
     }
     Ok(findings)
 }
@@ -63,7 +41,7 @@ fn collect(folder: &Path, place: &str, files: &mut Vec<(String, String)>) -> Res
     Ok(())
 }
 
-fn judge(name: &str, graph: &Graph, known: &[&str]) -> Vec<String> {
+fn judge(name: &str, graph: &Graph) -> Vec<String> {
     let mut findings = vec![];
     for (module, named) in graph {
         let back: Vec<String> = named
@@ -71,19 +49,10 @@ fn judge(name: &str, graph: &Graph, known: &[&str]) -> Vec<String> {
             .filter(|(other, _)| reaches(graph, other, module))
             .map(|(other, files)| format!("`{other}` (in {})", list(files)))
             .collect();
-        if !back.is_empty() && !known.contains(&module.as_str()) {
+        if !back.is_empty() {
             let back = back.join(", ");
             findings.push(format!("`{name}`: the module `{module}` is in a circle with {back}"));
         }
-    }
-    let is_in_one = |module: &str| {
-        graph.get(module).is_some_and(|named| named.keys().any(|it| reaches(graph, it, module)))
-    };
-    for module in known.iter().filter(|module| !is_in_one(module)) {
-        findings.push(format!(
-            "`{name}`: the module `{module}` is in no circle any more: take it off the list of {}",
-            file!()
-        ));
     }
     findings
 }
@@ -212,10 +181,10 @@ fn name_at(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn check(files: &[(&str, &str)], known: &[&str]) -> Vec<String> {
+    fn check(files: &[(&str, &str)]) -> Vec<String> {
         let files: Vec<_> =
             files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
-        judge("x", &graph(&files), known)
+        judge("x", &graph(&files))
     }
 
     #[test]
@@ -226,14 +195,13 @@ mod tests {
             ("use super::{b, c};", "use crate::{Error, a};"),
         ] {
             let files = [("a.rs", one), ("b.rs", two), ("c.rs", "use crate::Error;")];
-            let found = check(&files, &[]);
+            let found = check(&files);
             assert_eq!(found.len(), 2, "{found:?}");
             assert!(found[0].contains("`a` is in a circle with `b` (in a.rs)"), "{found:?}");
-            assert!(check(&files, &["a", "b"]).is_empty());
         }
         let long =
             [("a.rs", "use crate::b;"), ("b/d.rs", "use crate::c;"), ("c.rs", "crate::a::f()")];
-        assert_eq!(check(&long, &[]).len(), 3);
+        assert_eq!(check(&long).len(), 3);
     }
 
     #[test]
@@ -247,8 +215,6 @@ mod tests {
             ("b/d.rs", "use super::a::Q;"),
             ("lies.rs", "use crate::{a, b};"),
         ];
-        assert!(check(&files, &[]).is_empty(), "{:?}", check(&files, &[]));
-        let found = check(&files, &["a"]);
-        assert!(found[0].contains("in no circle any more"), "{found:?}");
+        assert!(check(&files).is_empty(), "{:?}", check(&files));
     }
 }

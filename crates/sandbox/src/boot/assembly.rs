@@ -26,10 +26,12 @@ use crate::plan::{
     AppendPlan, ControlPlan, DiskCache, DiskPlan, DisplayPlan, MachinePlan, QmpPlan, TemplatePlan,
 };
 use crate::qemu_args::{LAST_DISPLAY, qemu_args, shown_args};
-use crate::running::QemuProcess;
+use crate::qemu_process::QemuProcess;
+#[cfg(target_os = "linux")]
+use crate::qemu_process::{Own, OwnEnd};
 use crate::screen::Screen;
 #[cfg(target_os = "linux")]
-use crate::shares::Channel;
+use crate::share_port::Channel;
 use crate::time_stamp;
 use runtime_locator::Accelerator;
 #[cfg(unix)]
@@ -70,35 +72,10 @@ pub(crate) struct Prepared {
     #[cfg(target_os = "linux")]
     own: Vec<Own>,
     #[cfg(target_os = "linux")]
-    zygote: Option<Arc<crate::template::zygote::Zygote>>,
-    #[cfg(target_os = "linux")]
     from: Option<ForkedFrom>,
     screen: Option<Screen>,
     #[cfg(not(unix))]
     overlay: tempfile::TempPath,
-}
-
-/// A descriptor that each machine has of its own, with its number at QEMU's start.
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Own {
-    pub end: OwnEnd,
-    pub number: i32,
-}
-
-/// What such a descriptor is.
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OwnEnd {
-    /// The disk, for reading and writing, and for reading alone.
-    Disk,
-    DiskForReading,
-    Qmp,
-    Agent,
-    Shares,
-    Link,
-    /// The file of the agent's token.
-    Token,
 }
 
 /// Makes everything that the machine needs.
@@ -284,8 +261,6 @@ fn prepare_platform(
         token: kept_token,
         #[cfg(target_os = "linux")]
         own,
-        #[cfg(target_os = "linux")]
-        zygote: source.zygote().cloned(),
         #[cfg(target_os = "linux")]
         from: source.forked_from(),
         screen,
@@ -512,8 +487,6 @@ impl Prepared {
             token: self.token,
             #[cfg(target_os = "linux")]
             own,
-            #[cfg(target_os = "linux")]
-            zygote: self.zygote,
             #[cfg(unix)]
             budget: self.budget,
             #[cfg(not(unix))]

@@ -10,22 +10,22 @@
 //!
 //! Invariant: whatever fails leaves the machine running, with its disk whole.
 
-use super::assembly::{self, Own};
+use super::assembly;
 use super::wires::Wires;
-use super::{ForkedFrom, Source, blocking};
-use crate::agent_client::Identity;
+use super::{ForkedFrom, Source};
+use crate::blocking::blocking;
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
+use crate::fork_source::{Bound, FORK_COMMAND, Parent, Ready, Still, Zygote, second};
 use crate::guest_memory::copy_sparse;
 use crate::launch::{Inherited, Output, Process};
 use crate::located::Located;
 use crate::overlay::blank;
 use crate::plan::DRIVE;
+use crate::qemu_process::Own;
 use crate::qmp::Qmp;
 use crate::quota::used;
-use crate::running::{Machine, QemuProcess};
-use crate::template::parent::{Bound, FORK_COMMAND, Parent, Ready, second};
-use crate::template::zygote::Zygote;
+use crate::running::Machine;
 use serde_json::json;
 use std::fs::File;
 use std::io;
@@ -39,39 +39,6 @@ const LITTLE: u64 = 4 << 20;
 const MAX_LAYERS: usize = 16;
 /// The descriptor set of the first new layer; those of saves and images are others.
 const FIRST_SET: u32 = 1000;
-
-/// A copy of a machine that stands still.
-pub(crate) struct Still {
-    /// The copy as its forks need it.
-    pub(super) parent: Arc<Parent>,
-    pub(super) zygote: Arc<Zygote>,
-    /// Its disk, and what lies between that and the image's own.
-    pub(super) disk: Arc<File>,
-    pub(super) layers: Vec<Arc<File>>,
-    /// How many of those it has written itself, and QEMU's descriptor set of the disk.
-    pub(super) place: (usize, u32),
-    /// What its agent was told, and whether it had shares by FUSE.
-    pub(super) token: String,
-    pub(super) had_shares: bool,
-    /// What the machine is known by.
-    pub(super) identity: Option<Arc<Identity>>,
-    /// Its process. Its guest would see the end of our ends of its connections.
-    qemu: QemuProcess,
-    _agent: UnixStream,
-}
-
-impl Still {
-    /// Bytes of the host's memory that it holds, most of them together with the machine.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let used = crate::host_process::used_by(self.qemu.process.pid());
-        used.map(|(_, memory)| memory).unwrap_or_default()
-    }
-
-    /// Ends its process, and waits until it is gone.
-    pub(crate) async fn end(&self) {
-        self.qemu.process.kill_and_wait().await;
-    }
-}
 
 /// A machine that is about to stand still for a moment.
 pub(crate) struct Pause {
@@ -191,11 +158,11 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
 impl Pause {
     /// Prepares everything that can be prepared while the machine runs.
     async fn of(machine: &Arc<Machine>) -> Result<Self> {
-        let zygote = machine.qemu.zygote.clone();
+        let zygote = machine.zygote.clone();
         let zygote = zygote.ok_or_else(|| {
             cannot("it is no fork itself of a machine that waits in memory (`warm=\"fork\"`)")
         })?;
-        if !zygote.is_first() {
+        if !zygote.is_first {
             return Err(cannot(
                 "its children would end with it: there is no process namespace on this host",
             ));

@@ -1,10 +1,11 @@
 //! The way back to a checkpoint that is in memory: another machine takes the place of this one.
 
 use super::Sandbox;
-use crate::boot::{self, Forks, Source, Start};
-use crate::checkpoint::in_memory::Copy;
+use crate::boot::{Forks, Source, Start};
+use crate::checkpoint::Copy;
 use crate::error::{Error, Result};
 use crate::running::Machine;
+use crate::start::go_on;
 use std::sync::Arc;
 
 impl Sandbox {
@@ -43,6 +44,6 @@ impl Sandbox {
         let rules = machine.qemu.net().map(|net| net.change(|policy| policy.clone()));
         let source = Source::Back(Arc::clone(&copy.still), rules);
         // On the heap, as every start.
-        Box::pin(boot::go_on(start, located, &source, None)).await
+        Box::pin(go_on(start, located, &source, None)).await
     }
 }

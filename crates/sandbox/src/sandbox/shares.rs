@@ -3,6 +3,7 @@
 use super::Sandbox;
 use crate::error::{Error, Result};
 use crate::mount::{Mount, MountHandle, MountType};
+use crate::mounting;
 
 /// Folders of the host in the guest.
 impl Sandbox {
@@ -31,7 +32,7 @@ impl Sandbox {
                 hint: Some("Name it in `mounts`, or leave the type out".into()),
             });
         }
-        machine.during("a mount", machine.shares.mount(&machine, &mount, 0)).await
+        machine.during("a mount", mounting::mount(&machine, &mount, 0)).await
     }
 
     /// Takes a share away from the guest. The host's side comes first and needs nothing from the
@@ -45,7 +46,7 @@ impl Sandbox {
     /// [`Error::Mount`]: it is not mounted, or it is 9p and the guest refuses.
     pub async fn unmount(&self, handle: &MountHandle, force: bool) -> Result<()> {
         let machine = self.machine("unmount")?;
-        machine.shares.unmount(&machine, handle, force).await
+        mounting::unmount(&machine, handle, force).await
     }
 
     /// What is shared now.

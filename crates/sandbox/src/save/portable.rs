@@ -24,16 +24,16 @@ const KEPT: [&str; 9] = [
 /// What we add to a manifest and others may see.
 const OWN_KEPT: [&str; 3] = ["made_by", "base_version", "base_fingerprint"];
 /// The name of the image below, where the manifest has its path.
-pub(super) const BASE_NAME: &str = "base_name";
+pub(crate) const BASE_NAME: &str = "base_name";
 
 /// The options that a save keeps.
-pub(super) fn kept(options: &Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn kept(options: &Map<String, Value>) -> Map<String, Value> {
     let kept = options.iter().filter(|(name, _)| KEPT.contains(&name.as_str()));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// What others get of a manifest: how the machine was, and the name of the image below.
-pub(super) fn exported(manifest: &SaveManifest) -> SaveManifest {
+pub(crate) fn exported(manifest: &SaveManifest) -> SaveManifest {
     let own = manifest.other.get(OWN_KEY).cloned().unwrap_or_default();
     let mut config = kept(&manifest.config);
     let base = manifest.base_image().unwrap_or_default();
@@ -55,7 +55,7 @@ pub(super) fn exported(manifest: &SaveManifest) -> SaveManifest {
 
 /// What is taken of a manifest that somebody sent: the image's name. How much memory and how many
 /// processors a machine gets is for the one who starts it.
-pub(super) fn imported(manifest: &SaveManifest) -> SaveManifest {
+pub(crate) fn imported(manifest: &SaveManifest) -> SaveManifest {
     let mut taken = exported(manifest);
     let image = manifest.base_image().unwrap_or_default();
     taken.config = Map::from_iter([("image".to_owned(), json!(image))]);

@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A save that is being written. Dropping it removes what was written.
-pub(super) struct Staging {
+pub(crate) struct Staging {
     target: PathBuf,
     parent: Dir,
     layers: BTreeMap<usize, Layer>,
@@ -52,7 +52,7 @@ impl Layer {
 impl Staging {
     /// Refuses a target that must not be replaced. Nothing with a name is made yet but the folder that
     /// the save goes into.
-    pub(super) fn create(target: &Path) -> Result<Self> {
+    pub(crate) fn create(target: &Path) -> Result<Self> {
         let parent = target.parent().unwrap_or(Path::new("/"));
         fs_err::create_dir_all(parent).map_err(in_parent(parent))?;
         recover(target);
@@ -64,7 +64,7 @@ impl Staging {
     }
 
     /// Makes an empty layer; [`io::ErrorKind::AlreadyExists`] when there is one of that number.
-    pub(super) fn layer(&mut self, number: usize) -> io::Result<&NewFile> {
+    pub(crate) fn layer(&mut self, number: usize) -> io::Result<&NewFile> {
         let std::collections::btree_map::Entry::Vacant(entry) = self.layers.entry(number) else {
             return Err(io::ErrorKind::AlreadyExists.into());
         };
@@ -77,24 +77,24 @@ impl Staging {
 
     /// Makes an empty file beside the layers. In the order of the calls they are sealed.
     #[cfg(target_os = "linux")]
-    pub(super) fn other(&mut self, name: &'static str) -> io::Result<&NewFile> {
+    pub(crate) fn other(&mut self, name: &'static str) -> io::Result<&NewFile> {
         self.others.push((name, NewFile::create(&self.parent, PART_PREFIX)?));
         self.others.last().map(|(_, file)| file).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// The layers, from bottom to top, with their numbers.
-    pub(super) fn layers(&self) -> impl Iterator<Item = (usize, &File)> {
+    pub(crate) fn layers(&self) -> impl Iterator<Item = (usize, &File)> {
         self.layers.iter().map(|(number, layer)| (*number, layer.file()))
     }
 
     /// Where a layer comes to be, for messages.
-    pub(super) fn path(&self, number: usize) -> PathBuf {
+    pub(crate) fn path(&self, number: usize) -> PathBuf {
         self.target.join(OVERLAYS_DIR).join(overlay_name(number))
     }
 
     /// Puts a layer of another save in: the same file where nobody can write to it, else a copy that
     /// shares the blocks where the file system can, else a plain one.
-    pub(super) fn adopt(&mut self, layer: &File, number: usize) -> Result<()> {
+    pub(crate) fn adopt(&mut self, layer: &File, number: usize) -> Result<()> {
         let path = self.path(number);
         let failed = |source| Error::File { action: "copy a layer to", path, source };
         self.take_over(layer, number).map_err(failed)
@@ -111,7 +111,7 @@ impl Staging {
 
     /// Seals a manifest for the layers, so that the save is known as the user's own. A save without a
     /// seal is as good, but for what is said of those that came from elsewhere.
-    pub(super) fn seal(&self, manifest: &mut SaveManifest, data_dir: Option<&Path>) {
+    pub(crate) fn seal(&self, manifest: &mut SaveManifest, data_dir: Option<&Path>) {
         let Some(data_dir) = data_dir else { return };
         let sealed = SealKey::read_or_make(data_dir).and_then(|key| {
             let others = self.others.iter().map(|(_, file)| file.file());
@@ -124,7 +124,7 @@ impl Staging {
 
     /// Has everything on the disk, and puts the save into its place. `step` is told each step before it
     /// is taken.
-    pub(super) fn commit(mut self, manifest: &str, step: &mut dyn FnMut(&str)) -> Result<()> {
+    pub(crate) fn commit(mut self, manifest: &str, step: &mut dyn FnMut(&str)) -> Result<()> {
         let target = self.target.clone();
         let failed = |source| {
             let path = target.clone();

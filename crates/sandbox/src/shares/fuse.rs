@@ -2,34 +2,34 @@
 
 use super::Backing;
 #[cfg(target_os = "linux")]
-use super::channel::Channel;
-#[cfg(target_os = "linux")]
 use super::failed;
 use crate::error::{Error, Result};
 use crate::mount::Mount;
 #[cfg(target_os = "linux")]
 use crate::mount::MountCache;
-use crate::running::Machine;
+use crate::qemu_process::QemuProcess;
+#[cfg(target_os = "linux")]
+use crate::share_port::Channel;
 #[cfg(target_os = "linux")]
 use std::sync::Arc;
 
 /// The port of the machine's shares, and the number of this one.
 #[cfg(target_os = "linux")]
-pub(super) fn backing(machine: &Machine, mount: &Mount, id: u64) -> Result<Backing> {
-    let channel = machine.qemu.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
+pub(super) fn backing(qemu: &QemuProcess, mount: &Mount, id: u64) -> Result<Backing> {
+    let channel = qemu.shares.as_ref().ok_or_else(|| no_share_port(mount))?;
     let number = u32::try_from(id).map_err(|error| failed(&mount.guest, error))?;
     Ok(Backing::Fuse(Arc::clone(channel), number))
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn backing(_: &Machine, mount: &Mount, _: u64) -> Result<Backing> {
+pub(super) fn backing(_: &QemuProcess, mount: &Mount, _: u64) -> Result<Backing> {
     Err(no_share_port(mount))
 }
 
 /// Opens what is shared and answers the guest's requests for it from here on.
 #[cfg(target_os = "linux")]
 pub(super) async fn serve(
-    machine: &Machine,
+    qemu: &QemuProcess,
     mount: &Mount,
     channel: &Channel,
     number: u32,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
         writeback: mount.cache == MountCache::Writeback,
         ..Default::default()
     };
-    let (path, budget) = (mount.host_path(), Arc::clone(&machine.qemu.budget));
+    let (path, budget) = (mount.host_path(), Arc::clone(&qemu.budget));
     // A file system that does not answer must not hold up the others.
     let opening =
         tokio::task::spawn_blocking(move || share_server::Share::open(&path, options, budget));

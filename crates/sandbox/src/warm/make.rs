@@ -1,18 +1,19 @@
 //! How a template comes about: a machine boots with nothing of the user's, comes to rest, is frozen,
 //! and its parts are kept.
 
-use super::load;
 use super::rest;
-use super::store::{Parts, Store, Template};
 use crate::agent_client::execution::{Discard, run_to_end};
-use crate::boot::{Forks, Source, Start, attempt, blocking};
+use crate::blocking::blocking;
+use crate::boot::{Forks, Source, Start, attempt, boot_timeout};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
 use crate::guest_memory::copy_sparse;
 use crate::located::Located;
 use crate::running::Machine;
+use crate::templates::{Parts, Store, Template};
 use crate::timing::{BootTiming, Stopwatch};
+use crate::vmstate;
 use serde_json::json;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(super) fn plain_config(config: &SandboxConfig) -> SandboxConfig {
 }
 
 /// Makes a template and publishes it.
-pub(crate) async fn make(
+pub(super) async fn make(
     start: &Start<'_>,
     located: &Located,
     store: &Store,
@@ -44,7 +45,7 @@ pub(crate) async fn make(
     let machine = attempt(&plain, located, &Source::Make, &mut watch, &mut timing)
         .await
         .map_err(|failure| failure.error)?;
-    let limit = crate::boot::boot_timeout(&config, Some(located.accelerator));
+    let limit = boot_timeout(&config, Some(located.accelerator));
     let frozen = tokio::time::timeout(limit, freeze(&machine, store));
     let frozen = frozen.await.unwrap_or(Err(Error::GuestSilent { timeout: limit }));
     machine.end_now().await;
@@ -80,6 +81,6 @@ async fn freeze(machine: &Machine, store: &Store) -> Result<(crate::new_file::Ne
     machine.qmp.execute("stop", json!({})).await?;
     let state = store.new_file().map_err(failed)?;
     let writer = state.reopened_for_writing().map_err(failed)?;
-    load::write(&machine.qmp, writer).await?;
+    vmstate::write(&machine.qmp, writer).await?;
     Ok((state, machine.qemu.token.clone()))
 }

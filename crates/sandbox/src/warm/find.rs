@@ -1,36 +1,16 @@
-//! Templates: machines that have booted once, were frozen, and are copied at later starts.
-//!
-//! A template is three files of the user's cache folder: the guest's memory, the state of its devices
-//! and what it has written to its disk. A start maps the memory as its own, loads the state and has
-//! the agent become another machine's; see `key` for what a template depends on, `store` for the files,
-//! `make` for how one comes about, `load` for what a copy does with it. Under software emulation a copy
-//! may wait in memory, to be forked for each later start (`zygote`, `zygotes`).
-//!
-//! Invariant: a template is an accelerator and never the only way. Whatever is unexpected ends in a
-//! start from the disk, and the reason in the log.
+//! Which template a start is a copy of: one that there is, or one that is made first.
 
-pub(crate) mod key;
-pub(crate) mod load;
-mod make;
-pub(crate) mod parent;
-mod rest;
-pub(crate) mod store;
-pub(crate) mod zygote;
-pub(crate) mod zygotes;
-
-pub(crate) use make::make;
-
-use crate::boot::Start;
+use super::make::{make, plain_config};
+use crate::boot::{Start, preview};
 use crate::config::Warm;
 use crate::error::Error;
 use crate::located::Located;
-use crate::templates::TemplateEntry;
+use crate::templates::{self, Store, Template, key, store_of};
 use host_platform::Arch;
 use runtime_locator::Search;
-use store::{Store, Template};
 
 /// The template of a start, made first where there is none yet; or why this start goes from the disk.
-pub(crate) async fn of(
+pub(super) async fn of(
     start: &Start<'_>,
     located: &Located,
 ) -> std::result::Result<Template, String> {
@@ -39,33 +19,13 @@ pub(crate) async fn of(
     })
 }
 
-/// All templates of this user, the one that was used last first.
-pub(crate) fn list(search: &Search) -> std::io::Result<Vec<TemplateEntry>> {
-    let Some(folder) = &search.cache_dir else { return Ok(Vec::new()) };
-    if !folder.join(store::FOLDER).is_dir() {
-        return Ok(Vec::new());
-    }
-    Store::open(folder)?.list()
-}
-
-/// Removes a template that cannot be used.
-pub(crate) fn remove(search: &Search, key: &str) {
-    if let Some(store) = store_of(search) {
-        store.remove(key);
-    }
-}
-
 /// Removes a template whose copy did not become a machine. Where the guest itself refused to become another, a
 /// copy of any other template would too: none is made for a while.
-pub(crate) fn give_up(search: &Search, key: &str, error: &Error) {
-    remove(search, key);
+pub(super) fn give_up(search: &Search, key: &str, error: &Error) {
+    templates::remove(search, key);
     if let (Error::AgentRefused { .. }, Some(store)) = (error, store_of(search)) {
         store.refuse(key, &error.to_string());
     }
-}
-
-fn store_of(search: &Search) -> Option<Store> {
-    search.cache_dir.as_deref().and_then(|folder| Store::open(folder).ok())
 }
 
 async fn find_or_make(start: &Start<'_>, located: &Located) -> Result<Template, String> {
@@ -109,9 +69,9 @@ fn check(start: &Start<'_>, located: &Located) -> Result<String, String> {
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err((*reason).to_owned());
     }
-    let wanted = crate::boot::preview(config, located).map_err(|error| error.to_string())?;
-    let plain = make::plain_config(config);
-    let made = crate::boot::preview(&plain, located).map_err(|error| error.to_string())?;
+    let wanted = preview(config, located).map_err(|error| error.to_string())?;
+    let plain = plain_config(config);
+    let made = preview(&plain, located).map_err(|error| error.to_string())?;
     if wanted != made {
         return Err("shares by 9p, or another transport than `socket`".into());
     }

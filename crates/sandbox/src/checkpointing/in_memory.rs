@@ -8,26 +8,13 @@
 //! What was open in a share of a copy ends with errors, as in any fork. So the first checkpoint of a machine
 //! that has had shares goes to the disk, from where they go on.
 
-use super::{Checkpoints, Kept};
-use crate::boot::{self, Still, again_if_busy};
+use crate::boot::{self, again_if_busy};
+use crate::checkpoint::{Checkpoints, Copy, Kept};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
-use crate::mount::MountHandle;
+use crate::frozen;
 use crate::running::Machine;
 use std::sync::Arc;
-
-/// A copy of a machine that stands still.
-pub(crate) struct Copy {
-    pub still: Arc<Still>,
-    /// What was shared with it.
-    pub shares: Vec<MountHandle>,
-}
-
-impl Copy {
-    pub(super) async fn end(&self) {
-        self.still.end().await;
-    }
-}
 
 /// Makes one, and says how much it holds; `None` for a machine whose checkpoints are on its disk.
 /// `config` is the machine's.
@@ -43,7 +30,7 @@ pub(super) async fn make(
         return Ok(None);
     }
     let Some(located) = machine.located.as_deref() else { return Ok(None) };
-    if crate::frozen::check(&config, located).is_err() {
+    if frozen::check(&config, located).is_err() {
         return Ok(None);
     }
     let config = config.of_child(shares.iter().map(|handle| handle.mount.clone()).collect());

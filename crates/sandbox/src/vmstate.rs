@@ -19,7 +19,7 @@ const NO_LIMIT: u64 = 1 << 40;
 const TIME: Duration = Duration::from_secs(30);
 
 /// Writes the state of a machine that stands still into a file, which is open for writing alone.
-pub(super) async fn write(qmp: &Qmp, state: File) -> Result<()> {
+pub(crate) async fn write(qmp: &Qmp, state: File) -> Result<()> {
     share(qmp, true).await?;
     qmp.pass_file(state, STATE_SET).await?;
     qmp.execute("migrate", json!({ "uri": uri() })).await?;

@@ -7,12 +7,13 @@
 //! Both are sealed with the layers, so that QEMU reads no state but one that this user's own process has
 //! written on this host. Everything else starts from the disk, and says why.
 
+use crate::boot::preview;
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::frozen::{self, Frozen};
 use crate::located::Located;
 use crate::running::Machine;
-use crate::template::key;
+use crate::templates::key;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -99,7 +100,7 @@ fn key(config: &SandboxConfig, located: &Located) -> Result<String> {
     let mut located = located.clone();
     located.image.chain.truncate(located.image.n_base_disks);
     located.disk_size = None;
-    let command = crate::boot::preview(&config.without_host(), &located)?;
+    let command = preview(&config.without_host(), &located)?;
     key::of(&command, &located, &[])
         .map_err(|source| Error::System { action: "tell this host from others", source })
 }

@@ -5,11 +5,10 @@
 //! anything open that it does not know (`qemu/patches`, `x-fork-clone`), so that nothing is shared by
 //! accident.
 
-use crate::boot::{Own, OwnEnd};
 use crate::error::{Error, Result};
 use crate::launch::{Inherited, Output, Process, adopt, output_pipe};
+use crate::qemu_process::{Own, OwnEnd, QemuProcess};
 use crate::qmp::Qmp;
-use crate::running::QemuProcess;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Pid;
 use serde_json::{Value, json};

@@ -5,11 +5,12 @@
 //! sandboxes may end the runtime of one and go on with another. A zygote ends when it was not used for a
 //! while, unless machines live that were forked from it, and with this process.
 
-use super::store::Template;
-use super::zygote::{self, Zygote};
+use super::zygote::{self, make_zygote};
 use crate::boot::{Forks, Start};
 use crate::fork::PerProcess;
+use crate::fork_source::Zygote;
 use crate::located::Located;
+use crate::templates::Template;
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ fn zygotes() -> MutexGuard<'static, Zygotes> {
 }
 
 /// The zygote of a template, made where it is worth it; or why there is none.
-pub(crate) async fn of(
+pub(super) async fn of(
     start: &Start<'_>,
     located: &Located,
     template: &Template,
@@ -103,7 +104,7 @@ async fn make(
         let progress = &|_: &str, _: usize, _: usize| {};
         let start =
             Start { config: &config, search: &search, assumed, progress, forks: Forks::Never };
-        Zygote::make(&start, &located, from).await
+        make_zygote(&start, &located, from).await
     });
     let made = task.await.map_err(|error| error.to_string())?;
     let mut all = zygotes();
@@ -126,7 +127,7 @@ async fn make(
 }
 
 /// Takes note of a fork that became a machine.
-pub(crate) fn note_fork(zygote: &Zygote) {
+pub(super) fn note_fork(zygote: &Zygote) {
     if let Some(place) = zygotes().places.get_mut(&zygote.template.key) {
         place.n_failures = 0;
         place.used = Instant::now();
@@ -134,7 +135,7 @@ pub(crate) fn note_fork(zygote: &Zygote) {
 }
 
 /// Takes note of a fork that failed. The zygote is not used again.
-pub(crate) fn note_failure(zygote: &Arc<Zygote>, reason: &str) {
+pub(super) fn note_failure(zygote: &Arc<Zygote>, reason: &str) {
     let mut all = zygotes();
     let Some(place) = all.places.get_mut(&zygote.template.key) else { return };
     place.n_failures += 1;

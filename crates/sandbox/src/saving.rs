@@ -5,13 +5,15 @@
 //! copied yet (<https://www.qemu.org/docs/master/interop/live-block-operations.html>). The layers of
 //! the save that the machine started from are taken over as they are.
 
-use super::store::Staging;
-use super::{SaveManifest, portable};
+#[cfg(target_os = "linux")]
+pub(crate) mod memory;
+
 use crate::error::{Error, Result};
 use crate::new_file::NewFile;
 use crate::overlay::Origin;
 use crate::plan::DRIVE;
 use crate::running::Machine;
+use crate::save::{SaveManifest, Staging, portable};
 use disk_formats::qcow2::{self, Fault};
 use package_layout::save::overlay_name;
 #[cfg(target_os = "linux")]
@@ -42,7 +44,7 @@ pub(crate) struct SaveRequest {
     pub compress: bool,
     /// What the guest's memory depends on, where it is kept as well.
     #[cfg(target_os = "linux")]
-    pub memory: Option<super::memory::Needs>,
+    pub memory: Option<memory::Needs>,
     /// The options of the sandbox.
     pub config: Map<String, Value>,
     /// Our folder below the user's data folder, where the key of the user's seals is.
@@ -110,7 +112,7 @@ async fn on_task(
         #[cfg(target_os = "linux")]
         None if request.memory.is_some() => {
             let copy = overlay.file().try_clone().map_err(failed)?;
-            let needs = request.memory.as_ref().map(super::memory::Needs::to_json);
+            let needs = request.memory.as_ref().map(memory::Needs::to_json);
             let state = with_memory(&mut staging, &needs.unwrap_or_default()).map_err(failed)?;
             // What the guest has not written to its disk yet is in its memory: a start elsewhere does
             // without.

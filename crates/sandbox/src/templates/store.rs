@@ -4,10 +4,10 @@
 //! written last, so that without it there is no template. Everything belongs to one user, with modes
 //! 0700 and 0600; what does not, or has changed since, is not used.
 
+use super::TemplateEntry;
 use super::key::{FORMAT, identity};
 use crate::new_file::NewFile;
 use crate::positioned::Positioned;
-use crate::templates::TemplateEntry;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
@@ -59,7 +59,7 @@ pub(crate) struct Template {
 }
 
 /// What was made and has no name yet.
-pub(super) struct Parts {
+pub(crate) struct Parts {
     pub token: String,
     pub memory: NewFile,
     pub state: NewFile,
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Gives what was made its names. Gives the template.
-    pub(super) fn publish(&self, key: &str, image: &str, mut made: Parts) -> io::Result<Template> {
+    pub(crate) fn publish(&self, key: &str, image: &str, mut made: Parts) -> io::Result<Template> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let stem = format!("{key}-{}", hex::encode(random));
@@ -287,7 +287,7 @@ impl Store {
     }
 
     /// A file to be written, of this user alone.
-    pub(super) fn new_file(&self) -> io::Result<NewFile> {
+    pub(crate) fn new_file(&self) -> io::Result<NewFile> {
         NewFile::create(&self.folder, PREFIX)
     }
 

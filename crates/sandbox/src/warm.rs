@@ -1,28 +1,41 @@
-//! Starts of machines whose guest has booted already: from a template, from a fork of one that waits, from
-//! another machine or from a save with memory. All but the start from another machine end in a start from
-//! the disk when anything is not as expected.
+//! Starts of machines whose guest has booted already: copies of a template, forks of one that waits in
+//! memory, and saves with memory. All of them end in a start from the disk when anything is not as expected.
+//!
+//! A template is three files of the user's cache folder: the guest's memory, the state of its devices
+//! and what it has written to its disk. A start maps the memory as its own, loads the state and has
+//! the agent become another machine's; see `templates::key` for what a template depends on, `templates::store`
+//! for the files, `make` for how one comes about, `find` for which one a start has. Under software emulation a
+//! copy may wait in memory, to be forked for each later start (`zygote`, `zygotes`).
+//!
+//! Invariant: a template is an accelerator and never the only way. Whatever is unexpected ends in a
+//! start from the disk, and the reason in the log.
 
-use super::{DONE, Failure, STAGES, Source, Start, attempt, boot_timeout};
-use crate::budget::raise_descriptors;
+mod find;
+mod make;
+mod rest;
+mod zygote;
+mod zygotes;
+
+use crate::boot::{Failure, Source, Start, attempt, boot_timeout};
 use crate::config::Warm;
-use crate::error::{Error, Result};
 use crate::located::Located;
-use crate::qmp::Qmp;
 use crate::running::Machine;
+use crate::saving::memory;
+use crate::templates::Template;
 use crate::timing::{BootTiming, Stopwatch};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// A start from a save with memory. Whatever goes wrong ends in a start from its disk.
-pub(super) async fn of_memory(
+pub(crate) async fn of_memory(
     start: &Start<'_>,
     located: &Located,
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
 ) -> Option<Machine> {
-    let reason = match crate::save::memory::find(start.config, located)? {
+    let reason = match memory::find(start.config, located)? {
         Ok((frozen, located)) => {
             timing.warm = true;
-            let source = Source::Resume(std::sync::Arc::new(frozen));
+            let source = Source::Resume(Arc::new(frozen));
             match Box::pin(attempt(start, &located, &source, watch, timing)).await {
                 Ok(machine) => return Some(machine),
                 Err(Failure { error, .. }) => error.to_string(),
@@ -36,27 +49,9 @@ pub(super) async fn of_memory(
     None
 }
 
-/// Starts a machine that goes on from another, and waits for its first answer. `unforked` says why it is not
-/// a fork of that one's process.
-pub(crate) async fn go_on(
-    start: Start<'_>,
-    located: &Located,
-    source: &Source,
-    unforked: Option<String>,
-) -> Result<Machine> {
-    raise_descriptors();
-    let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
-    timing.warm = true;
-    (timing.forked, timing.unforked_reason) = (unforked.is_none(), unforked);
-    let machine = Box::pin(attempt(&start, located, source, &mut watch, &mut timing)).await;
-    let machine = machine.map_err(|failure| failure.error)?;
-    (start.progress)(DONE, STAGES.len(), STAGES.len());
-    Ok(machine)
-}
-
 /// A start from a template, where there is one or can be one. Whatever goes wrong ends in a start from
 /// the image.
-pub(super) async fn of_template(
+pub(crate) async fn of_template(
     start: &Start<'_>,
     located: &Located,
     watch: &mut Stopwatch,
@@ -66,7 +61,7 @@ pub(super) async fn of_template(
     if start.config.warm() == Warm::Off {
         return None;
     }
-    let looking = tokio::time::timeout(limit, crate::template::of(start, located));
+    let looking = tokio::time::timeout(limit, find::of(start, located));
     let template = match looking.await.unwrap_or_else(|_| Err("there was no time for it".into())) {
         Ok(template) => template,
         Err(reason) => {
@@ -85,7 +80,7 @@ pub(super) async fn of_template(
         Err(Failure { error, .. }) => {
             tracing::warn!(%error, "a copy of the template did not answer: it is removed");
             timing.warm = false;
-            crate::template::give_up(start.search, &key, &error);
+            find::give_up(start.search, &key, &error);
             timing.cold_reason = Some(error.to_string());
             None
         }
@@ -96,11 +91,10 @@ pub(super) async fn of_template(
 async fn forked(
     start: &Start<'_>,
     located: &Located,
-    template: &crate::template::store::Template,
+    template: &Template,
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
 ) -> Option<Machine> {
-    use crate::template::zygotes;
     let reason = match zygotes::of(start, located, template).await {
         Ok(zygote) => {
             timing.forked = true;
@@ -125,35 +119,4 @@ async fn forked(
     timing.forked = false;
     timing.unforked_reason = Some(reason);
     None
-}
-
-/// Has QEMU take up the state that a machine begins with; gives the token that its agent knows.
-pub(super) async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
-    // Opened anew: another machine may read the same file at this moment, from a position of its own.
-    let open = |state: &std::fs::File| {
-        let state = crate::new_file::reopened(state);
-        state.map_err(|source| Error::System { action: "hand a file to QEMU", source })
-    };
-    match source {
-        Source::Copy(template) | Source::Zygote(template) => {
-            crate::template::load::read(qmp, open(&template.state)?).await?;
-            Ok(&template.token)
-        }
-        Source::Resume(frozen) => {
-            // The start's own time ends this.
-            let state = open(&frozen.state)?;
-            crate::template::load::read_all(qmp, state, Duration::from_secs(3600)).await?;
-            Ok(&frozen.token)
-        }
-        Source::Cold
-        | Source::Make
-        | Source::Fork(_)
-        | Source::Live(_)
-        | Source::Stand(_)
-        | Source::Still(_)
-        | Source::Back(..) => {
-            let source = std::io::ErrorKind::InvalidInput.into();
-            Err(Error::System { action: "take up a machine that boots", source })
-        }
-    }
 }

@@ -1,0 +1,58 @@
+//! How a machine comes about that others are forked from.
+
+use super::make::{REHEARSAL, plain_config};
+use super::rest;
+use crate::agent_client::execution::{Discard, run_to_end};
+use crate::boot::{Source, Start, attempt};
+use crate::config::SandboxConfig;
+use crate::error::Result;
+use crate::execute::ExecuteRequest;
+use crate::fork_source::{Bound, Parent, Zygote};
+use crate::launch::is_first_of_namespace;
+use crate::located::Located;
+use crate::overlay::DISK_SET;
+use crate::running::Machine;
+use crate::templates::Template;
+use crate::timing::{BootTiming, Stopwatch};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a zygote does what its template did: its code was translated in another process, and what
+/// it has translated its forks need not.
+const N_REHEARSALS: usize = 2;
+/// How long its guest may take to come to rest before it stops: a copy hears that it is one, and programs
+/// of the guest have to do with that.
+const REST: Duration = Duration::from_secs(5);
+
+/// Copies a template and lets the copy come to rest. Must be called in the runtime that the machine
+/// belongs to.
+pub(super) async fn make_zygote(
+    start: &Start<'_>,
+    located: &Located,
+    template: Template,
+) -> Result<Zygote> {
+    let (mut watch, mut timing) = (Stopwatch::start(), BootTiming::default());
+    let source = Source::Zygote(template.clone());
+    let machine = attempt(start, located, &source, &mut watch, &mut timing)
+        .await
+        .map_err(|failure| failure.error)?;
+    for _ in 0..N_REHEARSALS {
+        let request = ExecuteRequest::new(REHEARSAL).timeout(Duration::from_secs(20)).cwd("/");
+        run_to_end(&machine.agent, &request, &mut Discard).await?;
+    }
+    rest::come_to_rest(&machine, REST).await?;
+    machine.qmp.execute("stop", json!({})).await?;
+    let qmp = Arc::clone(&machine.qmp);
+    let parent = Parent::of(&machine.qemu, qmp, DISK_SET, Bound::Parent).await?;
+    let (parent, disk) = (Arc::new(parent), machine.origin.overlay());
+    tracing::debug!(took_s = watch.total().as_secs_f64(), "a machine waits to be forked");
+    let is_first = is_first_of_namespace(machine.qemu.process.pid());
+    let Machine { qemu, agent, .. } = machine;
+    Ok(Zygote { qemu, _agent: agent, template, parent, disk, is_first })
+}
+
+/// The configuration of a zygote: that of its template.
+pub(super) fn config(config: &SandboxConfig) -> SandboxConfig {
+    plain_config(config)
+}
