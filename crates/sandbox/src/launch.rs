@@ -61,7 +61,7 @@ enum Handle {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use forked::{adopt, is_first_of_namespace, output_pipe};
+pub(crate) use forked::{adopt, end_in, is_first_of_namespace, namespace_of, output_pipe};
 
 /// How long the end of a process is waited for.
 const GONE: Duration = Duration::from_secs(5);

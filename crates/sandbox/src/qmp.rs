@@ -230,6 +230,12 @@ impl Qmp {
         }
     }
 
+    /// Whether QEMU is at the other end still.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_connected(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The machine's events so far.
     pub(crate) fn events(&self) -> MachineEvents {
         *self.events.borrow()

@@ -214,10 +214,8 @@ impl Pause {
         let pause = Arc::clone(self);
         // A task of its own: a start that is given up would leave the machine standing still.
         let standing = tokio::spawn(async move {
-            tokio::select! {
-                forked = pause.stand_still(ready, disk, runs) => forked,
-                error = pause.machine.qemu.death() => Err(error),
-            }
+            // To its end: a fork of a machine that ends over it is looked for.
+            pause.stand_still(ready, disk, runs).await
         });
         standing.await.map_err(|error| failed(io::Error::other(error.to_string())))?
     }

@@ -6,7 +6,7 @@
 //! accident.
 
 use crate::error::{Error, Result};
-use crate::launch::{Inherited, Output, Process, adopt, output_pipe};
+use crate::launch::{Inherited, Output, Process, adopt, end_in, namespace_of, output_pipe};
 use crate::qemu_process::{Own, OwnEnd, QemuProcess};
 use crate::qmp::Qmp;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -41,6 +42,8 @@ pub(crate) struct Parent {
     /// The descriptors that are replaced in each fork, with QEMU's numbers.
     own: Vec<Own>,
     bound: Bound,
+    /// The namespace of its forks, where they can outlive it.
+    namespace: Option<PathBuf>,
     /// Whoever forks: QEMU takes one command at a time then.
     turn: Mutex<()>,
 }
@@ -63,7 +66,12 @@ impl Parent {
         bound: Bound,
     ) -> Result<Self> {
         let own = numbers(qemu, &qmp, set).await?;
-        Ok(Self { qmp, pid: qemu.process.pid(), own, bound, turn: Mutex::default() })
+        let pid = qemu.process.pid();
+        let namespace = match bound {
+            Bound::Parent => None,
+            Bound::Namespace => Some(namespace_of(pid).map_err(failed)?),
+        };
+        Ok(Self { qmp, pid, own, bound, namespace, turn: Mutex::default() })
     }
 
     /// QEMU's numbers of the descriptors that no two machines share.
@@ -141,23 +149,45 @@ impl Parent {
         Ok(Ready { fds, token, qmp, output })
     }
 
-    /// Forks a machine that stands still; gives the fork's number in its namespace.
+    /// Forks a machine that stands still; gives the fork's number in its namespace. A machine that ends over it
+    /// leaves no fork behind.
     pub(crate) async fn fork_now(&self, ready: &mut Ready, runs: bool) -> Result<u64> {
         let firmware = json!([{ "name": TOKEN_ITEM, "text": ready.token }]);
         let mut arguments = json!({ "fds": ready.fds, "firmware": firmware, "cont": runs });
         if self.bound == Bound::Namespace {
             arguments["bound"] = json!(false);
         }
-        let answer = self.qmp.execute(FORK_COMMAND, arguments).await?;
+        let answer = self.qmp.execute(FORK_COMMAND, arguments).await;
+        // One that is there still has refused it.
+        if answer.is_err() && !self.qmp.is_connected() {
+            self.end_orphan(&ready.qmp).await;
+        }
+        let answer = answer?;
         tracing::debug!(%answer, "a machine was forked");
         Ok(answer["pid"].as_u64().unwrap_or_default())
     }
 
     /// Takes over the process of a fork.
     pub(crate) async fn adopt(&self, ready: Ready, number: u64) -> Result<(Process, Output)> {
-        let failed = |source| Error::System { action: "find a forked machine", source };
-        let pid = sender(&ready.qmp).await.map_err(failed)?;
-        Ok((adopt(pid, self.pid, number).map_err(failed)?, ready.output))
+        let Ready { qmp, output, .. } = ready;
+        let adopted = sender(&qmp).await.and_then(|pid| adopt(pid, self.pid, number));
+        match adopted {
+            Ok(process) => Ok((process, output)),
+            Err(source) => {
+                self.end_orphan(&qmp).await;
+                Err(Error::System { action: "find a forked machine", source })
+            }
+        }
+    }
+
+    /// Ends a fork whose parent has ended before the fork was taken over: it would go on for ever. One that
+    /// says nothing has ended, or was never made.
+    async fn end_orphan(&self, qmp: &UnixStream) {
+        let Some(namespace) = &self.namespace else { return };
+        if let Ok(pid) = sender(qmp).await {
+            let ended = end_in(pid, namespace);
+            tracing::debug!(?pid, ?ended, "a fork that lost its parent is ended");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -36,6 +37,21 @@ pub(crate) fn adopt(pid: Pid, parent: u32, inner: u64) -> io::Result<Process> {
     });
     let handle = Handle::Forked(descriptor);
     Ok(Process { handle, pid, owner: std::process::id(), exited })
+}
+
+/// The namespace of a process that runs, as its numbers are of. See pid_namespaces(7).
+pub(crate) fn namespace_of(pid: u32) -> io::Result<PathBuf> {
+    fs_err::read_link(format!("/proc/{pid}/ns/pid"))
+}
+
+/// Ends a process, where it is of this namespace.
+pub(crate) fn end_in(pid: Pid, namespace: &Path) -> io::Result<()> {
+    let descriptor = pidfd_open(pid, PidfdFlags::empty())?;
+    // Read after the number was held on to, as above.
+    if namespace_of(pid.as_raw_nonzero().get().unsigned_abs())? == namespace {
+        kill(&descriptor);
+    }
+    Ok(())
 }
 
 /// Whether the process has ended: its descriptor is readable from then on.
@@ -91,6 +107,17 @@ mod tests {
     #[test]
     fn this_process_is_not_the_first_of_another_namespace() {
         assert!(!is_first_of_namespace(std::process::id()) && !is_first_of_namespace(1));
+    }
+
+    #[test]
+    fn only_a_process_of_the_namespace_is_ended() {
+        let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&other);
+        end_in(pid, Path::new("pid:[1]")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(other.try_wait().unwrap().is_none());
+        end_in(pid, &namespace_of(other.id()).unwrap()).unwrap();
+        assert!(!other.wait().unwrap().success());
     }
 
     #[tokio::test]
