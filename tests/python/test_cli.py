@@ -219,7 +219,10 @@ def test_no_signal_leaves_anything_behind(command: str, number: int, tmp_path, i
 HANGS = """
 import ctypes, os, subprocess, sys
 folder, *command = sys.argv[1:]
-fuse = os.open("/dev/fuse", os.O_RDWR)
+try:
+    fuse = os.open("/dev/fuse", os.O_RDWR)
+except OSError as error:
+    sys.exit(print(f"{error}", flush=True))
 options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"hangs", folder.encode(), b"fuse", 0, options) != 0:
@@ -258,7 +261,10 @@ def test_a_signal_ends_a_search_that_hangs(command: str, number: int, where: str
         text=True,
     )
     assert process.stdout is not None
-    run = int(process.stdout.readline())
+    told = process.stdout.readline()
+    if "/dev/fuse" in told:
+        pytest.skip(f"this user may mount no file system: {told}")
+    run = int(told)
     time.sleep(1)
     os.kill(run, number)
     output, _ = process.communicate(timeout=10)

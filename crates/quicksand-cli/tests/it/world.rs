@@ -47,7 +47,9 @@ impl World {
         let place = self.path("tools/quicksand");
         if !place.is_file() {
             fs_err::create_dir_all(self.path("tools")).unwrap();
-            fs_err::copy(env!("CARGO_BIN_EXE_quicksand"), &place).unwrap();
+            // By another process: a file that this one writes is open in whatever another test starts at
+            // that moment, and cannot be run until that has begun ("Text file busy").
+            cmd!("cp", env!("CARGO_BIN_EXE_quicksand"), &place).run().unwrap();
         }
         place
     }

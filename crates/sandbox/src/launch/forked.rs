@@ -110,6 +110,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process that is nobody's machine")]
     fn only_a_process_of_the_namespace_is_ended() {
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = Pid::from_child(&other);

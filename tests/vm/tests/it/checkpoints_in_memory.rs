@@ -35,8 +35,8 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
         &sandbox,
         "echo before > /state; dd if=/dev/urandom of=/dev/shm-ram bs=1M count=8 2>/dev/null; \
          sha256sum /dev/shm-ram > /dev/shm-sum; \
-         (exec 9>/gone; rm /gone; n=0; while :; do n=$((n+1)); echo $n > /dev/shm-count; \
-          sleep 0.05; done) >/dev/null 2>&1 & echo $! > /counter",
+         (exec 9>/gone; rm /gone; n=0; while :; do n=$((n+1)); echo $n > /dev/shm-next; \
+          mv /dev/shm-next /dev/shm-count; sleep 0.05; done) >/dev/null 2>&1 & echo $! > /counter",
     )
     .await;
     let who = "cat /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address; hostname";

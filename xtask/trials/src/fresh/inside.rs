@@ -45,7 +45,9 @@ mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts "$root/dev/pts
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
-for name in null zero full random urandom tty kvm fuse; do
+# As udev makes it; not every host has udev.
+if [ -e /dev/fuse ]; then mknod -m 666 "$root/dev/fuse" c 10 229; fi
+for name in null zero full random urandom tty kvm; do
   if [ -e /dev/$name ]; then
     touch "$root/dev/$name"
     mount --bind /dev/$name "$root/dev/$name"
