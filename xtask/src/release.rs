@@ -1,4 +1,4 @@
-//! `cargo xtask release plan|build|retag|merge|verify|sources|publish|rehearse`: a release, one step a
+//! `cargo xtask release plan|build|retag|merge|verify|sources|stage|publish|rehearse`: a release, one step a
 //! sub-command.
 //!
 //! What a release is and holds is `release-plan`'s; here are the flags, the builds and the upload. The workflows
@@ -8,6 +8,7 @@ mod build;
 mod publish;
 mod rehearse;
 mod sources;
+mod stage;
 mod verify;
 
 use crate::{context::Context, merge_fat, retag};
@@ -36,6 +37,9 @@ enum Step {
     Verify(verify::Args),
     /// Gather the source that the licences of the wheels' parts ask for, GPL, LGPL and the like, as one archive.
     Sources(sources::Args),
+    /// Make the folder of exactly the wheels that are uploaded: checked, complete, under the names that they ship
+    /// under.
+    Stage(stage::Args),
     /// Check the index's limits and write an index that pip and uv install from; upload nothing
     /// without --execute.
     Publish(publish::Args),
@@ -83,6 +87,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         }
         Step::Verify(args) => verify::run(context, args),
         Step::Sources(args) => sources::run(context, args),
+        Step::Stage(args) => stage::run(args),
         Step::Publish(args) => publish::run(context, args),
         Step::Rehearse(args) => rehearse::run(context, args),
     }

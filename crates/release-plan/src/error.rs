@@ -63,13 +63,34 @@ pub enum Error {
         unplanned: Vec<String>,
     },
 
-    /// A release is uploaded whole or not at all.
-    #[error("{n_missing} wheels of the plan are missing, the first is `{first}`")]
-    Incomplete {
-        /// How many are missing.
-        n_missing: usize,
-        /// One of them.
-        first: String,
+    /// Wheels of one name are staged.
+    #[error("Two wheels would be uploaded as `{name}`")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+
+    /// What is staged must not lie beside anything else, which would be uploaded with it.
+    #[error("`{folder}` is not empty")]
+    NotEmpty {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// Wheels without an attestation where each has to have one.
+    #[error("{} wheels have no attestation: {}", wheels.len(), wheels.join(", "))]
+    Unattested {
+        /// Their names.
+        wheels: Vec<String>,
+    },
+
+    /// An attestation that is not of the wheel beside it.
+    #[error("`{file}` does not attest its wheel: {what}")]
+    Attestation {
+        /// The name of the attestation.
+        file: String,
+        /// What is wrong with it.
+        what: String,
     },
 
     /// The index takes no files as large as these.
@@ -82,12 +103,12 @@ pub enum Error {
     },
 
     /// The public index would refuse a wheel's tag.
-    #[error("the public index refuses the tag of `{wheel}` (--linux-tags manylinux)")]
+    #[error("The public index refuses the tag of `{wheel}`")]
     Refused {
         /// The wheel.
         wheel: String,
         /// Whether the tags were replaced already, where that is possible.
-        is_replaced: bool,
+        is_staged: bool,
     },
 
     /// The place of an index holds something else.
@@ -149,14 +170,23 @@ impl Error {
             }
             Self::Untrue { .. } => "`cargo xtask audit` names the tag that is true",
             Self::NotThePlan { .. } => "`cargo xtask release plan` says which runner makes each",
-            Self::Incomplete { .. } => {
-                "a release is published whole: gather what every runner made"
+            Self::Twice { .. } => {
+                "remove one of them: one was renamed before, by hand or by staging"
+            }
+            Self::NotEmpty { .. } => "name a new folder",
+            Self::Unattested { .. } => {
+                "attest the staged wheels (release.yml does), or leave out --attestations required"
+            }
+            Self::Attestation { .. } => {
+                "remove it and attest the wheel anew: staging again can change a wheel"
             }
             Self::TooLarge { .. } => {
                 "make them smaller, or ask the index for a higher limit and name it with --max-file-mib"
             }
-            Self::Refused { is_replaced: false, .. } => "use --linux-tags manylinux",
-            Self::Refused { is_replaced: true, .. } => {
+            Self::Refused { is_staged: false, .. } => {
+                "`cargo xtask release stage` gives what holds no program another one"
+            }
+            Self::Refused { is_staged: true, .. } => {
                 "build those wheels with the tag that their audit proves"
             }
             Self::Host { .. } | Self::Platform { .. } => {

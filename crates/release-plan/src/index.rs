@@ -103,14 +103,14 @@ fn read(wheel: &Path) -> Result<(Listed, Vec<u8>), Error> {
     Ok((listed, metadata))
 }
 
-/// tempfile makes the folder private; an index is not.
+/// tempfile makes a folder private; an index is not, nor is what is staged.
 #[cfg(unix)]
-fn readable_by_all(path: &Path) -> std::io::Result<()> {
+pub(crate) fn readable_by_all(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(not(unix))]
-fn readable_by_all(_path: &Path) -> std::io::Result<()> {
+pub(crate) fn readable_by_all(_path: &Path) -> std::io::Result<()> {
     Ok(())
 }

@@ -196,14 +196,14 @@ impl Plan {
 
     /// The names of the plan for which no wheel is there.
     pub fn missing(&self, wheels: &[String]) -> Vec<String> {
-        let is_there = |pattern: &&String| wheels.iter().any(|wheel| matches(pattern, wheel));
+        let is_there = |pattern: &&String| wheels.iter().any(|wheel| is_it(pattern, wheel));
         self.published.iter().filter(|pattern| !is_there(pattern)).cloned().collect()
     }
 
     /// The wheels that the plan does not know.
     pub fn unplanned(&self, wheels: &[String]) -> Vec<String> {
         let is_planned =
-            |wheel: &&String| self.published.iter().any(|pattern| matches(pattern, wheel));
+            |wheel: &&String| self.published.iter().any(|pattern| is_it(pattern, wheel));
         wheels.iter().filter(|wheel| !is_planned(wheel)).cloned().collect()
     }
 
@@ -287,6 +287,35 @@ fn other_names(runner: Runner, wheel: &str) -> Vec<String> {
     names
 }
 
+/// Platforms that the public index refuses, by their start.
+const REFUSED: &str = "linux_";
+
+/// What replaces it where nothing in the wheel forbids that.
+const MANYLINUX: &str = "manylinux_2_17_";
+
+/// Whether the public index refuses a platform.
+pub(crate) fn is_refused(platform: &str) -> bool {
+    platform.starts_with(REFUSED)
+}
+
+/// The tag under which a wheel without programs is uploaded.
+pub(crate) fn shipped(name: &WheelFileName) -> WheelTag {
+    let accepted = |platform: &String| match platform.strip_prefix(REFUSED) {
+        Some(machine) => format!("{MANYLINUX}{machine}"),
+        None => platform.clone(),
+    };
+    name.tag.with_platforms(name.tag.platforms.iter().map(accepted))
+}
+
+/// Whether a wheel is the one of the plan, under the name that it was made with or that it is uploaded with.
+fn is_it(pattern: &str, wheel: &str) -> bool {
+    let uploaded = pattern.parse::<WheelFileName>().ok().map(|name| {
+        let tag = shipped(&name);
+        WheelFileName { tag, ..name }.to_string()
+    });
+    matches(pattern, wheel) || uploaded.is_some_and(|uploaded| uploaded == wheel)
+}
+
 /// Whether a file name fits one of the plan's. At most one `*`, which stands for what an audit
 /// derives: letters, digits and `_`.
 fn matches(pattern: &str, wheel: &str) -> bool {
@@ -318,6 +347,12 @@ mod tests {
             plan.published.iter().map(|pattern| pattern.replace('*', "2_34")).collect();
         assert_eq!(plan.missing(&all), Vec::<String>::new());
         assert_eq!(plan.unplanned(&all), Vec::<String>::new());
+        // Staged, images of Linux have the names that the public index takes.
+        let staged: Vec<String> =
+            all.iter().map(|name| name.replace("-linux_", "-manylinux_2_17_")).collect();
+        assert_ne!(staged, all);
+        assert_eq!(plan.missing(&staged), Vec::<String>::new());
+        assert_eq!(plan.unplanned(&staged), Vec::<String>::new());
         let other = "quicksand_ubuntu-1.0-py3-none-any.whl".to_owned();
         assert_eq!(plan.unplanned(std::slice::from_ref(&other)), [other]);
         let arm = "quicksand_ubuntu-1.0-py3-none-linux_aarch64.whl";
@@ -403,6 +438,35 @@ mod tests {
             assert!(text.contains(&entry), "{entry}");
         }
         assert_eq!(text.matches("- { runner: ").count(), plan.runners.len());
+        // A QEMU is installed exactly where the plan packs an installed one.
+        let is_installed = |runner| qemu_of(runner).contains(&Qemu::Installed(runner));
+        let installing: Vec<Runner> =
+            Runner::ALL.into_iter().filter(|it| is_installed(*it)).collect();
+        let is_installed_on_macos =
+            text.contains("if: runner.os == 'macOS'\n        run: brew install qemu\n");
+        assert_eq!(is_installed_on_macos, installing == [Runner::MacosArm64]);
+        assert!(installing.iter().all(|runner| *runner == Runner::MacosArm64), "{installing:?}");
+    }
+
+    /// What is attested is what is uploaded, and nothing is uploaded without.
+    #[test]
+    fn the_workflow_attests_what_it_uploads() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let text = fs_err::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
+        let mut rest = text.as_str();
+        for step in [
+            "cargo xtask release stage wheels --out staged\n",
+            "path: staged/*.whl\n",
+            "name: release-wheels\n          path: staged\n",
+            "uses: astral-sh/attest-action@",
+            "paths: staged/*.whl\n",
+            "cargo xtask release publish staged --index index --attestations required ",
+        ] {
+            let (_, after) =
+                rest.split_once(step).unwrap_or_else(|| panic!("not in its place: {step}"));
+            rest = after;
+        }
+        assert_eq!(text.matches("--execute").count(), 1);
     }
 
     /// The list of images is one: what is planned, baked each week, offered as an extra and described is the

@@ -1,34 +1,18 @@
 //! What an index would refuse, and an index of our own that is written where nothing is refused.
 //!
-//! Linux tags: wheels with programs carry the manylinux tag that their audit proves. Image wheels
-//! are built and retagged as `linux_*`, as the installation document's table names them; the
-//! public index refuses that family, so [`LinuxTags::Manylinux`] ships those wheels under the
-//! manylinux name instead. They hold no program of the host, so that this promise is kept anywhere.
+//! Wheels keep their names here: `staging` is what gives them those that the public index takes.
 
 use crate::{
-    Error, index, name_of,
+    Error,
+    attestation::{self, Attestations},
+    index, name_of,
     pages::Listed,
-    verify::{check_true, look},
+    plan::is_refused,
+    verify::{check_complete, check_true, look},
 };
 use fs_err as fs;
 use std::path::{Path, PathBuf};
-use wheel_audit::audit_wheel;
-use wheel_retag::{WheelFileName, retag, wheels_in};
-
-/// Platforms that the public index refuses, by their start.
-const REFUSED_PLATFORMS: [&str; 1] = ["linux_"];
-
-/// What replaces a refused `linux_` where nothing in the wheel forbids it.
-const MANYLINUX: &str = "manylinux_2_17_";
-
-/// What becomes of the tags `linux_*`, which the public index refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinuxTags {
-    /// Kept: for an index of one's own.
-    AsIs,
-    /// Replaced by the manylinux tag where the wheel holds no program of the host.
-    Manylinux,
-}
+use wheel_retag::{WheelFileName, wheels_in};
 
 /// What to publish, and where.
 #[derive(Debug)]
@@ -39,112 +23,83 @@ pub struct Order<'a> {
     pub index: &'a Path,
     /// The largest file that the index takes, in bytes.
     pub max_file_bytes: u64,
-    /// What becomes of `linux_*`.
-    pub linux_tags: LinuxTags,
+    /// Which attestations go with them.
+    pub attestations: Attestations,
     /// Whether they are uploaded to the public index then, which asks for more.
     pub is_upload: bool,
 }
 
 /// What is ready to be uploaded.
 #[derive(Debug)]
-pub struct Staged {
-    /// The wheels under the names that they ship under.
+pub struct Ready {
+    /// The wheels.
     pub wheels: Vec<PathBuf>,
-    /// What the index says about each.
+    /// Their attestations.
+    pub attestations: Vec<PathBuf>,
+    /// What the index says about each wheel.
     pub listed: Vec<Listed>,
     /// Names of the plan without a wheel.
     pub missing: Vec<String>,
     /// What the public index would refuse.
     pub warnings: Vec<String>,
-    /// Holds the wheels that were given another name.
-    _staging: tempfile::TempDir,
 }
 
 /// Checks the wheels and writes the index.
 ///
 /// # Errors
-/// Something about the wheels is not true, the index would refuse one, or a file cannot be written.
-pub fn stage(order: &Order<'_>) -> Result<Staged, Error> {
+/// Something about the wheels is not true, the index would refuse one, an attestation is not of its wheel, or a file
+/// cannot be written.
+pub fn prepare(order: &Order<'_>) -> Result<Ready, Error> {
     let release = look(order.folder)?;
     check_true(&release)?;
-    let staging = tempfile::Builder::new().prefix("quicksand-publish-").tempdir()?;
-    let mut wheels = Vec::new();
-    for wheel in wheels_in(order.folder)? {
-        wheels.push(match order.linux_tags {
-            LinuxTags::AsIs => wheel,
-            LinuxTags::Manylinux => accepted(&wheel, staging.path())?,
-        });
-    }
-    check_sizes(&sizes(&wheels)?, order.max_file_bytes)?;
-    let refused = refused(&wheels);
+    let wheels = wheels_in(order.folder)?;
+    check_sizes(&wheels, order.max_file_bytes)?;
     if order.is_upload {
-        check_upload(&refused, &release.missing, order.linux_tags)?;
+        check_accepted(&wheels, false)?;
+        check_complete(&release)?;
     }
+    let attestations = attestation::of_wheels(order.folder, &wheels, order.attestations)?;
     let listed = index::write(&wheels, order.index)?;
-    let warnings = refused
-        .into_iter()
-        .map(|wheel| Error::Refused { wheel, is_replaced: false }.to_string())
+    let mut warnings: Vec<String> = refused(&wheels)
+        .map(|wheel| Error::Refused { wheel, is_staged: false }.to_string())
         .collect();
-    Ok(Staged { wheels, listed, missing: release.missing, warnings, _staging: staging })
+    if !attestations.is_empty() && attestations.len() < wheels.len() {
+        let (n, all) = (attestations.len(), wheels.len());
+        warnings.push(format!("{n} of {all} wheels have attestations"));
+    }
+    Ok(Ready { wheels, attestations, listed, missing: release.missing, warnings })
 }
 
-fn sizes(wheels: &[PathBuf]) -> Result<Vec<(String, u64)>, Error> {
-    let size = |wheel: &PathBuf| Ok((wheel.display().to_string(), fs::metadata(wheel)?.len()));
-    wheels.iter().map(size).collect()
-}
-
-fn check_sizes(sizes: &[(String, u64)], limit: u64) -> Result<(), Error> {
-    let files: Vec<String> = sizes
-        .iter()
-        .filter(|(_, size)| *size > limit)
-        .map(|(wheel, size)| format!("`{wheel}` ({size} bytes)"))
-        .collect();
+/// An error when a file is larger than the index takes.
+pub(crate) fn check_sizes(wheels: &[PathBuf], limit: u64) -> Result<(), Error> {
+    let mut files = Vec::new();
+    for wheel in wheels {
+        let size = fs::metadata(wheel)?.len();
+        if size > limit {
+            files.push(format!("`{}` ({size} bytes)", wheel.display()));
+        }
+    }
     match files.is_empty() {
         true => Ok(()),
         false => Err(Error::TooLarge { limit, files }),
     }
 }
 
-/// The names of the wheels that the public index would refuse.
-fn refused(wheels: &[PathBuf]) -> Vec<String> {
-    let is_refused = |name: &String| {
-        let platforms =
-            name.parse::<WheelFileName>().map_or_else(|_| Vec::new(), |name| name.tag.platforms);
-        let is_such =
-            |platform: &String| REFUSED_PLATFORMS.iter().any(|start| platform.starts_with(start));
-        platforms.iter().any(is_such)
-    };
-    wheels.iter().map(|wheel| name_of(wheel)).filter(is_refused).collect()
-}
-
-/// What has to be true before anything is uploaded.
-fn check_upload(refused: &[String], missing: &[String], tags: LinuxTags) -> Result<(), Error> {
-    if let Some(wheel) = refused.first().cloned() {
-        return Err(Error::Refused { wheel, is_replaced: tags == LinuxTags::Manylinux });
-    }
-    match missing.first().cloned() {
-        Some(first) => Err(Error::Incomplete { n_missing: missing.len(), first }),
+/// An error when the public index would refuse a wheel's tag.
+pub(crate) fn check_accepted(wheels: &[PathBuf], is_staged: bool) -> Result<(), Error> {
+    match refused(wheels).next() {
+        Some(wheel) => Err(Error::Refused { wheel, is_staged }),
         None => Ok(()),
     }
 }
 
-/// The wheel itself, or a copy with a tag that the public index takes.
-fn accepted(wheel: &Path, staging: &Path) -> Result<PathBuf, Error> {
-    let name: WheelFileName = name_of(wheel).parse()?;
-    let platforms: Vec<String> = name
-        .tag
-        .platforms
-        .iter()
-        .map(|platform| match platform.strip_prefix(REFUSED_PLATFORMS[0]) {
-            Some(machine) => format!("{MANYLINUX}{machine}"),
-            None => platform.clone(),
-        })
-        .collect();
-    // A program's tag is what its audit proves, never what is convenient.
-    if platforms == name.tag.platforms || !audit_wheel(wheel)?.verdicts.is_empty() {
-        return Ok(wheel.to_owned());
-    }
-    Ok(retag(wheel, &name.tag.with_platforms(platforms), staging)?)
+/// The names of the wheels that the public index would refuse.
+fn refused(wheels: &[PathBuf]) -> impl Iterator<Item = String> {
+    wheels.iter().map(|wheel| name_of(wheel)).filter(|name| {
+        let platforms =
+            name.parse::<WheelFileName>().map_or_else(|_| Vec::new(), |name| name.tag.platforms);
+        platforms.iter().any(|platform| is_refused(platform))
+    })
 }
 
 #[cfg(test)]
@@ -153,23 +108,25 @@ mod tests {
 
     #[test]
     fn files_over_the_limit_are_named() {
-        let sizes = |size: u64| [("a.whl".to_owned(), size), ("b.whl".to_owned(), 1)];
-        assert!(check_sizes(&sizes(100 << 20), 100 << 20).is_ok());
-        let error = check_sizes(&sizes((100 << 20) + 1), 100 << 20).unwrap_err().to_string();
-        assert!(error.contains("`a.whl` (104857601 bytes)") && !error.contains("b.whl"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, size: usize| {
+            let path = folder.path().join(name);
+            fs::write(&path, vec![0; size]).unwrap();
+            path
+        };
+        let wheels = [file("a.whl", 101), file("b.whl", 100)];
+        assert!(check_sizes(&wheels, 101).is_ok());
+        let error = check_sizes(&wheels, 100).unwrap_err().to_string();
+        assert!(error.contains("a.whl` (101 bytes)") && !error.contains("b.whl"), "{error}");
     }
 
     #[test]
-    fn an_upload_is_whole_and_accepted() {
-        let wheels = |platform: &str| vec![PathBuf::from(format!("d/q-1-py3-none-{platform}.whl"))];
-        assert_eq!(refused(&wheels("linux_x86_64")).len(), 1);
-        assert_eq!(refused(&wheels("manylinux_2_17_x86_64")), Vec::<String>::new());
-        assert_eq!(refused(&wheels("win_amd64")), Vec::<String>::new());
-        let check = |refused: &[String], missing: &[String]| {
-            check_upload(refused, missing, LinuxTags::AsIs).is_ok()
+    fn the_public_index_refuses_plain_linux() {
+        let check = |platform: &str| {
+            check_accepted(&[PathBuf::from(format!("d/q-1-py3-none-{platform}.whl"))], false)
         };
-        assert!(check(&[], &[]));
-        assert!(!check(&["refused".into()], &[]));
-        assert!(!check(&[], &crate::Plan::of_this_tree().missing(&[])));
+        assert!(check("linux_x86_64").is_err());
+        assert!(check("manylinux_2_17_x86_64").is_ok());
+        assert!(check("win_amd64").is_ok());
     }
 }

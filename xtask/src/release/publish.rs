@@ -1,15 +1,13 @@
-//! `cargo xtask release publish DIR`: checks what an index would refuse and writes an index of our
-//! own. Uploads only with `--execute`.
+//! `cargo xtask release publish DIR`: checks what an index would refuse, and the attestations beside the wheels, and
+//! writes an index of our own. Uploads only with `--execute`, what was staged.
 
+use super::stage::MAX_FILE_MIB;
 use crate::{context::Context, setup};
 use anyhow::Result;
 use duct::cmd;
-use release_plan::{Order, Plan, stage};
+use release_plan::{Order, Plan, Ready, prepare};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-
-/// The public index's default limit for one file.
-const MAX_FILE_MIB: u64 = 100;
 
 /// What uploads, pinned.
 pub(super) const UPLOADER: &[&str] = &["uv==0.13.9"];
@@ -17,7 +15,7 @@ pub(super) const UPLOADER: &[&str] = &["uv==0.13.9"];
 /// What to publish.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder with the wheels.
+    /// The folder with the wheels, for an upload one that `release stage` made.
     dir: PathBuf,
 
     /// Where the index is written; DIR/index unless given.
@@ -28,9 +26,9 @@ pub struct Args {
     #[arg(long, default_value_t = MAX_FILE_MIB, value_name = "N")]
     max_file_mib: u64,
 
-    /// What becomes of the tags `linux_*`.
-    #[arg(long, value_enum, default_value_t = LinuxTags::AsIs)]
-    linux_tags: LinuxTags,
+    /// Which attestations (PEP 740, NAME.whl.publish.attestation beside each wheel) are checked and uploaded.
+    #[arg(long, value_enum, default_value_t = Attestations::AsFound)]
+    attestations: Attestations,
 
     /// Really upload, with `uv publish`; credentials come from its environment variables or from
     /// the runner's identity (trusted publishing).
@@ -62,7 +60,7 @@ impl Args {
             dir: dir.to_owned(),
             index: Some(index.to_owned()),
             max_file_mib: MAX_FILE_MIB,
-            linux_tags: LinuxTags::AsIs,
+            attestations: Attestations::AsFound,
             execute: false,
             publish_url: None,
             check_url: None,
@@ -72,13 +70,25 @@ impl Args {
     }
 }
 
-/// What becomes of the tags `linux_*`, which the public index refuses.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LinuxTags {
-    /// Kept: for an index of one's own.
-    AsIs,
-    /// Replaced by the manylinux tag where the wheel holds no program of the host.
-    Manylinux,
+/// Which attestations go with the wheels.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Attestations {
+    /// Those that lie beside the wheels.
+    AsFound,
+    /// One for each wheel, or nothing is published.
+    Required,
+    /// None: for an index that refuses them.
+    None,
+}
+
+impl From<Attestations> for release_plan::Attestations {
+    fn from(wanted: Attestations) -> Self {
+        match wanted {
+            Attestations::AsFound => Self::AsFound,
+            Attestations::Required => Self::Required,
+            Attestations::None => Self::Ignored,
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -88,6 +98,7 @@ struct Report {
     index: PathBuf,
     max_file_bytes: u64,
     files: Vec<File>,
+    n_attestations: usize,
     missing: Vec<String>,
     warnings: Vec<String>,
 }
@@ -109,21 +120,18 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         folder: &args.dir,
         index: &index,
         max_file_bytes: args.max_file_mib << 20,
-        linux_tags: match args.linux_tags {
-            LinuxTags::AsIs => release_plan::LinuxTags::AsIs,
-            LinuxTags::Manylinux => release_plan::LinuxTags::Manylinux,
-        },
+        attestations: args.attestations.into(),
         is_upload: args.execute,
     };
-    let staged = stage(&order)?;
+    let ready = prepare(&order)?;
     let max_file_bytes = order.max_file_bytes;
-    let mut warnings = staged.warnings.clone();
+    let mut warnings = ready.warnings.clone();
     if args.execute {
-        upload(context, &staged.wheels, args)?;
+        upload(context, &ready, args)?;
     } else {
         warnings.push("dry run: nothing was uploaded (--execute does)".to_owned());
     }
-    let files = staged
+    let files = ready
         .listed
         .iter()
         .map(|file| File {
@@ -132,9 +140,15 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             sha256: file.sha256.clone(),
         })
         .collect();
-    let missing = staged.missing.clone();
-    let report =
-        Report { is_published: args.execute, index, max_file_bytes, files, missing, warnings };
+    let report = Report {
+        is_published: args.execute,
+        index,
+        max_file_bytes,
+        files,
+        n_attestations: ready.attestations.len(),
+        missing: ready.missing,
+        warnings,
+    };
     print(&report, args.json)
 }
 
@@ -154,12 +168,17 @@ fn print(report: &Report, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Not run by any test: it needs an account.
-fn upload(context: &Context, wheels: &[PathBuf], args: &Args) -> Result<()> {
+/// Tests run it against a server of their own; the public index needs an account.
+fn upload(context: &Context, ready: &Ready, args: &Args) -> Result<()> {
     let uv = setup::python_tools(context, UPLOADER)?.join("uv");
     let mut line = vec!["publish".to_owned(), "--trusted-publishing=automatic".to_owned()];
     line.extend(args.publish_url.iter().map(|url| format!("--publish-url={url}")));
     line.extend(args.check_url.iter().map(|url| format!("--check-url={url}")));
-    line.extend(wheels.iter().map(|wheel| wheel.display().to_string()));
+    if args.attestations == Attestations::None {
+        line.push("--no-attestations".to_owned());
+    }
+    // uv sends an attestation that is among the files it is given, and does not look beside them.
+    let files = ready.wheels.iter().chain(&ready.attestations);
+    line.extend(files.map(|file| file.display().to_string()));
     context.ui.step("Upload the wheels", |step| step.run(cmd(uv, line)))
 }

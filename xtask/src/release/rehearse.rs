@@ -4,11 +4,11 @@
 //! a binary of the right format. Then the steps that the workflow calls, in its order, and pip and uv
 //! on every host of the installation document's table.
 
-use super::{build, publish, sources};
+use super::{build, publish, sources, stage::MAX_FILE_MIB};
 use crate::{bills, context::Context, setup, ui::hinted};
 use anyhow::Result;
 use fs_err as fs;
-use release_plan::{hosts::HOSTS, rehearse};
+use release_plan::{hosts::HOSTS, rehearse, stage};
 use std::path::PathBuf;
 use wheel_retag::wheels_in;
 
@@ -50,6 +50,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     eprintln!("{} wheels of this host, {} stand-ins", rehearsed.n_real, rehearsed.n_stand_ins);
     rehearsed.news.iter().for_each(|line| eprintln!("{line}"));
     rehearsed.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    // The hosts of the table are asked with the names of the table; what is uploaded is staged too.
+    let staged = stage(&wheels, &out.join("staged"), MAX_FILE_MIB << 20)?;
+    eprintln!("{} wheels staged", staged.len());
     let index = out.join("index");
     publish::run(context, &publish::Args::dry(&wheels, &index))?;
     // It has a pip of its own, which the host's Python need not have.

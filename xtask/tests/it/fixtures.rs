@@ -186,12 +186,19 @@ impl Outcome {
 
 /// Runs a task.
 pub fn xtask<I: IntoIterator<Item = T>, T: Into<OsString>>(args: I) -> Outcome {
-    let output = cmd(env!("CARGO_BIN_EXE_xtask"), args)
-        .stdout_capture()
-        .stderr_capture()
-        .unchecked()
-        .run()
-        .unwrap();
+    outcome_of(cmd(env!("CARGO_BIN_EXE_xtask"), args))
+}
+
+/// The same with a variable of its own.
+pub fn xtask_with<I: IntoIterator<Item = T>, T: Into<OsString>>(
+    (name, value): (&str, &str),
+    args: I,
+) -> Outcome {
+    outcome_of(cmd(env!("CARGO_BIN_EXE_xtask"), args).env(name, value))
+}
+
+fn outcome_of(command: duct::Expression) -> Outcome {
+    let output = command.stdout_capture().stderr_capture().unchecked().run().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Outcome {
         code: output.status.code().unwrap(),

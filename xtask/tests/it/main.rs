@@ -4,4 +4,5 @@ mod audit;
 mod fixtures;
 mod index;
 mod release;
+mod upload;
 mod wheels;
