@@ -18,8 +18,10 @@ mod host;
 mod locked;
 mod overlay;
 mod packages;
+mod proved;
 mod renewal;
 mod report;
+mod request;
 mod stages;
 mod wheels;
 
@@ -41,8 +43,10 @@ use host_platform::Arch;
 pub use locked::{Wanted, fetched, lock, missing};
 use package_layout::image::{MANIFEST_FILE, Part, file_name, installed_beside, overlay_file};
 pub use packages::{PACKAGES, TAR};
+pub use proved::{Prover, Publication, Report, proved, publish_proved};
 pub use renewal::{Change, Renewal, renew, to_renew};
 pub use report::report_name;
+pub use request::{Baked, Request, inputs, make, pool_of, renew_all};
 pub use stages::{Baker, KERNEL_PACKAGES, Made};
 use std::{
     io,
@@ -268,7 +272,7 @@ pub fn read_or_renewed<H: Host>(
     }
     let chosen = lock(wanted).map_err(|failure| match whole.any(arch) {
         Some(_) => failure,
-        None => host.no_lock(&recipe.name, arch, failure),
+        None => locked::none_made(wanted, failure),
     })?;
     for line in difference(whole.any(arch), &chosen) {
         host.line(&format!("    {line}"));

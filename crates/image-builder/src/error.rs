@@ -111,6 +111,21 @@ pub enum Error {
         /// `name version` of each.
         packages: Vec<String>,
     },
+    /// An image without a lock, and none could be made.
+    #[error("`{image}` has no lock for {arch} yet, and none could be made: {detail}")]
+    NoLock {
+        /// The image's name.
+        image: String,
+        /// The architecture, as image files call it.
+        arch: &'static str,
+        /// Why none could be made.
+        detail: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The proof of an image failed, with the error of what boots it.
+    #[error(transparent)]
+    Proof(Box<dyn std::error::Error + Send + Sync>),
     /// Something that was fetched or kept is not what the lock says.
     #[error("`{}` is not what the lock names: its sha256 is {found}, and {expected} was expected", path.display())]
     WrongHash {

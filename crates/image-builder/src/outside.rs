@@ -4,11 +4,12 @@
 //!
 //! The result is an overlay on the base; or, where the recipe brings a root file system of its own,
 //! an image with that and the base's kernel, modules and agent. This module must not know where
-//! images are installed: the caller finds the base and boots the result.
+//! images are installed nor what boots them: the caller finds the base and brings the prover.
 
 mod bake;
 mod host;
 mod lock;
+mod step;
 pub mod template;
 
 pub use crate::base::Base;
@@ -19,7 +20,7 @@ use crate::{
     recipe::{self, Disk, DiskSize, Distribution, DistributionName, Kernel, Method, Recipe},
     tree::Tree,
 };
-pub use bake::{Baked, Options, Pull, Pulled, bake};
+pub use bake::{Options, Pull, Pulled, bake};
 use fs_err as fs;
 use std::{
     collections::BTreeMap,

@@ -1,12 +1,15 @@
 //! What is in images as they are found, by a name, as a wheel or as a disk, and how two of them differ.
 //!
 //! `runtime-locator` finds images, `image-builder` reads and compares what is in them; this is where both meet, for
-//! `cargo xtask image` and `quicksand dev audit` alike. `opened` takes an image apart, `text` says what differs.
+//! `cargo xtask image` and `quicksand dev audit` alike. `base` makes one
+//! something to bake on, `opened` takes an image apart, `text` says what differs.
 
+mod base;
 mod error;
 mod opened;
 mod text;
 
+pub use base::base_of;
 pub use error::Error;
 pub use opened::Image;
 

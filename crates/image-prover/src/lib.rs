@@ -12,7 +12,7 @@ use image_builder::{
 use runtime_locator::Search;
 use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
 use serde_json::Value;
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
 /// How long a command may take on a machine that is emulated.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,6 +49,21 @@ impl<'a> Subject<'a> {
             checks: &recipe.body.checks,
             in_use: InUse::of(recipe)?,
             n_cpus: if is_free { 2 } else { 1 },
+        })
+    }
+
+    /// The same of a recipe of which no more is known than that it lies on an image.
+    ///
+    /// # Errors
+    /// As [`Subject::of`].
+    pub fn of_any(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
+        Ok(Self {
+            name: &recipe.name,
+            arch,
+            defaults: &recipe.body.defaults,
+            checks: &recipe.body.checks,
+            in_use: InUse::of_any()?,
+            n_cpus: 1,
         })
     }
 }
@@ -130,6 +145,21 @@ pub fn prove(subject: &Subject<'_>, search: Search, say: &dyn Fn(String)) -> Res
     let boot =
         Boot { accelerator, launch: timing.launch, ready: timing.boot, marks: &timing.guest_marks };
     Ok(proof::report(&boot, &passed))
+}
+
+/// The same with an image whose files are laid out in a folder, while what it lies on is found by `search`.
+///
+/// # Errors
+/// As [`prove`].
+pub fn prove_in(
+    images: &Path,
+    subject: &Subject<'_>,
+    mut search: Search,
+    say: &dyn Fn(String),
+) -> Result<Value, Error> {
+    // The base stays where it was found: the finished files are looked for first.
+    search.image_path.insert(0, std::path::absolute(images)?);
+    prove(subject, search, say)
 }
 
 /// What of a command is shown while it runs: its first line, which may be a comment that says what it does.

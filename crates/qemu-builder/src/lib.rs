@@ -37,7 +37,7 @@ use compile::Workshop;
 use emulator::Emulator;
 use fetch::PrivateApt;
 use fs_err as fs;
-use host_platform::beside;
+use host_platform::{Arch, beside};
 use libraries::{Chosen, Libraries};
 use pins::{Licences, Pins, Sha256Hex};
 use source::Source;
@@ -224,6 +224,15 @@ pub fn bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
 /// The same of the other architecture's emulator.
 pub fn cross_bundle(context: &Context, args: &Args) -> Result<(PathBuf, Key)> {
     Ok(bundles(context, args, &[Emulator::Cross])?.remove(0))
+}
+
+/// The bundle whose emulator has a machine of this architecture, as built unless told otherwise.
+pub fn bundle_for(context: &Context, arch: Arch) -> Result<(PathBuf, Key)> {
+    let args = Args::default();
+    match arch == host_platform::host().process_arch {
+        true => bundle(context, &args),
+        false => cross_bundle(context, &args),
+    }
 }
 
 /// The bundles of these emulators, in this order.

@@ -100,7 +100,13 @@ impl From<image_inspect::Error> for Failure {
 }
 
 impl From<image_builder::Error> for Failure {
-    fn from(error: image_builder::Error) -> Self {
+    fn from(mut error: image_builder::Error) -> Self {
+        if let image_builder::Error::Proof(proof) = error {
+            match proof.downcast::<image_prover::Error>() {
+                Ok(proof) => return (*proof).into(),
+                Err(other) => error = image_builder::Error::Proof(other),
+            }
+        }
         let hint = error.hint();
         Self { message: chain(&error), hint, code: FAILURE }
     }

@@ -24,7 +24,7 @@ mod transaction;
 
 pub use error::{Error, ErrorKind};
 pub use listener::{Listener, Watch, line_of_fetching};
-pub use python::of_folder as python_of;
+pub use python::active as active_python;
 
 use environment::{Environment, Installed};
 use names::Request;

@@ -9,6 +9,7 @@ use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -111,6 +112,15 @@ pub fn of_folder(folder: &Path) -> Option<PathBuf> {
         .iter()
         .map(|name| folder.join(name))
         .find(|path| path.is_file())
+}
+
+/// The interpreter of the active environment, else the one that a shell finds: a path, or a word that is looked for
+/// in `PATH`.
+pub fn active() -> OsString {
+    let active = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty());
+    let active = active.and_then(|folder| of_folder(Path::new(&folder)));
+    let word = if cfg!(windows) { "python" } else { "python3" };
+    active.map_or_else(|| word.into(), PathBuf::into_os_string)
 }
 
 impl Interpreter {

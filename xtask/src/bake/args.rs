@@ -2,7 +2,10 @@
 
 use crate::context::Context;
 use host_platform::Arch;
-use image_builder::{bake::Options, rootfs::Ownership};
+use image_builder::{
+    bake::{Options, Prover, Publication, Report, Request},
+    rootfs::Ownership,
+};
 use std::path::{Path, PathBuf};
 
 /// What `--help` says at the end.
@@ -120,6 +123,37 @@ impl Args {
             ownership: self.ownership,
             ..Options::default()
         }
+    }
+
+    /// What is asked of `image-builder`.
+    pub(super) fn request<'a>(&'a self, recipes: &'a Path, options: &'a Options) -> Request<'a> {
+        Request {
+            recipes,
+            name: self.name(),
+            arch: self.arch(),
+            options,
+            import: self.import_cache.as_deref(),
+            export: self.export_cache.as_deref(),
+        }
+    }
+
+    /// Where the image goes, and what proves it before.
+    pub(super) fn publication<'a, F>(
+        &self,
+        out: &'a Path,
+        prover: &'a dyn Prover<F>,
+    ) -> Publication<'a, F> {
+        Publication {
+            out,
+            prover: (!self.no_boot).then_some(prover),
+            no_cache: self.no_cache,
+            report: Report::Whole,
+        }
+    }
+
+    /// The folder that the image is published to.
+    pub(super) fn out(&self, context: &Context) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| context.dist())
     }
 
     /// The folder of recipes.

@@ -1,29 +1,24 @@
 //! A bake that `xtask` runs: made things are entries of the build cache, steps are shown, what is missing of
-//! the host is installed.
+//! the host is installed, and images are booted with the QEMU that is found or built here.
 
-use crate::{
-    cache::Key,
-    context::Context,
-    setup, side_by_side,
-    ui::{self, hinted},
-};
+use super::needs::PIP;
+use crate::{cache::Key, context::Context, setup, side_by_side, ui};
 use anyhow::{Error, Result};
+use cache_key::code::{self, Reading};
 use duct::Expression;
+use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    bake::{Agent, Host, Step, StepOf},
+    bake::{Agent, Baked, Host, Prover, Step, StepOf},
     foreign::Runner,
     rootfs::Way,
 };
+use image_prover::Subject;
 use runtime_builder::agent;
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use runtime_locator::Search;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
 use xtask_host::emulator;
-
-/// What makes an environment that has pip.
-pub const PIP: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 
 /// A bake in the build cache.
 pub struct Baking<'a>(pub &'a Context);
@@ -77,7 +72,7 @@ impl Host for Baking<'_> {
         Ok(true)
     }
 
-    fn python(&self) -> Result<OsString> {
+    fn python(&self) -> Result<std::ffi::OsString> {
         Ok(setup::python_tools(self.0, PIP)?.join("python").into_os_string())
     }
 
@@ -96,38 +91,44 @@ impl Host for Baking<'_> {
     fn not_installed(&self, way: Way, failure: Error) -> Error {
         match way.hint() {
             None => failure,
-            Some(hint) => hinted(format!("{failure:#}"), hint),
+            Some(hint) => ui::hinted(format!("{failure:#}"), hint),
         }
     }
 
-    fn no_lock(&self, image: &str, arch: Arch, failure: Error) -> Error {
-        let is_builders = |cause: &(dyn std::error::Error + 'static)| {
-            cause.downcast_ref::<image_builder::Error>()?.hint()
-        };
-        let cause = failure.chain().find_map(is_builders);
-        let hint = cause.map(|hint| format!("{hint}; then: ")).unwrap_or_default();
-        hinted(
-            format!(
-                "`{image}` has no lock for {} yet, and none could be made: {failure:#}",
-                arch.image_name()
-            ),
-            format!("{hint}{}", self.renewal(image, arch)),
-        )
+    fn hint(&self, failure: &Error) -> Option<String> {
+        failure.chain().find_map(|it| it.downcast_ref::<image_builder::Error>()?.hint())
     }
 }
 
-impl Step for Shown<'_> {
-    type Failure = Error;
+impl Prover<Error> for Baking<'_> {
+    fn identity(&self, arch: Arch) -> Result<Vec<u8>> {
+        let code = code::digest(&self.0.root, &["image-prover"], Reading::Meaning)?;
+        let qemu = runtime_locator::find_qemu(&search(self.0, arch)?, arch)?;
+        Ok([code.into_bytes(), fs::read(&qemu.system)?].concat())
+    }
 
+    fn prove(&self, baked: &Baked, images: &Path, say: &dyn Fn(String)) -> Result<Value> {
+        let subject = Subject::of(&baked.recipe, baked.arch)?;
+        Ok(image_prover::prove_in(images, &subject, search(self.0, baked.arch)?, say)?)
+    }
+}
+
+/// Finds QEMU where everybody looks for it, else the one that is built here.
+fn search(context: &Context, arch: Arch) -> Result<Search> {
+    let mut search = Search { image_path: Vec::new(), ..Search::of_process(Vec::new()) };
+    if runtime_locator::find_qemu(&search, arch).is_err() {
+        search.qemu_dir = Some(qemu_builder::bundle_for(context, arch)?.0.join("bin"));
+    }
+    Ok(search)
+}
+
+impl Step<Error> for Shown<'_> {
     fn say(&self, what: String) {
         self.0.say(what);
     }
 
-    fn expect(&self, n_total: u64) {
+    fn progress(&self, n_done: u64, n_total: u64) {
         self.0.expect(n_total);
-    }
-
-    fn reach(&self, n_done: u64) {
         self.0.reach(n_done);
     }
 

@@ -1,6 +1,6 @@
 //! What a bake needs from the host and the network, as far as the cache does not hold it.
 
-use super::{Args, boot, host::PIP};
+use super::{Args, host::Baking};
 use crate::{
     context::Context,
     preflight::{Needs, Registry, Room, RootFileSystem},
@@ -15,6 +15,9 @@ use image_builder::{
 };
 use runtime_builder::agent;
 use runtime_locator::Search;
+
+/// What makes an environment that has pip.
+pub(super) const PIP: &[&str] = &["wheel==0.48.0", "packaging==26.3"];
 
 /// Seconds of one processor for a base image with its boot: the steps of `dist`'s plan for `debian`.
 const BASE_SECONDS: f64 = 70.0;
@@ -111,8 +114,9 @@ fn is_made(context: &Context, args: &Args) -> bool {
     }
     let look = context.looking();
     let outcome = || -> Result<()> {
-        let made = super::make(&look, args)?;
-        boot::report(&look, args, &made.recipe, made.arch, &made.finished).map(drop)
+        let (baking, out) = (Baking(&look), args.out(&look));
+        let baked = super::make(&look, args)?;
+        bake::proved(&baking, &baked, &args.publication(&out, &baking)).map(drop)
     };
     outcome().is_ok()
 }

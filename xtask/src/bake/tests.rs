@@ -15,14 +15,17 @@ mod proved;
 use super::*;
 use crate::{cache::Cache, ui::Ui};
 use duct::cmd;
+use fs_err as fs;
+use host_platform::Arch;
 use image_builder::{
     apt::{self, pool_path},
-    bake::Options,
+    bake::{Finished, Ground, Options, Order},
     lock::{ArchLock, Lock, Package, Release},
+    recipe::{self, Recipe},
     sha256,
 };
 use served::{File, deb, file, kernel, module, put, spoil};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 const ARCH: Arch = Arch::Arm64;
 const RELEASE: &str = "6.12.9-test";

@@ -8,6 +8,7 @@ use duct::Expression;
 use host_platform::Arch;
 use std::{
     ffi::OsString,
+    fmt::Display,
     io,
     path::{Path, PathBuf},
 };
@@ -16,12 +17,12 @@ use std::{
 pub type Outcome<T, H> = Result<T, <H as Host>::Failure>;
 
 /// One step while it runs.
-pub type StepOf<'a, H> = &'a dyn Step<Failure = <H as Host>::Failure>;
+pub type StepOf<'a, H> = &'a dyn Step<<H as Host>::Failure>;
 
 /// Whoever runs a bake.
 pub trait Host: Sync {
     /// Its own errors.
-    type Failure: From<Error> + From<disk_formats::Error> + From<io::Error> + Send;
+    type Failure: Display + From<Error> + From<disk_formats::Error> + From<io::Error> + Send;
 
     /// The entry `kind/key` of what is kept, made by `fill` in an empty folder when it is absent.
     ///
@@ -113,31 +114,23 @@ pub trait Host: Sync {
     /// What to say when packages could not be installed this way.
     fn not_installed(&self, way: Way, failure: Self::Failure) -> Self::Failure;
 
-    /// What to say when an image has no lock yet and none could be made.
-    fn no_lock(&self, _image: &str, _arch: Arch, failure: Self::Failure) -> Self::Failure {
-        failure
-    }
+    /// What a failure advises, where it advises anything.
+    fn hint(&self, failure: &Self::Failure) -> Option<String>;
 }
 
-/// One step of a bake while it runs.
-pub trait Step: Sync {
-    /// The errors of whoever runs the bake.
-    type Failure;
-
+/// One step of a bake while it runs; `F` are the errors of whoever runs the bake.
+pub trait Step<F>: Sync {
     /// Says what is being done now.
     fn say(&self, what: String);
 
-    /// Says how many units of work there are.
-    fn expect(&self, n_total: u64);
-
-    /// Says how many units are done.
-    fn reach(&self, n_done: u64);
+    /// Says how many units of work are done, and how many there are.
+    fn progress(&self, n_done: u64, n_total: u64);
 
     /// Runs a command, called `program` where nothing else is known of it.
     ///
     /// # Errors
     /// It cannot be started, or ends with another code than 0.
-    fn run(&self, program: &str, command: Expression) -> Result<(), Self::Failure>;
+    fn run(&self, program: &str, command: Expression) -> Result<(), F>;
 
     /// Whether a command of this step has printed this.
     fn has_printed(&self, text: &str) -> bool;

@@ -163,7 +163,6 @@ fn choose<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<ArchLock, H> {
             step.run("apt-helper", apk.update()?)?;
             step.say("Resolving dependencies".to_owned());
             let chosen = apk.choose(recipe, arch, base, wanted.pool)?;
-            step.expect(chosen.len() as u64);
             let mut packages = Vec::new();
             for batch in chosen.chunks(BATCH) {
                 let arriving = beside(wanted.pool)?;
@@ -171,7 +170,7 @@ fn choose<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<ArchLock, H> {
                 for package in batch {
                     packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
                 }
-                step.reach(packages.len() as u64);
+                step.progress(packages.len() as u64, chosen.len() as u64);
             }
             Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.pool)?)
         }
@@ -195,7 +194,8 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
     }
     let manager = manager(wanted)?;
     host.step(&format!("Fetch the packages of {}", recipe.name), |step| {
-        step.expect(missing.iter().map(|package| package.size).sum::<u64>() >> 10);
+        let n_total = missing.iter().map(|package| package.size).sum::<u64>() >> 10;
+        step.progress(0, n_total);
         let mut n_done = 0;
         let mut gone = Vec::new();
         let mut outcome = Ok(());
@@ -208,7 +208,7 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
             if gone.len() >= BATCH {
                 break;
             }
-            step.reach(n_done);
+            step.progress(n_done, n_total);
         }
         let is_other = step.has_printed("Hash Sum mismatch");
         if !gone.is_empty() && !is_other {
@@ -230,6 +230,18 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
             Ok(Some(Error::Gone { recipe, renewal, packages: gone }))
         }
     })
+}
+
+/// What is said of an image that has no lock yet, when none could be made.
+pub(super) fn none_made<H: Host>(wanted: &Wanted<'_, H>, failure: H::Failure) -> H::Failure {
+    let Wanted { host, recipe, arch, .. } = *wanted;
+    let renewal = host.renewal(&recipe.name, arch);
+    let hint = match host.hint(&failure) {
+        Some(hint) => format!("{hint}; then: {renewal}"),
+        None => renewal,
+    };
+    let detail = format!("{failure:#}");
+    Error::NoLock { image: recipe.name.clone(), arch: arch.image_name(), detail, hint }.into()
 }
 
 /// What the pool does not hold of each layer of an image, in words; `renewed` is the image whose lock is chosen

@@ -38,9 +38,11 @@ impl<H: Host> Baker<'_, H> {
             let new = ext4::update(new, &before, &tree, time)?.into_chunks();
             let changed = disk::changed(&old, new);
             step.say("qcow2".to_owned());
-            step.expect(changed.iter().flatten().count() as u64);
+            let n_chunks = changed.iter().flatten().count() as u64;
             let settings = qcow2_settings(Some(below.place.clone()));
-            qcow2::write(&folder.join("qcow2"), &changed, &settings, &|n| step.reach(n))?;
+            qcow2::write(&folder.join("qcow2"), &changed, &settings, &|n_done| {
+                step.progress(n_done, n_chunks)
+            })?;
             fs::write(folder.join(MANIFEST_FILE), self.manifest(below)?)?;
             Ok(())
         })

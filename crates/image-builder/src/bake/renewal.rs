@@ -119,7 +119,7 @@ pub fn renew<H: Host>(
     let wanted = Wanted { host, recipe, arch, pool, base: &below, status: None };
     let now = locked::lock(&wanted).map_err(|failure| match before {
         Some(_) => failure,
-        None => host.no_lock(&recipe.name, arch, failure),
+        None => locked::none_made(&wanted, failure),
     })?;
     let is_written = before.as_ref().is_none_or(|before| !is_same(before, &now));
     if is_written {

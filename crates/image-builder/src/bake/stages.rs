@@ -216,9 +216,11 @@ impl<H: Host> Baker<'_, H> {
         };
         let chunks = ext4::build(tree, &settings)?.into_chunks();
         step.say("qcow2".to_owned());
-        step.expect(chunks.iter().flatten().count() as u64);
+        let n_chunks = chunks.iter().flatten().count() as u64;
         let settings = qcow2_settings(None);
-        qcow2::write(&folder.join("qcow2"), &chunks, &settings, &|n_done| step.reach(n_done))?;
+        qcow2::write(&folder.join("qcow2"), &chunks, &settings, &|n_done| {
+            step.progress(n_done, n_chunks)
+        })?;
         Ok(())
     }
 

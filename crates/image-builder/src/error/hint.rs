@@ -6,7 +6,7 @@ impl Error {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoWay { hint, .. } => Some(hint.clone()),
+            Self::NoWay { hint, .. } | Self::NoLock { hint, .. } => Some(hint.clone()),
             Self::Offline { .. } => Some(
                 "run once without --offline, or take what is missing with --import-cache from where it was exported"
                     .to_owned(),

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::{
     Error, apt,
-    bake::{self, Below, Files, Finished, Ground, Host as _, Image, Order, Wanted},
+    bake::{self, Baked, Below, Files, Ground, Image, Order, Prover, Publication, Report, Wanted},
     beside, disk, ext4,
     lock::ArchLock,
     qcow2,
-    recipe::{Check, Defaults, Recipe, Root},
+    recipe::{Recipe, Root},
     root,
     rootfs::Ownership,
     tree::Tree,
@@ -22,7 +22,6 @@ use fs_err as fs;
 use host_platform::Arch;
 use package_layout::image::{installed_beside, overlay_file};
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
 };
@@ -40,6 +39,8 @@ pub struct Options<'a> {
     pub ownership: Option<Ownership>,
     /// Renew the lock.
     pub update: bool,
+    /// What boots the image to prove it; without one it is published as it is.
+    pub prover: Option<&'a (dyn Prover<Error> + Sync)>,
     /// Hears what is being done.
     pub say: &'a (dyn Fn(&str) + Sync),
     /// Fetches an image of a registry; the error says why it could not.
@@ -66,46 +67,8 @@ pub struct Pulled {
     pub digest: String,
 }
 
-/// What a bake made, before it is published.
-pub struct Baked {
-    /// The image's name.
-    pub name: String,
-    /// The files, in `folder`.
-    finished: Finished,
-    /// Holds all that was made, and goes with it if it is not published.
-    folder: tempfile::TempDir,
-    /// Where it is published.
-    out: PathBuf,
-    /// What the recipe gives a machine by default.
-    pub defaults: Defaults,
-    /// The checks that must pass in a booted machine.
-    pub checks: BTreeMap<String, Check>,
-}
-
-impl Baked {
-    /// The folder that holds the image's files, to be used as a folder of images.
-    pub fn images(&self) -> PathBuf {
-        self.folder.path().join(IMAGES)
-    }
-
-    /// Copies everything to its place, with a report of what was proved, and gives the wheel's.
-    pub fn publish(self, report: Option<&str>) -> Result<PathBuf, Error> {
-        let wheel = self.finished.publish(&self.out)?;
-        if let Some(report) = report {
-            let name = format!("{}.json", self.name);
-            let made = self.folder.path().join(&name);
-            fs::write(&made, report)?;
-            bake::publish(&made, &self.out.join(name))?;
-        }
-        Ok(wheel)
-    }
-}
-
-/// The folder with the image's files among all that was made.
-const IMAGES: &str = "images";
-
-/// Bakes the recipe in `folder` on the base.
-pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Error> {
+/// Bakes the recipe in `folder` on the base, proves and publishes the image, and gives the wheel's place.
+pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Error> {
     (options.say)("Reading the base");
     let chain: Vec<&Path> = base.chain.iter().map(PathBuf::as_path).collect();
     let chunks = qcow2::read(&chain)?;
@@ -132,7 +95,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
     }
     fs::create_dir_all(options.out)?;
     let host = Plain::new(options, beside(options.out)?);
-    let pool = host.folder("packages")?;
+    let pool = bake::pool_of(&host)?;
     let recipe = bake::with_programs(&host, &recipe, base.arch, &pool, false)?;
     let brought = match &recipe.body.root {
         None => None,
@@ -183,16 +146,14 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<Baked, Erro
         options: &how,
     };
     let finished = bake::run(&host, order)?;
-    let folder = host.into_folder();
-    finished.lay_out(&folder.path().join(IMAGES))?;
-    Ok(Baked {
-        finished,
-        folder,
-        out: options.out.to_owned(),
-        defaults: recipe.body.defaults.clone(),
-        checks: recipe.body.checks.clone(),
-        name: recipe.name,
-    })
+    let baked = Baked { recipe, arch: base.arch, finished };
+    let publication = Publication {
+        out: options.out,
+        prover: options.prover.map(|prover| prover as _),
+        no_cache: false,
+        report: Report::Proof,
+    };
+    bake::publish_proved(&host, &baked, &publication)
 }
 
 /// The packages that answer the recipe, those of the old lock if they do, with every one of them in the pool.

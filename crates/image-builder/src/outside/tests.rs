@@ -1,8 +1,15 @@
 //! Bakes of small recipes on a small base that the test makes; no mirror and no machine.
 
 use super::*;
-use crate::{ext4, programs::tests as wheels, qcow2, tree::Node};
+use crate::{
+    bake::{Baked, Prover},
+    ext4,
+    programs::tests as wheels,
+    qcow2,
+    tree::Node,
+};
 use host_platform::Arch;
+use serde_json::{Value, json};
 use std::sync::Mutex;
 
 /// A base image of a few files, and the folder that it lies in.
@@ -73,24 +80,77 @@ fn names(folder: &Path) -> Vec<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
+/// Boots nothing, and looks at what it would boot.
+struct Looker {
+    out: PathBuf,
+    before: Vec<String>,
+    seen: Mutex<Vec<(String, BTreeMap<String, recipe::Check>)>>,
+    fails: bool,
+}
+
+impl Prover<Error> for Looker {
+    fn identity(&self, _arch: Arch) -> Result<Vec<u8>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn prove(&self, baked: &Baked, images: &Path, _: &dyn Fn(String)) -> Result<Value, Error> {
+        assert_eq!(names(&self.out), self.before, "nothing is published before it is proved");
+        for (_, name) in &baked.finished.files {
+            assert!(images.join(name).is_file(), "{name}");
+        }
+        let checks = baked.recipe.body.checks.clone();
+        self.seen.lock().unwrap().push((baked.recipe.name.clone(), checks));
+        match self.fails {
+            true => Err(Error::Proof("it does not boot".into())),
+            false => Ok(json!({"proved": "yes"})),
+        }
+    }
+}
+
 fn bake_with(folder: &Path, base: &Base, update: bool, python: &Path) -> Result<Published, Error> {
+    bake_proved(folder, base, (update, false), python)
+}
+
+fn bake_proved(
+    folder: &Path,
+    base: &Base,
+    (update, fails): (bool, bool),
+    python: &Path,
+) -> Result<Published, Error> {
     let said = Mutex::new(Vec::new());
+    let out = folder.join("dist");
+    let prover = Looker { out: out.clone(), before: names(&out), seen: Mutex::default(), fails };
     let options = Options {
         pull: &|_| Err("no registry is at hand".to_owned()),
-        out: &folder.join("dist"),
+        out: &out,
         cache: &folder.join("cache"),
         python: python.as_os_str(),
         ownership: None,
         update,
+        prover: Some(&prover),
         say: &|what| said.lock().unwrap().push(what.to_owned()),
     };
-    let before = names(options.out);
-    let baked = bake(folder, base, &options)?;
-    assert_eq!(names(options.out), before, "nothing is published before it is proved");
-    let (name, checks) = (baked.name.clone(), baked.checks.clone());
-    let wheel = baked.publish(None)?;
-    assert!(!names(options.out).is_empty());
+    let outcome = bake(folder, base, &options);
+    let refused = said.lock().unwrap().iter().any(|line| line.contains("nothing was written"));
+    assert_eq!(refused, matches!(outcome, Err(Error::Proof(_))));
+    let wheel = outcome?;
+    let (name, checks) = prover.seen.into_inner().unwrap().remove(0);
+    let report = fs::read_to_string(out.join(format!("{name}.json"))).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report, json!({"proved": "yes", "image": name, "arch": base.arch.image_name()}));
     Ok(Published { name, checks, wheel })
+}
+
+#[test]
+fn what_is_not_proved_is_not_published() {
+    let scratch = tempfile::tempdir().unwrap();
+    let base = base(scratch.path());
+    let folder = project(scratch.path(), "base = \"base\"\nsummary = \"x\"\n");
+    let python = Path::new("/nonexistent/python");
+    let error = bake_proved(&folder, &base, (false, true), python).unwrap_err();
+    assert_eq!(error.to_string(), "it does not boot");
+    assert_eq!(names(&folder.join("dist")), [""; 0]);
+    bake_proved(&folder, &base, (false, false), python).unwrap();
 }
 
 fn project(parent: &Path, recipe: &str) -> PathBuf {

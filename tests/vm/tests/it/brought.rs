@@ -41,18 +41,22 @@ pub async fn machine(base: &str, folder: &Path, root: &str, mut options: Value) 
             python: OsStr::new("python3"),
             ownership: None,
             update: false,
+            prover: None,
             say: &|_| {},
             pull: &|wanted| Err(format!("nothing is pulled, {wanted:?}")),
         };
-        outside::bake(&place, &base, &options)
+        outside::bake(&place, &base, &options).map(|_wheel| place.join("dist"))
     });
-    let baked = match baking.await.unwrap() {
-        Ok(baked) => baked,
+    let images = match baking.await.unwrap() {
+        Ok(images) => images,
         Err(error) => panic!("{error}\nhint: {:?}", error.hint()),
     };
-    eprintln!("baked {} in {:.1?}", baked.name, start.elapsed());
-    options["image"] = baked.name.as_str().into();
-    let image_path = [vec![baked.images()], search.image_path].concat();
+    // The image is called as its folder is.
+    let name = fs_err::canonicalize(folder).unwrap();
+    let name = name.file_name().unwrap().to_string_lossy();
+    eprintln!("baked {name} in {:.1?}", start.elapsed());
+    options["image"] = name.into();
+    let image_path = [vec![images], search.image_path].concat();
     search = Search { image_path, ..search };
     let sandbox = Sandbox::new(SandboxConfig::from_value(options).unwrap()).with_locator(search);
     if let Err(error) = sandbox.start().await {

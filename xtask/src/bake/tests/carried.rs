@@ -1,6 +1,7 @@
 //! What `--export-cache` wrote is all that a bake elsewhere needs, Python wheels with it.
 
 use super::*;
+use image_builder::bake::Request;
 use wheel_retag::{Source, WheelFile, WheelSpec, WheelTag};
 
 /// A wheel with the program `tool`, in the pool as if it had been fetched; gives its sha256.
@@ -39,7 +40,12 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     world.edit("recipes/small/recipe.toml", "[disk]\nsize = \"64M\"\n", &wheel);
     let recipes = world.folder.join("recipes");
     let file = world.folder.join("export.tar");
-    let (recipe, pool) = inputs(&here, &Args::of("small"), &recipes, ARCH).unwrap();
+    let inputs = |context: &Context, args: &Args| {
+        let options = args.options();
+        let request = Request { arch: ARCH, ..args.request(&recipes, &options) };
+        bake::inputs(&Baking(context), &request)
+    };
+    let (recipe, pool) = inputs(&here, &Args::of("small")).unwrap();
     let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
     bake::export(&Baking(&here), &recipe, ARCH, &[lock], &pool, &file).unwrap();
     let first = world.stages(&here, &recipe, &pool).unwrap();
@@ -48,10 +54,10 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     fs::remove_dir_all(world.folder.join("packages")).unwrap();
     fs::remove_dir_all(&world.cache).unwrap();
     let there = world.context(&world.folder.join("other cache")).unwrap();
-    let error = inputs(&there, &Args::of("small"), &recipes, ARCH).unwrap_err();
+    let error = inputs(&there, &Args::of("small")).unwrap_err();
     assert!(error.to_string().contains("The wheel `a-tool` 1 is not in the cache"), "{error}");
     let args = Args { import_cache: Some(file), ..Args::of("small") };
-    let (recipe, pool) = inputs(&there, &args, &recipes, ARCH).unwrap();
+    let (recipe, pool) = inputs(&there, &args).unwrap();
     assert_eq!(world.stages(&there, &recipe, &pool).unwrap(), first);
 
     // `--no-cache` unpacks it anew, and not before it is sure to be there.
@@ -59,9 +65,9 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     let program = PathBuf::from(program.unwrap().source.clone().unwrap());
     fs::write(&program, "spoilt").unwrap();
     let anew = Args { no_cache: true, ..Args::of("small") };
-    inputs(&there, &anew, &recipes, ARCH).unwrap();
+    inputs(&there, &anew).unwrap();
     assert_eq!(fs::read_to_string(&program).unwrap(), "run");
     fs::remove_file(pool.join(format!("{digest}.whl"))).unwrap();
-    inputs(&there, &anew, &recipes, ARCH).unwrap_err();
+    inputs(&there, &anew).unwrap_err();
     assert!(program.is_file());
 }

@@ -16,10 +16,12 @@ fn no_cache_makes_the_proof_anew() {
         wheel,
         locks: vec![Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone()],
     };
+    let baked = Baked { recipe, arch: ARCH, finished };
     // No machine: what is asked here is whether it would be started.
     let report = |no_cache: bool| {
         let args = Args { no_cache, no_boot: true, ..Args::of("small") };
-        boot::report(&context, &args, &recipe, ARCH, &finished).unwrap()
+        let (baking, out) = (Baking(&context), args.out(&context));
+        bake::proved(&baking, &baked, &args.publication(&out, &baking)).unwrap()
     };
     let place = report(false);
     let first = fs::read_to_string(&place).unwrap();
