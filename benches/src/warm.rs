@@ -18,7 +18,7 @@ const N_ALIVE: usize = 100;
 
 /// How a machine begins.
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum StartKind {
     Boot,
     Copy,
     Fork,
@@ -40,11 +40,11 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     for image in ["minimal", "debian"] {
         let cache = tempfile::tempdir()?;
         let begin = Instant::now();
-        round(image, Way::Copy, cache.path()).await?;
+        round(image, StartKind::Copy, cache.path()).await?;
         let first = begin.elapsed().as_secs_f64();
         let first_fork = if has_forks() {
             let begin = Instant::now();
-            round(image, Way::Fork, cache.path()).await?;
+            round(image, StartKind::Fork, cache.path()).await?;
             Some(begin.elapsed().as_secs_f64())
         } else {
             None
@@ -52,10 +52,10 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
         let (mut forks, mut copies, mut boots) = (vec![], vec![], vec![]);
         for _ in 0..n_samples {
             if has_forks() {
-                forks.push(round(image, Way::Fork, cache.path()).await?);
+                forks.push(round(image, StartKind::Fork, cache.path()).await?);
             }
-            copies.push(round(image, Way::Copy, cache.path()).await?);
-            boots.push(round(image, Way::Boot, cache.path()).await?);
+            copies.push(round(image, StartKind::Copy, cache.path()).await?);
+            boots.push(round(image, StartKind::Boot, cache.path()).await?);
         }
         let figure = |what: &str, unit, part: fn(&Round) -> f64| {
             Figure::new(format!("copy of {image}, {what}"), unit, of(&copies, part))
@@ -115,7 +115,7 @@ async fn alive(image: &str, cache: &Path) -> Result<Vec<Figure>> {
     let begin = Instant::now();
     let starts: Vec<_> = (0..N_ALIVE)
         .map(|_| {
-            let sandbox = sandbox(image, Way::Fork, cache);
+            let sandbox = sandbox(image, StartKind::Fork, cache);
             tokio::spawn(async move {
                 let sandbox = sandbox?;
                 sandbox.start().await?;
@@ -151,11 +151,11 @@ fn search(cache: &Path) -> Search {
     Search { cache_dir: Some(cache.to_owned()), ..Search::of_process(Vec::new()) }
 }
 
-fn sandbox(image: &str, way: Way, cache: &Path) -> Result<Sandbox> {
-    let warm = if way == Way::Boot { "off" } else { "fork" };
+fn sandbox(image: &str, kind: StartKind, cache: &Path) -> Result<Sandbox> {
+    let warm = if kind == StartKind::Boot { "off" } else { "fork" };
     let options = json!({ "image": image, "accel": crate::host::accelerator(), "warm": warm });
     let sandbox = Sandbox::new(SandboxConfig::from_value(options)?).with_locator(search(cache));
-    Ok(if way == Way::Fork { sandbox.one_of_many() } else { sandbox.not_forked() })
+    Ok(if kind == StartKind::Fork { sandbox.one_of_many() } else { sandbox.not_forked() })
 }
 
 async fn command(sandbox: &Sandbox) -> Result<f64> {
@@ -165,8 +165,8 @@ async fn command(sandbox: &Sandbox) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-async fn round(image: &str, way: Way, cache: &Path) -> Result<Round> {
-    let sandbox = sandbox(image, way, cache)?;
+async fn round(image: &str, kind: StartKind, cache: &Path) -> Result<Round> {
+    let sandbox = sandbox(image, kind, cache)?;
     let begin = Instant::now();
     sandbox.start().await?;
     let start = begin.elapsed().as_secs_f64();
@@ -174,8 +174,8 @@ async fn round(image: &str, way: Way, cache: &Path) -> Result<Round> {
     let answered = begin.elapsed().as_secs_f64();
     let cpu = cpu_seconds(sandbox.pid().context("QEMU has no process id")?)?;
     let timing = sandbox.boot_timing().context("there is no timing")?;
-    anyhow::ensure!(timing.warm == (way != Way::Boot), "{:?}", timing.cold_reason);
-    anyhow::ensure!(timing.forked == (way == Way::Fork), "{:?}", timing.unforked_reason);
+    anyhow::ensure!(timing.warm == (kind != StartKind::Boot), "{:?}", timing.cold_reason);
+    anyhow::ensure!(timing.forked == (kind == StartKind::Fork), "{:?}", timing.unforked_reason);
     let mut later = vec![];
     for _ in 0..N_LATER {
         later.push(command(&sandbox).await? * 1e3);

@@ -92,20 +92,20 @@ const SPECIAL: &[&[u8]] = &[
     b"[[[[[[[[",
 ];
 
-/// An input of the pool, changed one to eight times.
-pub fn mutated(random: &mut Rng, pool: &[Vec<u8>], words: &[&[u8]], most: usize) -> Vec<u8> {
-    // What reached new code last is the best ground for more.
-    let recent = pool.len().saturating_sub(16);
+/// An input of the queue, changed one to eight times.
+pub fn mutated(random: &mut Rng, queue: &[Vec<u8>], words: &[&[u8]], most: usize) -> Vec<u8> {
+    // What reached new code last is what is best changed further.
+    let recent = queue.len().saturating_sub(16);
     let from = if random.u8(..) < 64 { recent } else { 0 };
-    let mut input = pool[random.usize(from..pool.len())].clone();
+    let mut input = queue[random.usize(from..queue.len())].clone();
     for _ in 0..=random.usize(..8).min(random.usize(..8)) {
-        change(random, &mut input, pool, words);
+        change(random, &mut input, queue, words);
     }
     input.truncate(most);
     input
 }
 
-fn change(random: &mut Rng, input: &mut Vec<u8>, pool: &[Vec<u8>], words: &[&[u8]]) {
+fn change(random: &mut Rng, input: &mut Vec<u8>, queue: &[Vec<u8>], words: &[&[u8]]) {
     let length = input.len();
     let place = random.usize(..=length);
     if length == 0 {
@@ -143,7 +143,7 @@ fn change(random: &mut Rng, input: &mut Vec<u8>, pool: &[Vec<u8>], words: &[&[u8
         }
         11 => {
             // The end of another input on the start of this one.
-            let other = &pool[random.usize(..pool.len())];
+            let other = &queue[random.usize(..queue.len())];
             let from = random.usize(..=other.len());
             input.truncate(place);
             input.extend_from_slice(&other[from..]);

@@ -20,7 +20,7 @@ impl Target<'_> {
         let end = Instant::now() + time;
         let mut random = fastrand::Rng::with_seed(seed);
         let mut coverage = coverage::Coverage::new();
-        let mut pool: Vec<Vec<u8>> = Vec::new();
+        let mut queue: Vec<Vec<u8>> = Vec::new();
         let mut report = Report { n_seeds: corpus.len(), ..Report::default() };
         watch::begin();
         // Without seeds, chance begins with nothing.
@@ -28,16 +28,16 @@ impl Target<'_> {
             self.judge(parse, &input)?;
             coverage.take();
             report.n_executions += 1;
-            pool.push(input);
+            queue.push(input);
         }
         while Instant::now() < end {
             // A look at the clock costs more than most parsers do.
             for _ in 0..16 {
-                let input = mutate::mutated(&mut random, &pool, self.words, self.max_input);
+                let input = mutate::mutated(&mut random, &queue, self.words, self.max_input);
                 self.judge(parse, &input)?;
                 report.n_executions += 1;
-                if coverage.take() && pool.len() < MAX_KEPT {
-                    pool.push(input);
+                if coverage.take() && queue.len() < MAX_KEPT {
+                    queue.push(input);
                     report.n_new += 1;
                 }
             }

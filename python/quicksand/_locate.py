@@ -28,10 +28,10 @@ def search(image: str | None = None, arch: str | None = None) -> str:
     folders = [os.path.abspath(path or os.curdir) for path in sys.path]
     folders = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
     image_path: list[str] = []
-    told_images: list[dict[str, object]] = []
+    declared_images: list[dict[str, object]] = []
     for entry in [] if image is None else _entries_elsewhere(folders):
         try:
-            images_dir, told = _ask(entry, arch)
+            images_dir, declared = _ask(entry, arch)
         except Exception:
             # A package that cannot be asked is an error for who wants that image alone.
             if entry.name == image:
@@ -39,14 +39,14 @@ def search(image: str | None = None, arch: str | None = None) -> str:
             continue
         if images_dir is not None and entry.name == image:
             image_path.append(images_dir)
-        if told is not None:
-            told_images.append(told)
+        if declared is not None:
+            declared_images.append(declared)
     return json.dumps(
         {
             "site_packages": folders,
             "qemu_bin_dirs": _qemu_bin_dirs(folders),
             "image_path": image_path,
-            "told_images": told_images,
+            "declared_images": declared_images,
         }
     )
 

@@ -190,12 +190,12 @@ def test_the_command_takes_the_references_options(command: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("image", ["alpine-desktop", "no-such-image", "./alpine-desktop"])
 def test_the_command_installs_a_missing_image_when_it_is_told_to(command: str, image: str) -> None:
-    for wish in ("0", "1"):
+    for answer in ("0", "1"):
         done = subprocess.run(
             [command, "run", image, "--", "true"],
             env={
                 **os.environ,
-                "QUICKSAND_AUTO_INSTALL": wish,
+                "QUICKSAND_AUTO_INSTALL": answer,
                 "PIP_INDEX_URL": "http://127.0.0.1:9/",
             },
             capture_output=True,
@@ -204,7 +204,7 @@ def test_the_command_installs_a_missing_image_when_it_is_told_to(command: str, i
             timeout=120,
         )
         # Nothing answers at that index, which is told only by who has asked it.
-        is_asked = wish == "1" and image == "alpine-desktop"
+        is_asked = answer == "1" and image == "alpine-desktop"
         assert ("127.0.0.1:9" in done.stderr) is is_asked, done
         assert done.returncode == 125 and ("not found" in done.stderr) is not is_asked, done
 

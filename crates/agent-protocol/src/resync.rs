@@ -51,9 +51,9 @@ pub struct Secret {
 
 impl Secret {
     /// Derives the secret from the machine's token.
-    pub fn new(token: &[u8]) -> Secret {
+    pub fn new(token: &[u8]) -> Self {
         let key = mac(token, &[b"quicksand resync"]);
-        Secret { key, marker: first(mac(&key, &[b"marker"])) }
+        Self { key, marker: first(mac(&key, &[b"marker"])) }
     }
 
     /// The host's message.
@@ -128,8 +128,8 @@ pub struct Scanner {
 
 impl Scanner {
     /// A scanner for the requests of these hosts; usually there is one.
-    pub fn new(secrets: Vec<Secret>) -> Scanner {
-        Scanner { secrets, kept: Vec::new(), begun: false }
+    pub fn new(secrets: Vec<Secret>) -> Self {
+        Self { secrets, kept: Vec::new(), begun: false }
     }
 
     /// Looks at the next portion of the stream.
@@ -216,7 +216,7 @@ pub fn answer(nonce: &[u8; NONCE_LEN]) -> [u8; ANSWER_LEN] {
 mod tests {
     use super::*;
 
-    const WISH: Request = Request { nonce: [7; NONCE_LEN], unix_nanos: 1 << 60 };
+    const REQUEST: Request = Request { nonce: [7; NONCE_LEN], unix_nanos: 1 << 60 };
 
     /// Feeds a stream in portions; gives how many bytes were data, and the request with the bytes
     /// that follow it.
@@ -239,12 +239,12 @@ mod tests {
 
     #[test]
     fn a_request_is_found_at_every_offset_and_in_every_portion() {
-        let message = Secret::new(b"token").request(&WISH);
+        let message = Secret::new(b"token").request(&REQUEST);
         for n_before in [0, 1, 2, 14, 15, 16, 17, 31, 40] {
             let stream = [&vec![message[0]; n_before][..], &message, b"rest"].concat();
             for portion in 1..=stream.len() {
                 let (n_data, found) = scan(&stream, portion);
-                assert_eq!(found, Some((WISH, b"rest".to_vec())), "{n_before} by {portion}");
+                assert_eq!(found, Some((REQUEST, b"rest".to_vec())), "{n_before} by {portion}");
                 assert!(n_data < n_before + MARKER_LEN);
             }
         }
@@ -252,9 +252,11 @@ mod tests {
 
     #[test]
     fn the_words_that_once_ended_a_connection_are_data() {
-        let wish = unkeyed_request(&WISH);
+        let unkeyed = unkeyed_request(&REQUEST);
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0";
-        for word in [&wish[..], preface, &answer(&WISH.nonce), &Secret::new(b"x").request(&WISH)] {
+        for word in
+            [&unkeyed[..], preface, &answer(&REQUEST.nonce), &Secret::new(b"x").request(&REQUEST)]
+        {
             for shift in 0..word.len() {
                 let data = [&vec![0; shift][..], &word.repeat(20)].concat();
                 for portion in [1, 7, 8, 16, 64, 512, 4096] {
@@ -266,13 +268,17 @@ mod tests {
 
     #[test]
     fn a_request_that_was_cut_off_does_not_hide_the_next_one() {
-        let message = Secret::new(b"token").request(&WISH);
-        let cut = Secret::new(b"token").request(&Request { nonce: [9; NONCE_LEN], ..WISH });
+        let message = Secret::new(b"token").request(&REQUEST);
+        let cut = Secret::new(b"token").request(&Request { nonce: [9; NONCE_LEN], ..REQUEST });
         for length in 0..REQUEST_LEN {
             let stream = [b"data", &cut[..length], &message, b"rest"].concat();
             for portion in [1, 5, 16, 17, 56, 1000] {
                 let (_, found) = scan(&stream, portion);
-                assert_eq!(found, Some((WISH, b"rest".to_vec())), "cut at {length} by {portion}");
+                assert_eq!(
+                    found,
+                    Some((REQUEST, b"rest".to_vec())),
+                    "cut at {length} by {portion}"
+                );
             }
         }
     }
@@ -280,6 +286,6 @@ mod tests {
     #[test]
     fn the_secret_is_not_shown() {
         assert_eq!(format!("{:?}", Secret::new(b"token")), "Secret");
-        assert!(!Secret::new(b"token").request(&WISH).windows(5).any(|w| w == b"token"));
+        assert!(!Secret::new(b"token").request(&REQUEST).windows(5).any(|w| w == b"token"));
     }
 }

@@ -24,10 +24,10 @@ const FITHAW: u32 = 0xc004_5878;
 /// Freezes and thaws the root file system, in a thread that begins with the first freeze.
 #[derive(Default)]
 pub struct Freezer {
-    wishes: RefCell<Option<mpsc::Sender<Wish>>>,
+    requests: RefCell<Option<mpsc::Sender<Request>>>,
 }
 
-struct Wish {
+struct Request {
     /// For how long at most; none to thaw.
     freeze: Option<Duration>,
     /// Whether the file system stands still now.
@@ -41,21 +41,21 @@ impl Freezer {
     /// What the kernel says.
     pub async fn ask(&self, freeze: Option<Duration>) -> io::Result<bool> {
         let (reply, answer) = oneshot::channel();
-        self.thread()?.send(Wish { freeze, reply }).map_err(|_| ended())?;
+        self.thread()?.send(Request { freeze, reply }).map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 
-    fn thread(&self) -> io::Result<mpsc::Sender<Wish>> {
-        let mut place = self.wishes.borrow_mut();
-        if let Some(wishes) = &*place {
-            return Ok(wishes.clone());
+    fn thread(&self) -> io::Result<mpsc::Sender<Request>> {
+        let mut place = self.requests.borrow_mut();
+        if let Some(requests) = &*place {
+            return Ok(requests.clone());
         }
-        let (sender, wishes) = mpsc::channel();
+        let (sender, requests) = mpsc::channel();
         std::thread::Builder::new().name("freezer".into()).spawn(move || {
             // What it needs later must not have to be read from a disk that is busy.
             // SAFETY: changes no memory, only whether it may be paged out.
             unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) };
-            serve(&wishes, &command);
+            serve(&requests, &command);
         })?;
         Ok(place.insert(sender).clone())
     }
@@ -66,16 +66,16 @@ fn ended() -> io::Error {
 }
 
 /// Does what is asked for, and thaws in time what nobody has thawed.
-fn serve(wishes: &mpsc::Receiver<Wish>, command: &dyn Fn(u32, u64) -> io::Result<()>) {
+fn serve(requests: &mpsc::Receiver<Request>, command: &dyn Fn(u32, u64) -> io::Result<()>) {
     let mut until: Option<Instant> = None;
     loop {
         let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let wish = match rest {
-            Some(rest) => wishes.recv_timeout(rest),
-            None => wishes.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+        let request = match rest {
+            Some(rest) => requests.recv_timeout(rest),
+            None => requests.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
         };
-        match wish {
-            Ok(Wish { freeze: Some(time), reply }) => {
+        match request {
+            Ok(Request { freeze: Some(time), reply }) => {
                 let result = freeze_here(command);
                 if matches!(result, Ok(true)) {
                     until = Some(Instant::now() + time);
@@ -83,7 +83,7 @@ fn serve(wishes: &mpsc::Receiver<Wish>, command: &dyn Fn(u32, u64) -> io::Result
                 // A host that has given up meanwhile: the thaw by time is for it.
                 let _ = reply.send(result);
             }
-            Ok(Wish { freeze: None, reply }) => {
+            Ok(Request { freeze: None, reply }) => {
                 let result = thaw_here(command);
                 if result.is_ok() {
                     until = None;
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn what_nobody_thaws_is_thawed_in_time_although_nobody_asks() {
         static THAWS: AtomicU32 = AtomicU32::new(0);
-        let (wishes, waiting) = mpsc::channel();
+        let (requests, waiting) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             serve(&waiting, &|number, _| {
                 THAWS.fetch_add(u32::from(number == FITHAW), Ordering::SeqCst);
@@ -154,7 +154,7 @@ mod tests {
         });
         let ask = |freeze| {
             let (reply, answer) = oneshot::channel();
-            wishes.send(Wish { freeze, reply }).unwrap();
+            requests.send(Request { freeze, reply }).unwrap();
             answer.blocking_recv().unwrap().unwrap()
         };
         assert!(ask(Some(Duration::from_millis(50))));
@@ -169,7 +169,7 @@ mod tests {
         assert!(!ask(None));
         std::thread::sleep(Duration::from_millis(150));
         assert_eq!(THAWS.load(Ordering::SeqCst), 2);
-        drop(wishes);
+        drop(requests);
         thread.join().unwrap();
     }
 }

@@ -87,11 +87,11 @@ impl Line {
 
 impl Port {
     /// Waits for the port of this name to appear; `None` when it does not.
-    pub async fn find(name: &str, tokens: &Tokens) -> Option<Port> {
+    pub async fn find(name: &str, tokens: &Tokens) -> Option<Self> {
         let deadline = tokio::time::Instant::now() + LOOK_FOR;
         loop {
             if let Some(device) = look(Path::new(PORTS), name).and_then(|node| open(&node).ok()) {
-                return Some(Port::new(device, tokens.clone()));
+                return Some(Self::new(device, tokens.clone()));
             }
             if tokio::time::Instant::now() >= deadline {
                 return None;
@@ -100,7 +100,7 @@ impl Port {
         }
     }
 
-    fn new(device: OwnedFd, tokens: Tokens) -> Port {
+    fn new(device: OwnedFd, tokens: Tokens) -> Self {
         let line = Line {
             scanner: RefCell::new(Scanner::new(tokens.resync_secrets())),
             n_changes: Cell::new(tokens.n_changes()),
@@ -109,7 +109,7 @@ impl Port {
             request: Cell::default(),
             is_fresh: Cell::new(true),
         };
-        Port { device, line: Rc::new(line) }
+        Self { device, line: Rc::new(line) }
     }
 
     /// The port's changes, for as long as no connection looks at it: the driver takes a message from
@@ -363,7 +363,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
-    const WISH: resync::Request = resync::Request { nonce: [7; 16], unix_nanos: 0 };
+    const REQUEST: resync::Request = resync::Request { nonce: [7; 16], unix_nanos: 0 };
 
     /// A port whose device is a socket, and the host's end of it.
     fn port() -> (Port, UnixStream) {
@@ -402,7 +402,7 @@ mod tests {
             let (port, mut host) = port();
             let mut connection = port.connection().await.unwrap();
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0";
-            for word in [&resync::unkeyed_request(&WISH)[..], preface] {
+            for word in [&resync::unkeyed_request(&REQUEST)[..], preface] {
                 for shift in 0..word.len() {
                     let data = [&vec![0; shift][..], &word.repeat(5)].concat();
                     host.write_all(&data).unwrap();
@@ -416,7 +416,7 @@ mod tests {
     fn a_request_ends_a_connection_anywhere_and_what_follows_is_the_next_one() {
         local(async {
             let (port, mut host) = port();
-            let request = resync::Secret::new(b"token").request(&WISH);
+            let request = resync::Secret::new(b"token").request(&REQUEST);
             let mut next = b"first".to_vec();
             for n_before in [0, 1, 50, 99, 100, 101, 4000] {
                 let mut connection = port.connection().await.unwrap();
@@ -430,7 +430,7 @@ mod tests {
                 let mut connection = port.connection().await.unwrap();
                 let mut answer = [0; resync::ANSWER_LEN];
                 host.read_exact(&mut answer).unwrap();
-                assert_eq!(answer, resync::answer(&WISH.nonce));
+                assert_eq!(answer, resync::answer(&REQUEST.nonce));
                 assert_eq!(take(&mut connection, 4).await, b"next");
                 // This one ends by itself: what still comes for it is thrown away.
                 drop(connection);
@@ -457,15 +457,15 @@ mod tests {
             assert_eq!(take(&mut connection, 4).await, b"data");
             port.line.tokens.renew(b"new".to_vec());
             let [old, new] = [b"token".as_slice(), b"new"].map(resync::Secret::new);
-            host.write_all(&old.request(&WISH)).unwrap();
-            assert_eq!(take(&mut connection, resync::REQUEST_LEN).await, old.request(&WISH));
-            host.write_all(&new.request(&WISH)).unwrap();
+            host.write_all(&old.request(&REQUEST)).unwrap();
+            assert_eq!(take(&mut connection, resync::REQUEST_LEN).await, old.request(&REQUEST));
+            host.write_all(&new.request(&REQUEST)).unwrap();
             assert!(take(&mut connection, 1).await.is_empty());
             drop(connection);
             drop(port.connection().await.unwrap());
             let mut answer = [0; resync::ANSWER_LEN];
             host.read_exact(&mut answer).unwrap();
-            assert_eq!(answer, resync::answer(&WISH.nonce));
+            assert_eq!(answer, resync::answer(&REQUEST.nonce));
         });
     }
 

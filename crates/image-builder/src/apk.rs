@@ -115,9 +115,9 @@ impl Apk {
             let text = record_of(&package::Package::read(&path)?);
             installed.extend(index::parse(&text, "", &path)?);
         }
-        let wish =
+        let dependency =
             |name: &String| Dependency { name: name.clone(), constraint: None, is_conflict: false };
-        let wanted: Vec<Dependency> = recipe.body.packages.iter().map(wish).collect();
+        let wanted: Vec<Dependency> = recipe.body.packages.iter().map(dependency).collect();
         let mut chosen: Vec<Chosen> = solve::solve(&records, &wanted, &installed)?
             .into_iter()
             .map(|place| Chosen { record: records[place].clone(), is_kernel: false })

@@ -139,10 +139,10 @@ fn restore(tree: &mut Tree, below: &Tree, recipe: &Recipe, lock: &ArchLock) -> R
 /// Makes the whole tree of an image on a root file system that somebody brought, with the kernel's
 /// modules from `modules`. Its packages, sources and keys are the bringer's matter, but for keys that the
 /// recipe's commands made; what a machine needs and such a tree often lacks is added where it is missing.
-/// `ground` is what was brought, before anything was installed over it: its times are its own.
+/// `original` is what was brought, before anything was installed over it: its times are its own.
 pub fn brought(
     mut tree: Tree,
-    ground: &Tree,
+    original: &Tree,
     modules: &Tree,
     recipe: &Recipe,
     time: i64,
@@ -178,8 +178,8 @@ pub fn brought(
     }
     own(&mut tree, recipe)?;
     identity::renewal::put(&mut tree, recipe, time)?;
-    identity::refuse_secrets(&tree, Some(ground), recipe)?;
-    tree.clamp_times_but(time, ground);
+    identity::refuse_secrets(&tree, Some(original), recipe)?;
+    tree.clamp_times_but(time, original);
     Ok(tree)
 }
 

@@ -9,7 +9,7 @@
 //! wheel of the topmost layer
 //! ```
 //!
-//! What is below the first layer is nothing ([`Ground::Nothing`]) or an installed image ([`Ground::Image`]).
+//! What is below the first layer is nothing ([`BaseLayer::Scratch`]) or an installed image ([`BaseLayer::Image`]).
 //! This module must not know where things are kept, nor what boots the image to prove it.
 
 mod agent;
@@ -34,7 +34,7 @@ use crate::{
     recipe::Recipe,
     rootfs::Ownership,
 };
-pub use agent::{Agent, Papers};
+pub use agent::{Agent, AgentBill};
 pub use below::{Below, Files};
 use bill_of_materials::image::Component;
 use fs_err as fs;
@@ -102,16 +102,16 @@ pub struct Order<'a> {
     pub arch: Arch,
     /// Where packages are kept.
     pub pool: &'a Path,
-    /// What its first layer lies on.
-    pub ground: Ground<'a>,
+    /// What its first layer is baked on.
+    pub base: BaseLayer<'a>,
     /// How it is done.
     pub options: &'a Options,
 }
 
-/// What the first layer lies on.
-pub enum Ground<'a> {
+/// What the first layer is baked on.
+pub enum BaseLayer<'a> {
     /// Nothing: packages make its files, and a kernel of the distribution starts it.
-    Nothing,
+    Scratch,
     /// An installed image, as the layer below: one layer is baked on it, with a lock that is chosen already.
     Image(Below, Box<Image<'a>>),
 }
@@ -190,10 +190,10 @@ pub fn check_system(os: host_platform::Os) -> Result<(), Error> {
 /// # Errors
 /// A stage failed.
 pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
-    let Order { recipe, arch, pool, ground, options } = order;
-    let (layers, mut below, image) = match ground {
-        Ground::Nothing => (recipe.layers(), None, None),
-        Ground::Image(below, image) => (vec![recipe], Some(below), Some(image)),
+    let Order { recipe, arch, pool, base, options } = order;
+    let (layers, mut below, image) = match base {
+        BaseLayer::Scratch => (recipe.layers(), None, None),
+        BaseLayer::Image(below, image) => (vec![recipe], Some(below), Some(image)),
     };
     let mut locks: Vec<ArchLock> = Vec::new();
     let mut files: Vec<(PathBuf, String)> = Vec::new();
@@ -223,7 +223,7 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
                 let place = |file: &str| format!("{}/{file}", layer.name);
                 files.push((disk.join("qcow2"), place(&overlay_file(0))));
                 files.push((disk.join(MANIFEST_FILE), place(MANIFEST_FILE)));
-                Made { disk, rootfs, kernel: None, papers: None }
+                Made { disk, rootfs, kernel: None, bill: None }
             }
         };
         if number + 1 == n_layers {

@@ -46,7 +46,7 @@ impl Base {
             licences: BTreeSet::from(["GPL-2.0-only".to_owned()]),
             ..Component::default()
         };
-        let read = |folder: &str, end: &str| self.paper(folder, end);
+        let read = |folder: &str, end: &str| self.metadata_file(folder, end);
         let known = read("sboms", ".cdx.json").and_then(|bill| image::kernel(&bill));
         let kernel = known.unwrap_or(unknown);
         let texts = read("licenses", "COPYRIGHT-packages.txt").unwrap_or_default();
@@ -56,12 +56,12 @@ impl Base {
 
     /// What is compiled into the agent, as the base's bill of materials says, and the licence texts of that.
     pub(crate) fn agent(&self) -> (Vec<Component>, Option<String>) {
-        let bill = self.paper("sboms", ".cdx.json").unwrap_or_default();
-        (image::compiled_into(&bill, wheel::AGENT), self.paper("licenses", AGENT_TEXTS))
+        let bill = self.metadata_file("sboms", ".cdx.json").unwrap_or_default();
+        (image::compiled_into(&bill, wheel::AGENT), self.metadata_file("licenses", AGENT_TEXTS))
     }
 
     /// The text of a file in a folder of the base's metadata, by the end of its name.
-    fn paper(&self, folder: &str, end: &str) -> Option<String> {
+    fn metadata_file(&self, folder: &str, end: &str) -> Option<String> {
         let files = fs::read_dir(self.info.as_ref()?.join(folder)).ok()?;
         let mut paths = files.flatten().map(|entry| entry.path());
         let path = paths.find(|path| path.to_string_lossy().ends_with(end))?;

@@ -2,7 +2,7 @@
 
 mod hint;
 
-use crate::rootfs::Way;
+use crate::rootfs::InstallMode;
 use std::path::PathBuf;
 
 /// A failure of a bake.
@@ -15,9 +15,9 @@ pub enum Error {
     /// A tree, an archive, a file system or a disk.
     #[error(transparent)]
     Disk(disk_formats::Error),
-    /// No way of making a root file system works on this host.
+    /// No install mode works on this host.
     #[error("No root file system can be made on this host: {}", tried.join("; "))]
-    NoWay {
+    NoInstallMode {
         /// What was tried, and what was said.
         tried: Vec<String>,
         /// What to do about it.
@@ -185,10 +185,10 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Packages could not be installed, or a command of the recipe failed.
-    #[error("Failed to install the packages or run the commands, {}", way.describe())]
+    #[error("Failed to install the packages or run the commands, {}", mode.describe())]
     Installation {
         /// How it was tried.
-        way: Way,
+        mode: InstallMode,
         /// What the tool said at the end.
         source: std::io::Error,
     },
@@ -305,11 +305,11 @@ pub enum Error {
         /// What is wrong with its signature.
         detail: String,
     },
-    /// Packages that cannot be installed together, or a wish that nothing meets.
-    #[error("No package meets `{wish}`, which `{by}` asks for")]
+    /// Packages that cannot be installed together, or a dependency that nothing meets.
+    #[error("No package meets `{dependency}`, which `{by}` asks for")]
     Unsolvable {
         /// What is asked for.
-        wish: String,
+        dependency: String,
         /// Who asks.
         by: String,
     },
@@ -322,10 +322,10 @@ pub enum Error {
         other: String,
     },
     /// Nothing says which of several packages is meant.
-    #[error("Several packages are a `{wish}`: {}", packages.join(", "))]
+    #[error("Several packages are a `{dependency}`: {}", packages.join(", "))]
     ManyProviders {
         /// What is asked for.
-        wish: String,
+        dependency: String,
         /// The packages.
         packages: Vec<String>,
     },

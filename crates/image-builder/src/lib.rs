@@ -33,6 +33,7 @@ pub mod modules;
 pub mod outside;
 pub mod owners;
 pub mod ownership;
+pub mod package_sets;
 pub mod packages;
 pub mod pool;
 pub mod programs;
@@ -40,7 +41,6 @@ pub mod proof;
 pub mod recipe;
 pub mod root;
 pub mod rootfs;
-pub mod tiers;
 pub mod wheel;
 
 use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};

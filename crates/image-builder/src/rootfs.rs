@@ -2,8 +2,8 @@
 //! files is laid out for mmdebstrap, which needs neither root (where user namespaces are allowed)
 //! nor a network. Where a recipe only unpacks, the tree is read from the packages directly.
 
+mod install_mode;
 mod trial;
-mod way;
 
 use crate::{
     Error,
@@ -12,16 +12,16 @@ use crate::{
     foreign::{self, Runner},
     lock::{ArchLock, Package},
     ownership,
+    package_sets::PackageSet,
     recipe::Recipe,
-    tiers::Tier,
     tree::Tree,
 };
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
+pub use install_mode::{InstallMode, Installer, Ownership, install_mode};
 use spelling::quoted;
 use std::path::Path;
-pub use way::{Means, Ownership, Way, way};
 
 /// The files of packages that are only unpacked.
 pub fn unpack(lock: &ArchLock, pool: &Path) -> Result<Tree, Error> {
@@ -90,22 +90,22 @@ pub fn share(repository: &Path) -> Result<(), Error> {
 
 /// The command that makes `tar` from the repository in `repository`.
 pub fn install(
-    tier: &Tier,
+    set: &PackageSet,
     recipe: &Recipe,
     arch: Arch,
-    means: &Means,
+    installer: &Installer,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
-    let names: Vec<&str> = tier.packages.iter().map(|package| package.name.as_str()).collect();
-    let mut args = options(recipe, arch, means, "essential", repository);
+    let names: Vec<&str> = set.packages.iter().map(|package| package.name.as_str()).collect();
+    let mut args = options(recipe, arch, installer, "essential", repository);
     args.push(format!("--include={}", names.join(",")));
-    args.extend(tier.commands.iter().map(|command| inside(command)));
-    args.extend(downloads_of_apt(means));
+    args.extend(set.commands.iter().map(|command| inside(command)));
+    args.extend(downloads_of_apt(installer));
     args.push(recipe.body.distribution.suite.clone());
     args.push(tar.to_string_lossy().into_owned());
     args.push(format!("deb [trusted=yes] copy:{} ./", repository.display()));
-    run(&args, tier.source_date, means)
+    run(&args, set.source_date, installer)
 }
 
 /// The hook that runs a script in the root file system. The script is an argument of its own, so that
@@ -115,9 +115,9 @@ fn inside(script: &str) -> String {
 }
 
 /// apt gives these to the user that it downloads as, except where it cannot become that one.
-fn downloads_of_apt(means: &Means) -> Option<String> {
+fn downloads_of_apt(installer: &Installer) -> Option<String> {
     const GIVE: &str = "chown _apt:root /var/cache/apt/archives/partial /var/lib/apt/lists/partial";
-    (means.way == Way::OneId).then(|| inside(GIVE))
+    (installer.mode == InstallMode::OneId).then(|| inside(GIVE))
 }
 
 /// The file of the tree below, in the folder of the repository.
@@ -126,21 +126,21 @@ pub const BASE_TAR: &str = "base.tar";
 /// The command that makes `tar` out of the tree below (`BASE_TAR` in `repository`) and the packages
 /// beside it, which are installed inside of that tree by its own apt.
 pub fn install_over(
-    tier: &Tier,
+    set: &PackageSet,
     recipe: &Recipe,
     arch: Arch,
-    means: &Means,
+    installer: &Installer,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
     // Where the packages are inside of the root file system.
     const INSIDE: &str = "quicksand-packages";
     let from = quoted(&repository.to_string_lossy());
-    let mut args = options(recipe, arch, means, "custom", repository);
+    let mut args = options(recipe, arch, installer, "custom", repository);
     // There is no archive to ask.
     args.push("--skip=update".to_owned());
     args.push(format!("--setup-hook={}", unpack_base(repository)));
-    if !tier.packages.is_empty() {
+    if !set.packages.is_empty() {
         let install = format!(
             "export DEBIAN_FRONTEND=noninteractive; \
              apt-get install --yes --no-install-recommends \
@@ -153,26 +153,26 @@ pub fn install_over(
             quoted(&install)
         ));
     }
-    args.extend(tier.commands.iter().map(|command| inside(command)));
-    if !tier.packages.is_empty() {
-        args.extend(downloads_of_apt(means));
+    args.extend(set.commands.iter().map(|command| inside(command)));
+    if !set.packages.is_empty() {
+        args.extend(downloads_of_apt(installer));
     }
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, tier.source_date, means)
+    run(&args, set.source_date, installer)
 }
 
 /// The command that makes `tar` out of a tree in which packages lie unpacked (`BASE_TAR` in
 /// `repository`): their scripts are run inside of it, then the recipe's commands.
 pub fn configure(
-    tier: &Tier,
+    set: &PackageSet,
     arch: Arch,
-    means: &Means,
+    installer: &Installer,
     repository: &Path,
     tar: &Path,
 ) -> Expression {
     let scripts = crate::apk::SCRIPTS;
-    let mut args = start(arch, means, "custom", repository);
+    let mut args = start(arch, installer, "custom", repository);
     args.extend([
         "--skip=update,cleanup/apt,cleanup/mmdebstrap".to_owned(),
         format!("--setup-hook={}", unpack_base(repository)),
@@ -180,13 +180,13 @@ pub fn configure(
             "--customize-hook=chroot \"$1\" /bin/sh -eu /{scripts}/run && rm -r \"$1/{scripts}\""
         ),
     ]);
-    args.extend(tier.commands.iter().map(|command| inside(command)));
+    args.extend(set.commands.iter().map(|command| inside(command)));
     // mmdebstrap prepares each system for an apt inside, and here is none.
     let places: Vec<String> = OF_APT.iter().map(|place| format!("\"$1/{place}\"")).collect();
     args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
-    run(&args, tier.source_date, means)
+    run(&args, set.source_date, installer)
 }
 
 /// What mmdebstrap makes for apt and dpkg.
@@ -203,26 +203,26 @@ fn unpack_base(repository: &Path) -> String {
 }
 
 /// How every command line begins.
-fn start(arch: Arch, means: &Means, variant: &str, repository: &Path) -> Vec<String> {
+fn start(arch: Arch, installer: &Installer, variant: &str, repository: &Path) -> Vec<String> {
     let mut args = Vec::new();
-    if means.way == Way::Root && matches!(means.runner, Runner::Emulator(_)) {
+    if installer.mode == InstallMode::Root && matches!(installer.runner, Runner::Emulator(_)) {
         args.extend(foreign::in_namespace());
-    } else if means.way == Way::Root && has_namespaces() {
+    } else if installer.mode == InstallMode::Root && has_namespaces() {
         args.extend(OF_ITS_OWN.map(str::to_owned));
     }
-    if means.way == Way::OneId {
+    if installer.mode == InstallMode::OneId {
         args.extend(ownership::in_namespace(repository));
     }
-    args.extend(["mmdebstrap".to_owned(), format!("--mode={}", means.way.mode())]);
+    args.extend(["mmdebstrap".to_owned(), format!("--mode={}", installer.mode.of_mmdebstrap())]);
     args.push(format!("--variant={variant}"));
     args.push("--format=tar".to_owned());
     args.push(format!("--architectures={}", arch.image_name()));
-    if means.runner != Runner::Host {
+    if installer.runner != Runner::Host {
         // It looks for emulators where only those of the whole host are.
         args.push("--skip=check/qemu".to_owned());
     }
     args.push(format!("--setup-hook={OF_NO_HOST}"));
-    args.extend(means.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
+    args.extend(installer.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
     args
 }
 
@@ -246,11 +246,11 @@ const OF_NO_HOST: &str = "echo nameserver 10.0.2.3 >\"$1/etc/resolv.conf\" && \
 fn options(
     recipe: &Recipe,
     arch: Arch,
-    means: &Means,
+    installer: &Installer,
     variant: &str,
     repository: &Path,
 ) -> Vec<String> {
-    let mut args = start(arch, means, variant, repository);
+    let mut args = start(arch, installer, variant, repository);
     args.push("--dpkgopt=force-unsafe-io".to_owned());
     // dpkg takes the last rule that matches, so what is kept comes after what is left out.
     let layers = recipe.layers();
@@ -268,9 +268,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// The command, with an environment that is the same everywhere: packages' scripts see it, and some
 /// variables change what programs write (`PYTHONDONTWRITEBYTECODE`, `TZ`, `PERL5OPT`).
-fn run(args: &[String], source_date: i64, means: &Means) -> Expression {
+fn run(args: &[String], source_date: i64, installer: &Installer) -> Expression {
     let mut command = cmd(&args[0], &args[1..]);
-    if means.way == Way::OneId {
+    if installer.mode == InstallMode::OneId {
         command = ownership::kept(&command);
     }
     #[cfg(target_os = "linux")]
@@ -320,15 +320,15 @@ mod tests {
     fn the_installation_is_tied_to_this_program_and_has_a_process_group_of_its_own() {
         let asked = "cut -d' ' -f5 /proc/$$/stat";
         let ours = cmd!("sh", "-c", asked).read().unwrap();
-        let means = Means { way: Way::Root, runner: Runner::Host };
+        let installer = Installer { mode: InstallMode::Root, runner: Runner::Host };
         let line = ["sh", "-c", asked].map(str::to_owned);
-        assert_ne!(run(&line, 0, &means).read().unwrap(), ours);
+        assert_ne!(run(&line, 0, &installer).read().unwrap(), ours);
 
         // The thread that starts a program is its parent; when it goes, so does the program.
         let line = ["sleep", "600"].map(str::to_owned);
         let started = std::thread::spawn(move || {
-            let means = Means { way: Way::Root, runner: Runner::Host };
-            run(&line, 0, &means).unchecked().start().unwrap()
+            let installer = Installer { mode: InstallMode::Root, runner: Runner::Host };
+            run(&line, 0, &installer).unchecked().start().unwrap()
         });
         let ended = started.join().unwrap();
         assert!(!ended.wait().unwrap().status.success());
@@ -336,14 +336,14 @@ mod tests {
 
     #[test]
     fn nothing_of_the_host_is_in_a_tree_however_it_is_made() {
-        let means = Means { way: Way::Root, runner: Runner::Host };
+        let installer = Installer { mode: InstallMode::Root, runner: Runner::Host };
         let folder = tempfile::tempdir().unwrap();
         for file in ["etc/resolv.conf", "etc/hostname", "etc/apt/sources.list"] {
             let path = folder.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "of the host").unwrap();
         }
-        let args = start(Arch::Amd64, &means, "custom", folder.path());
+        let args = start(Arch::Amd64, &installer, "custom", folder.path());
         let hooks: Vec<&str> =
             args.iter().filter_map(|arg| arg.strip_prefix("--setup-hook=")).collect();
         assert_eq!(hooks.len(), 1);

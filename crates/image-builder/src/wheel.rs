@@ -251,7 +251,7 @@ fn initrd_files(files: &[(PathBuf, String)]) -> Result<Vec<String>, Error> {
 }
 
 /// What a wheel says of its contents.
-pub struct Papers<'a> {
+pub struct DistInfo<'a> {
     /// Where the files come from.
     pub components: &'a [Component],
     /// The copyright files of packages.
@@ -270,10 +270,10 @@ pub fn spec(
     arch: Arch,
     version: &str,
     lock: &ArchLock,
-    papers: Papers,
+    dist_info: DistInfo,
     files: &[(PathBuf, String)],
 ) -> WheelSpec {
-    let Papers { components, copyrights, our_licences, requires, packed_kernel } = papers;
+    let DistInfo { components, copyrights, our_licences, requires, packed_kernel } = dist_info;
     let package = image::package(&recipe.name);
     let folder = image::images_dir(&recipe.name);
     let mut contents: Vec<WheelFile> = files

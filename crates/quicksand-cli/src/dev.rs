@@ -10,24 +10,24 @@ use crate::{
     args::{DevAction, ScaffoldKind},
     report::Failure,
 };
-use image_builder::outside::template::Ground;
+use image_builder::outside::template::RootFs;
 
 /// Does it.
 pub fn run(action: &DevAction) -> Result<(), Failure> {
     match action {
         DevAction::NewImage(args) => {
-            let ground = match &args.from {
-                Some(reference) => Ground::Registry(reference.clone()),
-                None => Ground::Image,
+            let root = match &args.from {
+                Some(reference) => RootFs::Registry(reference.clone()),
+                None => RootFs::Base,
             };
-            new_image::run(args, ground)
+            new_image::run(args, root)
         }
         DevAction::Scaffold(args) => {
-            let ground = match args.kind {
-                ScaffoldKind::Base => Ground::Brought,
-                ScaffoldKind::Overlay => Ground::Image,
+            let root = match args.kind {
+                ScaffoldKind::Base => RootFs::Tar,
+                ScaffoldKind::Overlay => RootFs::Base,
             };
-            new_image::run(&args.image(), ground)
+            new_image::run(&args.image(), root)
         }
         DevAction::Bake(args) => bake::run(args),
         DevAction::Audit(args) => audit::run(args),

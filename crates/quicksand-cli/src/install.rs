@@ -56,7 +56,7 @@ impl Listener for Streams {
         println!("{}", printable(line));
     }
 
-    fn told(&self, line: &str) {
+    fn note(&self, line: &str) {
         eprintln!("{}", printable(line));
     }
 

@@ -6,7 +6,7 @@
 use crate::errors;
 use host_platform::Arch;
 use pyo3::prelude::*;
-use runtime_locator::{AcceleratorRequest, Search, ToldImage};
+use runtime_locator::{AcceleratorRequest, DeclaredImage, Search};
 use sandbox::{MachineType, SandboxConfig};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,12 +18,12 @@ struct Places {
     site_packages: Vec<PathBuf>,
     qemu_bin_dirs: Vec<PathBuf>,
     image_path: Vec<PathBuf>,
-    told_images: Vec<Told>,
+    declared_images: Vec<Declared>,
 }
 
 /// What the object of an image's entry point answered.
 #[derive(Deserialize)]
-struct Told {
+struct Declared {
     name: String,
     arch: String,
     kernel: PathBuf,
@@ -38,10 +38,10 @@ pub fn search(places: &str) -> PyResult<Search> {
     let mut search = Search::of_process(places.site_packages);
     search.qemu_bin_dirs = places.qemu_bin_dirs;
     search.image_path.extend(places.image_path);
-    for Told { name, arch, kernel, initrd, chain } in places.told_images {
+    for Declared { name, arch, kernel, initrd, chain } in places.declared_images {
         // Of an architecture that nobody knows, no machine can be made.
         if let Ok(arch) = arch.parse() {
-            search.told_images.push(ToldImage { name, arch, kernel, initrd, chain });
+            search.declared_images.push(DeclaredImage { name, arch, kernel, initrd, chain });
         }
     }
     Ok(search)

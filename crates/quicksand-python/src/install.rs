@@ -49,10 +49,10 @@ impl News {
 
 impl Listener for News {
     fn done(&self, line: &str) {
-        self.told(line);
+        self.note(line);
     }
 
-    fn told(&self, line: &str) {
+    fn note(&self, line: &str) {
         let line = sandbox::printable(line);
         self.keep(Python::attach(|py| self.tell.call1(py, (line.as_ref(),)).map(drop)));
     }
@@ -80,14 +80,14 @@ struct Fetching<'a> {
 impl Watch for Fetching<'_> {
     fn at(&mut self, n_bytes: u64, size: Option<u64>) {
         if !self.is_told {
-            self.news.told(&wheel_installer::line_of_fetching(&self.file_name, n_bytes, size));
+            self.news.note(&wheel_installer::line_of_fetching(&self.file_name, n_bytes, size));
         }
         self.is_told = true;
     }
 
     fn again(&mut self, reason: &str) {
         self.is_told = false;
-        self.news.told(&format!("{}: {reason}; trying again", self.file_name));
+        self.news.note(&format!("{}: {reason}; trying again", self.file_name));
     }
 
     fn goes_on(&self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! The guest agent's binary for an image: static, small, built once for each state of its sources.
 
-mod papers;
+mod bill;
 
 use crate::{
     compiled_paths,
@@ -43,7 +43,7 @@ enum Compiler {
 }
 
 /// Raise it when what is said of the parts changes.
-const PAPERS: &str = "1";
+const BILL: &str = "1";
 
 /// The agent: its binary, and what is compiled into it.
 ///
@@ -53,11 +53,11 @@ pub fn agent(context: &Context, arch: Arch) -> Result<Agent> {
     let binary = binary(context, arch)?;
     let compiler = compiler(context, arch);
     let mut key = key(&context.root, target(arch), compiler)?;
-    key.add("papers", PAPERS.as_bytes());
-    let papers = context
+    key.add("bill", BILL.as_bytes());
+    let bill = context
         .cache
-        .entry("agent-papers", &key, |folder| papers::write(context, arch, compiler, folder))?;
-    Ok(Agent { binary, papers: Some(papers) })
+        .entry("agent-bill", &key, |folder| bill::write(context, arch, compiler, folder))?;
+    Ok(Agent { binary, bill: Some(bill) })
 }
 
 /// The path of the binary.

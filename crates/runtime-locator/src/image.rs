@@ -12,7 +12,7 @@
 mod places;
 
 use crate::{
-    Attempt, Error, Folder, Search, Source, ToldImage,
+    Attempt, DeclaredImage, Error, Folder, Search, Source,
     base_disk::Below,
     image_folder::{ImageFolder, Unfit, Wanted, read_manifest},
     list::nearest_names,
@@ -163,9 +163,9 @@ fn find_below(
             }
         }
     }
-    let is_told = |told: &&ToldImage| told.name == name && told.arch == wanted_arch;
-    if let Some(told) = search.told_images.iter().find(is_told) {
-        return Ok(ImageFind { tried, ..told.find()? });
+    let is_it = |declared: &&DeclaredImage| declared.name == name && declared.arch == wanted_arch;
+    if let Some(declared) = search.declared_images.iter().find(is_it) {
+        return Ok(ImageFind { tried, ..declared.find()? });
     }
     if !other_arches.is_empty() {
         return Err(Error::ImageArch {

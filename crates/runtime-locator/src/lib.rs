@@ -9,6 +9,7 @@
 
 mod accelerator;
 mod base_disk;
+mod declared_image;
 mod entry_points;
 mod error;
 mod folder;
@@ -19,13 +20,13 @@ mod qemu;
 mod report;
 mod seal;
 mod search;
-mod told_image;
 
 pub use accelerator::{
     Accelerator, AcceleratorRequest, Choice, ParseAcceleratorError, Verdict, choose_accelerator,
     is_guest, is_hyperv_guest, probe, whpx_needs_irqchip_off,
 };
 pub use base_disk::check_base_disks;
+pub use declared_image::DeclaredImage;
 pub use error::Error;
 pub use folder::Folder;
 pub use image::{ImageFiles, ImageFind, find_image};
@@ -34,4 +35,3 @@ pub use qemu::{QemuFind, find_qemu};
 pub use report::{Attempt, Source};
 pub use seal::{OWN_KEY, SealKey, remove_seal};
 pub use search::Search;
-pub use told_image::ToldImage;

@@ -1,6 +1,6 @@
 //! Where to look: everything that the environment says, read once.
 
-use crate::ToldImage;
+use crate::DeclaredImage;
 use host_platform::{Host, Os, host};
 use package_layout::user_data::APPLICATION_DIR;
 use std::{
@@ -31,7 +31,7 @@ pub struct Search {
     /// without lying in `site_packages`.
     pub qemu_bin_dirs: Vec<PathBuf>,
     /// Images whose packages tell their files.
-    pub told_images: Vec<ToldImage>,
+    pub declared_images: Vec<DeclaredImage>,
     /// Our folder below the user's data folder.
     pub data_dir: Option<PathBuf>,
     /// Our folder below the user's cache folder.
@@ -68,7 +68,7 @@ impl Search {
             image_path: folders(variable(IMAGE_PATH_VARIABLE)),
             site_packages,
             qemu_bin_dirs: Vec::new(),
-            told_images: Vec::new(),
+            declared_images: Vec::new(),
             data_dir: user_dir(host.os, Purpose::Data, home.as_deref(), variable),
             cache_dir: user_dir(host.os, Purpose::Cache, home.as_deref(), variable),
             path: folders(variable("PATH")),
@@ -87,7 +87,7 @@ impl Search {
             image_path: Vec::new(),
             site_packages: Vec::new(),
             qemu_bin_dirs: Vec::new(),
-            told_images: Vec::new(),
+            declared_images: Vec::new(),
             data_dir: None,
             cache_dir: None,
             path: Vec::new(),

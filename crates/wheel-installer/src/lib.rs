@@ -111,7 +111,7 @@ fn conclude(
         return Err(Error::Nothing { reasons: solution.left_out.iter().map(reason).collect() });
     }
     for (distribution, reason) in &solution.left_out {
-        listener.told(&format!("left out {distribution}: {reason}"));
+        listener.note(&format!("left out {distribution}: {reason}"));
     }
     if solution.chosen.is_empty() {
         return Ok(());
@@ -222,7 +222,7 @@ fn warn_of_dependents(place: &Environment, leaving: &[&Installed], listener: &dy
                 let name = requirement.name.to_string();
                 if names.contains(name.as_str()) && requirement.marker.evaluate(&place.markers, &[])
                 {
-                    listener.told(&format!("warning: {} needs {name}", other.distribution));
+                    listener.note(&format!("warning: {} needs {name}", other.distribution));
                 }
             }
         }

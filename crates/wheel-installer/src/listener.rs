@@ -8,7 +8,7 @@ pub trait Listener {
     fn done(&self, line: &str);
 
     /// A line about what is to be known besides: warnings, and why something takes long.
-    fn told(&self, line: &str);
+    fn note(&self, line: &str);
 
     /// A file begins to come in.
     fn fetching(&self, file_name: &str) -> Box<dyn Watch + '_>;
@@ -57,7 +57,7 @@ pub struct Nobody;
 impl Listener for Nobody {
     fn done(&self, _line: &str) {}
 
-    fn told(&self, _line: &str) {}
+    fn note(&self, _line: &str) {}
 
     fn fetching(&self, _file_name: &str) -> Box<dyn Watch + '_> {
         Box::new(Self)

@@ -44,7 +44,7 @@ pub struct Solution {
     pub left_out: Vec<(String, String)>,
 }
 
-struct Wish {
+struct Constraint {
     distribution: String,
     versions: VersionSpecifiers,
     extras: Vec<ExtraName>,
@@ -61,63 +61,67 @@ pub fn solve(
     upgrade: bool,
     supply: &mut dyn Supply,
 ) -> Result<Solution, Error> {
-    let mut wishes: VecDeque<Wish> = requests.iter().map(Wish::of_request).collect();
+    let mut constraints: VecDeque<Constraint> =
+        requests.iter().map(Constraint::of_request).collect();
     let mut solution = Solution::default();
     let mut extras_done: BTreeMap<String, Vec<ExtraName>> = BTreeMap::new();
-    while let Some(wish) = wishes.pop_front() {
-        let known =
-            solution.chosen.iter().position(|chosen| chosen.distribution == wish.distribution);
+    while let Some(constraint) = constraints.pop_front() {
+        let known = solution
+            .chosen
+            .iter()
+            .position(|chosen| chosen.distribution == constraint.distribution);
         let index = match known {
             Some(index) => {
-                meet(&wish, &solution.chosen[index])?;
+                meet(&constraint, &solution.chosen[index])?;
                 index
             }
             None => {
-                if let Some(version) = enough(environment, &wish, upgrade) {
-                    let entry = (wish.distribution.clone(), version);
+                if let Some(version) = enough(environment, &constraint, upgrade) {
+                    let entry = (constraint.distribution.clone(), version);
                     if !solution.already.contains(&entry) {
                         solution.already.push(entry);
                     }
                     continue;
                 }
-                let offer = match choose(environment, &wish, supply)? {
+                let offer = match choose(environment, &constraint, supply)? {
                     Ok(offer) => offer,
-                    Err(reason) if wish.is_optional => {
-                        solution.left_out.push((wish.distribution, reason));
+                    Err(reason) if constraint.is_optional => {
+                        solution.left_out.push((constraint.distribution, reason));
                         continue;
                     }
-                    Err(reason) => return Err(not_offered(&wish, &reason)),
+                    Err(reason) => return Err(not_offered(&constraint, &reason)),
                 };
                 let wheel = supply.fetch(&offer)?;
                 solution.chosen.push(Chosen {
-                    distribution: wish.distribution.clone(),
+                    distribution: constraint.distribution.clone(),
                     version: offer.version,
                     wheel,
-                    is_requested: wish.by.is_none(),
-                    asked_by: wish.asked_by(),
+                    is_requested: constraint.by.is_none(),
+                    asked_by: constraint.asked_by(),
                 });
                 solution.chosen.len() - 1
             }
         };
         let chosen = &mut solution.chosen[index];
-        chosen.is_requested |= wish.by.is_none();
-        let done = extras_done.entry(wish.distribution.clone()).or_default();
-        let is_new = known.is_none() || wish.extras.iter().any(|extra| !done.contains(extra));
+        chosen.is_requested |= constraint.by.is_none();
+        let done = extras_done.entry(constraint.distribution.clone()).or_default();
+        let is_new = known.is_none() || constraint.extras.iter().any(|extra| !done.contains(extra));
         if !is_new {
             continue;
         }
-        done.extend(wish.extras.clone());
+        done.extend(constraint.extras.clone());
         let metadata = supply.metadata(&chosen.wheel)?;
-        for requirement in requirements(&metadata, &wish.distribution)? {
-            if requirement.marker.evaluate(&environment.markers, &wish.extras) {
-                wishes.push_back(Wish::of_requirement(requirement, &wish.distribution)?);
+        for requirement in requirements(&metadata, &constraint.distribution)? {
+            if requirement.marker.evaluate(&environment.markers, &constraint.extras) {
+                constraints
+                    .push_back(Constraint::of_requirement(requirement, &constraint.distribution)?);
             }
         }
     }
     Ok(solution)
 }
 
-impl Wish {
+impl Constraint {
     fn of_request(request: &Request) -> Self {
         let file = request.file.as_ref().and_then(|path| {
             Offer::new(&path.file_name()?.to_string_lossy(), crate::page::Place::File(path.clone()))
@@ -159,53 +163,57 @@ impl Wish {
 }
 
 /// What is installed, if it will do.
-fn enough(environment: &Environment, wish: &Wish, upgrade: bool) -> Option<Version> {
-    if wish.file.is_some() || (upgrade && wish.by.is_none()) {
+fn enough(environment: &Environment, constraint: &Constraint, upgrade: bool) -> Option<Version> {
+    if constraint.file.is_some() || (upgrade && constraint.by.is_none()) {
         return None;
     }
-    let installed = environment.installed(&wish.distribution)?;
-    wish.versions.contains(&installed.version).then_some(installed.version)
+    let installed = environment.installed(&constraint.distribution)?;
+    constraint.versions.contains(&installed.version).then_some(installed.version)
 }
 
-fn meet(wish: &Wish, chosen: &Chosen) -> Result<(), Error> {
-    if wish.versions.contains(&chosen.version) {
+fn meet(constraint: &Constraint, chosen: &Chosen) -> Result<(), Error> {
+    if constraint.versions.contains(&chosen.version) {
         return Ok(());
     }
     Err(Error::Conflict {
-        wanted: wish.asked_by(),
+        wanted: constraint.asked_by(),
         chosen: chosen.asked_by.clone(),
         version: chosen.version.to_string(),
     })
 }
 
-fn not_offered(wish: &Wish, reason: &str) -> Error {
-    let by = wish.by.as_ref().map_or_else(String::new, |by| format!(" (needed by {by})"));
-    Error::NotOffered { distribution: wish.distribution.clone(), by, reason: reason.to_owned() }
+fn not_offered(constraint: &Constraint, reason: &str) -> Error {
+    let by = constraint.by.as_ref().map_or_else(String::new, |by| format!(" (needed by {by})"));
+    Error::NotOffered {
+        distribution: constraint.distribution.clone(),
+        by,
+        reason: reason.to_owned(),
+    }
 }
 
 /// The best offer, or why there is none.
 fn choose(
     environment: &Environment,
-    wish: &Wish,
+    constraint: &Constraint,
     supply: &mut dyn Supply,
 ) -> Result<Result<Offer, String>, Error> {
-    let offers = match &wish.file {
+    let offers = match &constraint.file {
         Some(offer) => vec![offer.clone()],
-        None => supply.offers(&wish.distribution)?,
+        None => supply.offers(&constraint.distribution)?,
     };
     let python = environment.python.as_ref().and_then(crate::python::Interpreter::version);
-    Ok(best(&offers, wish, environment, python.as_ref()))
+    Ok(best(&offers, constraint, environment, python.as_ref()))
 }
 
 fn best(
     offers: &[Offer],
-    wish: &Wish,
+    constraint: &Constraint,
     environment: &Environment,
     python: Option<&Version>,
 ) -> Result<Offer, String> {
     if offers.is_empty() {
         let mut reason = "no index or folder that was asked has one".to_owned();
-        if crate::names::is_unpublished(&wish.distribution) {
+        if crate::names::is_unpublished(&constraint.distribution) {
             reason +=
                 "; it is not published, for nobody has baked it from its distribution's mirror yet";
         }
@@ -213,13 +221,15 @@ fn best(
     }
     let in_range: Vec<&Offer> = offers
         .iter()
-        .filter(|offer| wish.versions.is_empty() || wish.versions.contains(&offer.version))
-        .filter(|offer| !offer.is_yanked || is_exactly(&wish.versions, &offer.version))
+        .filter(|offer| {
+            constraint.versions.is_empty() || constraint.versions.contains(&offer.version)
+        })
+        .filter(|offer| !offer.is_yanked || is_exactly(&constraint.versions, &offer.version))
         .collect();
     if in_range.is_empty() {
         return Err(format!(
             "none of{}; there are {}",
-            wish.versions_text(),
+            constraint.versions_text(),
             list(offers, |it| it.version.to_string())
         ));
     }
@@ -238,7 +248,7 @@ fn best(
     }
     // Versions before a release are for those who ask for them, or where there is nothing else.
     let is_final = |offer: &Offer| !offer.version.any_prerelease();
-    let only_final = !wish.versions.iter().any(|it| it.any_prerelease())
+    let only_final = !constraint.versions.iter().any(|it| it.any_prerelease())
         && fits.iter().any(|(_, it)| is_final(it));
     fits.into_iter()
         .filter(|(_, offer)| !only_final || is_final(offer))

@@ -45,7 +45,7 @@ impl<'a> Supply<'a> {
             Link::Folder(path) => {
                 let path = path.display();
                 let warning = format!("warning: there is no folder `{path}` to look for wheels in");
-                self.listener.told(&warning);
+                self.listener.note(&warning);
                 Ok(Vec::new())
             }
         }

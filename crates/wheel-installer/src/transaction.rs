@@ -46,7 +46,7 @@ pub fn with<T>(
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
         let mut lock = fd_lock::RwLock::new(file.into_file());
         if lock.try_write().is_err() {
-            listener.told(&format!("waiting for another installation into {}", site.display()));
+            listener.note(&format!("waiting for another installation into {}", site.display()));
         }
         patience::until_free(&mut lock, &|| listener.goes_on())?;
         let held = lock.write()?;
@@ -111,7 +111,7 @@ fn recover(work: &Path, listener: &dyn Listener) -> Result<(), Error> {
         // They are made in order. An earlier one looks unmade where a later one filled its place.
         if !moves.last().is_none_or(is_made) {
             undo(&moves)?;
-            listener.told("undid an installation that was interrupted");
+            listener.note("undid an installation that was interrupted");
         }
     }
     Ok(fs::remove_dir_all(&folder)?)

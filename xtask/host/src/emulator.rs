@@ -6,7 +6,7 @@ use host_platform::Arch;
 use image_builder::foreign::{self, Runner};
 use xtask_base::{context::Context, ui::hinted};
 
-/// The host's own means, else Debian's static emulator, unpacked in the cache.
+/// The host's own, else Debian's static emulator, unpacked in the cache.
 ///
 /// # Errors
 /// This host lets nobody register one, or it cannot be fetched.

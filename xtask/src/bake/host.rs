@@ -11,7 +11,7 @@ use host_platform::Arch;
 use image_builder::{
     bake::{Agent, Baked, Host, Prover, Step, StepOf},
     foreign::Runner,
-    rootfs::Way,
+    rootfs::InstallMode,
 };
 use image_prover::Subject;
 use runtime_builder::agent;
@@ -88,8 +88,8 @@ impl Host for Baking<'_> {
         format!("cargo xtask bake {image} --arch {} --update", arch.image_name())
     }
 
-    fn not_installed(&self, way: Way, failure: Error) -> Error {
-        match way.hint() {
+    fn not_installed(&self, mode: InstallMode, failure: Error) -> Error {
+        match mode.hint() {
             None => failure,
             Some(hint) => ui::hinted(format!("{failure:#}"), hint),
         }

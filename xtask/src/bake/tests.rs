@@ -19,7 +19,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     apt::{self, pool_path},
-    bake::{Finished, Ground, Options, Order},
+    bake::{BaseLayer, Finished, Options, Order},
     lock::{ArchLock, Lock, Package, Release},
     recipe::{self, Recipe},
     sha256,
@@ -176,7 +176,7 @@ impl World {
         pool: &Path,
         options: &Options,
     ) -> Result<BTreeMap<String, String>> {
-        let order = Order { recipe, arch: ARCH, pool, ground: Ground::Nothing, options };
+        let order = Order { recipe, arch: ARCH, pool, base: BaseLayer::Scratch, options };
         let finished = bake::run(&Baking(context), order)?;
         let mut digests =
             BTreeMap::from([("wheel".to_owned(), sha256(&fs::read(&finished.wheel)?))]);

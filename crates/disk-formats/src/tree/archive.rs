@@ -70,7 +70,7 @@ pub enum What {
     /// A regular file.
     File,
     /// One with holes, whose pieces the archive puts together.
-    Holes(sparse::Told),
+    Holes(sparse::SparseMap),
     /// Another name of what is at this path.
     Link(Vec<u8>),
     /// Anything else.
@@ -130,7 +130,7 @@ impl<R: Read> Archive<R> {
         long_name: Option<Vec<u8>>,
         long_target: Option<Vec<u8>>,
     ) -> Result<Member, Error> {
-        let mut holes = sparse::Told::default();
+        let mut holes = sparse::SparseMap::default();
         for (key, value) in records.below("GNU.sparse.") {
             holes.hear(std::str::from_utf8(key).unwrap_or_default(), value);
         }
@@ -160,11 +160,11 @@ impl<R: Read> Archive<R> {
             b'5' | b'D' => What::Other(Kind::Folder),
             b'6' => What::Other(Kind::Fifo),
             b'S' => {
-                let told = self.gnu_holes(header).map_err(fail)?;
-                What::Holes(told)
+                let map = self.gnu_holes(header).map_err(fail)?;
+                What::Holes(map)
             }
-            _ if holes.is_told() => What::Holes(holes),
-            // Before POSIX, a slash at the end was all that told a folder.
+            _ if holes.is_sparse() => What::Holes(holes),
+            // Before POSIX, a slash at the end was the only mark of a folder.
             0 | b'0' if path.ends_with(b"/") => What::Other(Kind::Folder),
             _ => What::File,
         };
@@ -204,24 +204,24 @@ impl<R: Read> Archive<R> {
     }
 
     /// The bytes of a file with holes.
-    pub fn fill(&mut self, told: sparse::Told) -> Result<Vec<u8>, Error> {
+    pub fn fill(&mut self, map: sparse::SparseMap) -> Result<Vec<u8>, Error> {
         let mut left = self.sparse_left;
-        let bytes = told.fill(self, &mut left)?;
+        let bytes = map.fill(self, &mut left)?;
         self.sparse_left = left;
         Ok(bytes)
     }
 
     /// The map of GNU's own type: four pieces in the header, and 21 in each block that continues it.
-    fn gnu_holes(&mut self, header: &[u8; BLOCK]) -> io::Result<sparse::Told> {
-        let mut told = sparse::Told::of_gnu(number(&header[483..495])?)?;
+    fn gnu_holes(&mut self, header: &[u8; BLOCK]) -> io::Result<sparse::SparseMap> {
+        let mut map = sparse::SparseMap::of_gnu(number(&header[483..495])?)?;
         let mut pieces = header[386..482].to_vec();
         let mut is_continued = header[482] != 0;
         loop {
             for piece in pieces.chunks_exact(24).take_while(|piece| piece[0] != 0) {
-                told.add_piece(number(&piece[..12])?, number(&piece[12..])?)?;
+                map.add_piece(number(&piece[..12])?, number(&piece[12..])?)?;
             }
             if !is_continued {
-                return Ok(told);
+                return Ok(map);
             }
             let block = self.header()?.ok_or_else(cut)?;
             pieces = block[..504].to_vec();

@@ -11,7 +11,7 @@ pub(super) const MAX_BYTES: u64 = 4 << 30;
 
 /// What the headers of a member tell.
 #[derive(Default)]
-pub struct Told {
+pub struct SparseMap {
     /// The file's name; the member itself has another one.
     pub(super) name: Option<Vec<u8>>,
     size: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Told {
     map: Vec<u64>,
 }
 
-impl Told {
+impl SparseMap {
     /// Takes a header `GNU.sparse.KEY`.
     pub(super) fn hear(&mut self, key: &str, value: &[u8]) {
         let text = std::str::from_utf8(value).unwrap_or_default();
@@ -49,7 +49,7 @@ impl Told {
         Ok(())
     }
 
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_sparse(&self) -> bool {
         self.size.is_some()
     }
 
@@ -164,18 +164,18 @@ mod tests {
 
     #[test]
     fn more_than_memory_holds_is_refused() {
-        let mut told = Told::default();
+        let mut found = SparseMap::default();
         for (key, value) in [("major", "1"), ("realsize", "999999999999")] {
-            told.hear(key, value.as_bytes());
+            found.hear(key, value.as_bytes());
         }
-        let error = told.fill(&mut b"0\n".as_slice(), &mut MAX_BYTES.clone()).unwrap_err();
+        let error = found.fill(&mut b"0\n".as_slice(), &mut MAX_BYTES.clone()).unwrap_err();
         assert!(error.to_string().contains("4 GiB"), "{error}");
         for map in ["1\n5\n10\n", "x\n", "99999999999999999999\n", "9999999999999999999\n"] {
-            let mut told = Told::default();
+            let mut found = SparseMap::default();
             for (key, value) in [("major", "1"), ("realsize", "8")] {
-                told.hear(key, value.as_bytes());
+                found.hear(key, value.as_bytes());
             }
-            assert!(told.fill(&mut map.as_bytes(), &mut MAX_BYTES.clone()).is_err(), "{map}");
+            assert!(found.fill(&mut map.as_bytes(), &mut MAX_BYTES.clone()).is_err(), "{map}");
         }
     }
 }

@@ -60,7 +60,7 @@ impl Tree {
             let kind = match member.what {
                 What::Other(kind) => kind,
                 What::Link(target) => Kind::Hardlink(normal(&target)?),
-                What::Holes(told) => Kind::File(Content::Bytes(archive.fill(told)?.into())),
+                What::Holes(map) => Kind::File(Content::Bytes(archive.fill(map)?.into())),
                 What::File => {
                     let position = Position { start: member.start, length: member.length };
                     Kind::File(content(&position, &mut archive)?)

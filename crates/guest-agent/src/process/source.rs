@@ -59,15 +59,15 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    fn with_capacity(capacity: usize) -> Chunk {
+    fn with_capacity(capacity: usize) -> Self {
         let mut buffer = BytesMut::with_capacity(HEADER_LENGTH + capacity);
         buffer.put_bytes(0, HEADER_LENGTH);
-        Chunk { buffer }
+        Self { buffer }
     }
 
     /// The chunk with these bytes, for text of the agent's own.
-    pub fn from_bytes(bytes: &[u8]) -> Chunk {
-        let mut chunk = Chunk::with_capacity(bytes.len());
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let mut chunk = Self::with_capacity(bytes.len());
         chunk.buffer.put_slice(bytes);
         chunk
     }
@@ -90,22 +90,22 @@ impl Source {
     ///
     /// # Errors
     /// When descriptors or memory for pipes are used up.
-    pub fn pipe() -> io::Result<Source> {
+    pub fn pipe() -> io::Result<Self> {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&reader, true)?;
-        Source::new(reader, Some(writer))
+        Self::new(reader, Some(writer))
     }
 
     /// The master of a terminal, which must not block.
     ///
     /// # Errors
     /// When the descriptor cannot be watched.
-    pub fn terminal(master: OwnedFd) -> io::Result<Source> {
-        Source::new(master, None)
+    pub fn terminal(master: OwnedFd) -> io::Result<Self> {
+        Self::new(master, None)
     }
 
-    fn new(descriptor: OwnedFd, writer: Option<OwnedFd>) -> io::Result<Source> {
-        Ok(Source {
+    fn new(descriptor: OwnedFd, writer: Option<OwnedFd>) -> io::Result<Self> {
+        Ok(Self {
             descriptor: watch(descriptor, Interest::READABLE)?,
             _writer: writer,
             chunk: SMALL,
@@ -190,7 +190,7 @@ impl Source {
         let burst = self.last.replace(now).is_some_and(|last| now - last < BURST);
         if (length == self.chunk || burst) && self.chunk < LARGE {
             self.chunk = LARGE;
-            // Only a wish: an unprivileged limit on pipe memory may refuse it.
+            // A request alone: an unprivileged limit on pipe memory may refuse it.
             let _ = rustix::pipe::fcntl_setpipe_size(self.descriptor.get_ref(), LARGE);
         }
         if length >= SMALL {

@@ -1,8 +1,8 @@
-//! Chooses the packages that a list of wishes needs, out of the records of an index. Pure.
+//! Chooses the packages that a list of dependencies needs, out of the records of an index. Pure.
 //!
 //! Alpine's repositories hold one version of each package, so there is little to search: what is
-//! needed is taken as it is met, and where a later wish rules an earlier choice out, the work begins
-//! anew with that wish known from the start.
+//! needed is taken as it is met, and where a later dependency rules an earlier choice out, the work begins
+//! anew with that dependency known from the start.
 
 use super::{
     index::{Dependency, Record},
@@ -33,21 +33,21 @@ pub fn solve(
             Ok(()) => return Ok(attempt.chosen.into_iter().collect()),
             Err(Trouble::Impossible(error)) => return Err(error),
             Err(Trouble::Learned(learned_now)) => {
-                let (wish, error) = *learned_now;
-                if learned.contains(&wish) {
+                let (dependency, error) = *learned_now;
+                if learned.contains(&dependency) {
                     return Err(error);
                 }
-                learned.push(wish);
+                learned.push(dependency);
             }
         }
     }
-    let wishes: Vec<String> = learned.iter().map(describe).collect();
-    Err(Error::Unsolvable { wish: wishes.join(" "), by: "the recipe".to_owned() })
+    let dependencies: Vec<String> = learned.iter().map(describe).collect();
+    Err(Error::Unsolvable { dependency: dependencies.join(" "), by: "the recipe".to_owned() })
 }
 
 enum Trouble {
     Impossible(Error),
-    /// A wish that is to be known from the start, and the error if it is known already.
+    /// A dependency that is to be known from the start, and the error if it is known already.
     Learned(Box<(Dependency, Error)>),
 }
 
@@ -64,23 +64,23 @@ impl<'a> Attempt<'a> {
     fn all(&mut self, wanted: &'a [Dependency]) -> Result<(), Trouble> {
         let installed = self.installed;
         for record in installed {
-            let conflicts = record.depends.iter().filter(|wish| wish.is_conflict);
-            self.conflicts.extend(conflicts.map(|wish| (wish, record.name.as_str())));
+            let conflicts = record.depends.iter().filter(|dependency| dependency.is_conflict);
+            self.conflicts.extend(conflicts.map(|dependency| (dependency, record.name.as_str())));
         }
         // What was asked for by name is there before anything comes along with it: it decides who
         // provides a shared name.
-        let (names, rest): (Vec<_>, Vec<_>) = wanted
-            .iter()
-            .partition(|wish| self.records.iter().any(|record| record.name == wish.name));
+        let (names, rest): (Vec<_>, Vec<_>) = wanted.iter().partition(|dependency| {
+            self.records.iter().any(|record| record.name == dependency.name)
+        });
         let mut taken = Vec::new();
-        for wish in names {
-            if let Some(place) = self.pick(wish, "the recipe")? {
+        for dependency in names {
+            if let Some(place) = self.pick(dependency, "the recipe")? {
                 self.chosen.insert(place);
                 taken.push(place);
             }
         }
         taken.into_iter().try_for_each(|place| self.follow(place))?;
-        rest.into_iter().try_for_each(|wish| self.need(wish, "the recipe"))?;
+        rest.into_iter().try_for_each(|dependency| self.need(dependency, "the recipe"))?;
         // What comes along by itself may make more come along.
         let records = self.records;
         loop {
@@ -88,8 +88,9 @@ impl<'a> Attempt<'a> {
                 !record.install_if.is_empty()
                     && self.holder(&record.name).is_none()
                     && self.may_come(place).is_ok()
-                    && record.install_if.iter().all(|wish| {
-                        wish.is_conflict != self.present().any(|it| it.answer(wish).is_some())
+                    && record.install_if.iter().all(|dependency| {
+                        dependency.is_conflict
+                            != self.present().any(|it| it.answer(dependency).is_some())
                     })
             });
             let Some(place) = next else { return Ok(()) };
@@ -106,31 +107,31 @@ impl<'a> Attempt<'a> {
         self.present().find(|record| record.name == name)
     }
 
-    fn need(&mut self, wish: &'a Dependency, by: &'a str) -> Result<(), Trouble> {
-        match self.pick(wish, by)? {
+    fn need(&mut self, dependency: &'a Dependency, by: &'a str) -> Result<(), Trouble> {
+        match self.pick(dependency, by)? {
             Some(place) => self.take(place),
             None => Ok(()),
         }
     }
 
-    /// The package that a wish needs, unless it is met already.
-    fn pick(&mut self, wish: &'a Dependency, by: &'a str) -> Result<Option<usize>, Trouble> {
-        if wish.is_conflict {
+    /// The package that a dependency needs, unless it is met already.
+    fn pick(&mut self, dependency: &'a Dependency, by: &'a str) -> Result<Option<usize>, Trouble> {
+        if dependency.is_conflict {
             // A package may forbid what it provides itself.
-            let there = self.present().find(|it| it.name != by && it.answer(wish).is_some());
-            self.conflicts.push((wish, by));
+            let there = self.present().find(|it| it.name != by && it.answer(dependency).is_some());
+            self.conflicts.push((dependency, by));
             return match there {
                 Some(there) => Err(Trouble::Impossible(conflict(&there.name, by))),
                 None => Ok(None),
             };
         }
-        if self.present().any(|record| record.answer(wish).is_some()) {
+        if self.present().any(|record| record.answer(dependency).is_some()) {
             return Ok(None);
         }
         let mut hindrance = None;
         let mut candidates: Vec<usize> = Vec::new();
         for (place, record) in self.records.iter().enumerate() {
-            if record.answer(wish).is_none() || self.is_ruled_out(record) {
+            if record.answer(dependency).is_none() || self.is_ruled_out(record) {
                 continue;
             }
             match self.may_come(place) {
@@ -138,18 +139,20 @@ impl<'a> Attempt<'a> {
                 Err(error) => hindrance = Some(error),
             }
         }
-        let best = self.best(&candidates, wish).map_err(Trouble::Impossible)?;
+        let best = self.best(&candidates, dependency).map_err(Trouble::Impossible)?;
         if best.is_none() {
-            let error = hindrance
-                .unwrap_or_else(|| Error::Unsolvable { wish: describe(wish), by: by.to_owned() });
+            let error = hindrance.unwrap_or_else(|| Error::Unsolvable {
+                dependency: describe(dependency),
+                by: by.to_owned(),
+            });
             // Another version of it was taken before anybody asked for this one.
             let is_taken = self.chosen.iter().any(|place| {
                 let record = &self.records[*place];
-                let named = Dependency { constraint: None, ..wish.clone() };
+                let named = Dependency { constraint: None, ..dependency.clone() };
                 record.answer(&named).is_some()
             });
             return Err(match is_taken {
-                true => Trouble::Learned(Box::new((wish.clone(), error))),
+                true => Trouble::Learned(Box::new((dependency.clone(), error))),
                 false => Trouble::Impossible(error),
             });
         }
@@ -166,15 +169,18 @@ impl<'a> Attempt<'a> {
         let record = &self.records[place];
         // What it forbids is known before anything comes along with it.
         let (conflicts, needs): (Vec<_>, Vec<_>) =
-            record.depends.iter().partition(|wish| wish.is_conflict);
-        conflicts.into_iter().chain(needs).try_for_each(|wish| self.need(wish, &record.name))
+            record.depends.iter().partition(|dependency| dependency.is_conflict);
+        conflicts
+            .into_iter()
+            .chain(needs)
+            .try_for_each(|dependency| self.need(dependency, &record.name))
     }
 
-    /// Whether a wish that is known from the start speaks against it.
+    /// Whether a dependency that is known from the start speaks against it.
     fn is_ruled_out(&self, record: &Record) -> bool {
-        self.learned.iter().any(|wish| {
-            let named = Dependency { constraint: None, ..wish.clone() };
-            record.answer(&named).is_some() && record.answer(wish).is_none()
+        self.learned.iter().any(|dependency| {
+            let named = Dependency { constraint: None, ..dependency.clone() };
+            record.answer(&named).is_some() && record.answer(dependency).is_none()
         })
     }
 
@@ -187,7 +193,7 @@ impl<'a> Attempt<'a> {
         let forbidden = self
             .conflicts
             .iter()
-            .find(|(wish, by)| *by != record.name && record.answer(wish).is_some());
+            .find(|(dependency, by)| *by != record.name && record.answer(dependency).is_some());
         if let Some((_, by)) = forbidden {
             return Err(conflict(&record.name, by));
         }
@@ -205,9 +211,9 @@ impl<'a> Attempt<'a> {
 
     /// The package of that name before those that provide it, a larger priority before a smaller,
     /// a later version before an earlier.
-    fn best(&self, candidates: &[usize], wish: &Dependency) -> Result<Option<usize>, Error> {
+    fn best(&self, candidates: &[usize], dependency: &Dependency) -> Result<Option<usize>, Error> {
         let record = |place: &usize| &self.records[*place];
-        let rank = |place: &usize| (record(place).name == wish.name, record(place).priority);
+        let rank = |place: &usize| (record(place).name == dependency.name, record(place).priority);
         let Some(top) = candidates.iter().map(rank).max() else { return Ok(None) };
         let mut best: Vec<usize> =
             candidates.iter().copied().filter(|place| rank(place) == top).collect();
@@ -216,12 +222,12 @@ impl<'a> Attempt<'a> {
             version::compare(&b.version, &a.version).then_with(|| a.name.cmp(&b.name))
         });
         let names: BTreeSet<&str> = best.iter().map(|place| record(place).name.as_str()).collect();
-        let is_open =
-            top == (false, 0) && best.iter().any(|place| record(place).answer(wish) == Some(None));
+        let is_open = top == (false, 0)
+            && best.iter().any(|place| record(place).answer(dependency) == Some(None));
         if names.len() > 1 && is_open {
             // apk leaves this choice to the person too.
             return Err(Error::ManyProviders {
-                wish: describe(wish),
+                dependency: describe(dependency),
                 packages: names.into_iter().map(str::to_owned).collect(),
             });
         }
@@ -229,10 +235,10 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn describe(wish: &Dependency) -> String {
-    match &wish.constraint {
-        Some(version) => format!("{}{version}", wish.name),
-        None => wish.name.clone(),
+fn describe(dependency: &Dependency) -> String {
+    match &dependency.constraint {
+        Some(version) => format!("{}{version}", dependency.name),
+        None => dependency.name.clone(),
     }
 }
 

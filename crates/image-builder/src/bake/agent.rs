@@ -1,4 +1,4 @@
-//! The guest agent as it comes into an image, and the papers that say what is compiled into it.
+//! The guest agent as it comes into an image, and the bill that says what is compiled into it.
 
 use crate::Error;
 use bill_of_materials::Component;
@@ -14,28 +14,28 @@ use std::{
 pub struct Agent {
     /// Its binary, the `/init` of the initrd.
     pub binary: PathBuf,
-    /// The folder with its [`Papers`]; none where nothing is known of its parts.
-    pub papers: Option<PathBuf>,
+    /// The folder with its [`AgentBill`]; none where nothing is known of its parts.
+    pub bill: Option<PathBuf>,
 }
 
 /// What is compiled into the agent.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Papers {
+pub struct AgentBill {
     /// Its libraries.
     pub parts: Vec<Component>,
     /// Their licence texts.
     pub texts: String,
 }
 
-impl Papers {
+impl AgentBill {
     /// What the file is called.
-    pub const FILE: &str = "papers.json";
+    pub const FILE: &str = "bill.json";
 
-    /// Reads the papers in a folder.
+    /// Reads the bill in a folder.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// It cannot be read.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let bytes = fs::read(folder.join(Self::FILE))?;
         Ok(serde_json::from_slice(&bytes).map_err(io::Error::other)?)
@@ -44,7 +44,7 @@ impl Papers {
     /// The same as bytes to write.
     ///
     /// # Errors
-    /// Only what cannot be written as JSON, which papers can.
+    /// Only what cannot be written as JSON, which a bill can.
     pub fn to_json(&self) -> Result<Vec<u8>, io::Error> {
         serde_json::to_vec(self).map_err(io::Error::other)
     }

@@ -2,7 +2,7 @@
 //! host has. `cargo xtask bake` answers with its build cache, `quicksand dev bake` with a folder.
 
 use super::Agent;
-use crate::{Error, foreign::Runner, recipe::Wheel, rootfs::Way};
+use crate::{Error, foreign::Runner, recipe::Wheel, rootfs::InstallMode};
 use cache_key::Key;
 use duct::Expression;
 use host_platform::Arch;
@@ -111,8 +111,8 @@ pub trait Host: Sync {
         failure
     }
 
-    /// What to say when packages could not be installed this way.
-    fn not_installed(&self, way: Way, failure: Self::Failure) -> Self::Failure;
+    /// What to say when packages could not be installed in this mode.
+    fn not_installed(&self, mode: InstallMode, failure: Self::Failure) -> Self::Failure;
 
     /// What a failure advises, where it advises anything.
     fn hint(&self, failure: &Self::Failure) -> Option<String>;

@@ -1,5 +1,5 @@
-//! The stages that make the packages' files: each tier of them is an entry of the build cache, so that
-//! a package that changed is installed anew with its own tier and those above, and no more.
+//! The stages that make the packages' files: each set of them is an entry of the build cache, so that
+//! a package that changed is installed anew with its own set and those above, and no more.
 
 use super::{
     Files, Host, Outcome, StepOf,
@@ -7,16 +7,16 @@ use super::{
 };
 use crate::{
     Error, apk, beside,
+    package_sets::{self, PackageSet},
     recipe::{DistributionName, Method},
     rootfs,
-    tiers::{self, Tier},
     tree::Tree,
 };
 use cache_key::{Key, tools};
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 
-/// What makes root file systems. A way of making them may need more.
+/// What makes root file systems. An install mode may need more.
 pub const PACKAGES: &[&str] = &["mmdebstrap"];
 
 /// The programs of the host that decide bytes of a root file system.
@@ -52,26 +52,26 @@ impl<H: Host> Baker<'_, H> {
             }),
             (_, Method::Install) => {
                 self.add_tools(&mut key)?;
-                self.tiers(&key, None, true)
+                self.package_sets(&key, None, true)
             }
         }
     }
 
-    /// The same with the packages of an overlay in the tree of what is below: tier upon tier, where the lock
+    /// The same with the packages of an overlay in the tree of what is below: set upon set, where the lock
     /// holds all that tells them apart.
-    pub(super) fn install_over(&self, below: &Files, in_tiers: bool) -> Outcome<PathBuf, H> {
+    pub(super) fn install_over(&self, below: &Files, in_sets: bool) -> Outcome<PathBuf, H> {
         let title = format!("Install the packages of {}", self.recipe.name);
         let body = &self.recipe.body;
-        if !in_tiers && self.lock.package.is_empty() && body.commands.is_empty() {
+        if !in_sets && self.lock.package.is_empty() && body.commands.is_empty() {
             let mut key = self.key("rootfs");
             key.add("below", below.identity());
             return self.entry("rootfs", &key, |folder| Ok(below.put_tar(&folder.join(TAR))?));
         }
-        let all = Tier::whole(self.lock, self.recipe);
-        let mut key = self.tier_key(&all, Some(below))?;
+        let all = PackageSet::whole(self.lock, self.recipe);
+        let mut key = self.set_key(&all, Some(below))?;
         key.add("fragments", format!("{:?}", body.fragment_packages).as_bytes());
         if body.distribution.name != DistributionName::Alpine {
-            return self.tiers(&key, Some(below), in_tiers);
+            return self.package_sets(&key, Some(below), in_sets);
         }
         self.add_apk(&mut key)?;
         self.stage("rootfs", &key, &title, |step, folder| {
@@ -79,26 +79,26 @@ impl<H: Host> Baker<'_, H> {
         })
     }
 
-    /// The entry of this key, with the packages installed tier upon tier, or all at once.
-    fn tiers(&self, key: &Key, below: Option<&Files>, in_tiers: bool) -> Outcome<PathBuf, H> {
+    /// The entry of this key, with the packages installed set upon set, or all at once.
+    fn package_sets(&self, key: &Key, below: Option<&Files>, in_sets: bool) -> Outcome<PathBuf, H> {
         self.entry("rootfs", key, |folder| {
             let time = self.base.iter().map(|lock| lock.source_date).max().unwrap_or_default();
-            let tiers = match in_tiers {
-                true => tiers::split(self.lock, self.recipe, self.pool, time)?,
-                false => vec![Tier::whole(self.lock, self.recipe)],
+            let sets = match in_sets {
+                true => package_sets::split(self.lock, self.recipe, self.pool, time)?,
+                false => vec![PackageSet::whole(self.lock, self.recipe)],
             };
             let mut top: Option<PathBuf> = None;
-            for (number, tier) in tiers.iter().enumerate() {
+            for (number, set) in sets.iter().enumerate() {
                 let name = &self.recipe.name;
-                let title = match tiers.len() {
+                let title = match sets.len() {
                     1 => format!("Install the packages of {name}"),
                     n => format!("Install the packages of {name} ({} of {n})", number + 1),
                 };
-                let lower = top.take().map(Lower::Tier);
+                let lower = top.take().map(Lower::PackageSet);
                 let lower = lower.or(below.map(Lower::Layer));
-                let key = self.tier_key_on(tier, lower.as_ref().map(Lower::identity))?;
-                top = Some(self.stage("tier", &key, &title, |step, folder| {
-                    self.install(step, tier, lower.as_ref(), &folder.join(TAR))
+                let key = self.set_key_on(set, lower.as_ref().map(Lower::identity))?;
+                top = Some(self.stage("package-set", &key, &title, |step, folder| {
+                    self.install(step, set, lower.as_ref(), &folder.join(TAR))
                 })?);
             }
             let top = top.ok_or_else(|| std::io::Error::other("A system has packages"))?;
@@ -109,22 +109,22 @@ impl<H: Host> Baker<'_, H> {
         })
     }
 
-    /// What a tier depends on: its packages, what is below, and how dpkg was told to unpack.
-    fn tier_key(&self, tier: &Tier, below: Option<&Files>) -> Outcome<Key, H> {
-        self.tier_key_on(tier, below.map(Files::identity))
+    /// What a set depends on: its packages, what is below, and how dpkg was told to unpack.
+    fn set_key(&self, set: &PackageSet, below: Option<&Files>) -> Outcome<Key, H> {
+        self.set_key_on(set, below.map(Files::identity))
     }
 
-    fn tier_key_on(&self, tier: &Tier, below: Option<&[u8]>) -> Outcome<Key, H> {
-        let mut key = self.key("tier");
+    fn set_key_on(&self, set: &PackageSet, below: Option<&[u8]>) -> Outcome<Key, H> {
+        let mut key = self.key("package-set");
         self.add_tools(&mut key)?;
         key.add("below", below.unwrap_or_default());
-        for package in &tier.packages {
+        for package in &set.packages {
             key.add("package", package.sha256.as_bytes());
         }
-        key.add("time", &tier.source_date.to_le_bytes());
+        key.add("time", &set.source_date.to_le_bytes());
         key.add("suite", format!("{:?}", self.recipe.body.distribution).as_bytes());
         self.add_rules(&mut key);
-        key.add("commands", format!("{:?}", tier.commands).as_bytes());
+        key.add("commands", format!("{:?}", set.commands).as_bytes());
         Ok(key)
     }
 
@@ -136,22 +136,22 @@ impl<H: Host> Baker<'_, H> {
         }
     }
 
-    /// Installs a tier, on the files of those below if there are any.
+    /// Installs a set, on the files of those below if there are any.
     fn install(
         &self,
         step: StepOf<'_, H>,
-        tier: &Tier,
+        set: &PackageSet,
         below: Option<&Lower<'_>>,
         tar: &Path,
     ) -> Outcome<(), H> {
         let (recipe, arch) = (self.recipe, self.arch);
-        self.run_with(step, |folder, means| {
-            rootfs::lay_out(&tier.packages, recipe, arch, self.pool, folder)?;
+        self.run_with(step, |folder, installer| {
+            rootfs::lay_out(&set.packages, recipe, arch, self.pool, folder)?;
             let Some(below) = below else {
-                return Ok(rootfs::install(tier, recipe, arch, means, folder, tar));
+                return Ok(rootfs::install(set, recipe, arch, installer, folder, tar));
             };
             below.put_tar(&folder.join(rootfs::BASE_TAR))?;
-            Ok(rootfs::install_over(tier, recipe, arch, means, folder, tar))
+            Ok(rootfs::install_over(set, recipe, arch, installer, folder, tar))
         })
     }
 
@@ -160,10 +160,10 @@ impl<H: Host> Baker<'_, H> {
         let time = self.lock.source_date;
         let tree = below.map_or_else(|| Ok(Tree::new(time)), |below| below.tree(time))?;
         let tree = apk::lay_out(self.base, self.lock, self.recipe, self.pool, tree)?;
-        self.run_with(step, |folder, means| {
+        self.run_with(step, |folder, installer| {
             tree.write_tar(&folder.join(rootfs::BASE_TAR))?;
-            let all = Tier::whole(self.lock, self.recipe);
-            Ok(rootfs::configure(&all, self.arch, means, folder, tar))
+            let all = PackageSet::whole(self.lock, self.recipe);
+            Ok(rootfs::configure(&all, self.arch, installer, folder, tar))
         })
     }
 
@@ -184,27 +184,27 @@ impl<H: Host> Baker<'_, H> {
     fn run_with(
         &self,
         step: StepOf<'_, H>,
-        make: impl FnOnce(&Path, &rootfs::Means) -> Result<duct::Expression, Error>,
+        make: impl FnOnce(&Path, &rootfs::Installer) -> Result<duct::Expression, Error>,
     ) -> Outcome<(), H> {
-        let (way, lacking) = rootfs::way(self.options.ownership)?;
+        let (mode, lacking) = rootfs::install_mode(self.options.ownership)?;
         if !self.host.install(lacking)? && !lacking.is_empty() {
-            let tried = vec![format!("{} (its programs are not installed)", way.describe())];
+            let tried = vec![format!("{} (its programs are not installed)", mode.describe())];
             let hint = format!("install {}", lacking.join(" and "));
-            return Err(Error::NoWay { tried, hint }.into());
+            return Err(Error::NoInstallMode { tried, hint }.into());
         }
-        let means = rootfs::Means { way, runner: self.host.runner(self.arch)? };
-        self.host.line(&format!("    root file system: {}", means.describe()));
+        let installer = rootfs::Installer { mode, runner: self.host.runner(self.arch)? };
+        self.host.line(&format!("    root file system: {}", installer.describe()));
         let folder = beside(&std::env::temp_dir())?;
-        let command = make(folder.path(), &means)?;
+        let command = make(folder.path(), &installer)?;
         rootfs::share(folder.path())?;
-        step.run("mmdebstrap", command).map_err(|failure| self.host.not_installed(way, failure))
+        step.run("mmdebstrap", command).map_err(|failure| self.host.not_installed(mode, failure))
     }
 }
 
-/// What a tier is installed on.
+/// What a set is installed on.
 enum Lower<'a> {
-    /// The entry of the tier below.
-    Tier(PathBuf),
+    /// The entry of the set below.
+    PackageSet(PathBuf),
     /// The layer below.
     Layer(&'a Files),
 }
@@ -212,7 +212,7 @@ enum Lower<'a> {
 impl Lower<'_> {
     fn identity(&self) -> &[u8] {
         match self {
-            Self::Tier(entry) => name_of(entry),
+            Self::PackageSet(entry) => name_of(entry),
             Self::Layer(files) => files.identity(),
         }
     }
@@ -220,7 +220,7 @@ impl Lower<'_> {
     fn put_tar(&self, place: &Path) -> Result<(), Error> {
         match self {
             // A copy: what is kept may lie where other users may not look.
-            Self::Tier(entry) => Ok(fs::copy(entry.join(TAR), place).map(|_| ())?),
+            Self::PackageSet(entry) => Ok(fs::copy(entry.join(TAR), place).map(|_| ())?),
             Self::Layer(files) => files.put_tar(place),
         }
     }

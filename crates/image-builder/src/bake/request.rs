@@ -1,7 +1,7 @@
 //! A bake from a folder of recipes: what was fetched elsewhere is taken in first, the layers are baked, and what was
 //! fetched is written out for others. What comes of it is not proved yet; see [`super::proved`].
 
-use super::{Finished, Ground, Host, Options, Order, Outcome, export, run, with_programs};
+use super::{BaseLayer, Finished, Host, Options, Order, Outcome, export, run, with_programs};
 use crate::{
     audit::Advisories,
     pool,
@@ -51,7 +51,7 @@ pub fn pool_of<H: Host>(host: &H) -> Outcome<PathBuf, H> {
 pub fn make<H: Host>(host: &H, request: &Request<'_>) -> Outcome<Baked, H> {
     let (recipe, pool) = inputs(host, request)?;
     let &Request { arch, options, .. } = request;
-    let order = Order { recipe: &recipe, arch, pool: &pool, ground: Ground::Nothing, options };
+    let order = Order { recipe: &recipe, arch, pool: &pool, base: BaseLayer::Scratch, options };
     let finished = run(host, order)?;
     if let Some(file) = request.export {
         let n_files = export(host, &recipe, arch, &finished.locks, &pool, file)?;

@@ -1,7 +1,7 @@
 //! The stages of a bake, each an entry of the build cache.
 
 use super::{
-    Agent, Below, Files, Host, Image, LICENCES, Options, Outcome, Papers, StepOf, packages::TAR,
+    Agent, AgentBill, Below, Files, Host, Image, LICENCES, Options, Outcome, StepOf, packages::TAR,
 };
 use crate::{
     Error, apt, assemble, base::Base, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock,
@@ -57,8 +57,8 @@ pub struct Made {
     pub rootfs: PathBuf,
     /// The kernel, where the layer has one of its own.
     pub kernel: Option<PathBuf>,
-    /// The folder with the papers of the agent, where the layer has one of its own.
-    pub papers: Option<PathBuf>,
+    /// The folder with the bill of the agent, where the layer has one of its own.
+    pub bill: Option<PathBuf>,
 }
 
 /// The finished files and what they are called.
@@ -72,7 +72,7 @@ impl<H: Host> Baker<'_, H> {
         name: &dyn Fn(Part) -> String,
     ) -> Outcome<Made, H> {
         let agent = || match &self.options.agent {
-            Some(agent) => Ok(Agent { binary: agent.clone(), papers: None }),
+            Some(agent) => Ok(Agent { binary: agent.clone(), bill: None }),
             None => self.host.agent(self.arch),
         };
         let (kernel, rootfs, agent) =
@@ -82,7 +82,7 @@ impl<H: Host> Baker<'_, H> {
         files.push((kernel.join("kernel"), name(Part::Kernel)));
         files.push((initrd.join("initrd"), name(Part::Initrd)));
         files.push((disk.join("qcow2"), name(Part::Disk)));
-        Ok(Made { disk, rootfs, kernel: Some(kernel), papers: agent.papers })
+        Ok(Made { disk, rootfs, kernel: Some(kernel), bill: agent.bill })
     }
 
     /// An image on files that somebody brought, with an installed image's kernel, modules and agent.
@@ -108,14 +108,14 @@ impl<H: Host> Baker<'_, H> {
                 modules.put_bytes(path, node.clone())?;
             }
             let installed = read_tar(&rootfs.join(TAR), time)?;
-            let ground = brought.tree(time)?;
-            let tree = assemble::brought(installed, &ground, &modules, self.recipe, time)?;
+            let original = brought.tree(time)?;
+            let tree = assemble::brought(installed, &original, &modules, self.recipe, time)?;
             self.write_disk(step, folder, &tree)
         })?;
         files.push((base.kernel.clone(), name(Part::Kernel)));
         files.push((base.initrd.clone(), name(Part::Initrd)));
         files.push((disk.join("qcow2"), name(Part::Disk)));
-        Ok(Made { disk, rootfs, kernel: None, papers: None })
+        Ok(Made { disk, rootfs, kernel: None, bill: None })
     }
 
     /// The kernel, its modules for the initrd, and those for the disk as a tar.
@@ -239,10 +239,10 @@ impl<H: Host> Baker<'_, H> {
         let below = below.filter(|_| image.is_none_or(|image| image.brought.is_none()));
         let brought = image.filter(|image| image.brought.is_some());
         let kernel = brought.map(|image| &image.kernel);
-        let papers = made.papers.as_deref().map(Papers::read).transpose()?.unwrap_or_default();
+        let bill = made.bill.as_deref().map(AgentBill::read).transpose()?.unwrap_or_default();
         let (agent, agent_texts) = match brought {
             Some(image) => image.agent.clone(),
-            None => (papers.parts.iter().map(Component::from).collect(), Some(papers.texts)),
+            None => (bill.parts.iter().map(Component::from).collect(), Some(bill.texts)),
         };
         let agent_texts = agent_texts.filter(|text| !text.is_empty());
         let requires: Vec<String> = match image {
@@ -307,14 +307,14 @@ impl<H: Host> Baker<'_, H> {
                     .iter()
                     .map(|text| (wheel::AGENT_TEXTS.to_owned(), text.clone().into_bytes())),
             );
-            let papers = wheel::Papers {
+            let dist_info = wheel::DistInfo {
                 components: &components,
                 copyrights: &copyrights,
                 our_licences: &our_licences,
                 requires: requires.clone(),
                 packed_kernel: made.kernel.as_ref().map(|kernel| kernel.join(PACKED_KERNEL)),
             };
-            let spec = wheel::spec(recipe, arch, version, lock, papers, files);
+            let spec = wheel::spec(recipe, arch, version, lock, dist_info, files);
             wheel_retag::write(&spec, folder).map_err(Error::from)?;
             Ok(())
         })?;

@@ -6,7 +6,7 @@ impl Error {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoWay { hint, .. } | Self::NoLock { hint, .. } => Some(hint.clone()),
+            Self::NoInstallMode { hint, .. } | Self::NoLock { hint, .. } => Some(hint.clone()),
             Self::Offline { .. } => Some(
                 "run once without --offline, or take what is missing with --import-cache from where it was exported"
                     .to_owned(),
@@ -28,7 +28,7 @@ impl Error {
             Self::Gone { renewal, .. } => {
                 Some(format!("mirrors drop old versions; renew the lock with: {renewal}"))
             }
-            Self::Installation { way, .. } => way.hint().map(str::to_owned),
+            Self::Installation { mode, .. } => mode.hint().map(str::to_owned),
             Self::OtherOnMirror { .. } => Some(
                 "either the lock was changed, or distrust the mirror; --update renews the lock from \
                  signed lists"

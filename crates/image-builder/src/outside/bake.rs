@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     Error, apt,
-    bake::{self, Baked, Below, Files, Ground, Image, Order, Prover, Publication, Report, Wanted},
+    bake::{
+        self, Baked, BaseLayer, Below, Files, Image, Order, Prover, Publication, Report, Wanted,
+    },
     beside, disk, ext4,
     lock::ArchLock,
     qcow2,
@@ -110,11 +112,11 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
             Some((brought.tree, pin))
         }
     };
-    let ground = brought.as_ref().map_or(&tree, |(tree, _)| tree);
-    let below = as_locked(ground, ground.newest_time())?;
+    let base_tree = brought.as_ref().map_or(&tree, |(tree, _)| tree);
+    let below = as_locked(base_tree, base_tree.newest_time())?;
     let old_packages = old.as_ref().map(|old| &old.packages);
     let lock_of_packages =
-        choose(&host, &recipe, (base.arch, &pool), (ground, &below), old_packages)?;
+        choose(&host, &recipe, (base.arch, &pool), (base_tree, &below), old_packages)?;
     let inputs = Inputs {
         base: base_pin.clone(),
         root: brought.as_ref().map(|(_, pin)| pin.clone()),
@@ -142,7 +144,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
         recipe: &recipe,
         arch: base.arch,
         pool: &pool,
-        ground: Ground::Image(below, Box::new(image)),
+        base: BaseLayer::Image(below, Box::new(image)),
         options: &how,
     };
     let finished = bake::run(&host, order)?;
@@ -162,7 +164,7 @@ fn choose(
     host: &Plain<'_>,
     recipe: &Recipe,
     (arch, pool): (Arch, &Path),
-    (ground, below): (&Tree, &ArchLock),
+    (base_tree, below): (&Tree, &ArchLock),
     old: Option<&ArchLock>,
 ) -> Result<ArchLock, Error> {
     let base = std::slice::from_ref(below);
@@ -170,7 +172,7 @@ fn choose(
     if recipe.body.packages.is_empty() {
         return Ok(ArchLock { request, package: Vec::new(), ..below.clone() });
     }
-    let status = ground.read("var/lib/dpkg/status")?.ok_or_else(|| Error::NoPackageManager {
+    let status = base_tree.read("var/lib/dpkg/status")?.ok_or_else(|| Error::NoPackageManager {
         base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
     })?;
     let status = String::from_utf8_lossy(&status);

@@ -10,7 +10,7 @@ use crate::{
     bake::{Agent, Host, StepOf},
     foreign::Runner,
     recipe::Wheel,
-    rootfs::Way,
+    rootfs::InstallMode,
 };
 use cache_key::Key;
 use fs_err as fs;
@@ -102,8 +102,8 @@ impl Host for Plain<'_> {
         failure.hint()
     }
 
-    fn not_installed(&self, way: Way, failure: Error) -> Error {
-        step::not_installed(way, failure)
+    fn not_installed(&self, mode: InstallMode, failure: Error) -> Error {
+        step::not_installed(mode, failure)
     }
 
     fn not_fetched(&self, wheel: &Wheel, failure: Error) -> Error {

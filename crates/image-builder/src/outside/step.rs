@@ -1,7 +1,7 @@
 //! A step of which nothing is shown but its title: what its commands print is kept, for the error of one that fails,
 //! which says what failed in the words of this program.
 
-use crate::{Error, bake::Step, recipe::Wheel, rootfs::Way};
+use crate::{Error, bake::Step, recipe::Wheel, rootfs::InstallMode};
 use duct::Expression;
 use std::{
     io,
@@ -45,11 +45,11 @@ impl Step<Error> for QuietStep {
     }
 }
 
-/// The failure of a tool that installs packages this way.
-pub(super) fn not_installed(way: Way, failure: Error) -> Error {
+/// The failure of a tool that installs packages in this mode.
+pub(super) fn not_installed(mode: InstallMode, failure: Error) -> Error {
     match failure {
         Error::Tool { source, .. } if source.kind() != io::ErrorKind::NotFound => {
-            Error::Installation { way, source }
+            Error::Installation { mode, source }
         }
         other => other,
     }

@@ -1,12 +1,12 @@
 //! The folder that a new image starts as: one recipe to edit, and what a reader needs beside it.
 
-/// What the files of a new image lie on.
+/// Where the root file system of a new image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ground {
+pub enum RootFs {
     /// The files of the installed image that it names.
-    Image,
+    Base,
     /// A root file system that somebody brings; the installed image gives kernel and agent alone.
-    Brought,
+    Tar,
     /// An image of a registry, by this reference; the installed image gives kernel and agent alone.
     Registry(String),
 }
@@ -17,7 +17,7 @@ pub fn files(
     name: &str,
     base: &str,
     base_version: &str,
-    ground: Ground,
+    root: RootFs,
 ) -> Vec<(&'static str, String)> {
     let fill = |text: &str| {
         text.replace("IMAGE_NAME", name)
@@ -25,10 +25,10 @@ pub fn files(
             .replace("BASE_VERSION", base_version)
             .replace("DEFAULT_MEMORY", package_layout::DEFAULT_MEMORY)
     };
-    let recipe = match ground {
-        Ground::Image => fill(RECIPE),
-        Ground::Brought => fill(RECIPE.replace(AWAY, HERE).replace(ON_IMAGE, ON_ROOT).as_str()),
-        Ground::Registry(reference) => {
+    let recipe = match root {
+        RootFs::Base => fill(RECIPE),
+        RootFs::Tar => fill(RECIPE.replace(AWAY, HERE).replace(ON_IMAGE, ON_ROOT).as_str()),
+        RootFs::Registry(reference) => {
             let here = format!("[root]\nimage = \"{reference}\"\n[disk]\nsize = \"4G\"\n# tar");
             let on =
                 format!("the container image {reference}, with the kernel and agent of BASE_NAME.");
@@ -100,7 +100,7 @@ prints = "IMAGE_NAME"
 # size = "4G"
 "#;
 
-/// What the image is, for either ground.
+/// What the image is, for either root file system.
 const ON_IMAGE: &str = "BASE_NAME, and what stands here on top of it.";
 const ON_ROOT: &str = "a root file system that you bring, with the kernel and agent of BASE_NAME.";
 
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn an_image_of_a_registry_stands_in_the_recipe() {
-        let ground = Ground::Registry("registry.test/tool:1@sha256:0123".to_owned());
-        let recipe = files("tools", "debian", "13", ground).remove(0).1;
+        let root = RootFs::Registry("registry.test/tool:1@sha256:0123".to_owned());
+        let recipe = files("tools", "debian", "13", root).remove(0).1;
         assert!(recipe.contains("\n[root]\nimage = \"registry.test/tool:1@sha256:0123\"\n"));
         assert!(recipe.contains("\n[disk]\nsize = \"4G\"\n"), "{recipe}");
         toml::from_str::<toml::Table>(&recipe).unwrap();
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn every_name_is_filled_in() {
-        let of = |ground| files("tools", "debian", "13", ground);
-        for (name, text) in of(Ground::Image).into_iter().chain(of(Ground::Brought)) {
+        let of = |root| files("tools", "debian", "13", root);
+        for (name, text) in of(RootFs::Base).into_iter().chain(of(RootFs::Tar)) {
             for word in ["IMAGE_NAME", "BASE_"] {
                 assert!(!text.contains(word), "{name}: {text}");
             }
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn a_root_file_system_takes_the_place_of_the_bases_files_where_it_is_asked_for() {
-        let recipe = |ground| files("tools", "debian", "13", ground).remove(0).1;
-        assert!(recipe(Ground::Brought).contains("\n[root]\ntar = \"rootfs.tar\""));
-        assert!(recipe(Ground::Brought).contains("kernel and agent of debian.\n"));
-        assert!(!recipe(Ground::Image).contains("\n[root]"));
+        let recipe = |root| files("tools", "debian", "13", root).remove(0).1;
+        assert!(recipe(RootFs::Tar).contains("\n[root]\ntar = \"rootfs.tar\""));
+        assert!(recipe(RootFs::Tar).contains("kernel and agent of debian.\n"));
+        assert!(!recipe(RootFs::Base).contains("\n[root]"));
     }
 }

@@ -165,7 +165,7 @@ fn a_new_folder_bakes_an_overlay_as_it_is() {
     let scratch = tempfile::tempdir().unwrap();
     let base = base(scratch.path());
     let folder = project(scratch.path(), "");
-    for (name, text) in template::files("mine", "base", "13", template::Ground::Image) {
+    for (name, text) in template::files("mine", "base", "13", template::RootFs::Base) {
         fs::write(folder.join(name), text).unwrap();
     }
     assert_eq!(base_of(&folder).unwrap(), "base");
@@ -199,7 +199,7 @@ fn a_new_folder_bakes_an_overlay_as_it_is() {
 }
 
 /// The bill of materials, the licences and the manifest of a wheel, as one text.
-fn papers(wheel: &Path) -> String {
+fn metadata(wheel: &Path) -> String {
     let mut text = String::new();
     wheel_retag::read_entries(wheel, |name, _, reader| {
         let is_manifest = name == "quicksand_mine/images/manifest.json";
@@ -240,9 +240,9 @@ fn programs_of_a_wheel_are_fetched_once_and_are_in_image_bill_and_licences() {
     let read = |path: &str| tree.read(path).unwrap().unwrap().to_vec();
     assert_eq!(read("usr/local/bin/tool"), b"#!/bin/sh\necho tool 1\n");
     assert_eq!(read("usr/share/doc/a-tool/copyright"), b"its terms\n");
-    let papers = papers(&baked.wheel);
+    let metadata = metadata(&baked.wheel);
     for part in ["pkg:pypi/a-tool@1", "/usr/local/bin/tool", "==== a-tool ====\n\nits terms"] {
-        assert!(papers.contains(part), "{part}: {papers}");
+        assert!(metadata.contains(part), "{part}: {metadata}");
     }
     assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
 
@@ -307,7 +307,7 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
     assert!(tree.get(b"usr/bin/tool").is_none(), "the base's files stay out");
     assert!(wheel_retag::verify(&baked.wheel).unwrap().is_empty());
     // The kernel that comes along is named as the base's wheel names it, with its text.
-    let text = papers(&baked.wheel);
+    let text = metadata(&baked.wheel);
     for part in [
         "linux-image-6.1",
         "6.1-2",

@@ -8,7 +8,7 @@
 //! <https://docs.kernel.org/filesystems/overlayfs.html>, and for the names of whiteouts
 //! <https://github.com/opencontainers/image-spec/blob/main/layer.md>
 
-use super::layer::{Layer, Place, Step, Way, resolve};
+use super::layer::{Layer, Place, Step, Walk, resolve};
 use crate::{
     Error,
     tree::{
@@ -143,7 +143,7 @@ impl Files {
                 }
                 return Ok(());
             }
-            What::Holes(told) => Kind::File(Content::Bytes(archive.fill(told)?.into())),
+            What::Holes(map) => Kind::File(Content::Bytes(archive.fill(map)?.into())),
             What::File => {
                 let mut bytes = Vec::new();
                 archive.read_to_end(&mut bytes)?;
@@ -173,9 +173,9 @@ impl Files {
         if layer.names.get(folder).is_some_and(|there| self.is_folder(there.inode)) {
             return Ok(folder.to_vec());
         }
-        let mut way = Way::new(folder);
+        let mut walk = Walk::new(folder);
         let mut place = TreePath::new();
-        while let Some(step) = way.step() {
+        while let Some(step) = walk.step() {
             let Step::Into(name) = step else {
                 place = split(&place).0.to_vec();
                 continue;
@@ -184,7 +184,7 @@ impl Files {
             join(&mut next, &name);
             let there = layer.names.get(&next).map(|there| there.inode);
             if let Some(target) = there.and_then(|inode| self.link(inode)) {
-                place = way.detour(place, target)?;
+                place = walk.detour(place, target)?;
                 continue;
             }
             place = next;

@@ -48,7 +48,7 @@ impl Layer {
     }
 }
 
-/// The place of a name, links of the folders above it followed; `None` where the way leads over what
+/// The place of a name, links of the folders above it followed; `None` where the walk leads over what
 /// is not there or in circles. `known` says of a place whether something is there and, of a link,
 /// where it leads.
 pub(super) fn resolve<'a>(
@@ -56,16 +56,16 @@ pub(super) fn resolve<'a>(
     known: impl Fn(&[u8]) -> Option<Option<&'a [u8]>>,
 ) -> Option<TreePath> {
     let (folder, name) = split(path);
-    let mut way = Way::new(folder);
+    let mut walk = Walk::new(folder);
     let mut place = TreePath::new();
-    while let Some(step) = way.step() {
+    while let Some(step) = walk.step() {
         match step {
             Step::Up => place = split(&place).0.to_vec(),
             Step::Into(name) => {
                 let mut next = place.clone();
                 join(&mut next, &name);
                 match known(&next)? {
-                    Some(target) => place = way.detour(place, target).ok()?,
+                    Some(target) => place = walk.detour(place, target).ok()?,
                     None => place = next,
                 }
             }
@@ -75,13 +75,13 @@ pub(super) fn resolve<'a>(
     Some(place)
 }
 
-/// A path that is gone along, name by name.
-pub(super) struct Way {
+/// A walk along a path, name by name.
+pub(super) struct Walk {
     waiting: VecDeque<Vec<u8>>,
     n_links: usize,
 }
 
-/// Where a way leads next.
+/// Where a walk leads next.
 pub(super) enum Step {
     /// To the folder above.
     Up,
@@ -89,7 +89,7 @@ pub(super) enum Step {
     Into(Vec<u8>),
 }
 
-impl Way {
+impl Walk {
     pub(super) fn new(path: &[u8]) -> Self {
         Self { waiting: names(path), n_links: 0 }
     }

@@ -1,13 +1,13 @@
-//! Tries whether a way of making a root file system works on this host, by doing a small piece of
+//! Tries whether an install mode works on this host, by doing a small piece of
 //! what the installation does: a user namespace, a mount, a chroot. A file that permits something
 //! (/etc/subuid) proves nothing: the kernel may refuse all the same. It must not know what is
-//! installed, nor which way is taken.
+//! installed, nor which mode is taken.
 
-use super::Way;
+use super::InstallMode;
 use duct::cmd;
 use fs_err as fs;
 
-/// What came of trying a way.
+/// What came of trying a mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trial {
     /// It works.
@@ -21,13 +21,13 @@ pub enum Trial {
 /// A mount and a chroot, which every installation needs.
 const MOUNT_AND_CHROOT: &str = "mount -t tmpfs tmpfs /tmp && chroot / true";
 
-/// Tries a way.
-pub fn trial(way: Way) -> Trial {
-    match way {
+/// Tries a mode.
+pub fn trial(mode: InstallMode) -> Trial {
+    match mode {
         // mmdebstrap does without mounts where root may not make them, and never without this.
-        Way::Root => run(&["chroot", "/", "true"]),
-        Way::OneId => one_id(),
-        Way::UserNamespace => range_of_ids(),
+        InstallMode::Root => run(&["chroot", "/", "true"]),
+        InstallMode::OneId => one_id(),
+        InstallMode::UserNamespace => range_of_ids(),
     }
 }
 

@@ -16,8 +16,9 @@ use image_builder::{
     foreign::Runner,
     kernel_package,
     lock::ArchLock,
-    ownership, recipe, rootfs, sha256,
-    tiers::Tier,
+    ownership,
+    package_sets::PackageSet,
+    recipe, rootfs, sha256,
 };
 use std::path::{Path, PathBuf};
 
@@ -276,25 +277,25 @@ fn packages_of_alpine_become_a_system() {
 
     let recipe = world.recipe();
     let runner = Runner::ready(world.arch).unwrap();
-    let make = |way| {
-        let means = rootfs::Means { way, runner: runner.clone() };
+    let make = |mode| {
+        let installer = rootfs::Installer { mode, runner: runner.clone() };
         let tree = apk::lay_out(&[], &lock, &recipe, pool.path(), Tree::new(lock.source_date));
         let folder = tempfile::tempdir().unwrap();
         tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
         cmd!("chmod", "755", folder.path()).run().unwrap();
         let tar = folder.path().join("rootfs.tar");
-        let all = Tier::whole(&lock, &recipe);
-        let command = rootfs::configure(&all, world.arch, &means, folder.path(), &tar);
+        let all = PackageSet::whole(&lock, &recipe);
+        let command = rootfs::configure(&all, world.arch, &installer, folder.path(), &tar);
         let command = command.env("QUICKSAND_TEST_LEAK", "of the host");
         let done = command.stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
         fs::read(tar).unwrap()
     };
-    let way = rootfs::way(None).unwrap().0;
-    let bytes = make(way);
-    assert!(bytes == make(way), "the same lock gives the same tar");
+    let mode = rootfs::install_mode(None).unwrap().0;
+    let bytes = make(mode);
+    assert!(bytes == make(mode), "the same lock gives the same tar");
     if ownership::is_possible() {
-        assert!(bytes == make(rootfs::Way::OneId), "wherever owners are kept");
+        assert!(bytes == make(rootfs::InstallMode::OneId), "wherever owners are kept");
     } else {
         eprintln!("skipped: no user namespace can be made here");
     }

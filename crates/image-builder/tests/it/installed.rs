@@ -28,14 +28,14 @@ fn install(site: &Path, recipes: &Path, name: &str, files: &[(PathBuf, String)])
         kernel: None,
         kernel_modules: Vec::new(),
     };
-    let papers = wheel::Papers {
+    let dist_info = wheel::DistInfo {
         components: &[],
         copyrights: &wheel::Copyrights::new(),
         our_licences: &[],
         requires: Vec::new(),
         packed_kernel: None,
     };
-    let spec = wheel::spec(&recipe, Arch::Amd64, "0.1.0", &lock, papers, files);
+    let spec = wheel::spec(&recipe, Arch::Amd64, "0.1.0", &lock, dist_info, files);
     let wheels = tempfile::tempdir().unwrap();
     let wheel = wheel_retag::write(&spec, wheels.path()).unwrap();
     wheel_retag::read_entries(&wheel, |entry, _, reader| {

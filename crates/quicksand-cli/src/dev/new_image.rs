@@ -7,11 +7,11 @@ use crate::{
     report::{FAILURE, Failure, USAGE},
 };
 use fs_err as fs;
-use image_builder::outside::template::{self, Ground};
+use image_builder::outside::template::{self, RootFs};
 use std::path::PathBuf;
 
 /// Makes the folder beside its place, so that it is whole or absent, and prints its path.
-pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
+pub fn run(args: &NewImageArgs, root: RootFs) -> Result<(), Failure> {
     package_layout::image::check_name(&args.name)
         .map_err(|error| Failure::new(USAGE, error.to_string(), None))?;
     let base = args.base.as_deref().unwrap_or("debian");
@@ -28,27 +28,27 @@ pub fn run(args: &NewImageArgs, ground: Ground) -> Result<(), Failure> {
         let message = format!("`{}` is there already", place.display());
         return Err(Failure::new(USAGE, message, Some("choose another name, or --dir")));
     }
-    let ground = match ground {
-        Ground::Registry(reference) => {
-            Ground::Registry(registry::resolve(&reference).map_err(|detail| {
+    let root = match root {
+        RootFs::Registry(reference) => {
+            RootFs::Registry(registry::resolve(&reference).map_err(|detail| {
                 let message = format!("Failed to find the image `{reference}`: {detail}");
                 Failure::new(FAILURE, message, None)
             })?)
         }
-        ground => ground,
+        root => root,
     };
     let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(&parent)?;
     let folder = beside.path().join(&args.name);
-    for (name, text) in template::files(&args.name, base, &found.version, ground.clone()) {
+    for (name, text) in template::files(&args.name, base, &found.version, root.clone()) {
         let file = folder.join(name);
         fs::create_dir_all(file.parent().unwrap_or(&folder))?;
         fs::write(file, text)?;
     }
     fs::rename(&folder, &place)?;
     println!("{}", place.display());
-    let first = match ground {
-        Ground::Image | Ground::Registry(_) => String::new(),
-        Ground::Brought => format!("put {} there, ", place.join("rootfs.tar").display()),
+    let first = match root {
+        RootFs::Base | RootFs::Registry(_) => String::new(),
+        RootFs::Tar => format!("put {} there, ", place.join("rootfs.tar").display()),
     };
     eprintln!(
         "hint: {first}edit {}, then run: quicksand dev bake {}",

@@ -2,7 +2,9 @@
 
 use crate::site::Site;
 use host_platform::Arch;
-use runtime_locator::{Error, ImageFind, ImageKind, Source, ToldImage, find_image, list_images};
+use runtime_locator::{
+    DeclaredImage, Error, ImageFind, ImageKind, Source, find_image, list_images,
+};
 
 const SITE: &str = "venv/site-packages";
 const AMD64_ON_DEBIAN: &str =
@@ -49,7 +51,7 @@ fn a_package_with_another_name_is_found_by_its_entry_point_alone() {
 #[test]
 fn a_package_tells_its_files() {
     let site = Site::new();
-    let told = ToldImage {
+    let declared = DeclaredImage {
         name: "theirs".into(),
         arch: Arch::Amd64,
         kernel: site.file("theirs/vmlinuz"),
@@ -57,14 +59,14 @@ fn a_package_tells_its_files() {
         chain: vec![site.file("theirs/base.qcow2"), site.file("theirs/upper.qcow2")],
     };
     let mut search = site.linux();
-    search.told_images = vec![told.clone()];
+    search.declared_images = vec![declared.clone()];
     let find = find_image(&search, "theirs", None).unwrap();
-    assert_eq!((&find.kernel, &find.initrd), (&told.kernel, &told.initrd));
-    assert_eq!((&find.chain, find.n_base_disks, find.files.chain.len()), (&told.chain, 2, 2));
+    assert_eq!((&find.kernel, &find.initrd), (&declared.kernel, &declared.initrd));
+    assert_eq!((&find.chain, find.n_base_disks, find.files.chain.len()), (&declared.chain, 2, 2));
     let other = find_image(&search, "theirs", Some(Arch::Arm64));
     assert!(matches!(other, Err(Error::ImageNotFound { .. })), "{other:?}");
-    fs_err::remove_file(&told.chain[1]).unwrap();
-    fs_err::os::unix::fs::symlink("/etc/passwd", &told.chain[1]).unwrap();
+    fs_err::remove_file(&declared.chain[1]).unwrap();
+    fs_err::os::unix::fs::symlink("/etc/passwd", &declared.chain[1]).unwrap();
     let linked = find_image(&search, "theirs", None);
     assert!(matches!(linked, Err(Error::Io { .. })), "{linked:?}");
 }

@@ -19,8 +19,8 @@ impl AgentClient {
     /// Has the guest write everything to its disk and keep it still until [`Self::thaw`]. Gives
     /// whether it stands still; one that cannot has written.
     pub(crate) async fn freeze(&self) -> Result<bool> {
-        let wish = FreezeRequest { seconds: STANDSTILL_SECONDS };
-        let body = serde_json::to_vec(&wish).unwrap_or_default();
+        let request = FreezeRequest { seconds: STANDSTILL_SECONDS };
+        let body = serde_json::to_vec(&request).unwrap_or_default();
         match self.ask(paths::FREEZE, body).await {
             Ok(answer) => {
                 let answer: FreezeResponse = serde_json::from_slice(&answer).map_err(broken)?;

@@ -10,7 +10,7 @@ use crate::{
     setup,
 };
 use duct::{Expression, cmd};
-use image_builder::rootfs::{self, Way};
+use image_builder::rootfs::{self, InstallMode};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -34,7 +34,7 @@ pub struct Facts {
     /// Whether a C program can be compiled and linked, static too.
     pub linker: Result<(), String>,
     /// How root file systems are made, or why they cannot be.
-    pub way: Result<Option<Way>, Problem>,
+    pub install_mode: Result<Option<InstallMode>, Problem>,
     /// What the registries answered.
     pub registries: BTreeMap<Registry, Result<(), String>>,
     /// Where things are written.
@@ -112,7 +112,8 @@ pub fn gather(context: &Context, needs: &Needs) -> Facts {
                 (registry, scope.spawn(move || archives::ask(context, &asked, needs, until)))
             })
             .collect();
-        let way = scope.spawn(|| needs.root_file_system.map(|asked| rootfs::way(asked.ownership)));
+        let mode = scope
+            .spawn(|| needs.root_file_system.map(|asked| rootfs::install_mode(asked.ownership)));
         let linker = scope.spawn(|| if needs.builds.is_empty() { Ok(()) } else { linker(until) });
         let privilege = if lacks_packages { privilege(until) } else { Privilege::Root };
         Facts {
@@ -121,9 +122,9 @@ pub fn gather(context: &Context, needs: &Needs) -> Facts {
             privilege,
             python,
             linker: joined(linker),
-            way: match joined(way) {
+            install_mode: match joined(mode) {
                 None => Ok(None),
-                Some(Ok((way, _))) => Ok(Some(way)),
+                Some(Ok((mode, _))) => Ok(Some(mode)),
                 Some(Err(error)) => {
                     Err(Problem { what: error.to_string(), hint: error.hint().unwrap_or_default() })
                 }

@@ -6,7 +6,7 @@ use super::{
     facts::{Facts, Privilege, Problem},
 };
 use crate::needs::{Needs, Registry};
-use image_builder::rootfs::Way;
+use image_builder::rootfs::InstallMode;
 use std::collections::BTreeMap;
 use xtask_base::ui::hinted;
 
@@ -89,7 +89,9 @@ fn packages(plan: &mut Plan, needs: &Needs, facts: &Facts) {
         ),
         _ => {}
     }
-    if needs.root_file_system.is_some() && facts.way == Ok(Some(Way::UserNamespace)) {
+    if needs.root_file_system.is_some()
+        && facts.install_mode == Ok(Some(InstallMode::UserNamespace))
+    {
         wanted.insert("uidmap".to_owned());
     }
     let Some(installed) = &facts.installed else {
@@ -183,9 +185,9 @@ fn fetches(plan: &mut Plan, needs: &Needs, facts: &Facts) {
 }
 
 fn root_file_systems(plan: &mut Plan, facts: &Facts) {
-    match &facts.way {
+    match &facts.install_mode {
         Err(problem) => plan.problems.push(problem.clone()),
-        Ok(Some(way)) => plan.lines.push(format!("makes root file systems {}", way.describe())),
+        Ok(Some(mode)) => plan.lines.push(format!("makes root file systems {}", mode.describe())),
         Ok(None) => {}
     }
 }

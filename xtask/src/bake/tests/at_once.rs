@@ -103,7 +103,7 @@ fn bakes_one_image_anew() {
         recipe: &recipe,
         arch: ARCH,
         pool: &pool,
-        ground: Ground::Nothing,
+        base: BaseLayer::Scratch,
         options: &options,
     };
     let finished = bake::run(&Baking(&context), order).unwrap();

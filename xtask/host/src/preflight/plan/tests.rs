@@ -15,7 +15,7 @@ fn host() -> Facts {
         privilege: Privilege::Sudo,
         python: Ok(Python { version: (3, 13), has_venv: true, is_of_distribution: true }),
         linker: Ok(()),
-        way: Ok(None),
+        install_mode: Ok(None),
         registries: BTreeMap::new(),
         places: vec![place("the build cache", "/home/ann/.cache", 1), place("target/", "/src", 1)],
         memory: Some(8000),
@@ -91,7 +91,7 @@ fn each_lack_is_one_problem_with_its_hint() {
             Facts { linker: Err("cannot find -lc".to_owned()), ..host() },
             ["-lc", "libc6-dev"],
         ),
-        (root, Facts { way: Err(refused), ..host() }, ["No way", "pivot_root"]),
+        (root, Facts { install_mode: Err(refused), ..host() }, ["No way", "pivot_root"]),
         (
             needs(),
             Facts { registries: silent(Registry::Python), ..host() },
@@ -138,7 +138,7 @@ fn packages_of_the_whole_task_are_one_list() {
     let installed = Some(["gcc"].map(str::to_owned).into());
     let facts = Facts {
         installed,
-        way: Ok(Some(Way::UserNamespace)),
+        install_mode: Ok(Some(InstallMode::UserNamespace)),
         python: Err("no such file".to_owned()),
         ..host()
     };
@@ -146,7 +146,7 @@ fn packages_of_the_whole_task_are_one_list() {
     assert_eq!(plan.install, ["kmod", "make", "python3", "python3-venv", "uidmap"]);
     assert!(plan.problems.is_empty(), "{plan:?}");
     assert!(plan.lines[0].contains("5 packages") && plan.lines[0].contains("sudo"), "{plan:?}");
-    let without = Facts { way: Ok(Some(Way::Root)), ..facts };
+    let without = Facts { install_mode: Ok(Some(InstallMode::Root)), ..facts };
     assert!(!super::plan(&needs, &without).install.contains(&"uidmap".to_owned()));
 }
 

@@ -11,7 +11,7 @@ use bill_of_materials::{Component, How};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
-use image_builder::bake::Papers;
+use image_builder::bake::AgentBill;
 use qemu_builder::linked::Owners;
 use std::path::{Path, PathBuf};
 use xtask_base::context::Context;
@@ -41,11 +41,11 @@ fn write_papers(
     texts: &str,
     folder: &Path,
 ) -> Result<()> {
-    let papers = Papers {
+    let bill = AgentBill {
         parts: linked.components.iter().cloned().chain(libraries).collect(),
         texts: linked.texts("the guest agent")? + texts,
     };
-    fs::write(folder.join(Papers::FILE), papers.to_json()?)?;
+    fs::write(folder.join(AgentBill::FILE), bill.to_json()?)?;
     Ok(())
 }
 

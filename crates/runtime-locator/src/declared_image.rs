@@ -8,7 +8,7 @@ use std::{fs::File, io, path::Path, path::PathBuf, sync::Arc};
 
 /// What the object of an entry point answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToldImage {
+pub struct DeclaredImage {
     /// The image's name.
     pub name: String,
     /// The guest's architecture.
@@ -21,7 +21,7 @@ pub struct ToldImage {
     pub chain: Vec<PathBuf>,
 }
 
-impl ToldImage {
+impl DeclaredImage {
     /// The image with its files open.
     pub(crate) fn find(&self) -> Result<ImageFind, Error> {
         if self.chain.is_empty() {

@@ -1,10 +1,10 @@
-//! Splits the packages of a root file system into tiers, which are installed one on the other: what
+//! Splits the packages of a root file system into sets, which are installed one on the other: what
 //! every system of the distribution has (which an overlay's base brings), what the recipe's fragments
-//! name, and what the recipe names itself, each with what it depends on. A change in one tier leaves those below it as they
+//! name, and what the recipe names itself, each with what it depends on. A change in one set leaves those below it as they
 //! are, and so they need not be installed again.
 //!
 //! The split follows from the lock and the recipe alone, for the same lock shall give the same bytes
-//! whatever was baked before. This module must not know how a tier is installed.
+//! whatever was baked before. This module must not know how a set is installed.
 
 use crate::{
     Error,
@@ -20,7 +20,7 @@ use std::{
 
 /// What is installed in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tier {
+pub struct PackageSet {
     /// Its packages.
     pub packages: Vec<Package>,
     /// The time stamp of what they make, in seconds since the epoch.
@@ -29,7 +29,7 @@ pub struct Tier {
     pub commands: Vec<String>,
 }
 
-impl Tier {
+impl PackageSet {
     /// Everything at once.
     pub fn whole(lock: &ArchLock, recipe: &Recipe) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Tier {
     }
 }
 
-/// What installs the tiers above the first from inside of the system.
+/// What installs the sets above the first from inside of the system.
 const INSTALLER: &str = "apt";
 
 /// What a package says of itself.
@@ -53,12 +53,17 @@ struct Control {
     time: i64,
 }
 
-/// The tiers, the first one first; none of them is empty. An overlay that installs and runs nothing
+/// The sets, the first one first; none of them is empty. An overlay that installs and runs nothing
 /// has none. `time` is that of what they are installed on, in seconds since the epoch.
-pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path, time: i64) -> Result<Vec<Tier>, Error> {
+pub fn split(
+    lock: &ArchLock,
+    recipe: &Recipe,
+    pool: &Path,
+    time: i64,
+) -> Result<Vec<PackageSet>, Error> {
     let brings_installer = lock.package.iter().any(|package| package.name == INSTALLER);
     if recipe.base.is_none() && !brings_installer {
-        return Ok(vec![Tier::whole(lock, recipe)]);
+        return Ok(vec![PackageSet::whole(lock, recipe)]);
     }
     let mut controls = BTreeMap::new();
     for package in &lock.package {
@@ -74,7 +79,7 @@ pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path, time: i64) -> Result
         recipe.body.fragment_packages.iter().map(String::as_str).collect(),
         controls.keys().copied().collect::<Vec<_>>(),
     ];
-    let mut tiers: Vec<Tier> = Vec::new();
+    let mut sets: Vec<PackageSet> = Vec::new();
     let mut source_date = time;
     for (number, names) in closures(&controls, &roots).into_iter().enumerate() {
         let commands = match number + 1 == roots.len() {
@@ -88,10 +93,10 @@ pub fn split(lock: &ArchLock, recipe: &Recipe, pool: &Path, time: i64) -> Result
         let times = names.iter().filter_map(|name| Some(controls.get(name)?.time));
         source_date = times.fold(source_date, i64::max).min(lock.source_date);
         if !packages.is_empty() || !commands.is_empty() {
-            tiers.push(Tier { packages, source_date, commands });
+            sets.push(PackageSet { packages, source_date, commands });
         }
     }
-    Ok(tiers)
+    Ok(sets)
 }
 
 /// For each list of roots, these and what they depend on, less what an earlier list brought.
@@ -113,19 +118,19 @@ fn closures<'a>(
     roots
         .iter()
         .map(|roots| {
-            let mut tier = BTreeSet::new();
+            let mut set = BTreeSet::new();
             let mut open: Vec<&str> = roots.iter().filter_map(|name| find(name)).collect();
             while let Some(name) = open.pop() {
                 if !taken.insert(name) {
                     continue;
                 }
-                tier.insert(name);
+                set.insert(name);
                 for any in &controls[name].depends {
                     // The first that is there: another may have come with a later list.
                     open.extend(any.iter().find_map(|name| find(name)));
                 }
             }
-            tier
+            set
         })
         .collect()
 }
@@ -216,8 +221,8 @@ initrd = []
 size = "64M"
 "#;
 
-    /// What each tier holds, for packages with these texts.
-    fn tiers(texts: &[&str], is_overlay: bool) -> Vec<Tier> {
+    /// What each set holds, for packages with these texts.
+    fn sets(texts: &[&str], is_overlay: bool) -> Vec<PackageSet> {
         let pool = tempfile::tempdir().unwrap();
         let path = Path::new("recipes/test/recipe.toml");
         let body = recipe::parse(RECIPE, path).unwrap();
@@ -247,9 +252,9 @@ size = "64M"
     #[test]
     fn the_recipes_own_packages_and_commands_come_last_and_leave_the_rest_as_it_is() {
         let system = [SYSTEM[0], SYSTEM[1], SYSTEM[2], SYSTEM[3]];
-        let without = tiers(&system, false);
-        let with = tiers(&[&system[..], &["Package: tool"]].concat(), false);
-        let of = |tier: &Tier| tier.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+        let without = sets(&system, false);
+        let with = sets(&[&system[..], &["Package: tool"]].concat(), false);
+        let of = |set: &PackageSet| set.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
         assert_eq!(without[0], with[0]);
         assert_eq!(of(&with[0]), ["base", "libc", "apt", "keyring"]);
         // Packages of 1970: a lock that is renewed without a change in them changes nothing.
@@ -261,7 +266,7 @@ size = "64M"
     #[test]
     fn without_an_installer_of_its_own_or_fragments_there_is_one_tier() {
         let packages = ["Package: libc", "Package: tool\nDepends: libc"];
-        for all in [tiers(&packages, false), tiers(&packages, true)] {
+        for all in [sets(&packages, false), sets(&packages, true)] {
             assert_eq!((all.len(), all[0].packages.len(), all[0].commands.len()), (1, 2, 1));
         }
     }

@@ -1,5 +1,5 @@
-//! In which way a root file system is made on this host: who may own files there, and what runs the
-//! programs. The order of ways is a table; which of them works is tried. It must not know what is
+//! The mode in which a root file system is made on this host: who may own files there, and what runs the
+//! programs. The order of modes is a table; which of them works is tried. It must not know what is
 //! installed.
 
 use super::trial::{self, Trial, trial};
@@ -30,7 +30,7 @@ impl std::str::FromStr for Ownership {
 
 /// How the root file system is made, which is said to the person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum InstallMode {
     /// The caller is root.
     Root,
     /// In a user namespace, with ids from the caller's range in /etc/subuid.
@@ -39,7 +39,7 @@ pub enum Way {
     OneId,
 }
 
-impl Way {
+impl InstallMode {
     /// In words.
     pub fn describe(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl Way {
     }
 
     /// mmdebstrap's word for it.
-    pub(super) fn mode(self) -> &'static str {
+    pub(super) fn of_mmdebstrap(self) -> &'static str {
         match self {
             Self::Root | Self::OneId => "root",
             Self::UserNamespace => "unshare",
@@ -69,23 +69,23 @@ impl Way {
     }
 }
 
-/// By what means a root file system is made.
+/// What makes a root file system.
 #[derive(Clone, Debug)]
-pub struct Means {
+pub struct Installer {
     /// How.
-    pub way: Way,
+    pub mode: InstallMode,
     /// What runs the programs in it.
     pub runner: Runner,
 }
 
-impl Means {
+impl Installer {
     /// In words.
     pub fn describe(&self) -> String {
-        format!("{}{}", self.way.describe(), self.runner.describe())
+        format!("{}{}", self.mode.describe(), self.runner.describe())
     }
 }
 
-/// What decides which ways are tried.
+/// What decides which modes are tried.
 struct Rights {
     is_root: bool,
     /// How many users the namespace of this process has.
@@ -97,11 +97,13 @@ struct Rights {
 /// As many as Debian's policy hands out, and `nobody` is the last of them.
 const N_IDS_NEEDED: u64 = 65_536;
 
-/// The way that is open to this process, found by trying, with what must be installed before it can
+/// The mode that works for this process, found by trying, with what must be installed before it can
 /// be tried to the end. The person may have asked for one.
-pub fn way(asked: Option<Ownership>) -> Result<(Way, &'static [&'static str]), Error> {
+pub fn install_mode(
+    asked: Option<Ownership>,
+) -> Result<(InstallMode, &'static [&'static str]), Error> {
     choose(&candidates(asked, &rights()), trial)
-        .map_err(|tried| Error::NoWay { tried, hint: trial::hint_of_host() })
+        .map_err(|tried| Error::NoInstallMode { tried, hint: trial::hint_of_host() })
 }
 
 fn rights() -> Rights {
@@ -122,31 +124,31 @@ fn rights() -> Rights {
     }
 }
 
-/// The ways that may be open, the best one first.
-fn candidates(asked: Option<Ownership>, rights: &Rights) -> Vec<Way> {
-    let on_disk = if rights.is_root { Way::Root } else { Way::UserNamespace };
+/// The modes that may work, the best one first.
+fn candidates(asked: Option<Ownership>, rights: &Rights) -> Vec<InstallMode> {
+    let on_disk = if rights.is_root { InstallMode::Root } else { InstallMode::UserNamespace };
     match asked {
-        Some(Ownership::Map) => vec![Way::OneId],
+        Some(Ownership::Map) => vec![InstallMode::OneId],
         Some(Ownership::Disk) => vec![on_disk],
-        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => vec![Way::Root],
+        None if rights.is_root && rights.n_ids >= N_IDS_NEEDED => vec![InstallMode::Root],
         // Root of a namespace that has one id is no better off than its maker.
-        None if rights.is_root => vec![Way::OneId, Way::Root],
-        None if rights.has_range => vec![Way::UserNamespace, Way::OneId],
-        None => vec![Way::OneId],
+        None if rights.is_root => vec![InstallMode::OneId, InstallMode::Root],
+        None if rights.has_range => vec![InstallMode::UserNamespace, InstallMode::OneId],
+        None => vec![InstallMode::OneId],
     }
 }
 
 /// The first one that works or may work, with the packages that it lacks; else what was said of each.
 fn choose(
-    candidates: &[Way],
-    trial: impl Fn(Way) -> Trial,
-) -> Result<(Way, &'static [&'static str]), Vec<String>> {
+    candidates: &[InstallMode],
+    trial: impl Fn(InstallMode) -> Trial,
+) -> Result<(InstallMode, &'static [&'static str]), Vec<String>> {
     let mut tried = Vec::new();
-    for way in candidates {
-        match trial(*way) {
-            Trial::Works => return Ok((*way, &[])),
-            Trial::Lacks(packages) => return Ok((*way, packages)),
-            Trial::Fails(said) => tried.push(format!("{} ({said})", way.describe())),
+    for mode in candidates {
+        match trial(*mode) {
+            Trial::Works => return Ok((*mode, &[])),
+            Trial::Lacks(packages) => return Ok((*mode, packages)),
+            Trial::Fails(said) => tried.push(format!("{} ({said})", mode.describe())),
         }
     }
     Err(tried)
@@ -170,8 +172,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_are_tried_from_the_best_one_on() {
-        use Way::{OneId, Root, UserNamespace};
+    fn modes_are_tried_from_the_best_one_on() {
+        use InstallMode::{OneId, Root, UserNamespace};
         let disk = Some(Ownership::Disk);
         let many = 4_294_967_295;
         for (asked, is_root, n_ids, has_range, expected) in [
@@ -189,19 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_the_kernel_refuses_is_no_way() {
-        let ways = [Way::UserNamespace, Way::OneId];
+    fn a_range_that_the_kernel_refuses_is_no_mode() {
+        let modes = [InstallMode::UserNamespace, InstallMode::OneId];
         let refused = |_| Trial::Fails("unshare: Operation not permitted".to_owned());
-        let tried = choose(&ways, refused).unwrap_err();
+        let tried = choose(&modes, refused).unwrap_err();
         assert_eq!(tried.len(), 2);
         assert!(tried[0].ends_with("(unshare: Operation not permitted)"), "{tried:?}");
-        let one_id_works = |way| match way {
-            Way::UserNamespace => refused(way),
+        let one_id_works = |mode| match mode {
+            InstallMode::UserNamespace => refused(mode),
             _ => Trial::Works,
         };
-        assert_eq!(choose(&ways, one_id_works).unwrap(), (Way::OneId, &[][..]));
+        assert_eq!(choose(&modes, one_id_works).unwrap(), (InstallMode::OneId, &[][..]));
         let lacks: &[&str] = &["uidmap"];
-        assert_eq!(choose(&ways, |_| Trial::Lacks(lacks)).unwrap(), (Way::UserNamespace, lacks));
+        assert_eq!(
+            choose(&modes, |_| Trial::Lacks(lacks)).unwrap(),
+            (InstallMode::UserNamespace, lacks)
+        );
     }
 
     #[test]
