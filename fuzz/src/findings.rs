@@ -20,7 +20,7 @@ pub struct Finding {
 
 impl Finding {
     /// The same finding with parts left out and bytes made zero, as long as something still breaks.
-    pub fn minimized(mut self, mut judge: impl FnMut(&[u8]) -> Option<Finding>) -> Self {
+    pub fn minimized(mut self, mut judge: impl FnMut(&[u8]) -> Option<Self>) -> Self {
         let end = Instant::now() + PATIENCE;
         let mut length = self.input.len().next_power_of_two();
         while length > 0 && Instant::now() < end {

@@ -56,19 +56,19 @@ impl Error {
     /// What the sender can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::FrameTooLarge { limit, .. } => {
+            Self::FrameTooLarge { limit, .. } => {
                 Some(format!("Split the data into frames of at most {limit} bytes"))
             }
-            Error::UnknownFrameKind { .. } => {
+            Self::UnknownFrameKind { .. } => {
                 Some("Host and agent must be of the same release".into())
             }
-            Error::Value { hint, .. } => hint.clone(),
+            Self::Value { hint, .. } => hint.clone(),
             _ => None,
         }
     }
 
     /// Shorthand for a value that is refused.
-    pub fn value(message: impl Into<String>, hint: Option<String>) -> Error {
-        Error::Value { message: message.into(), hint }
+    pub fn value(message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::Value { message: message.into(), hint }
     }
 }

@@ -159,8 +159,8 @@ pub struct EventDecoder {
 
 impl EventDecoder {
     /// An empty decoder.
-    pub fn new() -> EventDecoder {
-        EventDecoder::default()
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Adds what arrived and gives the events that are complete.

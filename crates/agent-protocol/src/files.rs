@@ -81,16 +81,16 @@ pub struct FileEntry {
 
 impl FileEntry {
     /// An entry without attributes.
-    pub fn new(path: impl Into<GuestText>, kind: EntryKind) -> FileEntry {
-        FileEntry { path: path.into(), kind, mode: None, mtime_ns: None, target: None }
+    pub fn new(path: impl Into<GuestText>, kind: EntryKind) -> Self {
+        Self { path: path.into(), kind, mode: None, mtime_ns: None, target: None }
     }
 
     /// Decodes an entry frame's payload and checks that its path stays in the tree.
     ///
     /// # Errors
     /// [`Error::Syntax`] or [`Error::Value`].
-    pub fn from_json(payload: &[u8]) -> Result<FileEntry, Error> {
-        let entry: FileEntry = from_json(payload)?;
+    pub fn from_json(payload: &[u8]) -> Result<Self, Error> {
+        let entry: Self = from_json(payload)?;
         entry.components()?;
         let target = entry.target.as_ref().map(GuestText::as_bytes).unwrap_or_default();
         if target.len() > limits::MAX_PATH || target.contains(&0) {
@@ -149,8 +149,8 @@ impl ReadFilesRequest {
     ///
     /// # Errors
     /// [`Error::Syntax`] or [`Error::Value`].
-    pub fn from_json(body: &[u8]) -> Result<ReadFilesRequest, Error> {
-        let request: ReadFilesRequest = from_json(body)?;
+    pub fn from_json(body: &[u8]) -> Result<Self, Error> {
+        let request: Self = from_json(body)?;
         request.validate()?;
         Ok(request)
     }
@@ -169,8 +169,8 @@ impl WriteFilesRequest {
     ///
     /// # Errors
     /// [`Error::Syntax`] or [`Error::Value`].
-    pub fn from_json(payload: &[u8]) -> Result<WriteFilesRequest, Error> {
-        let request: WriteFilesRequest = from_json(payload)?;
+    pub fn from_json(payload: &[u8]) -> Result<Self, Error> {
+        let request: Self = from_json(payload)?;
         request.validate()?;
         Ok(request)
     }

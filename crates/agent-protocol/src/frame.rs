@@ -47,21 +47,21 @@ pub enum FrameKind {
 impl TryFrom<u8> for FrameKind {
     type Error = Error;
 
-    fn try_from(kind: u8) -> Result<FrameKind, Error> {
+    fn try_from(kind: u8) -> Result<Self, Error> {
         Ok(match kind {
-            0 => FrameKind::Start,
-            1 => FrameKind::Stdin,
-            2 => FrameKind::StdinEof,
-            3 => FrameKind::Resize,
-            4 => FrameKind::Signal,
-            16 => FrameKind::Stdout,
-            17 => FrameKind::Stderr,
-            18 => FrameKind::Exit,
-            19 => FrameKind::Error,
-            32 => FrameKind::Entry,
-            33 => FrameKind::Data,
-            34 => FrameKind::Done,
-            35 => FrameKind::Hole,
+            0 => Self::Start,
+            1 => Self::Stdin,
+            2 => Self::StdinEof,
+            3 => Self::Resize,
+            4 => Self::Signal,
+            16 => Self::Stdout,
+            17 => Self::Stderr,
+            18 => Self::Exit,
+            19 => Self::Error,
+            32 => Self::Entry,
+            33 => Self::Data,
+            34 => Self::Done,
+            35 => Self::Hole,
             kind => return Err(Error::UnknownFrameKind { kind }),
         })
     }
@@ -106,8 +106,8 @@ pub struct FrameDecoder {
 
 impl FrameDecoder {
     /// An empty decoder.
-    pub fn new() -> FrameDecoder {
-        FrameDecoder::default()
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Adds what arrived. Take all frames out with [`FrameDecoder::next_frame`] before the next

@@ -44,8 +44,8 @@ impl MountRequest {
     ///
     /// # Errors
     /// [`Error::Syntax`] or [`Error::Value`].
-    pub fn from_json(body: &[u8]) -> Result<MountRequest, Error> {
-        let request: MountRequest = from_json(body)?;
+    pub fn from_json(body: &[u8]) -> Result<Self, Error> {
+        let request: Self = from_json(body)?;
         check_target(&request.target)?;
         if !matches!(&*request.kind, "fuse" | "cifs" | "9p") {
             return Err(Error::value(
@@ -68,8 +68,8 @@ impl UnmountRequest {
     ///
     /// # Errors
     /// [`Error::Syntax`] or [`Error::Value`].
-    pub fn from_json(body: &[u8]) -> Result<UnmountRequest, Error> {
-        let request: UnmountRequest = from_json(body)?;
+    pub fn from_json(body: &[u8]) -> Result<Self, Error> {
+        let request: Self = from_json(body)?;
         check_target(&request.target)?;
         Ok(request)
     }

@@ -57,16 +57,16 @@ pub struct ExecuteRequest {
 
 impl ExecuteRequest {
     /// A request for `command` with every default.
-    pub fn new(command: impl Into<GuestText>) -> ExecuteRequest {
-        ExecuteRequest { command: command.into(), ..ExecuteRequest::default() }
+    pub fn new(command: impl Into<GuestText>) -> Self {
+        Self { command: command.into(), ..Self::default() }
     }
 
     /// Decodes and checks a body.
     ///
     /// # Errors
     /// [`Error::Syntax`] when it is no JSON, [`Error::Value`] for anything else that is wrong.
-    pub fn from_json(body: &[u8]) -> Result<ExecuteRequest, Error> {
-        let request: ExecuteRequest = from_json(body)?;
+    pub fn from_json(body: &[u8]) -> Result<Self, Error> {
+        let request: Self = from_json(body)?;
         request.validate()?;
         Ok(request)
     }

@@ -102,10 +102,10 @@ pub struct ExecuteResponse {
 
 impl ExecuteResponse {
     /// An answer from raw bytes.
-    pub fn from_bytes(stdout: Vec<u8>, stderr: Vec<u8>, exit: &ExitReport) -> ExecuteResponse {
+    pub fn from_bytes(stdout: Vec<u8>, stderr: Vec<u8>, exit: &ExitReport) -> Self {
         let (stdout, stdout_base64) = encode(stdout);
         let (stderr, stderr_base64) = encode(stderr);
-        ExecuteResponse {
+        Self {
             stdout,
             stderr,
             exit_code: exit.exit_code,

@@ -44,34 +44,34 @@ impl GuestText {
 }
 
 impl From<&str> for GuestText {
-    fn from(text: &str) -> GuestText {
-        GuestText(text.into())
+    fn from(text: &str) -> Self {
+        Self(text.into())
     }
 }
 
 impl From<String> for GuestText {
-    fn from(text: String) -> GuestText {
-        GuestText(text.into_bytes())
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
     }
 }
 
 impl From<&[u8]> for GuestText {
-    fn from(bytes: &[u8]) -> GuestText {
-        GuestText(bytes.into())
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
     }
 }
 
 impl From<Vec<u8>> for GuestText {
-    fn from(bytes: Vec<u8>) -> GuestText {
-        GuestText(bytes)
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
     }
 }
 
 /// The argument's bytes, where the host's system has byte strings.
 #[cfg(unix)]
 impl From<&std::ffi::OsStr> for GuestText {
-    fn from(text: &std::ffi::OsStr) -> GuestText {
-        GuestText(std::os::unix::ffi::OsStrExt::as_bytes(text).to_vec())
+    fn from(text: &std::ffi::OsStr) -> Self {
+        Self(std::os::unix::ffi::OsStrExt::as_bytes(text).to_vec())
     }
 }
 
@@ -148,7 +148,7 @@ impl Serialize for GuestText {
 }
 
 impl<'de> Deserialize<'de> for GuestText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<GuestText, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextVisitor)
     }
 }

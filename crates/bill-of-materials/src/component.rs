@@ -19,9 +19,9 @@ pub enum How {
 impl How {
     fn words(self) -> &'static str {
         match self {
-            How::Built => "built from source",
-            How::Bundled => "bundled as distributed",
-            How::StaticallyLinked => "statically linked",
+            Self::Built => "built from source",
+            Self::Bundled => "bundled as distributed",
+            Self::StaticallyLinked => "statically linked",
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Component {
     /// [`INITRD`].
     pub other_files: BTreeSet<String>,
     /// What is compiled into it, such as the libraries of a static program.
-    pub parts: Vec<Component>,
+    pub parts: Vec<Self>,
 }
 
 impl From<&crate::Component> for Component {
@@ -54,7 +54,7 @@ impl From<&crate::Component> for Component {
 impl Component {
     /// The terms of it and of all that is compiled into it.
     pub fn terms(&self) -> BTreeSet<String> {
-        let parts = self.parts.iter().flat_map(Component::terms);
+        let parts = self.parts.iter().flat_map(Self::terms);
         self.licences.iter().cloned().chain(parts).collect()
     }
 }

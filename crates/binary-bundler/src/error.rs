@@ -208,45 +208,45 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         let text = match self {
-            Error::Library { library, .. } => {
+            Self::Library { library, .. } => {
                 format!("link `{library}` statically, or put it into the bundle")
             }
-            Error::Version { .. } | Error::Unversioned { .. } => {
+            Self::Version { .. } | Self::Unversioned { .. } => {
                 "link the file statically, or build it against an older toolchain".to_owned()
             }
-            Error::Floor { symbol, needed, .. } => format!(
+            Self::Floor { symbol, needed, .. } => format!(
                 "tag the wheel for glibc {needed} or later, or build on a system whose glibc is older, \
                  without `{symbol}`"
             ),
-            Error::Mixed { .. } => "make one wheel for each architecture".to_owned(),
-            Error::NotFound { library, .. } => {
+            Self::Mixed { .. } => "make one wheel for each architecture".to_owned(),
+            Self::NotFound { library, .. } => {
                 format!("install the package that has `{library}`, or name it as excluded")
             }
-            Error::MixedFormats { .. } => "make one bundle for each system".to_owned(),
-            Error::NoMatch { .. } => {
+            Self::MixedFormats { .. } => "make one bundle for each system".to_owned(),
+            Self::NoMatch { .. } => {
                 "install the package with these modules, or leave the pattern out".to_owned()
             }
-            Error::Outside { .. } => "name a path inside the tree, without `..`".to_owned(),
-            Error::Exists { .. } => "remove it, or name another folder".to_owned(),
-            Error::Place { .. } => "leave one of them out".to_owned(),
-            Error::Edit { what, .. } if what.contains("-headerpad") => {
+            Self::Outside { .. } => "name a path inside the tree, without `..`".to_owned(),
+            Self::Exists { .. } => "remove it, or name another folder".to_owned(),
+            Self::Place { .. } => "leave one of them out".to_owned(),
+            Self::Edit { what, .. } if what.contains("-headerpad") => {
                 "link the file again as the message says, or take a package manager's build"
                     .to_owned()
             }
-            Error::OtherMachine { .. } => {
+            Self::OtherMachine { .. } => {
                 "build or install what is for this machine's own processor, not for one that it emulates".to_owned()
             }
-            Error::LinkMap { .. } => "link with GNU ld and -Wl,-Map".to_owned(),
-            Error::Read(_)
-            | Error::Parse { .. }
-            | Error::Damaged { .. }
-            | Error::NoBinary { .. }
-            | Error::LinkLoop { .. }
-            | Error::Edit { .. }
-            | Error::Verify { .. }
-            | Error::Pattern { .. }
-            | Error::Machine { .. }
-            | Error::Empty => {
+            Self::LinkMap { .. } => "link with GNU ld and -Wl,-Map".to_owned(),
+            Self::Read(_)
+            | Self::Parse { .. }
+            | Self::Damaged { .. }
+            | Self::NoBinary { .. }
+            | Self::LinkLoop { .. }
+            | Self::Edit { .. }
+            | Self::Verify { .. }
+            | Self::Pattern { .. }
+            | Self::Machine { .. }
+            | Self::Empty => {
                 return None;
             }
         };

@@ -40,8 +40,8 @@ pub struct Account {
 
 impl Account {
     /// Root as every guest has it, for guests without `/etc/passwd`.
-    pub fn root() -> Account {
-        Account {
+    pub fn root() -> Self {
+        Self {
             name: "root".into(),
             uid: 0,
             gid: 0,
@@ -53,9 +53,9 @@ impl Account {
 }
 
 impl From<Account> for UserResponse {
-    fn from(account: Account) -> UserResponse {
+    fn from(account: Account) -> Self {
         let Account { name, uid, gid, home, .. } = account;
-        UserResponse { name, uid, gid, home }
+        Self { name, uid, gid, home }
     }
 }
 

@@ -43,8 +43,8 @@ pub struct CommandBody {
 
 impl Body {
     /// A body of events; `first` is one that was taken already.
-    pub fn command(running: Running, first: Option<Event>, encoding: Encoding) -> Body {
-        Body::Command(Box::new(CommandBody { running, first, encoding, done: false }))
+    pub fn command(running: Running, first: Option<Event>, encoding: Encoding) -> Self {
+        Self::Command(Box::new(CommandBody { running, first, encoding, done: false }))
     }
 }
 
@@ -57,24 +57,24 @@ impl hyper::body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Body::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Body::Command(command) => command.poll_bytes(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
-            Body::Files(frames) => frames.poll_recv(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Command(command) => command.poll_bytes(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
+            Self::Files(frames) => frames.poll_recv(cx).map(|b| b.map(|b| Ok(Frame::data(b)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Body::Whole(bytes) => bytes.is_none(),
-            Body::Command(command) => command.done,
-            Body::Files(_) => false,
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Command(command) => command.done,
+            Self::Files(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Body::Command(_) | Body::Files(_) => SizeHint::default(),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Command(_) | Self::Files(_) => SizeHint::default(),
         }
     }
 }

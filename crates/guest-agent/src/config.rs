@@ -33,8 +33,8 @@ impl CommandLine {
     ///
     /// # Errors
     /// A port that is none.
-    pub fn parse(text: &str) -> Result<CommandLine> {
-        let mut line = CommandLine::default();
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut line = Self::default();
         for word in text.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let given = || (!value.is_empty()).then(|| value.to_owned());

@@ -198,37 +198,37 @@ impl Error {
     /// What the caller can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Protocol(error) => return error.hint(),
-            Error::Unauthorized => "Send the header `Authorization: Bearer TOKEN`".into(),
-            Error::WrongMethod { allowed, .. } => format!("Use {allowed}"),
-            Error::BodyTooLarge { .. } => {
+            Self::Protocol(error) => return error.hint(),
+            Self::Unauthorized => "Send the header `Authorization: Bearer TOKEN`".into(),
+            Self::WrongMethod { allowed, .. } => format!("Use {allowed}"),
+            Self::BodyTooLarge { .. } => {
                 "Send large data as standard input frames of /session".into()
             }
-            Error::Directory { .. } => "Create the directory first, or leave `cwd` out".into(),
-            Error::Shell { .. } => {
+            Self::Directory { .. } => "Create the directory first, or leave `cwd` out".into(),
+            Self::Shell { .. } => {
                 "Name a shell that the guest has, or leave `shell` out for /bin/sh".into()
             }
-            Error::UnknownUser { nearest: Some(nearest), .. } => {
+            Self::UnknownUser { nearest: Some(nearest), .. } => {
                 format!("Did you mean `{nearest}`?")
             }
-            Error::UnknownUser { .. } => "Create the user first (POST /create_user)".into(),
-            Error::UserName { .. } => {
+            Self::UnknownUser { .. } => "Create the user first (POST /create_user)".into(),
+            Self::UserName { .. } => {
                 "Use a lower-case letter or `_`, then letters, digits, `_` or `-`; 32 at most"
                     .into()
             }
-            Error::NoFileSystem { .. } => {
+            Self::NoFileSystem { .. } => {
                 "Use an image whose kernel has the module, such as `debian`".into()
             }
-            Error::ForeignLink { .. } => {
+            Self::ForeignLink { .. } => {
                 "Name the place that the link leads to, or have that user write it: \
                  execute(\"cat > FILE\", user=…, stdin=…)"
                     .into()
             }
-            Error::LongListing { .. } => {
+            Self::LongListing { .. } => {
                 "Pack it in the guest (tar), and download the archive".into()
             }
-            Error::SystemUser { .. } => "Only users from number 1000 on can be removed".into(),
-            Error::Argument { .. } => "See `quicksand-agent --help`".into(),
+            Self::SystemUser { .. } => "Only users from number 1000 on can be removed".into(),
+            Self::Argument { .. } => "See `quicksand-agent --help`".into(),
             _ => return None,
         };
         Some(hint)
@@ -237,28 +237,26 @@ impl Error {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
-            Error::Protocol(agent_protocol::Error::Value { .. }) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Error::Unauthorized => StatusCode::UNAUTHORIZED,
-            Error::UnknownPath { .. } => StatusCode::NOT_FOUND,
-            Error::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Error::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Error::BodyTimeout { .. } | Error::WaitTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
-            Error::UserExists { .. } => StatusCode::CONFLICT,
-            Error::NoUserToDelete { .. } => StatusCode::NOT_FOUND,
-            Error::Path { source, .. } => match source.kind() {
+            Self::Protocol(agent_protocol::Error::Value { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::UnknownPath { .. } => StatusCode::NOT_FOUND,
+            Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTimeout { .. } | Self::WaitTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::UserExists { .. } => StatusCode::CONFLICT,
+            Self::NoUserToDelete { .. } => StatusCode::NOT_FOUND,
+            Self::Path { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
                 io::ErrorKind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
                 _ => StatusCode::BAD_REQUEST,
             },
-            Error::UserName { .. } | Error::SystemUser { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::Spawn { .. }
-            | Error::File { .. }
-            | Error::Tool { .. }
-            | Error::Boot { .. }
-            | Error::Parameter { .. }
-            | Error::Argument { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UserName { .. } | Self::SystemUser { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Spawn { .. }
+            | Self::File { .. }
+            | Self::Tool { .. }
+            | Self::Boot { .. }
+            | Self::Parameter { .. }
+            | Self::Argument { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
     }

@@ -16,9 +16,9 @@ struct Known {
 
 impl Tokens {
     /// Tokens from all sources; empty ones are no tokens.
-    pub fn new(tokens: impl IntoIterator<Item = Vec<u8>>) -> Tokens {
+    pub fn new(tokens: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let tokens = tokens.into_iter().filter(|token| !token.is_empty()).collect();
-        Tokens(Arc::new(Mutex::new(Known { tokens, n_changes: 0 })))
+        Self(Arc::new(Mutex::new(Known { tokens, n_changes: 0 })))
     }
 
     /// Whether nobody can be let in.

@@ -15,11 +15,11 @@ pub enum Arch {
 
 impl Arch {
     /// Both architectures, in the order in which they are listed to people.
-    pub const ALL: [Arch; 2] = [Arch::Amd64, Arch::Arm64];
+    pub const ALL: [Self; 2] = [Self::Amd64, Self::Arm64];
 
     /// What this process was compiled for, which emulation can make differ from the hardware.
     #[cfg(target_arch = "x86_64")]
-    pub const OF_PROCESS: Arch = Arch::Amd64;
+    pub const OF_PROCESS: Self = Self::Amd64;
     /// What this process was compiled for, which emulation can make differ from the hardware.
     #[cfg(target_arch = "aarch64")]
     pub const OF_PROCESS: Arch = Arch::Arm64;
@@ -27,24 +27,24 @@ impl Arch {
     /// Debian's word, used in image file names and in the Python interface.
     pub fn image_name(self) -> &'static str {
         match self {
-            Arch::Amd64 => "amd64",
-            Arch::Arm64 => "arm64",
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "arm64",
         }
     }
 
     /// QEMU's word, as in `qemu-system-x86_64`, which is also the kernel's and Rust's.
     pub fn qemu_name(self) -> &'static str {
         match self {
-            Arch::Amd64 => "x86_64",
-            Arch::Arm64 => "aarch64",
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
         }
     }
 
     /// The one that this is not.
-    pub fn other(self) -> Arch {
+    pub fn other(self) -> Self {
         match self {
-            Arch::Amd64 => Arch::Arm64,
-            Arch::Arm64 => Arch::Amd64,
+            Self::Amd64 => Self::Arm64,
+            Self::Arm64 => Self::Amd64,
         }
     }
 }
@@ -90,8 +90,8 @@ impl FromStr for Arch {
     /// Accepts the spellings of Debian, QEMU, Python, Rust and Windows in any case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.trim().to_ascii_lowercase().as_str() {
-            "amd64" | "x86_64" | "x86-64" | "x64" => Ok(Arch::Amd64),
-            "arm64" | "aarch64" => Ok(Arch::Arm64),
+            "amd64" | "x86_64" | "x86-64" | "x64" => Ok(Self::Amd64),
+            "arm64" | "aarch64" => Ok(Self::Arm64),
             _ => Err(ParseArchError { text: text.to_owned() }),
         }
     }

@@ -17,29 +17,29 @@ pub enum Os {
 
 impl Os {
     /// All three, in the order of the tables in the documentation.
-    pub const ALL: [Os; 3] = [Os::Linux, Os::Macos, Os::Windows];
+    pub const ALL: [Self; 3] = [Self::Linux, Self::Macos, Self::Windows];
 
     /// What this process was compiled for; unlike the architecture it cannot be emulated away.
-    pub const OF_PROCESS: Os = if cfg!(windows) {
-        Os::Windows
+    pub const OF_PROCESS: Self = if cfg!(windows) {
+        Self::Windows
     } else if cfg!(target_os = "macos") {
-        Os::Macos
+        Self::Macos
     } else {
-        Os::Linux
+        Self::Linux
     };
 
     /// The lower-case word, also used in JSON.
     pub fn name(self) -> &'static str {
         match self {
-            Os::Linux => "linux",
-            Os::Macos => "macos",
-            Os::Windows => "windows",
+            Self::Linux => "linux",
+            Self::Macos => "macos",
+            Self::Windows => "windows",
         }
     }
 
     /// What the file name of an executable ends with.
     pub fn executable_suffix(self) -> &'static str {
-        if self == Os::Windows { ".exe" } else { "" }
+        if self == Self::Windows { ".exe" } else { "" }
     }
 }
 
@@ -70,9 +70,9 @@ impl FromStr for Os {
     /// Accepts our names and those of Python's `sys.platform` and `platform.system()`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.trim().to_ascii_lowercase().as_str() {
-            "linux" => Ok(Os::Linux),
-            "macos" | "darwin" | "osx" => Ok(Os::Macos),
-            "windows" | "win32" => Ok(Os::Windows),
+            "linux" => Ok(Self::Linux),
+            "macos" | "darwin" | "osx" => Ok(Self::Macos),
+            "windows" | "win32" => Ok(Self::Windows),
             _ => Err(ParseOsError { text: text.to_owned() }),
         }
     }

@@ -275,8 +275,8 @@ impl Report {
     }
 
     /// What was found in `self` and is not in `later`, by what others call it: what a renewal mends.
-    pub fn without(&self, later: &Report) -> BTreeMap<String, BTreeSet<String>> {
-        let names = |report: &Report| {
+    pub fn without(&self, later: &Self) -> BTreeMap<String, BTreeSet<String>> {
+        let names = |report: &Self| {
             let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
             for finding in &report.findings {
                 let ids = if finding.aliases.is_empty() {

@@ -39,7 +39,7 @@ pub struct Recipe {
     /// What `recipe.toml` and its fragments say.
     pub body: Body,
     /// The recipe of the image that this one is an overlay on.
-    pub base: Option<Box<Recipe>>,
+    pub base: Option<Box<Self>>,
 }
 
 /// What a recipe says, fragments included. For an overlay, distribution, kernel and disk are the
@@ -205,7 +205,7 @@ impl Recipe {
     }
 
     /// The recipes from the bottom image to this one.
-    pub fn layers(&self) -> Vec<&Recipe> {
+    pub fn layers(&self) -> Vec<&Self> {
         let mut layers = self.base.as_deref().map(Self::layers).unwrap_or_default();
         layers.push(self);
         layers

@@ -33,34 +33,34 @@ pub enum Wall {
 
 impl Wall {
     /// All of them.
-    pub const ALL: [Wall; 11] = [
-        Wall::Process,
-        Wall::Limits,
-        Wall::UserNamespace,
-        Wall::MountNamespace,
-        Wall::PidNamespace,
-        Wall::NetworkNamespace,
-        Wall::IpcNamespace,
-        Wall::LandlockFiles,
-        Wall::LandlockTcp,
-        Wall::LandlockScopes,
-        Wall::SystemCalls,
+    pub const ALL: [Self; 11] = [
+        Self::Process,
+        Self::Limits,
+        Self::UserNamespace,
+        Self::MountNamespace,
+        Self::PidNamespace,
+        Self::NetworkNamespace,
+        Self::IpcNamespace,
+        Self::LandlockFiles,
+        Self::LandlockTcp,
+        Self::LandlockScopes,
+        Self::SystemCalls,
     ];
 
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Wall::Process => "process",
-            Wall::Limits => "limits",
-            Wall::UserNamespace => "user-namespace",
-            Wall::MountNamespace => "mount-namespace",
-            Wall::PidNamespace => "pid-namespace",
-            Wall::NetworkNamespace => "network-namespace",
-            Wall::IpcNamespace => "ipc-namespace",
-            Wall::LandlockFiles => "landlock-files",
-            Wall::LandlockTcp => "landlock-tcp",
-            Wall::LandlockScopes => "landlock-scopes",
-            Wall::SystemCalls => "system-calls",
+            Self::Process => "process",
+            Self::Limits => "limits",
+            Self::UserNamespace => "user-namespace",
+            Self::MountNamespace => "mount-namespace",
+            Self::PidNamespace => "pid-namespace",
+            Self::NetworkNamespace => "network-namespace",
+            Self::IpcNamespace => "ipc-namespace",
+            Self::LandlockFiles => "landlock-files",
+            Self::LandlockTcp => "landlock-tcp",
+            Self::LandlockScopes => "landlock-scopes",
+            Self::SystemCalls => "system-calls",
         }
     }
 }

@@ -40,18 +40,18 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::SaveName { .. } => Some(
+            Self::SaveName { .. } => Some(
                 "use letters, digits, `.`, `_` and `-`, for example `my-env`; another folder is \
                  chosen with `workspace`"
                     .to_owned(),
             ),
-            Error::ImageName { .. } => Some(
+            Self::ImageName { .. } => Some(
                 "use lower-case letters and digits in words joined by `-`, for example \
                  `debian-desktop`"
                     .to_owned(),
             ),
-            Error::ManifestJson { .. } => None,
-            Error::ManifestTooNew { .. } => Some("update quicksand to load it".to_owned()),
+            Self::ManifestJson { .. } => None,
+            Self::ManifestTooNew { .. } => Some("update quicksand to load it".to_owned()),
         }
     }
 }

@@ -35,14 +35,14 @@ pub enum Part {
 
 impl Part {
     /// All parts.
-    pub const ALL: [Part; 3] = [Part::Kernel, Part::Initrd, Part::Disk];
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Initrd, Self::Disk];
 
     /// The file name's extension, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
-            Part::Kernel => "kernel",
-            Part::Initrd => "initrd",
-            Part::Disk => "qcow2",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Disk => "qcow2",
         }
     }
 }

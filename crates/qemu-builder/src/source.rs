@@ -22,7 +22,7 @@ impl Source {
     pub fn parse(source: &str, sha256: Option<&Sha256Hex>) -> Result<Self> {
         let is_url = source.contains("://");
         match (source, sha256) {
-            ("apt", None) => Ok(Source::Apt),
+            ("apt", None) => Ok(Self::Apt),
             ("apt", Some(_)) => Err(hinted(
                 "`--sha256` does not go with `--source apt`",
                 "the hashes of apt's source packages are in qemu/pins.toml",
@@ -41,11 +41,9 @@ impl Source {
                         "give the hash that the publisher signs; a download without one is not built",
                     )
                 })?;
-                Ok(Source::Url { url: url.to_owned(), sha256 })
+                Ok(Self::Url { url: url.to_owned(), sha256 })
             }
-            (path, sha256) => {
-                Ok(Source::File { path: PathBuf::from(path), sha256: sha256.cloned() })
-            }
+            (path, sha256) => Ok(Self::File { path: PathBuf::from(path), sha256: sha256.cloned() }),
         }
     }
 }

@@ -18,9 +18,9 @@ impl Signal {
     /// The exit code of a process that this signal ended.
     pub fn exit_code(self) -> Option<i32> {
         match self {
-            Signal::Interrupt => Some(INTERRUPTED),
-            Signal::End(code) => Some(code),
-            Signal::Resize => None,
+            Self::Interrupt => Some(INTERRUPTED),
+            Self::End(code) => Some(code),
+            Self::Resize => None,
         }
     }
 }

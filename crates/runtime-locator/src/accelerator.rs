@@ -38,25 +38,24 @@ pub enum Accelerator {
 
 impl Accelerator {
     /// All of them.
-    pub const ALL: [Accelerator; 4] =
-        [Accelerator::Kvm, Accelerator::Hvf, Accelerator::Whpx, Accelerator::Tcg];
+    pub const ALL: [Self; 4] = [Self::Kvm, Self::Hvf, Self::Whpx, Self::Tcg];
 
     /// QEMU's name, as in `-accel kvm`.
     pub fn name(self) -> &'static str {
         match self {
-            Accelerator::Kvm => "kvm",
-            Accelerator::Hvf => "hvf",
-            Accelerator::Whpx => "whpx",
-            Accelerator::Tcg => "tcg",
+            Self::Kvm => "kvm",
+            Self::Hvf => "hvf",
+            Self::Whpx => "whpx",
+            Self::Tcg => "tcg",
         }
     }
 
     /// The hardware accelerator of a system.
-    pub fn of(os: Os) -> Accelerator {
+    pub fn of(os: Os) -> Self {
         match os {
-            Os::Linux => Accelerator::Kvm,
-            Os::Macos => Accelerator::Hvf,
-            Os::Windows => Accelerator::Whpx,
+            Os::Linux => Self::Kvm,
+            Os::Macos => Self::Hvf,
+            Os::Windows => Self::Whpx,
         }
     }
 }
@@ -87,7 +86,7 @@ impl FromStr for Accelerator {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let lower = text.to_ascii_lowercase();
-        Accelerator::ALL
+        Self::ALL
             .into_iter()
             .find(|accelerator| accelerator.name() == lower)
             .ok_or_else(|| ParseAcceleratorError { text: text.to_owned() })
@@ -109,7 +108,7 @@ impl FromStr for AcceleratorRequest {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.eq_ignore_ascii_case("auto") {
-            true => Ok(AcceleratorRequest::Auto),
+            true => Ok(Self::Auto),
             false => text.parse().map(AcceleratorRequest::Exactly),
         }
     }

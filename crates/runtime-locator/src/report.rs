@@ -28,14 +28,14 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Configuration => f.write_str("configuration"),
-            Source::Environment(variable) => write!(f, "environment variable {variable}"),
-            Source::WorkingFolder => f.write_str("working folder"),
-            Source::HomeFolder => f.write_str("home folder"),
-            Source::Wheel(distribution) => write!(f, "Python package {distribution}"),
-            Source::DataFolder => f.write_str("data folder"),
-            Source::Path => f.write_str("PATH"),
-            Source::WellKnown => f.write_str("well-known folder"),
+            Self::Configuration => f.write_str("configuration"),
+            Self::Environment(variable) => write!(f, "environment variable {variable}"),
+            Self::WorkingFolder => f.write_str("working folder"),
+            Self::HomeFolder => f.write_str("home folder"),
+            Self::Wheel(distribution) => write!(f, "Python package {distribution}"),
+            Self::DataFolder => f.write_str("data folder"),
+            Self::Path => f.write_str("PATH"),
+            Self::WellKnown => f.write_str("well-known folder"),
         }
     }
 }

@@ -350,7 +350,7 @@ pub enum Error {
         path: PathBuf,
         /// What went wrong.
         #[source]
-        source: Box<Error>,
+        source: Box<Self>,
     },
     /// A save lies on another version of its image than the one that is installed.
     #[error(

@@ -53,7 +53,7 @@ impl Screen {
     pub(crate) fn new(
         display: DisplayPlan,
         limit: u64,
-    ) -> Result<(Screen, std::os::fd::OwnedFd, u32)> {
+    ) -> Result<(Self, std::os::fd::OwnedFd, u32)> {
         let failed = |source| Error::System { action: "make a file for screenshots", source };
         let named = tempfile::NamedTempFile::new().map_err(failed)?;
         let written =
@@ -62,20 +62,20 @@ impl Screen {
         name.close().map_err(failed)?;
         let theirs = written.try_clone().map_err(failed)?;
         let file = DumpFile { name: format!("/dev/fdset/{SET}"), written, read };
-        Ok((Screen::of(file, display, limit), theirs.into(), SET))
+        Ok((Self::of(file, display, limit), theirs.into(), SET))
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn new(display: DisplayPlan, limit: u64) -> Result<Screen> {
+    pub(crate) fn new(display: DisplayPlan, limit: u64) -> Result<Self> {
         let failed = |source| Error::System { action: "make a file for screenshots", source };
         let (read, path) = tempfile::NamedTempFile::new().map_err(failed)?.into_parts();
         let file = DumpFile { name: path.to_string_lossy().into_owned(), read, _path: path };
-        Ok(Screen::of(file, display, limit))
+        Ok(Self::of(file, display, limit))
     }
 
-    fn of(file: DumpFile, display: DisplayPlan, limit: u64) -> Screen {
+    fn of(file: DumpFile, display: DisplayPlan, limit: u64) -> Self {
         let has_vnc = matches!(display, DisplayPlan::Vnc { .. });
-        Screen {
+        Self {
             file: file.into(),
             limit: limit + HEADER,
             pointer: Mutex::default(),

@@ -120,7 +120,7 @@ impl Found {
         Ok(())
     }
 
-    fn add(&mut self, other: Found) {
+    fn add(&mut self, other: Self) {
         self.binaries.extend(other.binaries);
         self.damaged.extend(other.damaged);
         self.wheels.extend(other.wheels);

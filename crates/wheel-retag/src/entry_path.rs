@@ -25,12 +25,12 @@ pub enum PathProblem {
 impl fmt::Display for PathProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            PathProblem::EmptyComponent => "it is absolute or has an empty component",
-            PathProblem::DotComponent => "`.` or `..` is one of its components",
-            PathProblem::Backslash => "a backslash is part of it",
-            PathProblem::ControlCharacter => "a control character is part of it",
-            PathProblem::Colon => "a colon is part of it, which Windows takes for a drive",
-            PathProblem::WindowsName => "Windows cannot hold a file of that name",
+            Self::EmptyComponent => "it is absolute or has an empty component",
+            Self::DotComponent => "`.` or `..` is one of its components",
+            Self::Backslash => "a backslash is part of it",
+            Self::ControlCharacter => "a control character is part of it",
+            Self::Colon => "a colon is part of it, which Windows takes for a drive",
+            Self::WindowsName => "Windows cannot hold a file of that name",
         })
     }
 }

@@ -136,35 +136,33 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Error::Io { .. } | Error::Zip { .. } | Error::Entry { .. } => return None,
-            Error::DistributionName { .. } => {
+            Self::Io { .. } | Self::Zip { .. } | Self::Entry { .. } => return None,
+            Self::DistributionName { .. } => {
                 "use letters, digits, `-`, `_` and `.`, with a letter or digit at both ends"
             }
-            Error::Version { .. } => {
+            Self::Version { .. } => {
                 "use a version of PEP 440, for example `1.2.3`, `1.2rc1` or `1.2+local`"
             }
-            Error::Tag { .. } => {
-                "write it as python-abi-platform, for example `py3-none-win_amd64`"
-            }
-            Error::FileName { .. } => {
+            Self::Tag { .. } => "write it as python-abi-platform, for example `py3-none-win_amd64`",
+            Self::FileName { .. } => {
                 "a wheel is named NAME-VERSION[-BUILD]-PYTHON-ABI-PLATFORM.whl"
             }
-            Error::MetadataField { .. } => return None,
-            Error::EntryPath { .. } => {
+            Self::MetadataField { .. } => return None,
+            Self::EntryPath { .. } => {
                 "use relative paths with `/`, each once, that differ by more than case"
             }
-            Error::TooLarge { .. } => {
+            Self::TooLarge { .. } => {
                 "files and wheels stay below 4 GiB (indexes accept far less): split or compress it"
             }
-            Error::Runner { .. } => {
+            Self::Runner { .. } => {
                 "use linux-x64, linux-arm64, macos-arm64, windows-x64 or windows-arm64"
             }
-            Error::Taken { .. } => "remove it, or write into another folder",
-            Error::SameName { .. } => "leave one of the two in the folder",
-            Error::Merge { .. } => {
+            Self::Taken { .. } => "remove it, or write into another folder",
+            Self::SameName { .. } => "leave one of the two in the folder",
+            Self::Merge { .. } => {
                 "the folder needs the win_amd64 and the win_arm64 wheel of one version, as their runners built them"
             }
-            Error::NotAWheel { .. } => "run `cargo xtask verify` on it for the full list",
+            Self::NotAWheel { .. } => "run `cargo xtask verify` on it for the full list",
         };
         Some(hint.to_owned())
     }
@@ -174,7 +172,7 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Error::Io { action, path, source }
+        move |source| Self::Io { action, path, source }
     }
 
     pub(crate) fn zip(
@@ -182,6 +180,6 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(zip::result::ZipError) -> Self {
         let path = path.into();
-        move |source| Error::Zip { action, path, source }
+        move |source| Self::Zip { action, path, source }
     }
 }

@@ -32,34 +32,29 @@ pub enum Runner {
 
 impl Runner {
     /// The five runners.
-    pub const ALL: [Runner; 5] = [
-        Runner::LinuxX64,
-        Runner::LinuxArm64,
-        Runner::MacosArm64,
-        Runner::WindowsX64,
-        Runner::WindowsArm64,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::LinuxX64, Self::LinuxArm64, Self::MacosArm64, Self::WindowsX64, Self::WindowsArm64];
 
     /// The word for command lines and workflows.
     pub fn name(self) -> &'static str {
         match self {
-            Runner::LinuxX64 => "linux-x64",
-            Runner::LinuxArm64 => "linux-arm64",
-            Runner::MacosArm64 => "macos-arm64",
-            Runner::WindowsX64 => "windows-x64",
-            Runner::WindowsArm64 => "windows-arm64",
+            Self::LinuxX64 => "linux-x64",
+            Self::LinuxArm64 => "linux-arm64",
+            Self::MacosArm64 => "macos-arm64",
+            Self::WindowsX64 => "windows-x64",
+            Self::WindowsArm64 => "windows-arm64",
         }
     }
 
     /// The runner that a host of that system and hardware is; there is none for Intel Macs.
-    pub fn of(os: Os, arch: Arch) -> Option<Runner> {
+    pub fn of(os: Os, arch: Arch) -> Option<Self> {
         match (os, arch) {
-            (Os::Linux, Arch::Amd64) => Some(Runner::LinuxX64),
-            (Os::Linux, Arch::Arm64) => Some(Runner::LinuxArm64),
-            (Os::Macos, Arch::Arm64) => Some(Runner::MacosArm64),
+            (Os::Linux, Arch::Amd64) => Some(Self::LinuxX64),
+            (Os::Linux, Arch::Arm64) => Some(Self::LinuxArm64),
+            (Os::Macos, Arch::Arm64) => Some(Self::MacosArm64),
             (Os::Macos, Arch::Amd64) => None,
-            (Os::Windows, Arch::Amd64) => Some(Runner::WindowsX64),
-            (Os::Windows, Arch::Arm64) => Some(Runner::WindowsArm64),
+            (Os::Windows, Arch::Amd64) => Some(Self::WindowsX64),
+            (Os::Windows, Arch::Arm64) => Some(Self::WindowsArm64),
         }
     }
 
@@ -70,11 +65,11 @@ impl Runner {
             family.iter().any(|start| platform.starts_with(start)) && platform.ends_with(machine)
         };
         match self {
-            Runner::LinuxX64 => linux("_x86_64"),
-            Runner::LinuxArm64 => linux("_aarch64"),
-            Runner::MacosArm64 => platform.starts_with("macosx_") && platform.ends_with("_arm64"),
-            Runner::WindowsX64 => platform == "win_amd64",
-            Runner::WindowsArm64 => platform == "win_arm64",
+            Self::LinuxX64 => linux("_x86_64"),
+            Self::LinuxArm64 => linux("_aarch64"),
+            Self::MacosArm64 => platform.starts_with("macosx_") && platform.ends_with("_arm64"),
+            Self::WindowsX64 => platform == "win_amd64",
+            Self::WindowsArm64 => platform == "win_arm64",
         }
     }
 }
@@ -89,7 +84,7 @@ impl FromStr for Runner {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Runner::ALL
+        Self::ALL
             .into_iter()
             .find(|runner| runner.name() == text)
             .ok_or_else(|| Error::Runner { name: text.to_owned() })

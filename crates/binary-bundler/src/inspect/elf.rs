@@ -101,9 +101,9 @@ impl Libc {
     /// Its name for messages.
     pub fn name(self) -> &'static str {
         match self {
-            Libc::Glibc => "glibc",
-            Libc::Musl => "musl",
-            Libc::Bionic => "Android's bionic",
+            Self::Glibc => "glibc",
+            Self::Musl => "musl",
+            Self::Bionic => "Android's bionic",
         }
     }
 }

@@ -74,8 +74,8 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn new(limit: u64) -> Bounded {
-        Bounded { bytes: Vec::new(), limit, n_dropped: 0 }
+    fn new(limit: u64) -> Self {
+        Self { bytes: Vec::new(), limit, n_dropped: 0 }
     }
 
     fn add(&mut self, bytes: &[u8]) {

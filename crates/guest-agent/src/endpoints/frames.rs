@@ -16,8 +16,8 @@ pub struct Frames {
 
 impl Frames {
     /// Reads this body.
-    pub fn new(body: Incoming) -> Frames {
-        Frames { body, decoder: FrameDecoder::new() }
+    pub fn new(body: Incoming) -> Self {
+        Self { body, decoder: FrameDecoder::new() }
     }
 
     /// The next frame; `None` at the end of the body.

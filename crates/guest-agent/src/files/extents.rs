@@ -27,10 +27,10 @@ pub struct Extents {
 
 impl Extents {
     /// Reads this file, of which nothing has been read yet.
-    pub fn new(file: fs_err::File, metadata: &std::fs::Metadata) -> Extents {
+    pub fn new(file: fs_err::File, metadata: &std::fs::Metadata) -> Self {
         // Blocks are counted in units of 512 bytes whatever the file system's are, stat(2).
         let has_holes = metadata.blocks().saturating_mul(512) < metadata.size();
-        Extents { file, chunk: Vec::new(), position: 0, data_end: has_holes.then_some(0) }
+        Self { file, chunk: Vec::new(), position: 0, data_end: has_holes.then_some(0) }
     }
 
     /// The file.

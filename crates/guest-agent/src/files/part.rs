@@ -49,7 +49,7 @@ impl Part {
         name: &OsStr,
         path: &Path,
         entry: &FileEntry,
-    ) -> Result<Part> {
+    ) -> Result<Self> {
         let there = match walk::look(folder.as_fd(), name) {
             Ok(there) => Some(there),
             Err(Errno::NOENT) => None,
@@ -82,7 +82,7 @@ impl Part {
         };
         let owner = |there: &Stat| (Uid::from_raw(there.st_uid), Gid::from_raw(there.st_gid));
         let kept = there.as_ref().map_or(NEW, |there| there.st_mode & 0o777);
-        Ok(Part {
+        Ok(Self {
             file: file.into(),
             folder,
             name: name.to_owned(),

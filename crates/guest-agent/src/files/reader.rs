@@ -47,14 +47,14 @@ impl Reader {
     ///
     /// # Errors
     /// Nothing there, a folder where a file is wanted, or something that is neither.
-    pub fn new(request: &ReadFilesRequest) -> Result<Reader> {
+    pub fn new(request: &ReadFilesRequest) -> Result<Self> {
         let root = path_of(&request.path);
         let metadata = fs_err::metadata(&root).map_err(failed("read", &root))?;
         let is_wanted = metadata.is_file() || (metadata.is_dir() && request.tree);
         if !is_wanted {
             return Err(wrong_kind("read", &root, FileType::from_raw_mode(metadata.mode())));
         }
-        Ok(Reader {
+        Ok(Self {
             root,
             has_begun: false,
             levels: Vec::new(),

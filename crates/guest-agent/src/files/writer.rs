@@ -43,7 +43,7 @@ impl Writer {
     ///
     /// # Errors
     /// A path through a link that is not root's; folders that cannot be made.
-    pub fn new(request: &WriteFilesRequest) -> Result<Writer> {
+    pub fn new(request: &WriteFilesRequest) -> Result<Self> {
         let path = path_of(&request.path);
         let mut place = walk::find(&path)?;
         if let Some(name) = &request.name {
@@ -61,7 +61,7 @@ impl Writer {
                 place.name = Some(name);
             }
         }
-        Ok(Writer {
+        Ok(Self {
             place,
             root: None,
             recent: None,

@@ -42,10 +42,10 @@ impl Groups {
     /// so that an init that empties the root group does not sweep it up.
     ///
     /// Without cgroup2 at `root` there are no groups, which is no error.
-    pub fn new(root: Option<&Path>) -> Groups {
+    pub fn new(root: Option<&Path>) -> Self {
         let folder = root.and_then(|root| make_root(root).ok());
         let [released, dying] = [RefCell::default(), RefCell::default()];
-        Groups { folder, released, dying, n_made: Cell::new(0) }
+        Self { folder, released, dying, n_made: Cell::new(0) }
     }
 
     /// An empty group, or none where the kernel has none to give.
@@ -86,12 +86,12 @@ impl Groups {
 }
 
 impl Group {
-    fn make(name: PathBuf) -> io::Result<Group> {
+    fn make(name: PathBuf) -> io::Result<Self> {
         fs_err::create_dir(&name)?;
         let flags = OFlags::CLOEXEC | OFlags::RDONLY;
         let folder = rustix::fs::open(&name, flags | OFlags::DIRECTORY, Mode::empty())?;
         let events = rustix::fs::openat(&folder, "cgroup.events", flags, Mode::empty())?;
-        Ok(Group { folder, events, name, killed: Cell::new(false) })
+        Ok(Self { folder, events, name, killed: Cell::new(false) })
     }
 
     /// The folder, as clone3 wants it.

@@ -49,7 +49,7 @@ impl Plan {
         request: &ExecuteRequest,
         account: Account,
         exists: impl Fn(&[u8]) -> bool,
-    ) -> Result<Plan> {
+    ) -> Result<Self> {
         let shell = request.shell.as_ref().map_or(DEFAULT_SHELL.as_bytes(), GuestText::as_bytes);
         let program = find_program(shell, &exists)?;
         let mut arguments = vec![shell];
@@ -61,7 +61,7 @@ impl Plan {
         }
         let home = if exists(account.home.as_bytes()) { account.home.as_str() } else { "/" };
         let directory = request.cwd.as_ref().map_or(home.as_bytes(), GuestText::as_bytes);
-        Ok(Plan {
+        Ok(Self {
             program: text(program)?,
             arguments: arguments.into_iter().map(text).collect::<Result<_>>()?,
             environment: environment(request, &account)?,
@@ -79,8 +79,8 @@ impl Plan {
     ///
     /// # Errors
     /// An argument with a NUL byte.
-    pub fn tool(arguments: &[&str], limit: Duration) -> Result<Plan> {
-        Ok(Plan {
+    pub fn tool(arguments: &[&str], limit: Duration) -> Result<Self> {
+        Ok(Self {
             program: text(arguments[0])?,
             arguments: arguments.iter().copied().map(text).collect::<Result<_>>()?,
             environment: environment(&ExecuteRequest::default(), &Account::root())?,

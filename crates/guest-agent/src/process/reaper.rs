@@ -86,7 +86,7 @@ impl Reaper {
     ///
     /// # Errors
     /// When the kernel has no signalfd to give. Must be called inside a runtime.
-    pub fn new() -> io::Result<Rc<Reaper>> {
+    pub fn new() -> io::Result<Rc<Self>> {
         // SAFETY: a signal set is initialised by sigemptyset, and only numbers of signals are added.
         let set = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
@@ -108,7 +108,7 @@ impl Reaper {
             }
             OwnedFd::from_raw_fd(fd)
         };
-        Ok(Rc::new(Reaper {
+        Ok(Rc::new(Self {
             signals: watch(signals, tokio::io::Interest::READABLE)?,
             waiting: RefCell::default(),
             n_starting: Cell::new(0),

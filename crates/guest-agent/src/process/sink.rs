@@ -57,7 +57,7 @@ impl Input {
     /// Writes the queue to `descriptor` until it is closed and empty, or nobody reads any more.
     /// The end of file of a pipe is that the descriptor is dropped; a terminal gets `end`, what
     /// Ctrl-D would type.
-    pub async fn write_to(self: Rc<Input>, descriptor: OwnedFd, end: Option<u8>) -> io::Result<()> {
+    pub async fn write_to(self: Rc<Self>, descriptor: OwnedFd, end: Option<u8>) -> io::Result<()> {
         let descriptor = watch(descriptor, Interest::WRITABLE)?;
         let result = async {
             loop {

@@ -25,13 +25,13 @@ pub struct Agent {
 pub type Body = Channel<Bytes>;
 
 impl Agent {
-    pub fn start() -> Agent {
-        Agent::with(&["--token", TOKEN])
+    pub fn start() -> Self {
+        Self::with(&["--token", TOKEN])
     }
 
     // The agent is not ours to launch through the wrapper of another crate.
     #[allow(clippy::disallowed_methods)]
-    pub fn with(arguments: &[&str]) -> Agent {
+    pub fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let agent = env!("CARGO_BIN_EXE_quicksand-agent");
@@ -55,7 +55,7 @@ impl Agent {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), agent_protocol::READY_LINE);
-        Agent { process, folder, port }
+        Self { process, folder, port }
     }
 
     pub fn pid(&self) -> u32 {

@@ -36,7 +36,7 @@ pub(super) enum Call {
 
 impl Call {
     /// What is asked for. `None` where the caller's memory cannot be read, which the kernel will tell it.
-    pub fn read(request: &libc::seccomp_notif) -> Option<Call> {
+    pub fn read(request: &libc::seccomp_notif) -> Option<Self> {
         let target = Target(request.pid);
         let args = &request.data.args;
         let number = |at: usize| args[at] as u32;
@@ -55,15 +55,15 @@ impl Call {
         let owner = |at: usize| Owner { user: number(at), group: number(at + 1) };
         const NO_LINKS: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
         Some(match libc::c_long::from(request.data.nr) {
-            libc::SYS_fchown => Call::Change { place: open(), owner: owner(1) },
+            libc::SYS_fchown => Self::Change { place: open(), owner: owner(1) },
             libc::SYS_fchownat => {
-                Call::Change { place: at(args[0] as i32, 1, flags(4))?, owner: owner(2) }
+                Self::Change { place: at(args[0] as i32, 1, flags(4))?, owner: owner(2) }
             }
-            libc::SYS_fstat => Call::Look { place: open(), answer: args[1] },
+            libc::SYS_fstat => Self::Look { place: open(), answer: args[1] },
             libc::SYS_newfstatat => {
-                Call::Look { place: at(args[0] as i32, 1, flags(3))?, answer: args[2] }
+                Self::Look { place: at(args[0] as i32, 1, flags(3))?, answer: args[2] }
             }
-            libc::SYS_statx => Call::LookExtended {
+            libc::SYS_statx => Self::LookExtended {
                 place: at(args[0] as i32, 1, flags(2))?,
                 flags: flags(2),
                 mask: StatxFlags::from_bits_retain(number(3)),
@@ -75,7 +75,7 @@ impl Call {
                     libc::SYS_lchown => NO_LINKS,
                     _ => AtFlags::empty(),
                 };
-                Call::Change { place: at(libc::AT_FDCWD, 0, flags)?, owner: owner(1) }
+                Self::Change { place: at(libc::AT_FDCWD, 0, flags)?, owner: owner(1) }
             }
             #[cfg(target_arch = "x86_64")]
             libc::SYS_stat | libc::SYS_lstat => {
@@ -83,19 +83,19 @@ impl Call {
                     libc::SYS_lstat => NO_LINKS,
                     _ => AtFlags::empty(),
                 };
-                Call::Look { place: at(libc::AT_FDCWD, 0, flags)?, answer: args[1] }
+                Self::Look { place: at(libc::AT_FDCWD, 0, flags)?, answer: args[1] }
             }
             libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_fsetxattr => {
                 let name = target.text(args[1]).ok().filter(|name| name.starts_with(LISTS))?;
                 let length = args[3].min(XATTR_SIZE_MAX) as usize;
                 let value = target.read(args[2], length).ok()?;
                 let flags = XattrFlags::from_bits_retain(number(4));
-                Call::Write { place: listed(request, &at, &open)?, name, value, flags }
+                Self::Write { place: listed(request, &at, &open)?, name, value, flags }
             }
             libc::SYS_getxattr | libc::SYS_lgetxattr | libc::SYS_fgetxattr => {
                 let name = target.text(args[1]).ok().filter(|name| name.starts_with(LISTS))?;
                 let room = args[3].min(XATTR_SIZE_MAX) as usize;
-                Call::Read { place: listed(request, &at, &open)?, name, answer: args[2], room }
+                Self::Read { place: listed(request, &at, &open)?, name, answer: args[2], room }
             }
             _ => return None,
         })

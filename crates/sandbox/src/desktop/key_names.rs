@@ -108,7 +108,7 @@ impl Key {
     ///
     /// # Errors
     /// [`Error::InvalidValue`] for a name that no key has.
-    pub fn combination(text: &str) -> Result<Vec<Key>> {
+    pub fn combination(text: &str) -> Result<Vec<Self>> {
         if let Some(keys) = one(text) {
             return Ok(keys);
         }

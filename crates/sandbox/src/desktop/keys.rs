@@ -16,7 +16,7 @@ macro_rules! keys {
 
         impl Key {
             /// Every key, in QEMU's words.
-            pub const ALL: &[Key] = &[$(Key::$name),*];
+            pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// QEMU's name of the key.
             pub fn qcode(self) -> &'static str {
@@ -55,8 +55,8 @@ impl FromStr for Key {
     type Err = Error;
 
     /// Reads any name of one key, in any case; see [`Key::combination`].
-    fn from_str(name: &str) -> Result<Key> {
-        match Key::combination(name)?[..] {
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::combination(name)?[..] {
             [key] => Ok(key),
             _ => Err(Error::InvalidValue {
                 option: "keys",

@@ -37,8 +37,7 @@ pub enum MouseButton {
 }
 
 impl MouseButton {
-    const ALL: [MouseButton; 5] =
-        [Self::Left, Self::Right, Self::Middle, Self::WheelUp, Self::WheelDown];
+    const ALL: [Self; 5] = [Self::Left, Self::Right, Self::Middle, Self::WheelUp, Self::WheelDown];
 
     /// QEMU's name.
     pub fn name(self) -> &'static str {
@@ -55,7 +54,7 @@ impl MouseButton {
 impl FromStr for MouseButton {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<MouseButton> {
+    fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|button| button.name() == name).ok_or_else(|| {
             Error::InvalidValue {
                 option: "button",
@@ -70,7 +69,7 @@ impl FromStr for MouseButton {
 impl FromStr for PointerUnit {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<PointerUnit> {
+    fn from_str(name: &str) -> Result<Self> {
         match name {
             "abs" => Ok(Self::Absolute),
             "px" => Ok(Self::Pixels),
