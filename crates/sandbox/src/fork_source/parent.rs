@@ -23,6 +23,8 @@ use tokio::sync::Mutex;
 
 /// The command that forks a machine, as QEMU names it.
 pub(crate) const FORK_COMMAND: &str = "x-fork-clone";
+/// How long a fork may take to its first word on its monitor.
+const FIRST_WORD: Duration = Duration::from_secs(10);
 /// The fw_cfg item of the agent's token.
 const TOKEN_ITEM: &str = agent_protocol::FW_CFG_TOKEN;
 
@@ -158,8 +160,7 @@ impl Parent {
             arguments["bound"] = json!(false);
         }
         let answer = self.qmp.execute(FORK_COMMAND, arguments).await;
-        // One that is there still has refused it.
-        if answer.is_err() && !self.qmp.is_connected() {
+        if answer.is_err() {
             self.end_orphan(&ready.qmp).await;
         }
         let answer = answer?;
@@ -170,7 +171,9 @@ impl Parent {
     /// Takes over the process of a fork.
     pub(crate) async fn adopt(&self, ready: Ready, number: u64) -> Result<(Process, Output)> {
         let Ready { qmp, output, .. } = ready;
-        let adopted = sender(&qmp).await.and_then(|pid| adopt(pid, self.pid, number));
+        let silent = Err(io::ErrorKind::TimedOut.into());
+        let sender = tokio::time::timeout(FIRST_WORD, sender(&qmp)).await.unwrap_or(silent);
+        let adopted = sender.and_then(|pid| adopt(pid, self.pid, number));
         match adopted {
             Ok(process) => Ok((process, output)),
             Err(source) => {
@@ -180,13 +183,19 @@ impl Parent {
         }
     }
 
-    /// Ends a fork whose parent has ended before the fork was taken over: it would go on for ever. One that
-    /// says nothing has ended, or was never made.
+    /// Ends a fork that nobody has taken over, which would go on for ever, also one that comes late. Only where
+    /// the parent has ended is it waited for: a parent that refuses makes none, and the socket closes with the
+    /// next fork.
     async fn end_orphan(&self, qmp: &UnixStream) {
-        let Some(namespace) = &self.namespace else { return };
-        if let Ok(pid) = sender(qmp).await {
-            let ended = end_in(pid, namespace);
-            tracing::debug!(?pid, ?ended, "a fork that lost its parent is ended");
+        let (Some(namespace), Ok(qmp)) = (self.namespace.clone(), second(qmp)) else { return };
+        let ending = tokio::spawn(async move {
+            if let Ok(pid) = sender(&qmp).await {
+                let ended = end_in(pid, &namespace);
+                tracing::debug!(?pid, ?ended, "a fork that nobody has taken over is ended");
+            }
+        });
+        if !self.qmp.is_connected() {
+            let _ = tokio::time::timeout(FIRST_WORD, ending).await;
         }
     }
 }
@@ -233,9 +242,7 @@ async fn sender(socket: &UnixStream) -> io::Result<Pid> {
         });
         found.ok_or_else(|| io::Error::other("the sender is not told"))
     };
-    let waiting = socket.async_io(tokio::io::Interest::READABLE, peek);
-    let silent = Err(io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or(silent)
+    socket.async_io(tokio::io::Interest::READABLE, peek).await
 }
 
 #[cfg(test)]
