@@ -7,6 +7,7 @@ use crate::{
     dist,
     preflight::{Needs, Registry},
     setup,
+    ui::hinted,
 };
 use anyhow::{Context as _, Result};
 use duct::cmd;
@@ -148,8 +149,10 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
     if !is_whole(&root) {
         empty(context, &root)?.install(context, dist::IMAGES)?;
         if !requirements.is_empty() {
+            let fetched = fetched(context, &root, requirements)?;
             context.ui.step("Install the test tools", |step| {
-                let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];
+                let folder = fetched.to_str().context("The cache's path is not UTF-8")?;
+                let mut args = vec!["install", "--quiet", "--no-index", "--find-links", folder];
                 args.extend(requirements);
                 step.run(cmd(root.join("bin/pip"), args))
             })?;
@@ -157,6 +160,29 @@ pub fn cached(context: &Context, wheels: &[PathBuf], requirements: &[&str]) -> R
         fs::write(root.join(WHOLE), "")?;
     }
     open(&root)
+}
+
+/// The wheels of packages of PyPI, which each new environment is made from: the wheels beside them change with
+/// every line of ours, these do not.
+fn fetched(context: &Context, root: &Path, requirements: &[&str]) -> Result<PathBuf> {
+    let mut key = key_of(&[], requirements)?;
+    let version = cmd!(root.join("bin/python"), "-c", "import sys; print(sys.version)").read()?;
+    key.add("python", version.as_bytes());
+    context.cache.entry("python-wheels", &key, |folder| {
+        if context.offline {
+            return Err(hinted(
+                format!("Python packages are not in the cache: {}", requirements.join(" ")),
+                "run once without --offline",
+            ));
+        }
+        context.ui.step("Fetch the test tools", |step| {
+            let folder = folder.to_str().context("The cache's path is not UTF-8")?;
+            let mut args =
+                vec!["download", "--quiet", "--disable-pip-version-check", "--dest", folder];
+            args.extend(requirements);
+            step.run(cmd(root.join("bin/pip"), args))
+        })
+    })
 }
 
 fn open(root: &Path) -> Result<Environment> {
