@@ -12,6 +12,9 @@ use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
 use crate::warm;
 use runtime_locator::Accelerator;
 
+/// The name of the log of starts, which users of Python know as the logger `quicksand.sandbox.boot`.
+const LOG: &str = "sandbox::boot";
+
 /// Starts a machine and waits for its first answer.
 pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     raise_descriptors();
@@ -27,7 +30,8 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
         within(boot_timeout(start.config, None), "find QEMU and the image", locating).await?
     };
     timing.locate = watch.lap();
-    tracing::info!(accelerator = located.accelerator.name(), reason = located.reason, "start");
+    let accelerator = located.accelerator.name();
+    tracing::info!(target: LOG, accelerator, reason = located.reason, "start");
     #[cfg(target_os = "linux")]
     if let Some(machine) =
         Box::pin(warm::of_memory(&start, &located, &mut watch, &mut timing)).await
@@ -47,7 +51,7 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
         Ok(machine) => machine,
         Err(Failure { error, may_be_accelerator: true }) => {
             let given_up = located.accelerator.name();
-            tracing::warn!(%error, "the guest made no progress under {given_up}; using tcg");
+            tracing::warn!(target: LOG, %error, "the guest made no progress under {given_up}; using tcg");
             located.accelerator = Accelerator::Tcg;
             located.reason = format!("the guest made no progress under {given_up}");
             let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
