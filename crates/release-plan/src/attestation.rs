@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// What follows a wheel's name in that of its attestation, as uploaders look for it.
 pub const SUFFIX: &str = ".publish.attestation";
 
-/// The kind of statement that says who published a file.
-const PUBLISH: &str = "https://docs.pypi.org/attestations/publish/v1";
+/// The kind of statement that says who published a file, as PEP 740's index names it below an address of its own.
+const PUBLISH: &str = "/attestations/publish/v1";
 
 /// The form of statement that PEP 740 asks for.
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
@@ -146,8 +146,8 @@ fn check(name: &str, sha256: &str, bytes: &[u8]) -> Result<(), String> {
     if statement.form != STATEMENT {
         return Err(format!("its statement is a `{}` and not `{STATEMENT}`", statement.form));
     }
-    if statement.predicate_type != PUBLISH {
-        return Err(format!("it attests `{}` and not `{PUBLISH}`", statement.predicate_type));
+    if !statement.predicate_type.ends_with(PUBLISH) {
+        return Err(format!("it attests `{}` and not `…{PUBLISH}`", statement.predicate_type));
     }
     let [subject] = statement.subject.as_slice() else {
         return Err(format!("it is about {} files and not one", statement.subject.len()));
@@ -180,7 +180,8 @@ mod tests {
 
     fn statement(name: &str, sha256: &str) -> Value {
         let subject = json!([{ "name": name, "digest": { "sha256": sha256 } }]);
-        json!({ "_type": STATEMENT, "subject": subject, "predicateType": PUBLISH, "predicate": null })
+        let kind = format!("https://index.example{PUBLISH}");
+        json!({ "_type": STATEMENT, "subject": subject, "predicateType": kind, "predicate": null })
     }
 
     fn attestation(statement: &Value) -> Value {

@@ -72,7 +72,7 @@ fn attest(folder: &Path, wheel: &str, sha256: &str) {
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{ "name": wheel, "digest": { "sha256": sha256 } }],
-        "predicateType": "https://docs.pypi.org/attestations/publish/v1",
+        "predicateType": "https://index.example/attestations/publish/v1",
         "predicate": null,
     });
     let attestation = json!({
