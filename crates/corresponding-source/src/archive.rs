@@ -88,27 +88,25 @@ pub fn write(folder: &str, mut items: Vec<Item>, to: &Path) -> Result<(), Error>
             sums += &format!("{sum}  {}\n", item.path);
         }
     }
-    let place = to.parent().filter(|place| !place.as_os_str().is_empty());
-    let beside = tempfile::NamedTempFile::new_in(place.unwrap_or(Path::new(".")))?;
-    let packer = zstd::Encoder::new(BufWriter::new(beside.as_file()), LEVEL)?;
-    let mut tar = tar::Builder::new(packer);
-    let sums = Item::text(SUMS, sums);
-    add(&mut tar, folder, &sums, sums.measure()?, None)?;
-    let mut there: BTreeMap<&str, &str> = BTreeMap::new();
-    for (item, measured) in items.iter().zip(&measured) {
-        let twin = measured.as_ref().and_then(|(sum, _)| there.get(sum.as_str()).copied());
-        add(&mut tar, folder, item, measured.clone(), twin)?;
-        if let (Some((sum, size)), Content::File(_)) = (measured, &item.content)
-            && *size > 0
-        {
-            there.entry(sum).or_insert(&item.path);
+    host_platform::write_whole(to, |part| {
+        let packer = zstd::Encoder::new(BufWriter::new(&*part), LEVEL)?;
+        let mut tar = tar::Builder::new(packer);
+        let sums = Item::text(SUMS, sums);
+        add(&mut tar, folder, &sums, sums.measure()?, None)?;
+        let mut there: BTreeMap<&str, &str> = BTreeMap::new();
+        for (item, measured) in items.iter().zip(&measured) {
+            let twin = measured.as_ref().and_then(|(sum, _)| there.get(sum.as_str()).copied());
+            add(&mut tar, folder, item, measured.clone(), twin)?;
+            if let (Some((sum, size)), Content::File(_)) = (measured, &item.content)
+                && *size > 0
+            {
+                there.entry(sum).or_insert(&item.path);
+            }
         }
-    }
-    let written = tar.into_inner()?.finish()?.into_inner();
-    written.map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    host_readable(beside.as_file())?;
-    beside.persist(to).map_err(|error| error.error)?;
-    Ok(())
+        let written = tar.into_inner()?.finish()?.into_inner();
+        written.map_err(io::IntoInnerError::into_error)?;
+        Ok(host_readable(part)?)
+    })
 }
 
 fn add<W: io::Write>(

@@ -169,7 +169,7 @@ impl Apk {
             size: bytes.len() as u64,
             sha256: crate::sha256(&bytes),
         };
-        fs::rename(path, pool_path(pool, &package))?;
+        host_platform::rename_whole(&path, &pool_path(pool, &package))?;
         Ok(package)
     }
 

@@ -313,12 +313,11 @@ pub fn publish(made: &Path, place: &Path) -> io::Result<()> {
     }
     let folder = place.parent().unwrap_or(place);
     fs::create_dir_all(folder)?;
-    let beside = tempfile::Builder::new().prefix(".part-").tempfile_in(folder)?;
-    io::copy(&mut fs::File::open(made)?, &mut beside.as_file())?;
-    beside.as_file().set_modified(from.modified()?)?;
-    beside.as_file().set_permissions(from.permissions())?;
-    beside.persist(place)?;
-    Ok(())
+    host_platform::write_whole(place, |part| {
+        io::copy(&mut fs::File::open(made)?, part)?;
+        part.set_modified(from.modified()?)?;
+        part.set_permissions(from.permissions())
+    })
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ pub(crate) fn write_beside(path: &Path, text: &str) -> Result<(), Error> {
     let number = N_WRITTEN.fetch_add(1, Ordering::Relaxed);
     let beside = path.with_extension(format!("lock.part-{}-{number}", std::process::id()));
     fs::write(&beside, text)?;
-    Ok(fs::rename(&beside, path)?)
+    Ok(host_platform::rename_whole(&beside, path)?)
 }
 
 impl ArchLock {

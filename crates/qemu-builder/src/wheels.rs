@@ -37,10 +37,8 @@ pub fn put_into_dist(context: &Context, packed: &Path) -> Result<Vec<PathBuf>> {
     let mut wheels = Vec::new();
     for name in files_below(packed)? {
         let wheel = context.dist().join(&name);
+        host_platform::copy_whole(&packed.join(&name), &wheel)?;
         remove_other_versions(&context.dist(), &name)?;
-        let beside = tempfile::NamedTempFile::new_in(context.dist())?;
-        fs::copy(packed.join(&name), beside.path())?;
-        beside.persist(&wheel)?;
         wheels.push(wheel);
     }
     Ok(wheels)

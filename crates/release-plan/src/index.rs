@@ -8,6 +8,7 @@ use crate::{
     pages::{self, Listed},
 };
 use fs_err as fs;
+use host_platform::rename_whole_folder;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ pub fn write(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>, Error> {
         }
         fs::rename(&place, old.path().join("index"))?;
     }
-    fs::rename(beside.keep(), &place)?;
+    rename_whole_folder(&beside.keep(), &place)?;
     Ok(listed)
 }
 
@@ -44,8 +45,7 @@ fn fill(wheels: &[PathBuf], place: &Path) -> Result<Vec<Listed>, Error> {
     for wheel in wheels {
         let (facts, metadata) = read(wheel)?;
         let copy = files.join(&facts.file_name);
-        // A link costs nothing; across file systems it is a copy.
-        fs::hard_link(wheel, &copy).or_else(|_| fs::copy(wheel, &copy).map(drop))?;
+        copy_for_all(wheel, &copy)?;
         fs::write(files.join(format!("{}.metadata", facts.file_name)), metadata)?;
         listed.push(facts);
     }
@@ -103,14 +103,44 @@ fn read(wheel: &Path) -> Result<(Listed, Vec<u8>), Error> {
     Ok((listed, metadata))
 }
 
+/// Copies a wheel so that all may read it. No link: the wheel that was given keeps its mode, and what happens to the
+/// copy does not happen to it. The folder is flushed as a whole, before it gets its name.
+pub(crate) fn copy_for_all(wheel: &Path, copy: &Path) -> std::io::Result<()> {
+    fs::copy(wheel, copy)?;
+    set_mode(copy, 0o644)
+}
+
 /// tempfile makes a folder private; an index is not, nor is what is staged.
+pub(crate) fn readable_by_all(folder: &Path) -> std::io::Result<()> {
+    set_mode(folder, 0o755)
+}
+
 #[cfg(unix)]
-pub(crate) fn readable_by_all(path: &Path) -> std::io::Result<()> {
+fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+    fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(not(unix))]
-pub(crate) fn readable_by_all(_path: &Path) -> std::io::Result<()> {
+fn set_mode(_path: &Path, _mode: u32) -> std::io::Result<()> {
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    #[test]
+    fn what_is_published_is_for_all_and_what_was_given_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let [wheel, copy] = ["wheel", "copy"].map(|name| folder.path().join(name));
+        fs::write(&wheel, "bytes").unwrap();
+        fs::set_permissions(&wheel, std::fs::Permissions::from_mode(0o600)).unwrap();
+        copy_for_all(&wheel, &copy).unwrap();
+        let of = |path: &Path| fs::metadata(path).unwrap();
+        assert_eq!(of(&copy).permissions().mode() & 0o777, 0o644);
+        assert_eq!(of(&wheel).permissions().mode() & 0o777, 0o600);
+        assert_ne!(of(&wheel).ino(), of(&copy).ino());
+    }
 }

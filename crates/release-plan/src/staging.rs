@@ -7,13 +7,14 @@
 
 use crate::{
     Error,
-    index::readable_by_all,
+    index::{copy_for_all, readable_by_all},
     name_of,
     plan::shipped,
     publish::{check_accepted, check_sizes},
     verify::{check_complete, check_true, look},
 };
 use fs_err as fs;
+use host_platform::rename_whole_folder;
 use std::path::{Path, PathBuf};
 use wheel_audit::audit_wheel;
 use wheel_retag::{WheelFileName, retag, wheels_in};
@@ -44,7 +45,7 @@ pub fn stage(folder: &Path, to: &Path, max_file_bytes: u64) -> Result<Vec<PathBu
     if to.exists() {
         fs::remove_dir(&to)?;
     }
-    fs::rename(beside.keep(), &to)?;
+    rename_whole_folder(&beside.keep(), &to)?;
     wheels_in(&to).map_err(Into::into)
 }
 
@@ -60,8 +61,7 @@ fn take(wheel: &Path, to: &Path) -> Result<(), Error> {
         return Err(Error::Twice { name: staged.to_string() });
     }
     if is_kept {
-        // A link costs nothing; across file systems it is a copy.
-        fs::hard_link(wheel, &copy).or_else(|_| fs::copy(wheel, &copy).map(drop))?;
+        copy_for_all(wheel, &copy)?;
     } else {
         retag(wheel, &tag, to)?;
     }

@@ -136,10 +136,8 @@ pub fn build_for(context: &Context, profile: Profile, target: Target) -> Result<
     let made = fs::read_dir(&entry)?.next().context("The wheel's entry is empty")??;
     fs::create_dir_all(context.dist())?;
     let wheel = context.dist().join(made.file_name());
-    let beside = tempfile::NamedTempFile::new_in(context.dist())?;
-    fs::copy(made.path(), beside.path())?;
+    host_platform::copy_whole(&made.path(), &wheel)?;
     qemu_builder::remove_other_versions(&context.dist(), &made.file_name().to_string_lossy())?;
-    beside.persist(&wheel)?;
     Ok(wheel)
 }
 

@@ -96,7 +96,7 @@ fn download(
             url: shown(url),
         });
     }
-    Ok(fs::rename(part, wheel)?)
+    Ok(host_platform::rename_whole(part, wheel)?)
 }
 
 /// SHA-256 in hexadecimal.

@@ -144,6 +144,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "release-plan",
         &[
+            "host-platform",
             "checksum",
             "package-layout",
             "wheel-audit",

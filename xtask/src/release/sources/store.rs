@@ -93,7 +93,7 @@ impl Store {
                 for it in batch {
                     let arrived = beside.path().join(&it.sha256);
                     if arrived.is_file() && sum_of(&arrived)? == it.sha256 {
-                        fs::rename(arrived, self.place(it))?;
+                        host_platform::rename_whole(&arrived, &self.place(it))?;
                     }
                 }
             }
