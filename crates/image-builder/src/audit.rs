@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use version::Ecosystem;
-pub(crate) use version::debian as debian_order;
+pub use version::debian as debian_order;
 
 /// A component that an advisory is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -33,7 +33,7 @@ fn text(tree: &Tree, name: &str) -> Result<Option<String>, Error> {
 }
 
 /// The flaws that the entries of versions above this one name.
-fn flaws_above(changelog: &str, before: &str) -> BTreeSet<String> {
+pub fn flaws_above(changelog: &str, before: &str) -> BTreeSet<String> {
     let mut flaws = BTreeSet::new();
     for line in changelog.lines() {
         // An entry begins at the margin with `source (version) suite; urgency=…`.

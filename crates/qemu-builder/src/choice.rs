@@ -2,6 +2,7 @@
 //! first that is to be had.
 
 use super::{
+    download::Answer,
     fetch::PrivateApt,
     pins::{Pin, Pins},
     source::{self, Source},
@@ -66,12 +67,16 @@ pub fn fetch(
         From::File(path) => path.clone(),
         From::Url(url) => {
             let sha256 = first.sha256.parse().map_err(anyhow::Error::msg)?;
-            apt.download(context, step, url, &sha256)?.ok_or_else(|| {
-                hinted(
-                    format!("Failed to download `{url}`"),
-                    format!("is it reachable from here? log: {}", step.log().display()),
-                )
-            })?
+            let reason = match apt.download(context, step, url, &sha256)? {
+                Answer::Here(place) => return Ok((place, first.clone())),
+                Answer::Absent if context.offline => "it is not in the cache".to_owned(),
+                Answer::Absent => "there is no such file".to_owned(),
+                Answer::Failed(reason) => reason,
+            };
+            return Err(hinted(
+                format!("Failed to download `{url}`: {reason}"),
+                format!("is it reachable from here? log: {}", step.log().display()),
+            ));
         }
         From::Mirror => {
             let pins: Vec<Pin> = choices.iter().filter_map(|choice| choice.pin.clone()).collect();

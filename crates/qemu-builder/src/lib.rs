@@ -1,15 +1,16 @@
 //! `cargo xtask build-qemu`: QEMU from pinned source to wheels in `dist/`.
 //!
 //! `source`, `pins` and `choice` say what to build, `target` for which machine, `toolchain` with what;
-//! `fetch` gets it, `libraries` builds what QEMU is linked from and `compile` QEMU itself, `linked` finds out
+//! `fetch` and `download` get it, `libraries` builds what QEMU is linked from and `compile` QEMU itself, `linked` finds out
 //! what went in, `bundle` keeps the result in the cache, `pack` and `wheels` make wheels of it. `installed`
-//! takes a QEMU that another built instead. The data beside this code is in `qemu/`: pins, libraries,
+//! takes a QEMU that another built instead; `renew` and `renewal` move the pins. The data beside this code is in `qemu/`: pins, libraries,
 //! device lists, patches, licences.
 
 mod bundle;
 mod choice;
 mod compile;
 mod configure;
+mod download;
 mod emulator;
 mod fetch;
 mod headers;
@@ -21,6 +22,8 @@ pub mod linked;
 mod pack;
 mod pins;
 mod precompiled;
+mod renew;
+mod renewal;
 mod source;
 mod source_tree;
 mod sysroot;
@@ -101,6 +104,11 @@ pub struct Args {
     #[arg(long, conflicts_with = "from")]
     plan: bool,
 
+    /// Move the pins in qemu/ to the newest versions of their series that Debian has, say what that changes
+    /// and names as mended, and build nothing.
+    #[arg(long, conflicts_with_all = ["from", "plan", "target", "cross", "source", "sha256"])]
+    renew: bool,
+
     /// The emulator of the other architecture too, and its wheel.
     #[arg(long)]
     cross: bool,
@@ -123,6 +131,7 @@ impl Default for Args {
             sha256: None,
             target: None,
             plan: false,
+            renew: false,
             cross: false,
             from: None,
             components: None,
@@ -175,6 +184,10 @@ impl Args {
 
 /// Builds QEMU, unless the cache has it or an installed one is asked for, and writes its wheels.
 pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
+    if args.renew {
+        renew::run(context)?;
+        return Ok(vec![]);
+    }
     if args.plan {
         print_plan(context, args)?;
         return Ok(vec![]);
@@ -278,6 +291,9 @@ fn packages(target: Target) -> Vec<&'static str> {
 
 /// What a build needs; its tools alone when it is in the cache.
 pub fn needs(context: &Context, args: &Args) -> Needs {
+    if args.renew {
+        return renew::needs();
+    }
     let Ok(target) = args.buildable() else { return Needs::default() };
     if args.from.is_some() || args.plan {
         return Needs::default();

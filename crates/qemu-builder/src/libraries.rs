@@ -77,6 +77,12 @@ impl Chosen {
     }
 }
 
+/// The pinned versions of each library, by its name.
+pub fn pinned(folder: &Path) -> Result<Vec<(String, Vec<Pin>)>> {
+    let libraries = Table::read(folder)?.libraries.into_iter();
+    Ok(libraries.map(|library| (library.name, library.sources)).collect())
+}
+
 /// How the libraries of a target are built, each in its first version, to be read.
 pub fn plan_of(folder: &Path, target: Target, toolchain: &Toolchain) -> Result<String> {
     let table = Table::read(folder)?.of_target(target);

@@ -42,6 +42,41 @@ pub struct Pin {
     pub patches_for: BTreeMap<String, Vec<String>>,
     /// The distribution's changes, whose `debian/patches/series` is applied first.
     pub debian: Option<File>,
+    /// A day at whose end Debian's archive had these files: what the mirrors have dropped is looked for there.
+    /// Where they come from makes nothing else of them, so that it is in no key.
+    #[serde(skip_serializing)]
+    pub day: Option<Day>,
+}
+
+/// A day, as in `2026-11-29`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Day(String);
+
+impl Day {
+    /// The day as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Day {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split('-').collect();
+        let number = |part: &str, length: usize| {
+            let is_plain = part.len() == length && part.bytes().all(|it| it.is_ascii_digit());
+            part.parse::<u32>().ok().filter(|_| is_plain)
+        };
+        let [year, month, day] = parts[..] else {
+            return Err(format!("`{text}` is no day such as 2026-11-29"));
+        };
+        match (number(year, 4), number(month, 2), number(day, 2)) {
+            (Some(_), Some(1..=12), Some(1..=31)) => Ok(Self(text)),
+            _ => Err(format!("`{text}` is no day such as 2026-11-29")),
+        }
+    }
 }
 
 impl Pin {
@@ -113,7 +148,7 @@ impl Pins {
         parse(&fs::read_to_string(&path)?).map_err(|error| {
             hinted(
                 format!("Failed to read `{}`: {error}", path.display()),
-                "each of qemu and seabios is a list of version, path, sha256, and optionally patches \
+                "each of qemu and seabios is a list of version, path, sha256, and optionally day, patches \
                  and debian",
             )
         })
@@ -242,6 +277,7 @@ mod tests {
             let more = pin.patches_for.values().flatten();
             pin.patches.iter().chain(more).cloned().collect::<Vec<_>>()
         };
+        assert!(pins.qemu.iter().chain(&pins.seabios).all(|pin| pin.day.is_some()));
         for patch in pins.qemu.iter().flat_map(named) {
             assert!(qemu_folder().join("patches").join(&patch).is_file(), "{patch}");
         }
@@ -263,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_one_target_needs_changes_no_other() {
-        let plain = parse(&entry("patches = ['a.patch']")).unwrap();
+        let plain = parse(&entry("day = '2026-11-29'\npatches = ['a.patch']")).unwrap();
         let more = "patches = ['a.patch']\npatches-for.windows = ['w.patch']\n\
                     patches-for.windows-arm64 = ['z.patch']";
         let with = || parse(&entry(more)).unwrap();
@@ -273,8 +309,9 @@ mod tests {
         assert_eq!(of(Runner::WindowsX64).patches, ["a.patch", "w.patch"]);
         // Nor its key: the pins are part of it.
         let text = |pin: &Pin| serde_json::to_string(pin).unwrap();
-        assert_eq!(of(Runner::LinuxX64), plain.qemu[0]);
+        // Nor does the day at which the archive had it.
         assert_eq!(text(&of(Runner::LinuxX64)), text(&plain.qemu[0]));
+        assert!(!text(&plain.qemu[0]).contains("day"), "{}", text(&plain.qemu[0]));
     }
 
     #[test]
@@ -285,6 +322,8 @@ mod tests {
         };
         assert!(parse(&entry("patches = ['a.patch']")).is_ok());
         check(&entry("sha265 = 'x'"), "unknown field `sha265`");
+        check(&entry("day = '29.11.2026'"), "`29.11.2026` is no day such as 2026-11-29");
+        check(&entry("day = '2026-13-01'"), "`2026-13-01` is no day");
         check(&entry("").replacen(&"ab".repeat(32), "abc", 1), "`abc` is no SHA-256");
         check(&entry("").replacen("pool/x", "../x", 1), "`../x` is not a path below the mirror");
         check(&entry("patches-for.solaris = []"), "`patches-for` knows no target `solaris`");

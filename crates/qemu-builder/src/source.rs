@@ -151,6 +151,7 @@ mod tests {
             patches: vec![],
             patches_for: std::collections::BTreeMap::new(),
             debian: None,
+            day: None,
         };
         assert!(verify_local(&path, None, std::slice::from_ref(&pin)).unwrap().1.is_some());
         fs::write(&path, "wooly").unwrap();

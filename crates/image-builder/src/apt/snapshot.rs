@@ -50,6 +50,22 @@ pub fn of_lock(
         .collect()
 }
 
+/// The archives as they were at the end of a day, `2026-11-29`; none where nobody says where their past is. For
+/// what is pinned by its hash without a lock.
+pub fn of_day(
+    archives: &[Archive],
+    day: &str,
+    setting: &dyn Fn(&str) -> Option<String>,
+    lists: &Path,
+) -> Vec<Archive> {
+    let time = format!("{}T235959Z", day.replace('-', ""));
+    let at = |archive: &Archive| {
+        let uri = template(archive, setting, lists)?.replace(TIME, &time);
+        Some(Archive { name: archive.name.clone(), uri })
+    };
+    archives.iter().filter_map(at).collect()
+}
+
 /// Where an archive's past is, with a mark for the time.
 fn template(
     archive: &Archive,
@@ -167,5 +183,13 @@ mod tests {
         let dated = [archive("debian", "http://m.test/a/debian/20200101T000000Z")];
         assert_eq!(uris(&dated, &|_| None), ["http://m.test/a/debian/20241231T235959Z"]);
         assert!(uris(&[archive("x", "http://other.test/debian")], &|_| None).is_empty());
+        let of_day = of_day(&both, "2026-11-29", &chosen, lists.path());
+        assert_eq!(
+            of_day.iter().map(|archive| archive.uri.as_str()).collect::<Vec<_>>(),
+            [
+                "http://me.test/archive/debian/20261129T235959Z",
+                "http://me.test/archive/debian-security/20261129T235959Z"
+            ]
+        );
     }
 }

@@ -79,7 +79,7 @@ impl Ecosystem {
 }
 
 /// The order of Debian's versions, see deb-version(7).
-pub(crate) fn debian(a: &str, b: &str) -> Ordering {
+pub fn debian(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| -> (u64, String, String) {
         let (epoch, rest) = match text.split_once(':') {
             Some((epoch, rest)) if epoch.bytes().all(|b| b.is_ascii_digit()) => {

@@ -171,6 +171,7 @@ mod tests {
         {
             assert!(qemu_folder().join("patches").join(patch).is_file(), "{patch}");
         }
+        assert!(table.libraries.iter().flat_map(|it| &it.sources).all(|pin| pin.day.is_some()));
         let on = |system| table.of_system(system).map(|it| it.name.as_str()).collect::<Vec<_>>();
         assert!(on("linux").contains(&"libseccomp"));
         assert!(!on("windows").contains(&"libseccomp"));
