@@ -8,9 +8,6 @@ mod host;
 mod needs;
 mod usual;
 
-#[cfg(test)]
-mod tests;
-
 use crate::context::Context;
 use anyhow::Result;
 pub use args::Args;

@@ -139,7 +139,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "corresponding-source",
-        &["host-platform", "checksum", "bill-of-materials", "wheel-retag", "image-builder"],
+        &[
+            "host-platform",
+            "checksum",
+            "package-layout",
+            "bill-of-materials",
+            "wheel-retag",
+            "image-builder",
+            "xtask-base",
+            "xtask-host",
+        ],
     ),
     (
         "release-plan",

@@ -4,9 +4,10 @@
 //! a binary of the right format. Then the steps that the workflow calls, in its order, and pip and uv
 //! on every host of the installation document's table.
 
-use super::{build, publish, sources, stage::MAX_FILE_MIB};
+use super::{build, publish, stage::MAX_FILE_MIB};
 use crate::{bills, context::Context, setup, ui::hinted};
 use anyhow::Result;
+use corresponding_source::Owed;
 use fs_err as fs;
 use release_plan::{hosts::HOSTS, rehearse, stage};
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     let have = if args.stand_ins { Vec::new() } else { real(context)? };
     // Stand-ins are made of nothing. What is owed for the others is known without asking any mirror.
     if !have.is_empty() {
-        eprintln!("{}", sources::said(&have)?.words());
+        eprintln!("{}", Owed::by(&have)?.words());
         eprintln!("{} bills of materials are valid CycloneDX", bills::check(context, &have)?);
     }
     let rehearsed = rehearse(&have, &wheels)?;

@@ -2,6 +2,7 @@
 //! file system, qemu-img for the container.
 
 mod alpine;
+mod bakes;
 mod installed;
 mod layers;
 mod served;

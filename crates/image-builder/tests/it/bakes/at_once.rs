@@ -1,12 +1,12 @@
 //! Bakes and locks that are made at the same time on one host, with one cache and in one folder of recipes,
 //! each of which chooses its packages anew: every one must be what it is when nobody else bakes.
 
-use super::{
+use super::*;
+use crate::{
+    served::serve,
     signed::{Deb, NOBLE, Repository, package},
-    *,
 };
 use image_builder::bake::Wanted;
-use served::serve;
 
 const BASE: &str = r#"
 version = "1"
@@ -78,11 +78,10 @@ fn recipes() -> tempfile::TempDir {
 fn bakes_one_image_anew() {
     let (Some(folder), Ok(image)) = (std::env::var_os(WORLD), std::env::var(IMAGE)) else { return };
     let folder = PathBuf::from(folder);
-    let cache = Cache::at(&PathBuf::from(std::env::var_os("QUICKSAND_CACHE").unwrap())).unwrap();
-    let ui = Ui::new(cache.logs());
-    let context = Context { root: folder.clone(), cache, ui, offline: false };
+    let cache = PathBuf::from(std::env::var_os("QUICKSAND_CACHE").unwrap());
+    let host = &Baking::online(&cache).unwrap();
     let recipe = recipe::load(&folder.join("recipes"), &image).unwrap();
-    let pool = context.cache.folder("packages").unwrap();
+    let pool = host.cache.folder("packages").unwrap();
     let agent = Some(folder.join("agent"));
     let options = Options { renewed: Some(image), agent, ..Options::default() };
     if let Some(below) = &recipe.base {
@@ -90,7 +89,6 @@ fn bakes_one_image_anew() {
         // it needs a system with dpkg, which this one is not.
         let mut base: Vec<ArchLock> = Vec::new();
         for layer in [below.as_ref(), &recipe] {
-            let host = &Baking(&context);
             let wanted =
                 Wanted { host, recipe: layer, arch: ARCH, pool: &pool, base: &base, status: None };
             let path = layer.folder.join("recipe.lock");
@@ -106,7 +104,7 @@ fn bakes_one_image_anew() {
         base: BaseLayer::Scratch,
         options: &options,
     };
-    let finished = bake::run(&Baking(&context), order).unwrap();
+    let finished = bake::run(host, order).unwrap();
     for (path, name) in &finished.files {
         println!("digest {name} {}", sha256(&fs::read(path).unwrap()));
     }
@@ -124,7 +122,7 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     fn start(&self, image: &str) -> duct::Handle {
-        let test = "bake::tests::at_once::bakes_one_image_anew";
+        let test = "bakes::at_once::bakes_one_image_anew";
         let program = std::env::current_exe().unwrap();
         // The path of a mirror need not be called as the archive is.
         cmd!(program, "--exact", test, "--ignored", "--nocapture")

@@ -29,7 +29,7 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     }
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
-    let here = world.context(&world.cache).unwrap();
+    let here = Baking::offline(&world.cache).unwrap();
     let pool = here.cache.folder("packages").unwrap();
     let digest = wheel_in(&pool);
     cmd!("cp", "-r", world.folder.join("packages/."), &pool).run().unwrap();
@@ -40,34 +40,33 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     world.edit("recipes/small/recipe.toml", "[disk]\nsize = \"64M\"\n", &wheel);
     let recipes = world.folder.join("recipes");
     let file = world.folder.join("export.tar");
-    let inputs = |context: &Context, args: &Args| {
-        let options = args.options();
-        let request = Request { arch: ARCH, ..args.request(&recipes, &options) };
-        bake::inputs(&Baking(context), &request)
+    let inputs = |host: &Baking, import: Option<&Path>, no_cache: bool| {
+        let options = Options { no_cache, ..Options::default() };
+        let (recipes, options) = (&recipes, &options);
+        let request = Request { recipes, name: "small", arch: ARCH, options, import, export: None };
+        bake::inputs(host, &request)
     };
-    let (recipe, pool) = inputs(&here, &Args::of("small")).unwrap();
+    let (recipe, pool) = inputs(&here, None, false).unwrap();
     let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
-    bake::export(&Baking(&here), &recipe, ARCH, &[lock], &pool, &file).unwrap();
+    bake::export(&here, &recipe, ARCH, &[lock], &pool, &file).unwrap();
     let first = world.stages(&here, &recipe, &pool).unwrap();
 
     // Another host: nothing is there but the recipes and the export.
     fs::remove_dir_all(world.folder.join("packages")).unwrap();
     fs::remove_dir_all(&world.cache).unwrap();
-    let there = world.context(&world.folder.join("other cache")).unwrap();
-    let error = inputs(&there, &Args::of("small")).unwrap_err();
+    let there = Baking::offline(&world.folder.join("other cache")).unwrap();
+    let error = inputs(&there, None, false).unwrap_err();
     assert!(error.to_string().contains("The wheel `a-tool` 1 is not in the cache"), "{error}");
-    let args = Args { import_cache: Some(file), ..Args::of("small") };
-    let (recipe, pool) = inputs(&there, &args).unwrap();
+    let (recipe, pool) = inputs(&there, Some(&file), false).unwrap();
     assert_eq!(world.stages(&there, &recipe, &pool).unwrap(), first);
 
     // `--no-cache` unpacks it anew, and not before it is sure to be there.
     let program = recipe.body.file.iter().find(|file| file.path.as_str().ends_with("bin/a-tool"));
     let program = PathBuf::from(program.unwrap().source.clone().unwrap());
     fs::write(&program, "spoilt").unwrap();
-    let anew = Args { no_cache: true, ..Args::of("small") };
-    inputs(&there, &anew).unwrap();
+    inputs(&there, None, true).unwrap();
     assert_eq!(fs::read_to_string(&program).unwrap(), "run");
     fs::remove_file(pool.join(format!("{digest}.whl"))).unwrap();
-    inputs(&there, &anew).unwrap_err();
+    inputs(&there, None, true).unwrap_err();
     assert!(program.is_file());
 }

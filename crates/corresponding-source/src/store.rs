@@ -1,14 +1,14 @@
 //! Where files of sources lie: in the folder of downloads, which builds of QEMU use too, or with what is ours.
 
-use crate::{context::Context, ui::Step};
+use crate::{Error, Index, Mirrors, SourceFile};
 use anyhow::Result;
-use corresponding_source::{Error, Index, Mirrors, SourceFile};
 use fs_err as fs;
 use image_builder::apt::Download;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+use xtask_base::{context::Context, ui::Step};
 
 /// The folder of downloads.
 pub struct Store {
@@ -88,7 +88,7 @@ impl Store {
                 if downloads.is_empty() {
                     continue;
                 }
-                // One that fails is asked for at the next address; what is missing in the end is told by name.
+                // One that fails is asked for at the next address; what is missing in the end is an error with its name.
                 let _ = step.run(index.fetch(&downloads));
                 for it in batch {
                     let arrived = beside.path().join(&it.sha256);

@@ -1,31 +1,28 @@
 //! Bakes of a small recipe with packages that the test makes, all stages but the boot: what becomes of
 //! a changed byte, and whether the same inputs give the same bytes wherever, by whom and whenever.
 
-#[path = "../../../crates/image-builder/tests/it/served.rs"]
-#[expect(dead_code, reason = "it has what other tests need too")]
-mod served;
-#[path = "../../../crates/image-builder/tests/it/signed.rs"]
-#[expect(dead_code, reason = "it has what other tests need too")]
-mod signed;
-
 mod at_once;
-mod carried;
+mod exported;
+mod host;
 mod proved;
 
-use super::*;
-use crate::{cache::Cache, ui::Ui};
+use crate::served::{File, deb, file, kernel, module, put, spoil};
+use anyhow::Result;
 use duct::cmd;
 use fs_err as fs;
+use host::Baking;
 use host_platform::Arch;
 use image_builder::{
     apt::{self, pool_path},
-    bake::{BaseLayer, Finished, Options, Order},
+    bake::{self, BaseLayer, Options, Order},
     lock::{ArchLock, Lock, Package, Release},
     recipe::{self, Recipe},
     sha256,
 };
-use served::{File, deb, file, kernel, module, put, spoil};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 const ARCH: Arch = Arch::Arm64;
 const RELEASE: &str = "6.12.9-test";
@@ -143,16 +140,9 @@ impl World {
         self.folder.join("recipes/small/recipe.lock")
     }
 
-    /// What a bake without a network has, with a cache.
-    fn context(&self, cache: &Path) -> Result<Context> {
-        let cache = Cache::at(cache)?;
-        let ui = Ui::new(cache.logs());
-        Ok(Context { root: self.folder.clone(), cache, ui, offline: true })
-    }
-
     fn bake(&self) -> Result<BTreeMap<String, String>> {
-        let context = self.context(&self.cache)?;
-        self.stages(&context, &self.recipe()?, &self.folder.join("packages"))
+        let host = Baking::offline(&self.cache)?;
+        self.stages(&host, &self.recipe()?, &self.folder.join("packages"))
     }
 
     fn options(&self) -> Options {
@@ -162,22 +152,22 @@ impl World {
     /// All stages but the boot; gives the finished files' digests by name.
     fn stages(
         &self,
-        context: &Context,
+        host: &Baking,
         recipe: &Recipe,
         pool: &Path,
     ) -> Result<BTreeMap<String, String>> {
-        self.stages_with(context, recipe, pool, &self.options())
+        self.stages_with(host, recipe, pool, &self.options())
     }
 
     fn stages_with(
         &self,
-        context: &Context,
+        host: &Baking,
         recipe: &Recipe,
         pool: &Path,
         options: &Options,
     ) -> Result<BTreeMap<String, String>> {
         let order = Order { recipe, arch: ARCH, pool, base: BaseLayer::Scratch, options };
-        let finished = bake::run(&Baking(context), order)?;
+        let finished = bake::run(host, order)?;
         let mut digests =
             BTreeMap::from([("wheel".to_owned(), sha256(&fs::read(&finished.wheel)?))]);
         for (path, name) in &finished.files {
@@ -222,11 +212,11 @@ fn other_code_makes_every_stage_again_and_the_same_code_none() {
     }
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
-    let (context, recipe) = (world.context(&world.cache).unwrap(), world.recipe().unwrap());
+    let (host, recipe) = (Baking::offline(&world.cache).unwrap(), world.recipe().unwrap());
     let pool = world.folder.join("packages");
     let bake = |code: Option<&str>| {
         let options = Options { code: code.map(str::to_owned), ..world.options() };
-        world.stages_with(&context, &recipe, &pool, &options).unwrap()
+        world.stages_with(&host, &recipe, &pool, &options).unwrap()
     };
     let first = bake(None);
     let kinds = ["image-disk", "image-initrd", "image-kernel", "image-rootfs", "image-wheel"];
@@ -337,7 +327,7 @@ fn bake_in_process(
     cache: &Path,
 ) -> duct::Expression {
     let program = program.to_str().unwrap();
-    let test = ["--exact", "bake::tests::bakes_a_given_world", "--ignored", "--nocapture"];
+    let test = ["--exact", "bakes::bakes_a_given_world", "--ignored", "--nocapture"];
     let line: Vec<&str> = before.iter().copied().chain([program]).chain(test).collect();
     cmd(line[0], &line[1..]).env(WORLD, world).env("QUICKSAND_CACHE", cache).stderr_to_stdout()
 }

@@ -1,12 +1,13 @@
 //! The report of a proof is kept, and made anew by `--no-cache`.
 
 use super::*;
+use image_builder::bake::{Baked, Finished, Publication, Report};
 
 #[test]
 fn no_cache_makes_the_proof_anew() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
-    let context = world.context(&world.cache).unwrap();
+    let host = Baking::offline(&world.cache).unwrap();
     let recipe = world.recipe().unwrap();
     let wheel = folder.path().join("small.whl");
     fs::write(&wheel, "wheel").unwrap();
@@ -19,9 +20,9 @@ fn no_cache_makes_the_proof_anew() {
     let baked = Baked { recipe, arch: ARCH, finished };
     // No machine: what is asked here is whether it would be started.
     let report = |no_cache: bool| {
-        let args = Args { no_cache, no_boot: true, ..Args::of("small") };
-        let (baking, out) = (Baking(&context), args.out(&context));
-        bake::proved(&baking, &baked, &args.publication(&out, &baking)).unwrap()
+        let publication =
+            Publication { out: folder.path(), prover: None, no_cache, report: Report::Whole };
+        bake::proved(&host, &baked, &publication).unwrap()
     };
     let place = report(false);
     let first = fs::read_to_string(&place).unwrap();

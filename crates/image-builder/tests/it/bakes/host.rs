@@ -1,0 +1,134 @@
+//! Whoever runs these bakes: they are kept in a build cache as those of the tasks are, and nothing is installed
+//! on the host, compiled or booted.
+
+use anyhow::{Error, Result};
+use cache_key::Key;
+use duct::Expression;
+use host_platform::Arch;
+use image_builder::{
+    bake::{Agent, Host, Step, StepOf},
+    foreign::Runner,
+    rootfs::InstallMode,
+};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+use xtask_base::{
+    cache::Cache,
+    side_by_side,
+    ui::{self, Ui},
+};
+
+/// A bake in a build cache.
+pub struct Baking {
+    pub cache: Cache,
+    ui: Ui,
+    is_offline: bool,
+}
+
+impl Baking {
+    /// One whose packages and wheels were all fetched before.
+    pub fn offline(cache: &Path) -> Result<Self> {
+        let cache = Cache::at(cache)?;
+        let ui = Ui::new(cache.logs());
+        Ok(Self { cache, ui, is_offline: true })
+    }
+
+    /// One that may ask the mirrors that its environment names.
+    pub fn online(cache: &Path) -> Result<Self> {
+        Ok(Self { is_offline: false, ..Self::offline(cache)? })
+    }
+}
+
+/// A step of one.
+struct Shown<'a>(&'a ui::Step<'a>);
+
+impl Host for Baking {
+    type Failure = Error;
+
+    fn entry(
+        &self,
+        kind: &str,
+        key: &Key,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        self.cache.entry(kind, key, fill)
+    }
+
+    fn forget(&self, kind: &str, key: &Key) -> Result<()> {
+        self.cache.forget(kind, key)
+    }
+
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.cache.folder(name)
+    }
+
+    fn line(&self, text: &str) {
+        self.ui.line(text);
+    }
+
+    fn step<T>(&self, title: &str, work: impl FnOnce(StepOf<'_, Self>) -> Result<T>) -> Result<T> {
+        self.ui.step(title, |step| work(&Shown(step)))
+    }
+
+    fn together<A: Send, B: Send, C>(
+        &self,
+        first: impl FnOnce() -> Result<A> + Send,
+        second: impl FnOnce() -> Result<B> + Send,
+        third: impl FnOnce() -> Result<C>,
+    ) -> Result<(A, B, C)> {
+        side_by_side::three(&self.ui, first, second, third)
+    }
+
+    fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
+    fn install(&self, _packages: &[&str]) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn python(&self) -> Result<OsString> {
+        Ok("python3".into())
+    }
+
+    fn runner(&self, arch: Arch) -> Result<Runner> {
+        Ok(Runner::ready(arch)?)
+    }
+
+    fn agent(&self, _arch: Arch) -> Result<Agent> {
+        anyhow::bail!("a test gives the agent with its options")
+    }
+
+    fn renewal(&self, image: &str, _arch: Arch) -> String {
+        format!("renew {image}")
+    }
+
+    fn not_installed(&self, _mode: InstallMode, failure: Error) -> Error {
+        failure
+    }
+
+    fn hint(&self, _failure: &Error) -> Option<String> {
+        None
+    }
+}
+
+impl Step<Error> for Shown<'_> {
+    fn say(&self, what: String) {
+        self.0.say(what);
+    }
+
+    fn progress(&self, n_done: u64, n_total: u64) {
+        self.0.expect(n_total);
+        self.0.reach(n_done);
+    }
+
+    fn run(&self, _program: &str, command: Expression) -> Result<()> {
+        self.0.run(command)
+    }
+
+    fn has_printed(&self, text: &str) -> bool {
+        self.0.has_printed(text)
+    }
+}
