@@ -92,9 +92,33 @@ async def run(begin: Begin, on_event: OnEvent = _ignore, *, cancellable: bool = 
         raise
 
 
+class _NotWaitedFor(Exception):
+    """Ends a call in a thread for which nobody waits any more."""
+
+
 async def in_thread(call: Callable[..., Any], *arguments: object) -> Any:
-    """Waits for a call that blocks, made in a thread, so that the event loop goes on."""
-    return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+    """Waits for a call that blocks, made in a thread, so that the event loop goes on.
+
+    Its last argument is a function for it to call now and then. That one raises once the waiting task
+    was cancelled, and the call's end is awaited before the cancellation goes on: signals reach the
+    main thread alone, and an event loop that closes waits for its threads.
+    """
+    is_cancelled = threading.Event()
+
+    def go_on() -> None:
+        if is_cancelled.is_set():
+            raise _NotWaitedFor
+
+    future = asyncio.get_running_loop().run_in_executor(None, call, *arguments, go_on)
+    try:
+        await asyncio.wait([future])
+    except BaseException:
+        is_cancelled.set()
+        await asyncio.wait([future])
+        # Taken, so that it is not reported as lost.
+        future.exception()
+        raise
+    return future.result()
 
 
 def run_sync(begin: Begin, on_event: OnEvent = _ignore, *, cancellable: bool = True) -> Any:

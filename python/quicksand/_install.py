@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 
 from . import _native
@@ -28,7 +28,7 @@ def install(
     """Installs packages into this interpreter's environment, all or none.
 
     They are chosen by the hardware (also where this interpreter is emulated), compared with the
-    index's sha256 and verified. What is fetched is told on stderr.
+    index's sha256 and verified. What is fetched is reported on stderr.
 
     Args:
         names: ``"qemu"``, ``"debian"``, ``"minimal"`` and so on, ``"all"``, or the paths of wheels;
@@ -52,7 +52,18 @@ def install(
         raise ConfigError(f"Invalid value for `names`: {names!r}", 'name what to install: "qemu"')
     links = [find_links] if isinstance(find_links, (str, os.PathLike)) else list(find_links)
     folders = [os.fspath(link) for link in links]
-    _native.install(list(names), sys.executable or "", index_url, folders, upgrade, _tell)
+    _install(list(names), index_url, folders, upgrade, _nothing)
+
+
+def _install(
+    names: list[str],
+    index_url: str | None,
+    find_links: list[str],
+    upgrade: bool,
+    go_on: Callable[[], None],
+) -> None:
+    listener = (_tell, go_on)
+    _native.install(names, sys.executable or "", index_url, find_links, upgrade, listener)
     importlib.invalidate_caches()
 
 
@@ -62,8 +73,14 @@ def may_install(image: str) -> bool:
     return os.environ.get(AUTO_INSTALL) == "1" and is_name
 
 
-def install_missing(missing: ImageNotFoundError, image: str) -> None:
-    """Installs an image that a start did not find.
+def _nothing() -> None:
+    """Ctrl-C alone ends an installation that is waited for in the caller's own thread."""
+
+
+def install_missing(
+    missing: ImageNotFoundError, image: str, go_on: Callable[[], None] = _nothing
+) -> None:
+    """Installs an image that a start did not find, unless ``go_on`` raises meanwhile.
 
     Raises:
         ImageNotFoundError: nothing of that name can be installed.
@@ -71,7 +88,7 @@ def install_missing(missing: ImageNotFoundError, image: str) -> None:
     """
     print(f"quicksand: installing {image}, which is missing ({AUTO_INSTALL}=1)", file=sys.stderr)
     try:
-        install(image)
+        _install([image], None, [], False, go_on)
     except ConfigError:
         # Nothing of that name can be installed.
         raise missing from None

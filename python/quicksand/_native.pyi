@@ -39,9 +39,12 @@ def install(
     index_url: str | None,
     find_links: list[str],
     upgrade: bool,
-    tell: Callable[[str], None],
+    listener: tuple[Callable[[str], None], Callable[[], None]],
 ) -> None:
-    """Installs packages into the environment of an interpreter. Each line of news goes to ``tell``.
+    """Installs packages into the environment of an interpreter.
+
+    Of the listener's two functions the first gets each line of news. The second is called several
+    times a second, and what it raises ends the installation. So does Ctrl-C in the main thread.
 
     Raises:
         ConfigError: a name is unknown.

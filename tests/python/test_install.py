@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import os
+import signal
 import subprocess
 import sys
+import sysconfig
+import textwrap
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -78,6 +83,79 @@ def test_from_an_index_of_python(folder: Path, removed: None, tmp_path: Path) ->
         quicksand.install("alpine==9.9", index_url=f"http://127.0.0.1:{server.server_port}/simple")
         server.shutdown()
     assert installed()
+
+
+class Slow(BaseHTTPRequestHandler):
+    """An index that sends what ``slow`` names a byte at a time, without an end."""
+
+    slow = "wheel"
+    begun = threading.Event()
+
+    def do_GET(self) -> None:
+        link = f'<!DOCTYPE html><a href="/{NAME}#sha256={"0" * 64}">{NAME}</a>'
+        self.send_response(200)
+        if self.path.endswith(".whl") or self.slow == "page":
+            self.send_header("Content-Length", str(1 << 20))
+            self.end_headers()
+            self.begun.set()
+            try:
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)
+            except OSError:
+                return
+        self.send_header("Content-Length", str(len(link)))
+        self.end_headers()
+        self.wfile.write(link.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+CALLS = {
+    "install": "quicksand.install('alpine==9.9')",
+    "start": "asyncio.run(quicksand.Sandbox(image='alpine').start())",
+    "sync start": "quicksand.sync.Sandbox(image='alpine').start()",
+}
+
+
+@pytest.mark.parametrize("slow", ["page", "wheel"])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as Unix has them")
+def test_ctrl_c_ends_an_installation(call: str, slow: str, tmp_path: Path) -> None:
+    script = f"""
+        import asyncio, quicksand, quicksand.sync
+        {CALLS[call]}
+    """
+    handler = type("Handler", (Slow,), {"slow": slow, "begun": threading.Event()})
+    place = Path(sysconfig.get_path("purelib"))
+    before = {entry.name for entry in place.iterdir()}
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PIP_CONFIG_FILE": "/dev/null",
+                "PIP_INDEX_URL": f"http://127.0.0.1:{server.server_port}/simple",
+                "QUICKSAND_AUTO_INSTALL": "1",
+                "XDG_CACHE_HOME": str(tmp_path),
+            },
+        )
+        try:
+            assert handler.begun.wait(60), "nothing was asked of the index"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
+            server.shutdown()
+    assert "KeyboardInterrupt" in errors, errors
+    assert process.returncode != 0
+    assert {entry.name for entry in place.iterdir()} == before
 
 
 def test_what_cannot_be_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

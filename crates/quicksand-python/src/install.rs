@@ -9,7 +9,8 @@ use std::{
 };
 use wheel_installer::{Error, Listener, Order, Watch};
 
-/// Installs packages into the environment of an interpreter; `tell` gets each line of news.
+/// Installs packages into the environment of an interpreter. Of the two functions of `listener` the first gets
+/// each line of news, and the second is called several times a second and ends the installation by raising.
 #[pyfunction]
 pub fn install(
     py: Python<'_>,
@@ -18,23 +19,25 @@ pub fn install(
     index_url: Option<String>,
     find_links: Vec<String>,
     upgrade: bool,
-    tell: Py<PyAny>,
+    listener: (Py<PyAny>, Py<PyAny>),
 ) -> PyResult<()> {
     let order =
         Order { names, index_url, find_links, no_index: false, upgrade, python: Some(python) };
-    let news = News { tell, raised: Mutex::new(None) };
+    let (tell, go_on) = listener;
+    let news = News { tell, go_on, raised: Mutex::new(None) };
     let search = Search::of_process(Vec::new());
     let outcome = py.detach(|| wheel_installer::install(&order, &search, &news));
     let raised = news.raised.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match (outcome, raised) {
-        (Err(Error::Cancelled), Some(raised)) => Err(raised),
-        (outcome, _) => outcome.map_err(|error| errors::raise_install(&error)),
+    match raised {
+        Some(raised) => Err(raised),
+        None => outcome.map_err(|error| errors::raise_install(&error)),
     }
 }
 
 /// Tells Python, and ends the installation where Python raises: at Ctrl-C, say.
 struct News {
     tell: Py<PyAny>,
+    go_on: Py<PyAny>,
     raised: Mutex<Option<PyErr>>,
 }
 
@@ -62,7 +65,10 @@ impl Listener for News {
     }
 
     fn goes_on(&self) -> Result<(), Error> {
-        self.keep(Python::attach(|py| py.check_signals()));
+        self.keep(Python::attach(|py| {
+            py.check_signals()?;
+            self.go_on.call0(py).map(drop)
+        }));
         match *self.raised.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(_) => Err(Error::Cancelled),
             None => Ok(()),

@@ -106,6 +106,8 @@ impl Http {
             while let Some(piece) =
                 while_wanted(goes_on, response.chunk()).await?.map_err(failed)?
             {
+                // A server may send a little all the time, so that nothing is ever waited for.
+                goes_on()?;
                 bytes.extend_from_slice(&piece);
                 if bytes.len() > PAGE_LIMIT {
                     return Err(unreachable(&url, "the page is larger than any index's"));
