@@ -2,13 +2,13 @@
 //!
 //! Read is the statement alone: which file it is about, by name and SHA-256, and that it is about publishing. Whether
 //! the signature is that of somebody whom the project trusts is for the index to say, which keeps that list; a file
-//! that was cut, or one that belongs to another build of the wheel, is told here, before anything is sent.
+//! that was cut, or one that belongs to another build of the wheel, is found here, before anything is sent.
 
 use crate::{Error, name_of};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use fs_err as fs;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// What follows a wheel's name in that of its attestation, as uploaders look for it.
@@ -114,6 +114,36 @@ pub fn of_wheels(
     }
 }
 
+/// An attestation of a wheel in the right form, which nobody has signed: what tests and servers of their own take.
+pub fn unsigned(name: &str, sha256: &str) -> Value {
+    around(&statement(name, sha256))
+}
+
+/// A statement that a file of this name and digest was published.
+fn statement(name: &str, sha256: &str) -> Value {
+    json!({
+        "_type": STATEMENT,
+        "subject": [{ "name": name, "digest": { "sha256": sha256 } }],
+        "predicateType": format!("https://index.example{PUBLISH}"),
+        "predicate": null,
+    })
+}
+
+/// An attestation with this statement.
+fn around(statement: &Value) -> Value {
+    json!({
+        "version": 1,
+        "verification_material": {
+            "certificate": BASE64_STANDARD.encode("certificate"),
+            "transparency_entries": [{ "logIndex": "1" }],
+        },
+        "envelope": {
+            "statement": BASE64_STANDARD.encode(statement.to_string()),
+            "signature": BASE64_STANDARD.encode("signature"),
+        },
+    })
+}
+
 /// All attestations of a folder, of whatever kind.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
@@ -129,8 +159,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 
 /// Whether an attestation is about the file of this name and digest; what is wrong with it otherwise.
 fn check(name: &str, sha256: &str, bytes: &[u8]) -> Result<(), String> {
-    let attestation: Attestation =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is none of PEP 740: {error}"))?;
+    let attestation: Attestation = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is not an attestation of PEP 740: {error}"))?;
     if attestation.version != 1 {
         return Err(format!("its version is {} and not 1", attestation.version));
     }
@@ -142,7 +172,7 @@ fn check(name: &str, sha256: &str, bytes: &[u8]) -> Result<(), String> {
     decoded("signature", &attestation.envelope.signature)?;
     let statement = decoded("statement", &attestation.envelope.statement)?;
     let statement: Statement = serde_json::from_slice(&statement)
-        .map_err(|error| format!("its statement is none of in-toto: {error}"))?;
+        .map_err(|error| format!("its statement is not in-toto's: {error}"))?;
     if statement.form != STATEMENT {
         return Err(format!("its statement is a `{}` and not `{STATEMENT}`", statement.form));
     }
@@ -174,29 +204,8 @@ fn decoded(field: &str, text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     const NAME: &str = "q-1-py3-none-win_amd64.whl";
-
-    fn statement(name: &str, sha256: &str) -> Value {
-        let subject = json!([{ "name": name, "digest": { "sha256": sha256 } }]);
-        let kind = format!("https://index.example{PUBLISH}");
-        json!({ "_type": STATEMENT, "subject": subject, "predicateType": kind, "predicate": null })
-    }
-
-    fn attestation(statement: &Value) -> Value {
-        json!({
-            "version": 1,
-            "verification_material": {
-                "certificate": BASE64_STANDARD.encode("certificate"),
-                "transparency_entries": [{ "logIndex": "1" }],
-            },
-            "envelope": {
-                "statement": BASE64_STANDARD.encode(statement.to_string()),
-                "signature": BASE64_STANDARD.encode("signature"),
-            },
-        })
-    }
 
     fn said(attestation: &Value) -> String {
         check(NAME, "aa", attestation.to_string().as_bytes()).err().unwrap_or_default()
@@ -204,18 +213,18 @@ mod tests {
 
     /// With one value of the object or of its statement replaced.
     fn with(statement: &Value, at: &str, value: Value) -> Value {
-        let mut changed = attestation(statement);
+        let mut changed = around(statement);
         *changed.pointer_mut(at).unwrap() = value;
         changed
     }
 
     #[test]
     fn one_that_is_of_the_wheel_is_taken() {
-        assert_eq!(said(&attestation(&statement(NAME, "aa"))), "");
+        assert_eq!(said(&around(&statement(NAME, "aa"))), "");
     }
 
     #[test]
-    fn what_is_of_another_file_or_damaged_is_told() {
+    fn an_attestation_of_another_file_or_damaged_is_refused() {
         let good = statement(NAME, "aa");
         let mut other_kind = good.clone();
         other_kind["predicateType"] = "https://slsa.dev/provenance/v1".into();
@@ -224,23 +233,23 @@ mod tests {
         let mut two = good.clone();
         two["subject"] = json!([good["subject"][0], good["subject"][0]]);
         let cases = [
-            (attestation(&statement("q-2-py3-none-win_amd64.whl", "aa")), "it is about `q-2-"),
-            (attestation(&statement(NAME, "bb")), "the SHA-256 bb, this one has aa"),
-            (attestation(&other_kind), "it attests `https://slsa.dev/provenance/v1`"),
-            (attestation(&other_form), "Statement/v0.1` and not"),
-            (attestation(&two), "about 2 files"),
+            (around(&statement("q-2-py3-none-win_amd64.whl", "aa")), "it is about `q-2-"),
+            (around(&statement(NAME, "bb")), "the SHA-256 bb, this one has aa"),
+            (around(&other_kind), "it attests `https://slsa.dev/provenance/v1`"),
+            (around(&other_form), "Statement/v0.1` and not"),
+            (around(&two), "about 2 files"),
             (with(&good, "/version", 2.into()), "version is 2"),
             (with(&good, "/envelope/signature", "".into()), "signature is empty"),
             (with(&good, "/envelope/statement", "%".into()), "statement is no base64"),
-            (with(&good, "/envelope/statement", "e30=".into()), "none of in-toto"),
+            (with(&good, "/envelope/statement", "e30=".into()), "not in-toto"),
             (with(&good, "/verification_material/certificate", "".into()), "certificate is empty"),
             (with(&good, "/verification_material/transparency_entries", json!([])), "no trans"),
-            (json!({ "version": 1 }), "none of PEP 740"),
+            (json!({ "version": 1 }), "not an attestation of PEP 740"),
         ];
         for (attestation, expected) in cases {
             assert!(said(&attestation).contains(expected), "{expected}: {}", said(&attestation));
         }
-        let whole = attestation(&good).to_string();
+        let whole = around(&good).to_string();
         assert!(check(NAME, "aa", &whole.as_bytes()[..whole.len() / 2]).is_err());
     }
 
@@ -254,7 +263,7 @@ mod tests {
         let sha256 = checksum::sha256(b"wheel");
         let attest = |name: &str, statement: &Value| {
             let file = folder.path().join(format!("{name}{SUFFIX}"));
-            fs::write(&file, attestation(statement).to_string()).unwrap();
+            fs::write(&file, around(statement).to_string()).unwrap();
             file
         };
         let look = |wanted| of_wheels(folder.path(), &wheels, wanted);

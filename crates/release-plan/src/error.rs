@@ -6,6 +6,7 @@ use wheel_retag::Runner;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A tag of the repository that belongs to another version.
     #[error("The tag `{tag}` is not that of the version {version}: `v{version}` is")]
@@ -19,7 +20,6 @@ pub enum Error {
     /// A runner made other wheels than planned.
     #[error("{runner} did not make {}; it made {}", missing.join(", "), made.join(", "))]
     NotMade {
-        /// The runner.
         runner: Runner,
         /// Names of the plan for which it made no wheel.
         missing: Vec<String>,
@@ -30,7 +30,6 @@ pub enum Error {
     /// Runners made different wheels of one name.
     #[error("`{name}` is another wheel on each of {runners}")]
     Different {
-        /// The name.
         name: String,
         /// The runners, in words.
         runners: String,
@@ -38,17 +37,12 @@ pub enum Error {
 
     /// A folder that has to hold a release.
     #[error("`{folder}` has no wheels in it")]
-    NoWheels {
-        /// The folder.
-        folder: PathBuf,
-    },
+    NoWheels { folder: PathBuf },
 
     /// A tag that promises more than the wheel's files hold.
     #[error("`{wheel}` claims {claim}, which is not true: {reason}")]
     Untrue {
-        /// The wheel.
         wheel: String,
-        /// The tag.
         claim: String,
         /// What it does not hold.
         reason: String,
@@ -65,24 +59,15 @@ pub enum Error {
 
     /// Wheels of one name are staged.
     #[error("Two wheels would be uploaded as `{name}`")]
-    Twice {
-        /// The name.
-        name: String,
-    },
+    Twice { name: String },
 
     /// What is staged must not lie beside anything else, which would be uploaded with it.
     #[error("`{folder}` is not empty")]
-    NotEmpty {
-        /// The folder.
-        folder: PathBuf,
-    },
+    NotEmpty { folder: PathBuf },
 
     /// Wheels without an attestation where each has to have one.
     #[error("{} wheels have no attestation: {}", wheels.len(), wheels.join(", "))]
-    Unattested {
-        /// Their names.
-        wheels: Vec<String>,
-    },
+    Unattested { wheels: Vec<String> },
 
     /// An attestation that is not of the wheel beside it.
     #[error("`{file}` does not attest its wheel: {what}")]
@@ -105,7 +90,6 @@ pub enum Error {
     /// The public index would refuse a wheel's tag.
     #[error("The public index refuses the tag of `{wheel}`")]
     Refused {
-        /// The wheel.
         wheel: String,
         /// Whether the tags were replaced already, where that is possible.
         is_staged: bool,
@@ -113,10 +97,7 @@ pub enum Error {
 
     /// The place of an index holds something else.
     #[error("`{place}` is no index, so it is not replaced")]
-    NotAnIndex {
-        /// The place.
-        place: PathBuf,
-    },
+    NotAnIndex { place: PathBuf },
 
     /// An installer chose otherwise than the table of hosts says.
     #[error("On {host}, `{distribution}`: {what}")]

@@ -21,7 +21,9 @@ mod staging;
 mod stand_ins;
 mod verify;
 
-pub use attestation::{Attestations, SUFFIX as ATTESTATION_SUFFIX};
+pub use attestation::{
+    Attestations, SUFFIX as ATTESTATION_SUFFIX, unsigned as unsigned_attestation,
+};
 pub use error::Error;
 pub use gather::{gather, spread};
 pub use pages::Listed;

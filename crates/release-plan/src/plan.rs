@@ -217,7 +217,7 @@ impl Plan {
             .collect()
     }
 
-    /// An error when what was made is not what the plan says: told on the runner that could mend it, and not when
+    /// An error when what was made is not what the plan says: on the runner that could mend it, and not when
     /// all runners are gathered.
     ///
     /// # Errors
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_unplanned_wheels_are_told() {
+    fn missing_and_unplanned_wheels_are_reported() {
         let plan = Plan::new("1.0", &UBUNTU);
         assert_eq!(plan.missing(&[]).len(), plan.published.len());
         let all: Vec<String> =
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_made_is_told_by_name() {
+    fn a_planned_wheel_that_was_not_made_is_named() {
         let plan = Plan::new("1.0", &UBUNTU);
         let runner = Runner::LinuxX64;
         let builds = &plan.runners.iter().find(|plan| plan.runner == runner).unwrap().builds;
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_that_was_planned_and_not_made_is_told() {
+    fn a_wheel_that_was_planned_and_not_made_is_reported() {
         let plan = Plan::new("1.0", &UBUNTU);
         let runner = &plan.runners[0];
         let mut made: Vec<String> = runner

@@ -1,7 +1,6 @@
 //! What is staged, attested and uploaded, against an index of this test's own.
 
 use crate::fixtures::{Outcome, names, xtask, xtask_with};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use duct::cmd;
 use serde_json::json;
 use std::{
@@ -69,23 +68,7 @@ impl Release {
 }
 
 fn attest(folder: &Path, wheel: &str, sha256: &str) {
-    let statement = json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": wheel, "digest": { "sha256": sha256 } }],
-        "predicateType": "https://index.example/attestations/publish/v1",
-        "predicate": null,
-    });
-    let attestation = json!({
-        "version": 1,
-        "verification_material": {
-            "certificate": BASE64_STANDARD.encode("certificate"),
-            "transparency_entries": [{ "logIndex": "1" }],
-        },
-        "envelope": {
-            "statement": BASE64_STANDARD.encode(statement.to_string()),
-            "signature": BASE64_STANDARD.encode("signature"),
-        },
-    });
+    let attestation = release_plan::unsigned_attestation(wheel, sha256);
     let file = folder.join(format!("{wheel}{}", release_plan::ATTESTATION_SUFFIX));
     fs_err::write(file, attestation.to_string()).unwrap();
 }
