@@ -1,6 +1,6 @@
 //! Which template a start is a copy of: one that there is, or one that is made first.
 
-use super::make::{make, plain_config};
+use super::make::make;
 use crate::boot::{Start, preview};
 use crate::config::Warm;
 use crate::error::Error;
@@ -70,7 +70,7 @@ fn check(start: &Start<'_>, located: &Located) -> Result<String, String> {
         return Err((*reason).to_owned());
     }
     let wanted = preview(config, located).map_err(|error| error.to_string())?;
-    let plain = plain_config(config);
+    let plain = config.without_host();
     let made = preview(&plain, located).map_err(|error| error.to_string())?;
     if wanted != made {
         return Err("shares by 9p, or another transport than `socket`".into());

@@ -5,7 +5,6 @@ use super::rest;
 use crate::agent_client::execution::{Discard, run_to_end};
 use crate::blocking::blocking;
 use crate::boot::{Forks, Source, Start, attempt, boot_timeout};
-use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
 use crate::guest_memory::copy_sparse;
@@ -24,12 +23,6 @@ const N_REHEARSALS: usize = 3;
 /// How long the guest may take to come to rest before it is frozen.
 const REST: Duration = Duration::from_secs(20);
 
-/// The configuration that a template of this one is made with: the same machine, and nothing that
-/// only this host process knows of.
-pub(super) fn plain_config(config: &SandboxConfig) -> SandboxConfig {
-    config.without_host()
-}
-
 /// Makes a template and publishes it.
 pub(super) async fn make(
     start: &Start<'_>,
@@ -37,7 +30,7 @@ pub(super) async fn make(
     store: &Store,
     key: &str,
 ) -> Result<Template> {
-    let config = plain_config(start.config);
+    let config = start.config.without_host();
     let quiet = |_: &str, _: usize, _: usize| {};
     let plain = Start { config: &config, progress: &quiet, forks: Forks::Never, ..*start };
     tracing::info!(image = config.image(), "a template is made, once for this configuration");

@@ -1,10 +1,9 @@
 //! How a machine comes about that others are forked from.
 
-use super::make::{REHEARSAL, plain_config};
+use super::make::REHEARSAL;
 use super::rest;
 use crate::agent_client::execution::{Discard, run_to_end};
 use crate::boot::{Source, Start, attempt};
-use crate::config::SandboxConfig;
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
 use crate::fork_source::{Bound, Parent, Zygote};
@@ -50,9 +49,4 @@ pub(super) async fn make_zygote(
     let is_first = is_first_of_namespace(machine.qemu.process.pid());
     let Machine { qemu, agent, .. } = machine;
     Ok(Zygote { qemu, _agent: agent, template, parent, disk, is_first })
-}
-
-/// The configuration of a zygote: that of its template.
-pub(super) fn config(config: &SandboxConfig) -> SandboxConfig {
-    plain_config(config)
 }

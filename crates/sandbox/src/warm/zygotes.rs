@@ -5,7 +5,7 @@
 //! sandboxes may end the runtime of one and go on with another. A zygote ends when it was not used for a
 //! while, unless machines live that were forked from it, and with this process.
 
-use super::zygote::{self, make_zygote};
+use super::zygote::make_zygote;
 use crate::boot::{Forks, Start};
 use crate::fork::PerProcess;
 use crate::fork_source::Zygote;
@@ -97,7 +97,8 @@ async fn make(
     template: &Template,
 ) -> Result<Arc<Zygote>, String> {
     let runtime = runtime().map_err(|error| error.to_string())?;
-    let config = zygote::config(start.config);
+    // That of its template.
+    let config = start.config.without_host();
     let (search, assumed) = (start.search.clone(), start.assumed);
     let (located, from) = (located.clone(), template.clone());
     let task = runtime.spawn(async move {
@@ -147,7 +148,7 @@ pub(super) fn note_failure(zygote: &Arc<Zygote>, reason: &str) {
 }
 
 impl Place {
-    /// The zygote that there is, or why there shall be none.
+    /// The zygote that there is, or why none is made.
     fn look(&mut self) -> Result<Option<Arc<Zygote>>, String> {
         if let Some((since, reason)) = &self.refused {
             if since.elapsed() < REFUSED {
