@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 /// The UUID of a text.
-pub fn of_content(text: &str) -> [u8; 16] {
+pub fn from_content(text: &str) -> [u8; 16] {
     let mut id = [0; 16];
     id.copy_from_slice(&Sha256::digest(text)[..16]);
     id[6] = (id[6] & 0x0f) | 0x80;
@@ -24,9 +24,9 @@ mod tests {
 
     #[test]
     fn version_and_variant_are_those_of_the_document() {
-        let id = of_content("debian-13-amd64");
+        let id = from_content("debian-13-amd64");
         assert_eq!((id[6] >> 4, id[8] >> 6), (8, 2));
         assert_eq!(urn(id).len(), "urn:uuid:".len() + 36);
-        assert_ne!(id, of_content("debian-13-arm64"));
+        assert_ne!(id, from_content("debian-13-arm64"));
     }
 }

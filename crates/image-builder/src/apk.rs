@@ -14,7 +14,7 @@ pub(crate) mod version;
 
 use crate::{
     Error,
-    apt::{Archive, Download, Private, pool_path, request},
+    apt::{Archive, Download, Private, request, store_path},
     lock::{ArchLock, Package, Release},
     recipe::Recipe,
 };
@@ -93,13 +93,13 @@ impl Apk {
     }
 
     /// Chooses packages out of the indexes, whose signatures are checked here. `base` are the locks
-    /// of what an overlay lies on, the bottom one first, with their packages in `pool`.
+    /// of what an overlay lies on, the bottom one first, with their packages in `store`.
     pub fn choose(
         &self,
         recipe: &Recipe,
         arch: Arch,
         base: &[ArchLock],
-        pool: &Path,
+        store: &Path,
     ) -> Result<Vec<Chosen>, Error> {
         let mut records = Vec::new();
         for repository in &self.repositories {
@@ -111,7 +111,7 @@ impl Apk {
         }
         let mut installed = Vec::new();
         for locked in base.iter().flat_map(|lock| &lock.package) {
-            let path = pool_path(pool, locked);
+            let path = store_path(store, locked);
             let text = record_of(&package::Package::read(&path)?);
             installed.extend(index::parse(&text, "", &path)?);
         }
@@ -154,8 +154,8 @@ impl Apk {
         self.private.download(&downloads)
     }
 
-    /// Checks a file that arrived against the signed index and moves it into the pool.
-    pub fn admit(&self, chosen: &Chosen, folder: &Path, pool: &Path) -> Result<Package, Error> {
+    /// Checks a file that arrived against the signed index and moves it into the store.
+    pub fn admit(&self, chosen: &Chosen, folder: &Path, store: &Path) -> Result<Package, Error> {
         let path = self.arrival(chosen, folder);
         package::check(&path, &chosen.record.checksum)?;
         let record = &chosen.record;
@@ -169,7 +169,7 @@ impl Apk {
             size: bytes.len() as u64,
             sha256: crate::sha256(&bytes),
         };
-        host_platform::rename_whole(&path, &pool_path(pool, &package))?;
+        host_platform::rename_whole(&path, &store_path(store, &package))?;
         Ok(package)
     }
 
@@ -182,11 +182,11 @@ impl Apk {
         base: &[ArchLock],
         chosen: &[Chosen],
         packages: Vec<Package>,
-        pool: &Path,
+        store: &Path,
     ) -> Result<ArchLock, Error> {
         let mut source_date = base.iter().map(|lock| lock.source_date).max().unwrap_or(0);
         for package in &packages {
-            let read = package::Package::read(&pool_path(pool, package))?;
+            let read = package::Package::read(&store_path(store, package))?;
             let date = read.first("builddate").and_then(|date| date.parse().ok());
             source_date = source_date.max(date.unwrap_or(0));
         }
@@ -211,13 +211,13 @@ impl Apk {
         })
     }
 
-    /// The command that fetches locked packages into `pool`, each checked against its sha256.
-    pub fn fetch(&self, packages: &[&Package], pool: &Path) -> Expression {
+    /// The command that fetches locked packages into `store`, each checked against its sha256.
+    pub fn fetch(&self, packages: &[&Package], store: &Path) -> Expression {
         let downloads: Vec<Download> = packages
             .iter()
             .map(|package| Download {
                 uri: format!("{}/{}", self.archive.uri, package.path),
-                path: pool_path(pool, package),
+                path: store_path(store, package),
                 sha256: package.sha256.clone(),
             })
             .collect();

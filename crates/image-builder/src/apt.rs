@@ -84,10 +84,10 @@ impl Apt {
 
     /// Says that the packages of these locks are installed already, as they are below an overlay:
     /// what is chosen then comes on top of them.
-    pub fn assume(&self, locks: &[ArchLock], pool: &Path) -> Result<(), Error> {
+    pub fn assume(&self, locks: &[ArchLock], store: &Path) -> Result<(), Error> {
         let mut status = String::new();
         for package in locks.iter().flat_map(|lock| &lock.package) {
-            let control = crate::deb::control(&pool_path(pool, package))?;
+            let control = crate::deb::control(&store_path(store, package))?;
             status += control.trim_end();
             status += "\nStatus: install ok installed\n\n";
         }
@@ -199,9 +199,9 @@ impl Apt {
         Error::NoPackage { nearest, package }
     }
 
-    /// The command that fetches packages into `pool`, each checked against its sha256.
-    pub fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression, Error> {
-        self.fetch_from(&self.archives, packages, pool)
+    /// The command that fetches packages into `store`, each checked against its sha256.
+    pub fn fetch(&self, packages: &[&Package], store: &Path) -> Result<Expression, Error> {
+        self.fetch_from(&self.archives, packages, store)
     }
 
     /// The same from other places of the archives.
@@ -209,21 +209,21 @@ impl Apt {
         &self,
         archives: &[Archive],
         packages: &[&Package],
-        pool: &Path,
+        store: &Path,
     ) -> Result<Expression, Error> {
         let find = |name: &str| archives.iter().find(|archive| archive.name == name);
         let downloads = packages
             .iter()
             .map(|package| {
                 let name = package.archive.as_str();
-                // A security archive may be told apart on one host and not on another.
+                // A security archive may be separate on one host and not on another.
                 let main = || name.strip_suffix("-security").and_then(find);
                 let archive = find(name)
                     .or_else(main)
                     .ok_or_else(|| Error::NoMirror { archive: package.archive.clone() })?;
                 Ok(Download {
                     uri: format!("{}/{}", archive.uri, package.path),
-                    path: pool_path(pool, package),
+                    path: store_path(store, package),
                     sha256: package.sha256.clone(),
                 })
             })
@@ -255,16 +255,16 @@ pub fn request(recipe: &Recipe, arch: Arch, base: &[ArchLock]) -> String {
     crate::sha256(asked.as_bytes())[..16].to_owned()
 }
 
-/// Where a package lies in a content-addressed pool.
-pub fn pool_path(pool: &Path, package: &Package) -> PathBuf {
+/// Where a package lies in a content-addressed store.
+pub fn store_path(store: &Path, package: &Package) -> PathBuf {
     let suffix = if package.path.ends_with(".apk") { "apk" } else { "deb" };
-    pool.join(format!("{}.{suffix}", package.sha256))
+    store.join(format!("{}.{suffix}", package.sha256))
 }
 
-/// The path of a package in the pool, after a look at whether it is what the lock names: a byte that
+/// The path of a package in the store, after a look at whether it is what the lock names: a byte that
 /// changed since it was fetched must not get into an image.
-pub fn checked_path(pool: &Path, package: &Package) -> Result<PathBuf, Error> {
-    let path = pool_path(pool, package);
+pub fn checked_path(store: &Path, package: &Package) -> Result<PathBuf, Error> {
+    let path = store_path(store, package);
     let found = crate::sha256(&fs::read(&path)?);
     if found == package.sha256 {
         Ok(path)
@@ -280,13 +280,13 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_found() {
-        let pool = tempfile::tempdir().unwrap();
+        let store = tempfile::tempdir().unwrap();
         let package = package("bash", "5");
-        let path = pool_path(pool.path(), &package);
+        let path = store_path(store.path(), &package);
         fs::write(&path, "bash").unwrap();
-        assert_eq!(checked_path(pool.path(), &package).unwrap(), path);
+        assert_eq!(checked_path(store.path(), &package).unwrap(), path);
         fs::write(&path, "bosh").unwrap();
-        let error = checked_path(pool.path(), &package).unwrap_err();
+        let error = checked_path(store.path(), &package).unwrap_err();
         assert!(error.to_string().contains(&package.sha256), "{error}");
         assert!(error.hint().unwrap().contains("delete"), "{error}");
     }

@@ -11,7 +11,7 @@ use crate::{
 use host_platform::Arch;
 use std::collections::BTreeSet;
 
-/// Files that a running system makes anew, and that would tell one bake from another.
+/// Files that a running system makes again, and that would tell one bake from another.
 const TRACES: [&str; 19] = [
     "dev/**",
     "etc/.pwd.lock",
@@ -264,7 +264,7 @@ fn own(tree: &mut Tree, recipe: &Recipe) -> Result<(), Error> {
 /// each bake. Version 8 of RFC 9562 is the one for such values.
 pub fn volume_id(recipe: &Recipe, arch: Arch) -> [u8; 16] {
     let name = format!("{}-{}-{}", recipe.name, recipe.body.version, arch.image_name());
-    checksum::uuid::of_content(&name)
+    checksum::uuid::from_content(&name)
 }
 
 fn remove_traces(tree: &mut Tree) {

@@ -140,7 +140,7 @@ fn collect(
 }
 
 fn suspect(name: &str, version: &str, within: Option<&str>, purl: &Purl) -> Option<Suspect> {
-    let ecosystem = Ecosystem::of_purl(&purl.kind)?;
+    let ecosystem = Ecosystem::from_purl(&purl.kind)?;
     let release = purl.qualifier("distro").and_then(|distro| distro.split_once('-'));
     let (source, source_version) = match purl.qualifier("upstream") {
         Some(upstream) => match upstream.split_once('@') {

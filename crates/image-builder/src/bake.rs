@@ -30,7 +30,7 @@ use crate::{
     Error, apt,
     base::Base,
     lock::{ArchLock, Lock, difference},
-    pool,
+    package_store,
     recipe::Recipe,
     rootfs::Ownership,
 };
@@ -46,13 +46,13 @@ pub use packages::{PACKAGES, TAR};
 pub use proved::{Prover, Publication, Report, proved, publish_proved};
 pub use renewal::{Change, Renewal, renew, to_renew};
 pub use report::report_name;
-pub use request::{Baked, Request, inputs, make, pool_of, renew_all};
+pub use request::{Baked, Request, inputs, make, renew_all, store_of};
 pub use stages::{Baker, KERNEL_PACKAGES, Made};
 use std::{
     io,
     path::{Path, PathBuf},
 };
-pub use wheels::{in_pool, with_programs};
+pub use wheels::{in_store, with_programs};
 
 /// The digest of the code that bakes: of this crate, of ours that it is compiled from, of their libraries and
 /// of the compiler. Every key of what a bake makes begins with it.
@@ -101,7 +101,7 @@ pub struct Order<'a> {
     /// Whose image it is.
     pub arch: Arch,
     /// Where packages are kept.
-    pub pool: &'a Path,
+    pub store: &'a Path,
     /// What its first layer is baked on.
     pub base: BaseLayer<'a>,
     /// How it is done.
@@ -190,7 +190,7 @@ pub fn check_system(os: host_platform::Os) -> Result<(), Error> {
 /// # Errors
 /// A stage failed.
 pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
-    let Order { recipe, arch, pool, base, options } = order;
+    let Order { recipe, arch, store, base, options } = order;
     let (layers, mut below, image) = match base {
         BaseLayer::Scratch => (recipe.layers(), None, None),
         BaseLayer::Image(below, image) => (vec![recipe], Some(below), Some(image)),
@@ -203,12 +203,13 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
             Some(image) => (image.lock.clone(), vec![image.packages.clone()]),
             None => {
                 let path = layer.lock_path();
-                let wanted = Wanted { host, recipe: layer, arch, pool, base: &locks, status: None };
+                let wanted =
+                    Wanted { host, recipe: layer, arch, store, base: &locks, status: None };
                 (read_or_renewed(options, &wanted, &path)?, locks.clone())
             }
         };
         let base = base.as_slice();
-        let baker = Baker { host, options, recipe: layer, arch, lock: &lock, base, pool };
+        let baker = Baker { host, options, recipe: layer, arch, lock: &lock, base, store };
         let name = |part| file_name(&layer.name, &layer.body.version, arch.image_name(), part);
         let n_below = files.len();
         let brought = image.as_ref().and_then(|image| Some((image.brought.as_ref()?, image.base)));
@@ -246,7 +247,7 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
     Err(Error::NoRecipe { name: recipe.name.clone(), known: Vec::new() }.into())
 }
 
-/// The lock of a recipe for an architecture as its file says, or a new one, with every package in the pool.
+/// The lock of a recipe for an architecture as its file says, or a new one, with every package in the store.
 ///
 /// # Errors
 /// The lock cannot be read, or packages can be neither chosen nor fetched.
@@ -258,7 +259,7 @@ pub fn read_or_renewed<H: Host>(
     let Wanted { host, recipe, arch, base, .. } = *wanted;
     let renews = options.renews(&recipe.name);
     let whole = match Lock::load(path) {
-        // What cannot be read is written anew.
+        // What cannot be read is written again.
         Err(error) if renews => {
             host.line(&format!("warning: {error}"));
             Lock::default()
@@ -290,12 +291,12 @@ pub fn export<H: Host>(
     recipe: &Recipe,
     arch: Arch,
     locks: &[ArchLock],
-    pool: &Path,
+    store: &Path,
     file: &Path,
 ) -> Outcome<usize, H> {
-    let wheels = in_pool(host, recipe, arch, pool)?;
+    let wheels = in_store(host, recipe, arch, store)?;
     let locks: Vec<&ArchLock> = locks.iter().collect();
-    Ok(pool::export(&locks, &wheels, pool, file)?)
+    Ok(package_store::export(&locks, &wheels, store, file)?)
 }
 
 /// Copies a finished file to its place, beside it first, unless it is there already. A copy and no link: what

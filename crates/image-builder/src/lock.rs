@@ -209,7 +209,7 @@ impl Package {
 /// What changed between two locks, a line for each package: `+ name version`, `- name version`,
 /// `name old -> new`.
 pub fn difference(old: Option<&ArchLock>, new: &ArchLock) -> Vec<String> {
-    // A kernel's package is called by its version, so kernels are told apart by place.
+    // A kernel's package is called by its version, so kernels are distinguished by place.
     let index = |lock: &ArchLock| -> BTreeMap<String, String> {
         let packages =
             lock.package.iter().map(|package| (package.name.clone(), package.version.clone()));

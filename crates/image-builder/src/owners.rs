@@ -40,7 +40,7 @@ const DATABASES: [(&[u8], &str); 4] = [
 const SCRIPTS: [&str; 5] = ["conffiles", "postinst", "postrm", "preinst", "prerm"];
 
 /// The packages of a tree: those of its database, else those of the lock.
-pub fn packages(tree: &Tree, lock: &ArchLock, pool: &Path) -> Result<Vec<Installed>, Error> {
+pub fn packages(tree: &Tree, lock: &ArchLock, store: &Path) -> Result<Vec<Installed>, Error> {
     let found = packages::installed(tree)?;
     if !found.is_empty() {
         return Ok(found);
@@ -48,28 +48,28 @@ pub fn packages(tree: &Tree, lock: &ArchLock, pool: &Path) -> Result<Vec<Install
     lock.package
         .iter()
         .map(|package| {
-            let brought = deb::data(&apt::checked_path(pool, package)?)?;
+            let brought = deb::data(&apt::checked_path(store, package)?)?;
             Ok(Installed {
                 name: package.name.clone(),
                 version: package.version.clone(),
                 arch: package.arch.clone(),
                 licence: None,
-                source: source_of(package, pool)?,
+                source: source_of(package, store)?,
                 files: packages::owned(tree, brought.iter().map(|(path, _)| path.as_slice())),
             })
         })
         .collect()
 }
 
-/// What a locked package was built from, as its file in the pool says.
-pub fn source_of(package: &Package, pool: &Path) -> Result<Option<Source>, Error> {
-    let path = apt::checked_path(pool, package)?;
+/// What a locked package was built from, as its file in the store says.
+pub fn source_of(package: &Package, store: &Path) -> Result<Option<Source>, Error> {
+    let path = apt::checked_path(store, package)?;
     if package.path.ends_with(".apk") {
         let read = crate::apk::package::Package::read(&path)?;
         let origin = read.first("origin").unwrap_or_default();
-        return Ok(Source::of_origin(&package.name, origin));
+        return Ok(Source::from_origin(&package.name, origin));
     }
-    Ok(Source::of_control(&deb::control(&path)?))
+    Ok(Source::from_control(&deb::control(&path)?))
 }
 
 /// Assigns every file of a tree, or of what differs from the tree `below`.

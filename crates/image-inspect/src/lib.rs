@@ -67,12 +67,12 @@ impl Difference {
 pub fn bills_of(search: &Search, given: &str) -> Result<Vec<Value>, Error> {
     let path = Path::new(given);
     match path.extension().and_then(|suffix| suffix.to_str()) {
-        Some("whl") => return Ok(vec![bills::of_wheel(path)?]),
-        Some("json") => return Ok(vec![bills::of_file(path)?]),
+        Some("whl") => return Ok(vec![bills::from_wheel(path)?]),
+        Some("json") => return Ok(vec![bills::from_file(path)?]),
         _ => {}
     }
     let found = runtime_locator::find_image(search, given, None)?;
     // Disks above those of the image are a save's, which no package made.
     let disks = found.chain.iter().take(found.n_base_disks);
-    Ok(disks.map(|disk| bills::of_disk(disk)).collect::<Result<_, _>>()?)
+    Ok(disks.map(|disk| bills::from_disk(disk)).collect::<Result<_, _>>()?)
 }

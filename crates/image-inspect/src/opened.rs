@@ -75,7 +75,7 @@ impl Image {
             Some("qcow2") => vec![path.to_owned()],
             _ => {
                 let found = runtime_locator::find_image(&search, given, None)?;
-                bill = found.chain.last().and_then(|disk| bills::of_disk(disk).ok());
+                bill = found.chain.last().and_then(|disk| bills::from_disk(disk).ok());
                 parts = parts_of(&found)?;
                 found.chain
             }
@@ -85,7 +85,7 @@ impl Image {
             .map_err(|source| Error::Unreadable { image: given.to_owned(), source })?;
         let mut packages = packages::installed(&tree)?;
         if let (true, Some(bill)) = (packages.is_empty(), &bill) {
-            packages = of_bill(bill);
+            packages = from_bill(bill);
         }
         let tells_packages = bill.is_some() || !packages.is_empty();
         let owners = bill.as_ref().map(bill_of_materials::image::owners).unwrap_or_default();
@@ -151,7 +151,7 @@ fn disks_of_wheel(folder: &Path, search: &Search) -> Result<Vec<PathBuf>, Error>
 }
 
 /// The packages that a bill names, for images that keep no database of their own.
-fn of_bill(bill: &Value) -> Vec<Installed> {
+fn from_bill(bill: &Value) -> Vec<Installed> {
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
     let components = bill["components"].as_array().cloned().unwrap_or_default();
     components

@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
-    /// Make every stage anew, and boot again to prove it (packages and wheels that were fetched
+    /// Make every stage again, and boot again to prove it (packages and wheels that were fetched
     /// before are still used).
     #[arg(long)]
     pub(super) no_cache: bool,
@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     pub(super) usual: bool,
 
-    /// Choose packages anew for this bake alone when the lock's are gone from the mirror.
+    /// Choose packages again for this bake alone when the lock's are gone from the mirror.
     #[arg(skip)]
     pub(super) is_lenient: bool,
 }

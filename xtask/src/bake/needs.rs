@@ -43,7 +43,7 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
     }
     // A recipe that cannot be read is the bake's to complain of, at once.
     let Ok(recipe) = recipe::load(&recipes, args.name()) else { return Needs::default() };
-    let Ok(pool) = context.cache.folder("packages") else { return Needs::default() };
+    let Ok(store) = context.cache.folder("packages") else { return Needs::default() };
     let mut needs = Needs {
         root_file_system: Some(RootFileSystem { ownership: args.ownership }),
         ..Needs::default()
@@ -60,14 +60,14 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
     }
     if args.import_cache.is_none() {
         let renewed = args.update.then(|| args.name());
-        for fetch in bake::missing(&recipe, arch, &pool, renewed) {
+        for fetch in bake::missing(&recipe, arch, &store, renewed) {
             needs = needs.fetch(fetch, archive(&recipe));
             if recipe.body.distribution.name == DistributionName::Debian {
                 needs = needs.packages(KEYRING_PACKAGES);
             }
         }
         for wheel in programs::wheels(&recipe, arch).unwrap_or_default() {
-            let there = programs::digest(wheel, arch).map(|it| programs::pool_path(&pool, it));
+            let there = programs::digest(wheel, arch).map(|it| programs::store_path(&store, it));
             if !there.is_ok_and(|path| path.is_file()) {
                 needs = needs
                     .fetch(format!("the wheel {} {}", wheel.name, wheel.version), Registry::Python)

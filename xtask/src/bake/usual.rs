@@ -71,13 +71,13 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     let arch = host_platform::native_arch();
     let recipes = context.root.join("recipes");
     let agent = agent::binary(context, arch)?;
-    let pool = context.cache.folder("packages")?;
+    let store = context.cache.folder("packages")?;
     let options = Args::of(name).options();
 
     let installed = installed(context, arch)?;
     let locked = |recipe: &Recipe, path: &Path| {
         let wanted =
-            Wanted { host: &Baking(context), recipe, arch, pool: &pool, base: &[], status: None };
+            Wanted { host: &Baking(context), recipe, arch, store: &store, base: &[], status: None };
         read_or_renewed(&options, &wanted, path)
     };
     let lock = locked(&installed, &lock_path(context)?)?;
@@ -88,7 +88,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
         arch,
         lock: &lock,
         base: &[],
-        pool: &pool,
+        store: &store,
     };
     let rootfs = system.rootfs()?;
 
@@ -107,7 +107,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
             arch,
             lock: &lock,
             base: &[],
-            pool: &pool,
+            store: &store,
         };
         baker.disk(&baker.rootfs()?, None)?
     };
@@ -150,13 +150,13 @@ fn lock_path(context: &Context) -> Result<PathBuf> {
 pub fn repository(context: &Context) -> Result<PathBuf> {
     let arch = host_platform::native_arch();
     let recipe = installed(context, arch)?;
-    let pool = context.cache.folder("packages")?;
+    let store = context.cache.folder("packages")?;
     let path = lock_path(context)?;
     let wanted = Wanted {
         host: &Baking(context),
         recipe: &recipe,
         arch,
-        pool: &pool,
+        store: &store,
         base: &[],
         status: None,
     };
@@ -165,7 +165,7 @@ pub fn repository(context: &Context) -> Result<PathBuf> {
     key.add("code", CODE.as_bytes());
     key.add("lock", format!("{lock:?}").as_bytes());
     context.cache.entry("usual-repository", &key, |folder| {
-        rootfs::lay_out(&lock.package, &recipe, arch, &pool, folder)?;
+        rootfs::lay_out(&lock.package, &recipe, arch, &store, folder)?;
         let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
         fs::write(folder.join("names"), names.join(","))?;
         Ok(())

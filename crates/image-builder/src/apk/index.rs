@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_named() {
+    fn a_malformed_index_is_an_error_with_the_files_name() {
         for text in ["P:x\nV:1\nno field\n", "P:../x\nV:1\nC:Q1a\n", "P:x\nV:1\nC:Q1a\nD:a><Q1b\n"]
         {
             let error = parse(text, "r", Path::new("APKINDEX")).unwrap_err();

@@ -36,7 +36,7 @@ pub fn lay_out(
     base: &[ArchLock],
     own: &ArchLock,
     recipe: &Recipe,
-    pool: &Path,
+    store: &Path,
     below: Tree,
 ) -> Result<Tree, Error> {
     let mut tree = below;
@@ -47,7 +47,7 @@ pub fn lay_out(
     tree.put("tmp", Node::folder(0o1777, own.source_date))?;
     let mut packages = Vec::new();
     for locked in &own.package {
-        packages.push(Package::read(&checked_path(pool, locked)?)?);
+        packages.push(Package::read(&checked_path(store, locked)?)?);
     }
     let mut run = String::from("export PATH=/usr/sbin:/usr/bin:/sbin:/bin\ncd /\n");
     for place in order(&packages) {
@@ -63,7 +63,7 @@ pub fn lay_out(
 
     let mut all = Vec::new();
     for locked in base.iter().flat_map(|lock| &lock.package) {
-        let package = Package::read(&checked_path(pool, locked)?)?;
+        let package = Package::read(&checked_path(store, locked)?)?;
         all.push((package, locked.size));
     }
     all.extend(packages.into_iter().zip(own.package.iter().map(|locked| locked.size)));

@@ -2,7 +2,7 @@
 //!
 //! Alpine's repositories hold one version of each package, so there is little to search: what is
 //! needed is taken as it is met, and where a later dependency rules an earlier choice out, the work begins
-//! anew with that dependency known from the start.
+//! again with that dependency known from the start.
 
 use super::{
     index::{Dependency, Record},
@@ -11,7 +11,7 @@ use super::{
 use crate::Error;
 use std::collections::BTreeSet;
 
-/// How often the work may begin anew.
+/// How often the work may begin again.
 const MAX_ATTEMPTS: usize = 64;
 
 /// The places in `records` of what is to be installed. `installed` is there already and stays.
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_wish_rules_an_earlier_choice_out() {
+    fn a_later_constraint_overrides_an_earlier_choice() {
         let mut index = INDEX.to_vec();
         index.extend(["a 1;lib", "b 1;lib<2"]);
         assert_eq!(chosen(&index, &["a"], &[]).unwrap(), ["a-1", "lib-2.0-r0"]);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said() {
+    fn a_conflict_names_the_packages_that_cause_it() {
         let says = |wanted: &[&str], parts: &[&str]| {
             let mut index = INDEX.to_vec();
             index.extend(["a 1;lib<1", "b 1;!git", "c 1;nothing>=7"]);

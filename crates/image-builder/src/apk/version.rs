@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn wishes_are_met_or_not() {
+    fn a_constraint_accepts_and_refuses_versions() {
         for (operator, asked, met, not) in [
             ("=", "1.2-r0", "1.2-r0", "1.2-r1"),
             (">=", "1.2", "1.2-r0", "1.1-r9"),

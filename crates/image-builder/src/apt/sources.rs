@@ -36,7 +36,7 @@ pub fn archives(distribution: DistributionName, arch: Arch) -> Result<Vec<Archiv
     let named = |archive: &str| {
         std::env::var(mirror_variable(archive)).ok().filter(|uri| !uri.trim().is_empty())
     };
-    // One name for both of Ubuntu's archives, unless they are told apart.
+    // One name for both of Ubuntu's archives, unless they are separate.
     let main = named(name).or_else(|| named(distribution.as_str()));
     if distribution == DistributionName::Alpine {
         let of_host = fs::read_to_string("/etc/apk/repositories").unwrap_or_default();

@@ -220,7 +220,7 @@ impl Advisories {
         }
         let number = self.all.len();
         for package in advisory.affected.iter().filter_map(|affected| affected.package.as_ref()) {
-            let Some(ecosystem) = Ecosystem::of_name(&package.ecosystem) else { continue };
+            let Some(ecosystem) = Ecosystem::from_name(&package.ecosystem) else { continue };
             let name = ecosystem.name(&package.name);
             let numbers = self.by_name.entry((ecosystem, name)).or_default();
             if numbers.last() != Some(&number) {

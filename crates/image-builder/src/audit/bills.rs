@@ -13,7 +13,7 @@ const SUFFIX: &str = ".cdx.json";
 ///
 /// # Errors
 /// It cannot be read, or holds no bill.
-pub fn of_wheel(wheel: &Path) -> Result<Value, Error> {
+pub fn from_wheel(wheel: &Path) -> Result<Value, Error> {
     let mut bill = None;
     wheel_retag::read_entries(wheel, |name, _, reader| {
         if name.ends_with(SUFFIX) {
@@ -28,7 +28,7 @@ pub fn of_wheel(wheel: &Path) -> Result<Value, Error> {
 ///
 /// # Errors
 /// It cannot be read, or is no JSON.
-pub fn of_file(path: &Path) -> Result<Value, Error> {
+pub fn from_file(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&fs::read(path)?)
         .map_err(|_| Error::NoBill { of: path.display().to_string() })
 }
@@ -38,12 +38,12 @@ pub fn of_file(path: &Path) -> Result<Value, Error> {
 ///
 /// # Errors
 /// There is none, or it cannot be read.
-pub fn of_disk(disk: &Path) -> Result<Value, Error> {
+pub fn from_disk(disk: &Path) -> Result<Value, Error> {
     if let Some(installed) = installed(disk) {
-        return of_file(&installed);
+        return from_file(&installed);
     }
     if let Some(wheel) = wheel_beside(disk) {
-        return of_wheel(&wheel);
+        return from_wheel(&wheel);
     }
     Err(Error::NoBill { of: disk.display().to_string() })
 }
@@ -118,11 +118,14 @@ mod tests {
         wheel(folder.path(), "debian-agent", "linux_x86_64", "agent");
         for arch in ["amd64", "arm64"] {
             let disk = at(&format!("debian-13-{arch}.qcow2"));
-            assert_eq!(of_disk(&disk).unwrap(), json!({"is": arch}));
+            assert_eq!(from_disk(&disk).unwrap(), json!({"is": arch}));
         }
-        assert_eq!(of_disk(&at("debian-agent/overlays/0.qcow2")).unwrap(), json!({"is": "agent"}));
+        assert_eq!(
+            from_disk(&at("debian-agent/overlays/0.qcow2")).unwrap(),
+            json!({"is": "agent"})
+        );
         for other in ["minimal-13-amd64.qcow2", "debian-desktop/overlays/0.qcow2", "a/b.qcow2"] {
-            let error = of_disk(&at(other)).unwrap_err();
+            let error = from_disk(&at(other)).unwrap_err();
             assert!(error.to_string().contains(other) && error.hint().is_some(), "{error}");
         }
     }
@@ -134,10 +137,10 @@ mod tests {
         fs::create_dir_all(&images).unwrap();
         fs::write(folder.path().join("quicksand_debian/__init__.py"), "").unwrap();
         let disk = images.join("debian-13-amd64.qcow2");
-        assert!(of_disk(&disk).is_err());
+        assert!(from_disk(&disk).is_err());
         let sboms = folder.path().join("quicksand_debian-0.1.0.dist-info/sboms");
         fs::create_dir_all(&sboms).unwrap();
         fs::write(sboms.join("quicksand_debian.cdx.json"), "{\"is\": 1}").unwrap();
-        assert_eq!(of_disk(&disk).unwrap(), json!({"is": 1}));
+        assert_eq!(from_disk(&disk).unwrap(), json!({"is": 1}));
     }
 }

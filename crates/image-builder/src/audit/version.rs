@@ -16,7 +16,7 @@ pub(super) enum Ecosystem {
 
 impl Ecosystem {
     /// The one of a package URL's kind.
-    pub fn of_purl(kind: &str) -> Option<Self> {
+    pub fn from_purl(kind: &str) -> Option<Self> {
         Some(match kind {
             "deb/debian" => Self::Debian,
             "deb/ubuntu" => Self::Ubuntu,
@@ -28,7 +28,7 @@ impl Ecosystem {
     }
 
     /// The one of an advisory's word, as in `Debian:13`.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Some(match name.split(':').next().unwrap_or_default() {
             "Debian" => Self::Debian,
             "Ubuntu" => Self::Ubuntu,
@@ -42,7 +42,7 @@ impl Ecosystem {
     /// Whether an advisory's word, as in `Ubuntu:24.04:LTS`, means this kind in a release. One without a release
     /// means all of them, and a component whose release is not known may be of any.
     pub fn is_named_by(self, word: &str, release: Option<&str>) -> bool {
-        if Self::of_name(word) != Some(self) {
+        if Self::from_name(word) != Some(self) {
             return false;
         }
         let (Some((_, named)), Some(release)) = (word.split_once(':'), release) else {
@@ -63,7 +63,7 @@ impl Ecosystem {
         }
     }
 
-    /// The order of two versions; `None` where one is none.
+    /// The order of two versions; `None` where one is not a version.
     pub fn compare(self, a: &str, b: &str) -> Option<Ordering> {
         Some(match self {
             Self::Debian | Self::Ubuntu => debian(a, b),

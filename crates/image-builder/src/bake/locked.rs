@@ -7,7 +7,7 @@ use crate::{
     apt::{self, Apt},
     beside,
     lock::{ArchLock, Lock, Package},
-    pool,
+    package_store,
     recipe::{DistributionName, Recipe},
 };
 use duct::Expression;
@@ -28,14 +28,14 @@ pub struct Wanted<'a, H> {
     /// Whose packages.
     pub arch: Arch,
     /// Where packages are kept.
-    pub pool: &'a Path,
+    pub store: &'a Path,
     /// The locks of what an overlay lies on, the bottom one first.
     pub base: &'a [ArchLock],
     /// What dpkg says is installed below, where the locks of that are not at hand.
     pub status: Option<&'a str>,
 }
 
-/// A new lock of the recipe for this architecture, with every package in the pool.
+/// A new lock of the recipe for this architecture, with every package in the store.
 ///
 /// # Errors
 /// Packages can be neither chosen nor fetched.
@@ -44,7 +44,7 @@ pub fn lock<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<ArchLock, H> {
     fetched(wanted, &chosen, false)
 }
 
-/// The lock, with every package in the pool. Where the mirror no longer has one, `is_lenient` chooses anew.
+/// The lock, with every package in the store. Where the mirror no longer has one, `is_lenient` chooses again.
 pub fn fetched<H: Host>(
     wanted: &Wanted<'_, H>,
     lock: &ArchLock,
@@ -74,10 +74,10 @@ enum Kind {
 
 impl Manager {
     /// The command that fetches locked packages, each checked against its sha256.
-    fn fetch(&self, packages: &[&Package], pool: &Path) -> Result<Expression, Error> {
+    fn fetch(&self, packages: &[&Package], store: &Path) -> Result<Expression, Error> {
         match &self.kind {
-            Kind::Apt(apt) => apt.fetch(packages, pool),
-            Kind::Apk(apk) => Ok(apk.fetch(packages, pool)),
+            Kind::Apt(apt) => apt.fetch(packages, store),
+            Kind::Apk(apk) => Ok(apk.fetch(packages, store)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Manager {
         &self,
         step: StepOf<'_, H>,
         lock: &ArchLock,
-        pool: &Path,
+        store: &Path,
     ) -> Outcome<(), H> {
         let Kind::Apt(apt) = &self.kind else { return Ok(()) };
         step.say("Asking for the archive of the lock's day".to_owned());
@@ -98,12 +98,12 @@ impl Manager {
             archives = apt.past(lock);
         }
         for past in &archives {
-            let missing = pool::missing(lock, pool)?;
+            let missing = package_store::missing(lock, store)?;
             let (mut n_came, mut n_failed) = (0, 0);
             for batch in missing.chunks(BATCH) {
-                let arriving = beside(pool)?;
+                let arriving = beside(store)?;
                 let _ = step.run("apt-helper", apt.fetch_from(past, batch, arriving.path())?);
-                let gone = pool::take_in(batch, arriving.path(), pool)?;
+                let gone = package_store::take_in(batch, arriving.path(), store)?;
                 n_came += batch.len() - gone.len();
                 n_failed += gone.len();
                 // Nothing of that day is there.
@@ -136,7 +136,7 @@ fn manager<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<Manager, H> {
         let apt = Apt::new(folder.path(), recipe, arch, archives, &keyring)?;
         match wanted.status {
             Some(status) => apt.assume_status(status)?,
-            None => apt.assume(wanted.base, wanted.pool)?,
+            None => apt.assume(wanted.base, wanted.store)?,
         }
         Kind::Apt(apt)
     };
@@ -162,27 +162,27 @@ fn choose<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<ArchLock, H> {
         Kind::Apk(apk) => {
             step.run("apt-helper", apk.update()?)?;
             step.say("Resolving dependencies".to_owned());
-            let chosen = apk.choose(recipe, arch, base, wanted.pool)?;
+            let chosen = apk.choose(recipe, arch, base, wanted.store)?;
             let mut packages = Vec::new();
             for batch in chosen.chunks(BATCH) {
-                let arriving = beside(wanted.pool)?;
+                let arriving = beside(wanted.store)?;
                 step.run("apt-helper", apk.fetch_chosen(batch, arriving.path()))?;
                 for package in batch {
-                    packages.push(apk.admit(package, arriving.path(), wanted.pool)?);
+                    packages.push(apk.admit(package, arriving.path(), wanted.store)?);
                 }
                 step.progress(packages.len() as u64, chosen.len() as u64);
             }
-            Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.pool)?)
+            Ok(apk.lock(recipe, arch, base, &chosen, packages, wanted.store)?)
         }
     })
 }
 
-/// Fetches what the pool does not hold yet, and says what the mirror no longer has. Everything that was
-/// fetched is checked before it is used, and what the pool holds was checked when it came: its names are its
+/// Fetches what the store does not hold yet, and says what the mirror no longer has. Everything that was
+/// fetched is checked before it is used, and what the store holds was checked when it came: its names are its
 /// hashes.
 fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Error>, H> {
-    let Wanted { host, recipe, pool, .. } = *wanted;
-    let missing = pool::missing(lock, pool)?;
+    let Wanted { host, recipe, store, .. } = *wanted;
+    let missing = package_store::missing(lock, store)?;
     if missing.is_empty() {
         return Ok(None);
     }
@@ -200,9 +200,9 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
         let mut gone = Vec::new();
         let mut outcome = Ok(());
         for batch in missing.chunks(BATCH) {
-            let arriving = beside(pool)?;
+            let arriving = beside(store)?;
             outcome = step.run("apt-helper", manager.fetch(batch, arriving.path())?);
-            gone.extend(pool::take_in(batch, arriving.path(), pool)?);
+            gone.extend(package_store::take_in(batch, arriving.path(), store)?);
             n_done += batch.iter().map(|package| package.size).sum::<u64>() >> 10;
             // One package that is gone is usual; so many mean an old lock, or no mirror at all.
             if gone.len() >= BATCH {
@@ -212,9 +212,9 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
         }
         let is_other = step.has_printed("Hash Sum mismatch");
         if !gone.is_empty() && !is_other {
-            manager.fetch_past::<H>(step, lock, pool)?;
+            manager.fetch_past::<H>(step, lock, store)?;
             let name = |package: &Package| format!("{} {}", package.name, package.version);
-            gone = pool::missing(lock, pool)?.into_iter().map(name).collect();
+            gone = package_store::missing(lock, store)?.into_iter().map(name).collect();
             // A mirror that cannot be reached is another matter than packages gone.
             if gone.len() >= BATCH {
                 outcome?;
@@ -244,9 +244,9 @@ pub(super) fn none_made<H: Host>(wanted: &Wanted<'_, H>, failure: H::Failure) ->
     Error::NoLock { image: recipe.name.clone(), arch: arch.image_name(), detail, hint }.into()
 }
 
-/// What the pool does not hold of each layer of an image, in words; `renewed` is the image whose lock is chosen
+/// What the store does not hold of each layer of an image, in words; `renewed` is the image whose lock is chosen
 /// again.
-pub fn missing(recipe: &Recipe, arch: Arch, pool: &Path, renewed: Option<&str>) -> Vec<String> {
+pub fn missing(recipe: &Recipe, arch: Arch, store: &Path, renewed: Option<&str>) -> Vec<String> {
     let mut found = Vec::new();
     let mut base: Vec<ArchLock> = Vec::new();
     for layer in recipe.layers() {
@@ -257,7 +257,7 @@ pub fn missing(recipe: &Recipe, arch: Arch, pool: &Path, renewed: Option<&str>) 
             found.push(format!("the list of packages and the packages of {name}"));
             continue;
         };
-        let missing = pool::missing(locked, pool).unwrap_or_default();
+        let missing = package_store::missing(locked, store).unwrap_or_default();
         if !missing.is_empty() {
             let size = missing.iter().map(|package| package.size).sum::<u64>() >> 20;
             found.push(format!("{} packages of {name} ({size} MiB)", missing.len()));

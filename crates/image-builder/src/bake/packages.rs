@@ -1,5 +1,5 @@
 //! The stages that make the packages' files: each set of them is an entry of the build cache, so that
-//! a package that changed is installed anew with its own set and those above, and no more.
+//! a package that changed is installed again with its own set and those above, and no more.
 
 use super::{
     Files, Host, Outcome, StepOf,
@@ -48,7 +48,7 @@ impl<H: Host> Baker<'_, H> {
                 })
             }
             (_, Method::Unpack) => self.stage("rootfs", &key, &title, |_, folder| {
-                Ok(rootfs::unpack(self.lock, self.pool)?.write_tar(&folder.join(TAR))?)
+                Ok(rootfs::unpack(self.lock, self.store)?.write_tar(&folder.join(TAR))?)
             }),
             (_, Method::Install) => {
                 self.add_tools(&mut key)?;
@@ -84,7 +84,7 @@ impl<H: Host> Baker<'_, H> {
         self.entry("rootfs", key, |folder| {
             let time = self.base.iter().map(|lock| lock.source_date).max().unwrap_or_default();
             let sets = match in_sets {
-                true => package_sets::split(self.lock, self.recipe, self.pool, time)?,
+                true => package_sets::split(self.lock, self.recipe, self.store, time)?,
                 false => vec![PackageSet::whole(self.lock, self.recipe)],
             };
             let mut top: Option<PathBuf> = None;
@@ -146,7 +146,7 @@ impl<H: Host> Baker<'_, H> {
     ) -> Outcome<(), H> {
         let (recipe, arch) = (self.recipe, self.arch);
         self.run_with(step, |folder, installer| {
-            rootfs::lay_out(&set.packages, recipe, arch, self.pool, folder)?;
+            rootfs::lay_out(&set.packages, recipe, arch, self.store, folder)?;
             let Some(below) = below else {
                 return Ok(rootfs::install(set, recipe, arch, installer, folder, tar));
             };
@@ -159,7 +159,7 @@ impl<H: Host> Baker<'_, H> {
     fn configure(&self, step: StepOf<'_, H>, below: Option<&Files>, tar: &Path) -> Outcome<(), H> {
         let time = self.lock.source_date;
         let tree = below.map_or_else(|| Ok(Tree::new(time)), |below| below.tree(time))?;
-        let tree = apk::lay_out(self.base, self.lock, self.recipe, self.pool, tree)?;
+        let tree = apk::lay_out(self.base, self.lock, self.recipe, self.store, tree)?;
         self.run_with(step, |folder, installer| {
             tree.write_tar(&folder.join(rootfs::BASE_TAR))?;
             let all = PackageSet::whole(self.lock, self.recipe);

@@ -1,4 +1,4 @@
-//! The renewal of a lock by itself: what is chosen anew, which versions that changes, and what they mend. A lock
+//! The renewal of a lock by itself: what is chosen again, which versions that changes, and what they mend. A lock
 //! whose packages are the newest already stays as it is, byte for byte.
 
 use super::{Host, Options, Outcome, Wanted, locked, read_or_renewed};
@@ -97,14 +97,14 @@ pub fn renew<H: Host>(
     host: &H,
     recipe: &Recipe,
     arch: Arch,
-    pool: &Path,
+    store: &Path,
     advisories: &Advisories,
 ) -> Outcome<Renewal, H> {
     let mut below: Vec<ArchLock> = Vec::new();
     let layers = recipe.layers();
     let n_below = layers.len().saturating_sub(1);
     for layer in layers.into_iter().take(n_below) {
-        let wanted = Wanted { host, recipe: layer, arch, pool, base: &below, status: None };
+        let wanted = Wanted { host, recipe: layer, arch, store, base: &below, status: None };
         let lock = read_or_renewed(&Options::default(), &wanted, &layer.lock_path())?;
         below.push(lock);
     }
@@ -116,7 +116,7 @@ pub fn renew<H: Host>(
             None
         }
     };
-    let wanted = Wanted { host, recipe, arch, pool, base: &below, status: None };
+    let wanted = Wanted { host, recipe, arch, store, base: &below, status: None };
     let now = locked::lock(&wanted).map_err(|failure| match before {
         Some(_) => failure,
         None => locked::none_made(&wanted, failure),
@@ -125,7 +125,7 @@ pub fn renew<H: Host>(
     if is_written {
         Lock::put(&path, &recipe.name, arch, now.clone())?;
     }
-    let changes = changes(recipe, before.as_ref(), &now, pool, advisories)?;
+    let changes = changes(recipe, before.as_ref(), &now, store, advisories)?;
     Ok(Renewal {
         image: recipe.name.clone(),
         arch: arch.image_name(),
@@ -136,13 +136,13 @@ pub fn renew<H: Host>(
 }
 
 /// Whether two locks hold the same packages for the same question: newer lists alone are no reason to make every
-/// byte of an image anew.
+/// byte of an image again.
 fn is_same(before: &ArchLock, now: &ArchLock) -> bool {
     before.request == now.request && before.all().eq(now.all())
 }
 
 /// The packages of a lock by what they are to the image: a kernel's is called by its version, so that kernels are
-/// told apart by place.
+/// distinguished by place.
 fn by_role(lock: &ArchLock) -> BTreeMap<String, &Package> {
     let kernel = lock.kernel.iter().map(|kernel| ("kernel".to_owned(), kernel));
     lock.package.iter().map(|package| (package.name.clone(), package)).chain(kernel).collect()
@@ -152,7 +152,7 @@ fn changes(
     recipe: &Recipe,
     before: Option<&ArchLock>,
     now: &ArchLock,
-    pool: &Path,
+    store: &Path,
     advisories: &Advisories,
 ) -> Result<Vec<Change>, Error> {
     let old = before.map(by_role).unwrap_or_default();
@@ -166,9 +166,9 @@ fn changes(
         if was.map(|package| &package.version) == is.map(|package| &package.version) {
             continue;
         }
-        // What went is no longer fetched, and told by its own name.
+        // What went is no longer fetched, and is shown by its own name.
         let source = match is {
-            Some(package) => owners::source_of(package, pool)?,
+            Some(package) => owners::source_of(package, store)?,
             None => None,
         };
         for (list, package) in components.iter_mut().zip([was, is]) {
@@ -191,7 +191,7 @@ fn changes(
             && let (Some(was), Some(is)) = (was, is)
         {
             let before = of_source(&was.version, name);
-            let path = apt::checked_path(pool, is)?;
+            let path = apt::checked_path(store, is)?;
             change
                 .mends
                 .extend(changelog::mended_since(&path, &is.name, &before)?.unwrap_or_default());
@@ -294,15 +294,15 @@ mod tests {
         Recipe { name: "x".to_owned(), folder: "".into(), body, base: None }
     }
 
-    /// Puts a package with a changelog into the pool.
-    fn package(pool: &Path, name: &str, version: &str, source: &str, log: &str) -> Package {
+    /// Puts a package with a changelog into the store.
+    fn package(store: &Path, name: &str, version: &str, source: &str, log: &str) -> Package {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(log.as_bytes()).unwrap();
         let control = format!("Package: {name}\nVersion: {version}\nSource: {source}\n");
         let place = format!("usr/share/doc/{name}/changelog.Debian.gz");
         let bytes = deb::tests::make(&control, &[(&place, &packed.finish().unwrap())]);
         let sha256 = crate::sha256(&bytes);
-        fs::write(pool.join(format!("{sha256}.deb")), &bytes).unwrap();
+        fs::write(store.join(format!("{sha256}.deb")), &bytes).unwrap();
         Package { sha256, ..crate::lock::tests::package(name, version) }
     }
 
@@ -311,13 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_by_source_with_what_they_mend() {
-        let pool = tempfile::tempdir().unwrap();
+    fn changes_are_listed_by_source_with_what_they_mend() {
+        let store = tempfile::tempdir().unwrap();
         let log = "openssl (2-1) x; urgency=low\n\n  * CVE-2026-1111\n\nopenssl (1-1) x; urgency=low\n\n  * CVE-2025-1111\n";
         let of_kernel = "linux-signed-amd64 (6.2+1) x; urgency=low\n\n  * CVE-2026-2222\n\n\
                          linux-signed-amd64 (6.1+1) x; urgency=low\n\n  * CVE-2025-2222\n";
         let make = |name: &str, version: &str, source: &str, log: &str| {
-            package(pool.path(), name, version, source, log)
+            package(store.path(), name, version, source, log)
         };
         let old = lock(
             vec![
@@ -348,7 +348,7 @@ mod tests {
                 .as_bytes(),
             )
             .unwrap();
-        let changes = changes(&recipe(), Some(&old), &new, pool.path(), &advisories).unwrap();
+        let changes = changes(&recipe(), Some(&old), &new, store.path(), &advisories).unwrap();
         let renewal = Renewal {
             image: "x".to_owned(),
             arch: "amd64",

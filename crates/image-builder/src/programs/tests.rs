@@ -81,26 +81,26 @@ fn a_wheel_is_fetched_checked_and_kept_by_its_digest() {
     let mut wheel = made(folder.path(), "1");
     made(folder.path(), "2");
     let Some(python) = python(folder.path()) else { return };
-    let pool = tempfile::tempdir().unwrap();
+    let store = tempfile::tempdir().unwrap();
     let arrive = |wheel: &Wheel| {
-        let arriving = tempfile::tempdir_in(pool.path()).unwrap();
+        let arriving = tempfile::tempdir_in(store.path()).unwrap();
         let distribution = DistributionName::Debian;
         let into = arriving.path();
         let outcome = fetch(python.as_os_str(), wheel, distribution, Arch::Amd64, into)
             .stdout_null()
             .stderr_null()
             .run();
-        outcome.map(|_| take_in(wheel, Arch::Amd64, arriving.path(), pool.path()))
+        outcome.map(|_| take_in(wheel, Arch::Amd64, arriving.path(), store.path()))
     };
     arrive(&wheel).unwrap().unwrap();
     let pinned = digest(&wheel, Arch::Amd64).unwrap().to_owned();
-    let kept = checked_path(pool.path(), &pinned).unwrap();
+    let kept = checked_path(store.path(), &pinned).unwrap();
     let out = tempfile::tempdir().unwrap();
     unpack(&wheel, &kept, out.path()).unwrap();
 
     // Another file than the recipe's, one that changed since, and one that no index has.
     fs::write(&kept, "else").unwrap();
-    assert!(matches!(checked_path(pool.path(), &pinned), Err(Error::WrongHash { .. })));
+    assert!(matches!(checked_path(store.path(), &pinned), Err(Error::WrongHash { .. })));
     wheel.version = "2".to_owned();
     let error = arrive(&wheel).unwrap().unwrap_err();
     assert!(error.to_string().contains(&pinned), "{error}");

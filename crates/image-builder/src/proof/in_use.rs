@@ -27,7 +27,7 @@ const SHARES: &str = "/mnt/quicksand-proof";
 /// the machine's name server finds it in the host's own table. What leads to the host is answered where
 /// the list has its address as well; on this port nothing listens.
 const ALLOWED: [&str; 2] = ["localhost.:9", "127.0.0.1:9"];
-/// For so many seconds what fails is tried anew: an emulated machine may still be starting.
+/// For so many seconds what fails is tried again: an emulated machine may still be starting.
 const PATIENCE: u32 = 30;
 
 /// Whether the machine has shares and an allow-list: QEMU's own network, that of Windows, has neither.

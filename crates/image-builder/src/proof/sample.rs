@@ -46,10 +46,14 @@ fn tar(entries: &[Entry<'_>], with_sums: bool) -> Result<tar::Builder<Vec<u8>>, 
         } else if with_sums {
             let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, content);
             let record = format!("68 APK-TOOLS.checksum.SHA1={}\n", hex::encode(sum.as_ref()));
-            let mut told = header.clone();
-            told.set_entry_type(tar::EntryType::XHeader);
-            told.set_size(record.len() as u64);
-            builder.append_data(&mut told, format!("PaxHeaders/{path}"), record.as_bytes())?;
+            let mut pax_header = header.clone();
+            pax_header.set_entry_type(tar::EntryType::XHeader);
+            pax_header.set_size(record.len() as u64);
+            builder.append_data(
+                &mut pax_header,
+                format!("PaxHeaders/{path}"),
+                record.as_bytes(),
+            )?;
         }
         header.set_size(content.len() as u64);
         builder.append_data(&mut header, path, *content)?;

@@ -192,7 +192,7 @@ pub struct Check {
     /// Its exit code.
     #[serde(default)]
     pub exit: ExitCode,
-    /// How long it may take and be tried anew, in seconds: services need a while to come up.
+    /// How long it may take and be tried again, in seconds: services need a while to come up.
     #[serde(default)]
     pub within: Within,
 }

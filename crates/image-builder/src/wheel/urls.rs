@@ -44,8 +44,8 @@ impl Urls {
         purl_with(&self.kind, name, version, &qualifiers)
     }
 
-    pub(crate) fn of_locked(&self, package: &Package, pool: &Path) -> Result<String, Error> {
-        let source = owners::source_of(package, pool)?;
+    pub(crate) fn of_locked(&self, package: &Package, store: &Path) -> Result<String, Error> {
+        let source = owners::source_of(package, store)?;
         Ok(self.of(&package.name, &package.version, &package.arch, source.as_ref()))
     }
 }

@@ -12,7 +12,7 @@ use host_platform::Arch;
 use image_builder::{
     Error, apk,
     apk::{Apk, Keys},
-    apt::{Archive, checked_path, pool_path},
+    apt::{Archive, checked_path, store_path},
     foreign::Runner,
     kernel_package,
     lock::ArchLock,
@@ -237,17 +237,17 @@ fn world() -> World {
 }
 
 /// Chooses and fetches everything, as a bake does.
-fn lock(world: &World, uri: &str, pool: &Path) -> Result<ArchLock, Error> {
+fn lock(world: &World, uri: &str, store: &Path) -> Result<ArchLock, Error> {
     let (apk, recipe, arch) = (world.apk(uri), world.recipe(), world.arch);
     apk.update()?.stdout_null().stderr_null().run()?;
-    let chosen = apk.choose(&recipe, arch, &[], pool)?;
-    let arriving = tempfile::tempdir_in(pool).unwrap();
+    let chosen = apk.choose(&recipe, arch, &[], store)?;
+    let arriving = tempfile::tempdir_in(store).unwrap();
     apk.fetch_chosen(&chosen, arriving.path()).stdout_null().stderr_null().run()?;
     let packages = chosen
         .iter()
-        .map(|package| apk.admit(package, arriving.path(), pool))
+        .map(|package| apk.admit(package, arriving.path(), store))
         .collect::<Result<Vec<_>, _>>()?;
-    apk.lock(&recipe, arch, &[], &chosen, packages, pool)
+    apk.lock(&recipe, arch, &[], &chosen, packages, store)
 }
 
 fn has_tools(names: &[&str]) -> bool {
@@ -262,8 +262,8 @@ fn packages_of_alpine_become_a_system() {
     }
     let world = world();
     let uri = serve(&world.path("mirror"));
-    let pool = tempfile::tempdir().unwrap();
-    let lock = lock(&world, &uri, pool.path()).unwrap();
+    let store = tempfile::tempdir().unwrap();
+    let lock = lock(&world, &uri, store.path()).unwrap();
     let names: Vec<&str> = lock.package.iter().map(|package| package.name.as_str()).collect();
     assert_eq!(names, ["accounts", "accounts-watcher", "base", "watcher"]);
     assert_eq!(lock.kernel.as_ref().unwrap().name, "linux-virt");
@@ -279,7 +279,7 @@ fn packages_of_alpine_become_a_system() {
     let runner = Runner::ready(world.arch).unwrap();
     let make = |mode| {
         let installer = rootfs::Installer { mode, runner: runner.clone() };
-        let tree = apk::lay_out(&[], &lock, &recipe, pool.path(), Tree::new(lock.source_date));
+        let tree = apk::lay_out(&[], &lock, &recipe, store.path(), Tree::new(lock.source_date));
         let folder = tempfile::tempdir().unwrap();
         tree.unwrap().write_tar(&folder.path().join(rootfs::BASE_TAR)).unwrap();
         cmd!("chmod", "755", folder.path()).run().unwrap();
@@ -363,7 +363,7 @@ fn packages_of_alpine_become_a_system() {
     }
 
     let scratch = tempfile::tempdir().unwrap();
-    let kernel = checked_path(pool.path(), lock.kernel.as_ref().unwrap()).unwrap();
+    let kernel = checked_path(store.path(), lock.kernel.as_ref().unwrap()).unwrap();
     let parts = kernel_package::take(&[kernel], &recipe, Arch::Arm64, scratch.path()).unwrap();
     assert_eq!((parts.release.as_str(), parts.initrd.len()), ("6.18.2-0-virt", 1));
     for module in ["fs/smb/client/cifs", "crypto/cmac"] {
@@ -379,9 +379,9 @@ fn nothing_of_alpine_is_taken_on_trust() {
     }
     let world = world();
     let uri = serve(&world.path("mirror"));
-    let pool = tempfile::tempdir().unwrap();
+    let store = tempfile::tempdir().unwrap();
     let refused = |expected: &str| {
-        let error = lock(&world, &uri, pool.path()).unwrap_err().to_string();
+        let error = lock(&world, &uri, store.path()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
     // The index was changed behind its signature.
@@ -394,7 +394,7 @@ fn nothing_of_alpine_is_taken_on_trust() {
     fs::remove_file(world.path("keys/stranger.rsa.pub")).unwrap();
     refused("`stranger.rsa.pub`, which is not trusted");
     world.write_indexes("test");
-    lock(&world, &uri, pool.path()).unwrap();
+    lock(&world, &uri, store.path()).unwrap();
 
     // One byte of a package's data, of its control files, and a whole other package.
     let package = world.mirror(1, "accounts-1.0-r0.apk");
@@ -413,24 +413,24 @@ fn nothing_of_alpine_is_taken_on_trust() {
         World { index: world.index.clone().map(|text| text.replace("t:17", "t:18")), ..world };
     let world = newer;
     world.write_indexes("test");
-    lock(&world, &uri, pool.path()).unwrap();
+    lock(&world, &uri, store.path()).unwrap();
     let older =
         World { index: world.index.clone().map(|text| text.replace("t:18", "t:17")), ..world };
     let world = older;
     world.write_indexes("test");
-    let error = lock(&world, &uri, pool.path()).unwrap_err().to_string();
+    let error = lock(&world, &uri, store.path()).unwrap_err().to_string();
     assert!(error.contains("older than one that was used before"), "{error}");
     fs::remove_dir_all(world.path("memory")).unwrap();
 
-    // By the lock: one byte on the mirror, then one in the pool.
-    let lock = lock(&world, &uri, pool.path()).unwrap();
+    // By the lock: one byte on the mirror, then one in the store.
+    let lock = lock(&world, &uri, store.path()).unwrap();
     let locked = lock.package.iter().find(|package| package.name == "accounts").unwrap();
     spoil(&package, good.len() - 5);
     let fresh = tempfile::tempdir().unwrap();
     let fetched = world.apk(&uri).fetch(&[locked], fresh.path());
     let outcome = fetched.stdout_null().stderr_null().unchecked().run().unwrap();
-    assert!(!outcome.status.success() && !pool_path(fresh.path(), locked).is_file());
-    spoil(&pool_path(pool.path(), locked), 100);
-    let error = checked_path(pool.path(), locked).unwrap_err();
+    assert!(!outcome.status.success() && !store_path(fresh.path(), locked).is_file());
+    spoil(&store_path(store.path(), locked), 100);
+    let error = checked_path(store.path(), locked).unwrap_err();
     assert!(matches!(error, Error::WrongHash { .. }), "{error}");
 }

@@ -13,7 +13,7 @@ use fs_err as fs;
 use host::Baking;
 use host_platform::Arch;
 use image_builder::{
-    apt::{self, pool_path},
+    apt::{self, store_path},
     bake::{self, BaseLayer, Options, Order},
     lock::{ArchLock, Lock, Package, Release},
     recipe::{self, Recipe},
@@ -68,7 +68,7 @@ struct World {
     cache: PathBuf,
 }
 
-fn package(name: &str, files: &[File], pool: &Path) -> Package {
+fn package(name: &str, files: &[File], store: &Path) -> Package {
     let control = format!(
         "Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: t\nDescription: t\n"
     );
@@ -82,7 +82,7 @@ fn package(name: &str, files: &[File], pool: &Path) -> Package {
         size: bytes.len() as u64,
         sha256: sha256(&bytes),
     };
-    put(&pool_path(pool, &package), &bytes);
+    put(&store_path(store, &package), &bytes);
     package
 }
 
@@ -98,7 +98,7 @@ impl World {
         ] {
             put(&world.folder.join(name), text.as_bytes());
         }
-        let pool = world.folder.join("packages");
+        let store = world.folder.join("packages");
         let modules = format!("./usr/lib/modules/{RELEASE}");
         let mut tool = file("./usr/bin/tool", vec![7; 300_000]);
         (tool.mode, tool.owner) = (0o4755, "root");
@@ -111,7 +111,7 @@ impl World {
                 date: 1_700_000_000,
                 sha256: sha256(b"release"),
             }],
-            package: vec![package("tool", &[tool, file("./etc/tool.conf", "x")], &pool)],
+            package: vec![package("tool", &[tool, file("./etc/tool.conf", "x")], &store)],
             kernel: Some(package(
                 "linux-image-test",
                 &[
@@ -121,7 +121,7 @@ impl World {
                     file(&format!("{modules}/modules.builtin"), ""),
                     file(&format!("{modules}/modules.order"), ""),
                 ],
-                &pool,
+                &store,
             )),
             kernel_modules: Vec::new(),
         };
@@ -154,19 +154,19 @@ impl World {
         &self,
         host: &Baking,
         recipe: &Recipe,
-        pool: &Path,
+        store: &Path,
     ) -> Result<BTreeMap<String, String>> {
-        self.stages_with(host, recipe, pool, &self.options())
+        self.stages_with(host, recipe, store, &self.options())
     }
 
     fn stages_with(
         &self,
         host: &Baking,
         recipe: &Recipe,
-        pool: &Path,
+        store: &Path,
         options: &Options,
     ) -> Result<BTreeMap<String, String>> {
-        let order = Order { recipe, arch: ARCH, pool, base: BaseLayer::Scratch, options };
+        let order = Order { recipe, arch: ARCH, store, base: BaseLayer::Scratch, options };
         let finished = bake::run(host, order)?;
         let mut digests =
             BTreeMap::from([("wheel".to_owned(), sha256(&fs::read(&finished.wheel)?))]);
@@ -213,10 +213,10 @@ fn other_code_makes_every_stage_again_and_the_same_code_none() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
     let (host, recipe) = (Baking::offline(&world.cache).unwrap(), world.recipe().unwrap());
-    let pool = world.folder.join("packages");
+    let store = world.folder.join("packages");
     let bake = |code: Option<&str>| {
         let options = Options { code: code.map(str::to_owned), ..world.options() };
-        world.stages_with(&host, &recipe, &pool, &options).unwrap()
+        world.stages_with(&host, &recipe, &store, &options).unwrap()
     };
     let first = bake(None);
     let kinds = ["image-disk", "image-initrd", "image-kernel", "image-rootfs", "image-wheel"];
@@ -254,7 +254,7 @@ fn a_byte_changed_in_an_input_is_refused_or_makes_another_image() {
 
     // What comes from elsewhere has a digest in the lock, and the lock's own digests name what there is.
     for package in parsed.all() {
-        let place = pool_path(&folder.path().join("packages"), package);
+        let place = store_path(&folder.path().join("packages"), package);
         spoil(&place, 200);
         world.forget();
         let error = format!("{:#}", world.bake().unwrap_err());

@@ -10,7 +10,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     Error,
-    apt::{Apt, Archive, checked_path, pool_path},
+    apt::{Apt, Archive, checked_path, store_path},
     kernel_package,
     lock::ArchLock,
     recipe,
@@ -123,7 +123,7 @@ fn packages_of_ubuntu_are_locked() {
     let suites: Vec<&str> = lock.release.iter().map(|release| release.suite.as_str()).collect();
     assert_eq!(suites, ["noble", "noble-security", "noble-updates"]);
 
-    // A name that is nearly right, and a part of the archive that is none.
+    // A name that is nearly right, and a component that the archive does not have.
     let apt = world.apt(&uri, &world.path("right.gpg"));
     assert!(quiet(apt.update()));
     let refusal = |from: &str, to: &str| {
@@ -162,14 +162,14 @@ fn a_kernel_of_either_release_is_put_together() {
         }
         assert_eq!(modules, expected);
 
-        let pool = tempfile::tempdir().unwrap();
+        let store = tempfile::tempdir().unwrap();
         let all: Vec<_> = lock.all().collect();
-        assert!(quiet(apt.fetch(&all, pool.path()).unwrap()));
+        assert!(quiet(apt.fetch(&all, store.path()).unwrap()));
         let files: Vec<PathBuf> = lock
             .kernel
             .iter()
             .chain(&lock.kernel_modules)
-            .map(|package| checked_path(pool.path(), package).unwrap())
+            .map(|package| checked_path(store.path(), package).unwrap())
             .collect();
         let scratch = tempfile::tempdir().unwrap();
         let parts = kernel_package::take(&files, &recipe, Arch::Arm64, scratch.path()).unwrap();
@@ -184,10 +184,10 @@ fn a_kernel_of_either_release_is_put_together() {
 }
 
 /// Fetches the lock's packages from the archive of its day; how many came.
-fn fetch_past(apt: &Apt, lock: &ArchLock, pool: &Path) -> usize {
+fn fetch_past(apt: &Apt, lock: &ArchLock, store: &Path) -> usize {
     let all: Vec<_> = lock.all().collect();
-    apt.past(lock).iter().any(|archives| quiet(apt.fetch_from(archives, &all, pool).unwrap()));
-    all.iter().filter(|package| checked_path(pool, package).is_ok()).count()
+    apt.past(lock).iter().any(|archives| quiet(apt.fetch_from(archives, &all, store).unwrap()));
+    all.iter().filter(|package| checked_path(store, package).is_ok()).count()
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn a_lock_outlives_its_mirror() {
     let past = world.path("past/20240425T211033Z");
     fs::create_dir_all(&past).unwrap();
     fs::rename(world.path("ubuntu-ports/pool"), past.join("pool")).unwrap();
-    let pool = tempfile::tempdir().unwrap();
+    let store = tempfile::tempdir().unwrap();
     let apt = world.apt(&uri, &world.path("right.gpg"));
     let all: Vec<_> = lock.all().collect();
-    assert!(!quiet(apt.fetch(&all, pool.path()).unwrap()));
+    assert!(!quiet(apt.fetch(&all, store.path()).unwrap()));
     assert!(quiet(apt.update()));
     assert!(apt.past(&lock).is_empty(), "nobody says where the past is");
 
@@ -217,14 +217,14 @@ fn a_lock_outlives_its_mirror() {
     world.repository.sign("noble", "right");
     let apt = world.apt(&uri, &world.path("right.gpg"));
     assert!(quiet(apt.update()));
-    assert_eq!(fetch_past(&apt, &lock, pool.path()), all.len());
+    assert_eq!(fetch_past(&apt, &lock, store.path()), all.len());
 
     // What is there is held against the lock all the same.
     let tool = lock.package.iter().find(|package| package.name == "tool").unwrap();
     spoil(&past.join(&tool.path), 100);
-    let pool = tempfile::tempdir().unwrap();
-    assert_eq!(fetch_past(&apt, &lock, pool.path()), all.len() - 1);
-    assert!(!pool_path(pool.path(), tool).is_file());
+    let store = tempfile::tempdir().unwrap();
+    assert_eq!(fetch_past(&apt, &lock, store.path()), all.len() - 1);
+    assert!(!store_path(store.path(), tool).is_file());
 
     // A mirror that is the archive of a day has releases that expired.
     fs::rename(world.path("ubuntu-ports/dists"), past.join("dists")).unwrap();
@@ -260,10 +260,10 @@ fn an_overlay_may_ask_for_what_is_there_already_and_for_nothing() {
     let base = [lock(&world, &uri).unwrap()];
     let apt = world.apt(&uri, &world.path("right.gpg"));
     assert!(quiet(apt.update()));
-    let pool = tempfile::tempdir().unwrap();
+    let store = tempfile::tempdir().unwrap();
     let all: Vec<_> = base[0].all().collect();
-    assert!(quiet(apt.fetch(&all, pool.path()).unwrap()));
-    apt.assume(&base, pool.path()).unwrap();
+    assert!(quiet(apt.fetch(&all, store.path()).unwrap()));
+    apt.assume(&base, store.path()).unwrap();
     for packages in ["packages = [\"tool\"]", "packages = []"] {
         let recipe = world.recipe_of(&RECIPE.replace("packages = [\"tool\"]", packages));
         let lock = apt.resolve(&recipe, Arch::Arm64, &base).unwrap();
@@ -300,14 +300,14 @@ fn nothing_of_ubuntu_is_taken_on_trust() {
         spoil(&release, place);
     }
 
-    let pool = tempfile::tempdir().unwrap();
+    let store = tempfile::tempdir().unwrap();
     let tool = lock.package.iter().find(|package| package.name == "tool").unwrap();
     let place = world.path("ubuntu-ports").join(&tool.path);
-    let fetch = || quiet(world.apt(&uri, &right).fetch(&[tool], pool.path()).unwrap());
+    let fetch = || quiet(world.apt(&uri, &right).fetch(&[tool], store.path()).unwrap());
     spoil(&place, 100);
-    assert!(!fetch() && !pool_path(pool.path(), tool).is_file(), "a package was changed");
+    assert!(!fetch() && !store_path(store.path(), tool).is_file(), "a package was changed");
     spoil(&place, 100);
     assert!(fetch());
-    spoil(&pool_path(pool.path(), tool), 100);
-    assert!(matches!(checked_path(pool.path(), tool), Err(Error::WrongHash { .. })));
+    spoil(&store_path(store.path(), tool), 100);
+    assert!(matches!(checked_path(store.path(), tool), Err(Error::WrongHash { .. })));
 }

@@ -1,5 +1,5 @@
 //! Bakes and locks that are made at the same time on one host, with one cache and in one folder of recipes,
-//! each of which chooses its packages anew: every one must be what it is when nobody else bakes.
+//! each of which chooses its packages again: every one must be what it is when nobody else bakes.
 
 use super::*;
 use crate::{
@@ -81,7 +81,7 @@ fn bakes_one_image_anew() {
     let cache = PathBuf::from(std::env::var_os("QUICKSAND_CACHE").unwrap());
     let host = &Baking::online(&cache).unwrap();
     let recipe = recipe::load(&folder.join("recipes"), &image).unwrap();
-    let pool = host.cache.folder("packages").unwrap();
+    let store = host.cache.folder("packages").unwrap();
     let agent = Some(folder.join("agent"));
     let options = Options { renewed: Some(image), agent, ..Options::default() };
     if let Some(below) = &recipe.base {
@@ -89,8 +89,14 @@ fn bakes_one_image_anew() {
         // it needs a system with dpkg, which this one is not.
         let mut base: Vec<ArchLock> = Vec::new();
         for layer in [below.as_ref(), &recipe] {
-            let wanted =
-                Wanted { host, recipe: layer, arch: ARCH, pool: &pool, base: &base, status: None };
+            let wanted = Wanted {
+                host,
+                recipe: layer,
+                arch: ARCH,
+                store: &store,
+                base: &base,
+                status: None,
+            };
             let path = layer.folder.join("recipe.lock");
             base.push(bake::read_or_renewed(&options, &wanted, &path).unwrap());
         }
@@ -100,7 +106,7 @@ fn bakes_one_image_anew() {
     let order = Order {
         recipe: &recipe,
         arch: ARCH,
-        pool: &pool,
+        store: &store,
         base: BaseLayer::Scratch,
         options: &options,
     };

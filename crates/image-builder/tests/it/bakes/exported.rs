@@ -4,8 +4,8 @@ use super::*;
 use image_builder::bake::Request;
 use wheel_retag::{Source, WheelFile, WheelSpec, WheelTag};
 
-/// A wheel with the program `tool`, in the pool as if it had been fetched; gives its sha256.
-fn wheel_in(pool: &Path) -> String {
+/// A wheel with the program `tool`, in the store as if it had been fetched; gives its sha256.
+fn wheel_in(store: &Path) -> String {
     let program = WheelFile::deflated("a_tool-1.data/scripts/a-tool", Source::Bytes("run".into()));
     let spec = WheelSpec {
         name: "a-tool".to_owned(),
@@ -18,7 +18,7 @@ fn wheel_in(pool: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
     let bytes = fs::read(wheel_retag::write(&spec, folder.path()).unwrap()).unwrap();
     let digest = sha256(&bytes);
-    put(&pool.join(format!("{digest}.whl")), &bytes);
+    put(&store.join(format!("{digest}.whl")), &bytes);
     digest
 }
 
@@ -30,9 +30,9 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
     let here = Baking::offline(&world.cache).unwrap();
-    let pool = here.cache.folder("packages").unwrap();
-    let digest = wheel_in(&pool);
-    cmd!("cp", "-r", world.folder.join("packages/."), &pool).run().unwrap();
+    let store = here.cache.folder("packages").unwrap();
+    let digest = wheel_in(&store);
+    cmd!("cp", "-r", world.folder.join("packages/."), &store).run().unwrap();
     let wheel = format!(
         "[disk]\nsize = \"64M\"\n[[wheel]]\nname = \"a-tool\"\nversion = \"1\"\nlicence = \"MIT\"\n\
          programs = [\"a-tool\"]\nsha256.arm64 = \"{digest}\"\n"
@@ -46,10 +46,10 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
         let request = Request { recipes, name: "small", arch: ARCH, options, import, export: None };
         bake::inputs(host, &request)
     };
-    let (recipe, pool) = inputs(&here, None, false).unwrap();
+    let (recipe, store) = inputs(&here, None, false).unwrap();
     let lock = Lock::load(&world.lock_path()).unwrap().any(ARCH).unwrap().clone();
-    bake::export(&here, &recipe, ARCH, &[lock], &pool, &file).unwrap();
-    let first = world.stages(&here, &recipe, &pool).unwrap();
+    bake::export(&here, &recipe, ARCH, &[lock], &store, &file).unwrap();
+    let first = world.stages(&here, &recipe, &store).unwrap();
 
     // Another host: nothing is there but the recipes and the export.
     fs::remove_dir_all(world.folder.join("packages")).unwrap();
@@ -57,16 +57,16 @@ fn an_export_is_all_that_a_bake_without_a_network_needs() {
     let there = Baking::offline(&world.folder.join("other cache")).unwrap();
     let error = inputs(&there, None, false).unwrap_err();
     assert!(error.to_string().contains("The wheel `a-tool` 1 is not in the cache"), "{error}");
-    let (recipe, pool) = inputs(&there, Some(&file), false).unwrap();
-    assert_eq!(world.stages(&there, &recipe, &pool).unwrap(), first);
+    let (recipe, store) = inputs(&there, Some(&file), false).unwrap();
+    assert_eq!(world.stages(&there, &recipe, &store).unwrap(), first);
 
-    // `--no-cache` unpacks it anew, and not before it is sure to be there.
+    // `--no-cache` unpacks it again, and not before it is sure to be there.
     let program = recipe.body.file.iter().find(|file| file.path.as_str().ends_with("bin/a-tool"));
     let program = PathBuf::from(program.unwrap().source.clone().unwrap());
     fs::write(&program, "spoilt").unwrap();
     inputs(&there, None, true).unwrap();
     assert_eq!(fs::read_to_string(&program).unwrap(), "run");
-    fs::remove_file(pool.join(format!("{digest}.whl"))).unwrap();
+    fs::remove_file(store.join(format!("{digest}.whl"))).unwrap();
     inputs(&there, None, true).unwrap_err();
     assert!(program.is_file());
 }

@@ -1,10 +1,10 @@
-//! The report of a proof is kept, and made anew by `--no-cache`.
+//! The report of a proof is kept, and made again by `--no-cache`.
 
 use super::*;
 use image_builder::bake::{Baked, Finished, Publication, Report};
 
 #[test]
-fn no_cache_makes_the_proof_anew() {
+fn no_cache_makes_the_proof_again() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::new(folder.path());
     let host = Baking::offline(&world.cache).unwrap();

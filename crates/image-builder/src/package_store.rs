@@ -1,9 +1,9 @@
-//! The pool: fetched packages and wheels in one folder, each called by its sha256. Mirrors drop old
+//! The package store: fetched packages and wheels in one folder, each called by its sha256. Mirrors drop old
 //! versions, so what was fetched once is kept, and can be carried from one host to another as a tar.
 
 use crate::{
     Error,
-    apt::{checked_path, pool_path},
+    apt::{checked_path, store_path},
     lock::{ArchLock, Package},
     programs,
 };
@@ -15,12 +15,12 @@ use std::{
     path::Path,
 };
 
-/// The packages of a lock that the pool does not hold. One of another size is no package of this lock:
+/// The packages of a lock that the store does not hold. One of another size is no package of this lock:
 /// a look at each byte is for those who use it.
-pub fn missing<'a>(lock: &'a ArchLock, pool: &Path) -> Result<Vec<&'a Package>, Error> {
+pub fn missing<'a>(lock: &'a ArchLock, store: &Path) -> Result<Vec<&'a Package>, Error> {
     let mut missing = Vec::new();
     for package in lock.all() {
-        let path = pool_path(pool, package);
+        let path = store_path(store, package);
         match fs::metadata(&path) {
             Ok(there) if there.len() == package.size => {}
             Ok(there) if there.is_file() => {
@@ -33,13 +33,13 @@ pub fn missing<'a>(lock: &'a ArchLock, pool: &Path) -> Result<Vec<&'a Package>, 
     Ok(missing)
 }
 
-/// Moves what arrived in a folder into the pool, each file checked against its lock, and gives
+/// Moves what arrived in a folder into the store, each file checked against its lock, and gives
 /// `name version` of what did not arrive.
-pub fn take_in(packages: &[&Package], arrived: &Path, pool: &Path) -> Result<Vec<String>, Error> {
+pub fn take_in(packages: &[&Package], arrived: &Path, store: &Path) -> Result<Vec<String>, Error> {
     let mut gone = Vec::new();
     for package in packages {
-        if pool_path(arrived, package).is_file() {
-            rename_whole(&checked_path(arrived, package)?, &pool_path(pool, package))?;
+        if store_path(arrived, package).is_file() {
+            rename_whole(&checked_path(arrived, package)?, &store_path(store, package))?;
         } else {
             gone.push(format!("{} {}", package.name, package.version));
         }
@@ -47,7 +47,7 @@ pub fn take_in(packages: &[&Package], arrived: &Path, pool: &Path) -> Result<Vec
     Ok(gone)
 }
 
-/// The endings of what lies in a pool.
+/// The endings of what lies in a store.
 const SUFFIXES: [&str; 3] = [".deb", ".apk", ".whl"];
 
 /// Writes the packages of these locks and the wheels of these digests to a tar, the same bytes for
@@ -55,12 +55,12 @@ const SUFFIXES: [&str; 3] = [".deb", ".apk", ".whl"];
 pub fn export(
     locks: &[&ArchLock],
     wheels: &[String],
-    pool: &Path,
+    store: &Path,
     file: &Path,
 ) -> Result<usize, Error> {
     let mut seen = BTreeSet::new();
-    let packages = locks.iter().flat_map(|lock| lock.all()).map(|it| checked_path(pool, it));
-    let wheels = wheels.iter().map(|digest| programs::checked_path(pool, digest));
+    let packages = locks.iter().flat_map(|lock| lock.all()).map(|it| checked_path(store, it));
+    let wheels = wheels.iter().map(|digest| programs::checked_path(store, digest));
     write_whole(file, |part| -> Result<(), Error> {
         let mut builder = tar::Builder::new(std::io::BufWriter::new(part));
         for path in packages.chain(wheels) {
@@ -83,9 +83,9 @@ pub fn export(
     Ok(seen.len())
 }
 
-/// Puts what `export` wrote into the pool; gives how many files were new. A file that is not what
+/// Puts what `export` wrote into the store; gives how many files were new. A file that is not what
 /// its name says ends it.
-pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
+pub fn import(file: &Path, store: &Path) -> Result<usize, Error> {
     let mut n_new = 0;
     let mut archive = tar::Archive::new(std::io::BufReader::new(fs::File::open(file)?));
     for entry in archive.entries()? {
@@ -98,7 +98,7 @@ pub fn import(file: &Path, pool: &Path) -> Result<usize, Error> {
             let detail = "it holds something else than packages and wheels by their digests";
             return Err(Error::BadPackage { path: file.to_owned(), detail });
         };
-        let place = pool.join(&name);
+        let place = store.join(&name);
         if place.is_file() {
             continue;
         }
@@ -123,25 +123,25 @@ mod tests {
     use super::*;
     use crate::lock::tests::{arch_lock, package};
 
-    /// A pool with the packages of a lock, whose content is their name.
+    /// A store with the packages of a lock, whose content is their name.
     fn filled(lock: &ArchLock) -> tempfile::TempDir {
-        let pool = tempfile::tempdir().unwrap();
+        let store = tempfile::tempdir().unwrap();
         for package in lock.all() {
-            fs::write(pool_path(pool.path(), package), &package.name).unwrap();
+            fs::write(store_path(store.path(), package), &package.name).unwrap();
         }
-        pool
+        store
     }
 
     #[test]
     fn what_is_exported_is_imported_elsewhere() {
         let lock = arch_lock(&[("bash", "5"), ("less", "1")]);
-        let (pool, other) = (filled(&lock), tempfile::tempdir().unwrap());
-        let file = pool.path().join("export.tar");
+        let (store, other) = (filled(&lock), tempfile::tempdir().unwrap());
+        let file = store.path().join("export.tar");
         let wheel = [crate::sha256(b"wheel")];
-        fs::write(programs::pool_path(pool.path(), &wheel[0]), "wheel").unwrap();
-        assert_eq!(export(&[&lock, &lock], &wheel, pool.path(), &file).unwrap(), 4);
+        fs::write(programs::store_path(store.path(), &wheel[0]), "wheel").unwrap();
+        assert_eq!(export(&[&lock, &lock], &wheel, store.path(), &file).unwrap(), 4);
         let first = fs::read(&file).unwrap();
-        export(&[&lock], &wheel, pool.path(), &file).unwrap();
+        export(&[&lock], &wheel, store.path(), &file).unwrap();
         assert!(fs::read(&file).unwrap() == first, "the same locks give the same file");
 
         assert_eq!(missing(&lock, other.path()).unwrap().len(), 3);
@@ -162,13 +162,13 @@ mod tests {
     #[test]
     fn what_did_not_arrive_is_named() {
         let lock = arch_lock(&[("bash", "5"), ("less", "1")]);
-        let (arrived, pool) = (filled(&lock), tempfile::tempdir().unwrap());
+        let (arrived, store) = (filled(&lock), tempfile::tempdir().unwrap());
         let less = package("less", "1");
-        fs::remove_file(pool_path(arrived.path(), &less)).unwrap();
-        let wanted = missing(&lock, pool.path()).unwrap();
-        let gone = take_in(&wanted, arrived.path(), pool.path()).unwrap();
+        fs::remove_file(store_path(arrived.path(), &less)).unwrap();
+        let wanted = missing(&lock, store.path()).unwrap();
+        let gone = take_in(&wanted, arrived.path(), store.path()).unwrap();
         assert_eq!(gone, ["less 1"]);
-        assert_eq!(missing(&lock, pool.path()).unwrap().len(), 1);
+        assert_eq!(missing(&lock, store.path()).unwrap().len(), 1);
         let (recipe, renewal) = ("debian".to_owned(), "bake debian --update".to_owned());
         let error = Error::Gone { recipe, renewal, packages: gone };
         assert!(error.to_string().contains("less 1"), "{error}");
