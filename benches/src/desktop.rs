@@ -109,7 +109,7 @@ async fn typing(sandbox: &Sandbox) -> Result<Figure> {
         if typed.ends_with('\r') {
             break typed;
         }
-        anyhow::ensure!(Instant::now() < end, "the line's end was never told");
+        anyhow::ensure!(Instant::now() < end, "the line's end never arrived");
     };
     if typed.trim_end_matches('\r') != text {
         bail!("of {N_CHARACTERS} characters {} arrived as they were typed", typed.len() - 1);

@@ -36,7 +36,7 @@ pub struct Goal {
     is_met: bool,
 }
 
-/// How a goal is meant.
+/// How a figure is compared with its goal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoalKind {
@@ -63,7 +63,7 @@ pub struct Samples {
 impl Samples {
     /// Sorts the samples. There is at least one.
     pub fn new(mut all: Vec<f64>) -> Self {
-        assert!(!all.is_empty(), "a figure without samples is none");
+        assert!(!all.is_empty(), "a figure needs samples");
         all.sort_by(f64::total_cmp);
         let at = |share: f64| all[((all.len() - 1) as f64 * share).round() as usize];
         Self { n: all.len(), median: at(0.5), min: all[0], p99: at(0.99), all }

@@ -165,7 +165,7 @@ class BaseDesktop:
 
     @property
     def vnc_password(self) -> str | None:
-        """What the VNC server asks for: eight characters, drawn anew at each start."""
+        """What the VNC server asks for: eight characters, drawn again at each start."""
         return self._machine.vnc_password
 
     def _begin_screenshot(self, region: Region | None, scale: float | None) -> Begin:

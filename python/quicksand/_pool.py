@@ -45,7 +45,7 @@ class Pool:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ConfigError(f"`size` is {size!r}; allowed: a number of 1 or more")
         self._options = {"image": image, "warm": "fork", **options}
-        Sandbox(**self._options)  # what is wrong with the options is told here
+        Sandbox(**self._options)  # raises for what is wrong with the options
         self._size = size
         self._ready: asyncio.Queue[Sandbox | BaseException] = asyncio.Queue()
         self._free = asyncio.Semaphore(size)

@@ -37,7 +37,7 @@ class Terminal:
 
 
 def command_line(command: str | None, shell: str | None) -> str:
-    """What the guest's shell is told to run."""
+    """What the guest's shell is to run."""
     if command is not None:
         return command if shell is None else f"exec {shlex.join([shell, '-c', command])}"
     return _BEST if shell is None else f"exec {shlex.quote(shell)}"

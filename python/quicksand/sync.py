@@ -718,7 +718,7 @@ class Sandbox(Desktop, BaseSandbox):
         """Takes a share away from the guest.
 
         The host's side comes first and asks nobody: what uses the share in the guest sees errors
-        from then on. The guest is told afterwards and has ten seconds to unmount; its answer
+        from then on. The guest is asked afterwards and has ten seconds to unmount; its answer
         changes nothing.
 
         Args:
@@ -871,7 +871,7 @@ class Sandbox(Desktop, BaseSandbox):
         then on each is a machine of its own: what one writes no other sees, and before it answers it
         has a clock, network address, machine id, boot id and random numbers of its own.
         Commands that are under way are this one's alone; what they left running in the background is
-        in all. Children have the folders that are shared now, mounted anew, and no forwarded ports.
+        in all. Children have the folders that are shared now, mounted again, and no forwarded ports.
         They are the caller's to stop. One that is started again after that starts from the image.
 
         Args:

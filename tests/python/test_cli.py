@@ -261,10 +261,10 @@ def test_a_signal_ends_a_search_that_hangs(command: str, number: int, where: str
         text=True,
     )
     assert process.stdout is not None
-    told = process.stdout.readline()
-    if "/dev/fuse" in told:
-        pytest.skip(f"this user may mount no file system: {told}")
-    run = int(told)
+    first_line = process.stdout.readline()
+    if "/dev/fuse" in first_line:
+        pytest.skip(f"this user may mount no file system: {first_line}")
+    run = int(first_line)
     time.sleep(1)
     os.kill(run, number)
     output, _ = process.communicate(timeout=10)
@@ -454,8 +454,8 @@ def test_the_log_tells_more_when_asked(cli) -> None:
 
 def test_python_m_is_the_same_command(cli) -> None:
     line = [sys.executable, "-m", "quicksand"]
-    told = subprocess.run([*line, "--version"], capture_output=True, check=False)
-    assert told.stdout == cli("--version").stdout and told.returncode == 0
+    version = subprocess.run([*line, "--version"], capture_output=True, check=False)
+    assert version.stdout == cli("--version").stdout and version.returncode == 0
     wrong = subprocess.run([*line, "rnu"], capture_output=True, check=False)
     assert wrong.returncode == 2 and b"'run'" in wrong.stderr
 
@@ -473,10 +473,10 @@ def test_bash_completes_words(cli) -> None:
 
 def test_a_benchmark_tells_its_rounds(cli) -> None:
     done = cli("benchmark", "minimal", "-n", "1", "--json", "--memory", "256M")
-    told = json.loads(done.stdout)
-    assert (told["image"], told["rounds"], told["unit"]) == ("minimal", 1, "ms")
+    report = json.loads(done.stdout)
+    assert (report["image"], report["rounds"], report["unit"]) == ("minimal", 1, "ms")
     for name in ("start", "first_execute", "later_execute", "stop"):
-        assert told[name]["each"] == [told[name]["median"]] and told[name]["median"] > 0
+        assert report[name]["each"] == [report[name]["median"]] and report[name]["median"] > 0
     # A command takes milliseconds where a start takes seconds.
-    assert told["later_execute"]["median"] < told["start"]["median"]
+    assert report["later_execute"]["median"] < report["start"]["median"]
     assert cli("benchmark", "minimal", "-n", "0").returncode == 2

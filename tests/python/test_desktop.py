@@ -20,10 +20,10 @@ def sb(desktop: Sandbox) -> Sandbox:
 
 
 @pytest.fixture
-def told(sb: Sandbox) -> Callable[[Callable[[], object], str], list[str]]:
+def observe(sb: Sandbox) -> Callable[[Callable[[], object], str], list[str]]:
     """Does something and gives the events up to the one that begins with `last`."""
 
-    def tell(act: Callable[[], object], last: str) -> list[str]:
+    def observed(act: Callable[[], object], last: str) -> list[str]:
         before = len(events(sb))
         act()
         new: list[str] = []
@@ -35,19 +35,19 @@ def told(sb: Sandbox) -> Callable[[Callable[[], object], str], list[str]]:
         until(has_come, 20, f"`{last}`, only {new}")
         return new
 
-    return tell
+    return observed
 
 
-def test_every_character_arrives_once_and_in_order(sb: Sandbox, told) -> None:
+def test_every_character_arrives_once_and_in_order(sb: Sandbox, observe) -> None:
     printable = "".join(map(chr, range(32, 127)))
     assert set(string.ascii_letters + string.digits + string.punctuation) < set(printable)
     text = (printable * 11)[:1000]
-    lines = told(lambda: sb.type_text(text + "\n"), "line ")
+    lines = observe(lambda: sb.type_text(text + "\n"), "line ")
     typed = [chr(int(line.split()[3])) for line in lines if is_character(line)]
     assert "".join(typed) == text + "\r"
     # The window has it in one line, in Tcl's spelling of a list.
     assert len([line for line in lines if line.startswith("line ")]) == 1
-    hello = told(lambda: sb.type_text("Hello!\n"), "line ")
+    hello = observe(lambda: sb.type_text("Hello!\n"), "line ")
     assert "line Hello!" in hello
 
 
@@ -62,10 +62,10 @@ def test_what_cannot_be_typed_is_refused_and_nothing_is_typed(sb: Sandbox) -> No
     assert events(sb) == before
 
 
-def test_the_names_that_agents_use_are_keys(sb: Sandbox, told) -> None:
-    lines = told(lambda: sb.press_key("ctrl+Page_Down"), "key up Control_L")
+def test_the_names_that_agents_use_are_keys(sb: Sandbox, observe) -> None:
+    lines = observe(lambda: sb.press_key("ctrl+Page_Down"), "key up Control_L")
     assert [line.split()[2] for line in lines] == ["Control_L", "Next", "Next", "Control_L"]
-    lines = told(lambda: sb.press_key("super"), "key up Super_L")
+    lines = observe(lambda: sb.press_key("super"), "key up Super_L")
     assert [line.split()[2] for line in lines] == ["Super_L", "Super_L"]
     for wrong, hint in [("Retrun", "return"), ("sup", "names are"), ("é", "clipboard")]:
         with pytest.raises(ConfigError) as caught:
@@ -73,8 +73,8 @@ def test_the_names_that_agents_use_are_keys(sb: Sandbox, told) -> None:
         assert hint in caught.value.hint, caught.value.hint
 
 
-def test_keys_go_down_in_order_and_up_in_reverse(sb: Sandbox, told) -> None:
-    lines = told(lambda: sb.press_key(Key.CTRL, Key.SHIFT, Key.F5), "key up Control_L")
+def test_keys_go_down_in_order_and_up_in_reverse(sb: Sandbox, observe) -> None:
+    lines = observe(lambda: sb.press_key(Key.CTRL, Key.SHIFT, Key.F5), "key up Control_L")
     assert [" ".join(line.split()[:3]) for line in lines] == [
         "key down Control_L",
         "key down Shift_L",
@@ -85,21 +85,21 @@ def test_keys_go_down_in_order_and_up_in_reverse(sb: Sandbox, told) -> None:
     ]
 
 
-def test_pixels_and_absolute_units_are_the_same_place(sb: Sandbox, told) -> None:
+def test_pixels_and_absolute_units_are_the_same_place(sb: Sandbox, observe) -> None:
     width, height = sb.query_display_size()
     assert (width, height) == look(sb).size
-    told(
+    observe(
         lambda: sb.mouse_move(width - 1, height - 1, unit="px"), f"motion {width - 1} {height - 1}"
     )
-    told(lambda: sb.mouse_move(700, 500, unit="px"), "motion 700 500")
+    observe(lambda: sb.mouse_move(700, 500, unit="px"), "motion 700 500")
     assert sb.query_mouse_position() == pytest.approx(
         (700 / width * 32768, 500 / height * 32768), abs=32
     )
-    told(lambda: sb.mouse_move(0, 0), "motion 0 0")
-    told(lambda: sb.mouse_move(16384, 16384), f"motion {width // 2} {height // 2}")
+    observe(lambda: sb.mouse_move(0, 0), "motion 0 0")
+    observe(lambda: sb.mouse_move(16384, 16384), f"motion {width // 2} {height // 2}")
 
 
-def test_each_button_goes_down_and_up_where_the_pointer_is(sb: Sandbox, told) -> None:
+def test_each_button_goes_down_and_up_where_the_pointer_is(sb: Sandbox, observe) -> None:
     # The pointer goes on at once: nothing may be released or turned where it goes.
     for button, number in [
         ("right", 3),
@@ -114,31 +114,31 @@ def test_each_button_goes_down_and_up_where_the_pointer_is(sb: Sandbox, told) ->
             sb.mouse_click(button)
             sb.mouse_move(1000, 650, unit="px")
 
-        lines = told(act, "motion 1000 650")
+        lines = observe(act, "motion 1000 650")
         clicks = [line for line in lines if line.startswith("button")]
         assert clicks == [f"button down {number} 900 600", f"button up {number} 900 600"]
 
 
-def test_a_double_click_is_one(sb: Sandbox, told) -> None:
+def test_a_double_click_is_one(sb: Sandbox, observe) -> None:
     sb.mouse_move(900, 500, unit="px")
-    lines = told(lambda: sb.mouse_click("left", double=True), "double 1 900 500")
+    lines = observe(lambda: sb.mouse_click("left", double=True), "double 1 900 500")
     assert len([line for line in lines if line.startswith("button down 1")]) == 2
 
 
-def test_a_button_found_in_a_picture_is_pressed(sb: Sandbox, told) -> None:
+def test_a_button_found_in_a_picture_is_pressed(sb: Sandbox, observe) -> None:
     button = find(look(sb, "button-before"), RED)
     assert button is not None
     sb.mouse_move(*middle(button), unit="px")
-    told(sb.mouse_click, "pressed")
+    observe(sb.mouse_click, "pressed")
     seen = until(lambda: find(look(sb, "button-pressed"), GREEN), 10, "the green button")
     assert seen == pytest.approx(button, abs=2)
 
 
-def test_what_is_dragged_goes_along(sb: Sandbox, told) -> None:
+def test_what_is_dragged_goes_along(sb: Sandbox, observe) -> None:
     box = find(look(sb, "drag-before"), AMBER)
     assert box is not None
     (x, y), by = middle(box), (150, 90)
-    told(lambda: sb.mouse_drag((x, y), (x + by[0], y + by[1]), unit="px"), "dropped")
+    observe(lambda: sb.mouse_drag((x, y), (x + by[0], y + by[1]), unit="px"), "dropped")
     there = (box[0] + by[0], box[1] + by[1], box[2] + by[0], box[3] + by[1])
     until(lambda: find(look(sb, "drag-after"), AMBER) == there, 10, f"the box at {there}")
 
@@ -154,12 +154,12 @@ def test_the_wheel_scrolls_and_scrolls_back(sb: Sandbox) -> None:
     until(lambda: sb.screenshot(region=part) == top, 10, "the list's beginning")
 
 
-def test_the_example_of_an_agent(sb: Sandbox, told) -> None:
+def test_the_example_of_an_agent(sb: Sandbox, observe) -> None:
     sb.press_key(Key.ESC)
     until(lambda: find(look(sb), RED), 10, "the red button")
     example = Path(__file__).parents[2] / "examples" / "desktop_agent.py"
     loop = runpy.run_path(str(example))["work"]
-    lines = told(lambda: loop(sb), "line done")
+    lines = observe(lambda: loop(sb), "line done")
     assert "line done" in lines and "pressed" in lines
     assert find(look(sb, "agent"), GREEN) is not None
 

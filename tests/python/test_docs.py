@@ -178,9 +178,9 @@ def pyright(path: Path, settings: Path) -> list[str]:
         text=True,
         check=False,
     )
-    told = json.loads(done.stdout)
-    assert told["summary"]["filesAnalyzed"] > 0
-    found = told["generalDiagnostics"]
+    report = json.loads(done.stdout)
+    assert report["summary"]["filesAnalyzed"] > 0
+    found = report["generalDiagnostics"]
     return [each["message"] for each in found if each["severity"] == "error"]
 
 

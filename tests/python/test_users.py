@@ -160,9 +160,9 @@ def test_the_log_reaches_logging(caplog: pytest.LogCaptureFixture) -> None:
         assert sandbox.create_user("bob").execute("id -un").stdout == "bob\n"
         sandbox.delete_user("bob")
         accelerator = sandbox.accelerator
-    told = [record for record in caplog.records if record.name == "quicksand.sandbox.boot"]
-    assert told and told[0].levelno == logging.INFO
-    assert str(accelerator) in told[0].getMessage()
+    records = [record for record in caplog.records if record.name == "quicksand.sandbox.boot"]
+    assert records and records[0].levelno == logging.INFO
+    assert str(accelerator) in records[0].getMessage()
 
 
 def test_the_log_is_silent_unless_it_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:

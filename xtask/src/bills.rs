@@ -25,7 +25,7 @@ pub fn needs(context: &Context) -> Needs {
 /// Validates every bill in these wheels, and gives how many there are. A wheel without one is not wrong here.
 ///
 /// # Errors
-/// A bill is not what the schema says; each fault is told with its wheel.
+/// A bill is not what the schema says; each fault is named with its wheel.
 pub fn check(context: &Context, wheels: &[PathBuf]) -> Result<usize> {
     let folder = tempfile::tempdir()?;
     let mut bills = Vec::new();

@@ -166,7 +166,7 @@ impl EventDecoder {
     /// Adds what arrived and gives the events that are complete.
     ///
     /// # Errors
-    /// An event over [`MAX_EVENT`], or one that is none of the protocol's.
+    /// An event over [`MAX_EVENT`], or one that the protocol does not have.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<StreamEvent>, Error> {
         let mut events = Vec::new();
         for portion in bytes.split_inclusive(|byte| *byte == b'\n') {

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_told_from_other_memory() {
+    fn a_window_is_distinguished_from_other_memory() {
         with_window(|window| {
             assert!(!window.is_marked());
             window.mark();

@@ -39,7 +39,7 @@ pub fn bill(subject: &Subject, components: &[Component]) -> String {
     let mut bill = cyclonedx::document(metadata, parts);
     bill["$schema"] = json!("http://cyclonedx.org/schema/bom-1.6.schema.json");
     bill["dependencies"] = json!([{ "ref": subject_purl, "dependsOn": references }]);
-    bill["serialNumber"] = json!(uuid::urn(uuid::of_content(&bill.to_string())));
+    bill["serialNumber"] = json!(uuid::urn(uuid::from_content(&bill.to_string())));
     let mut text = format!("{bill:#}");
     text.push('\n');
     text

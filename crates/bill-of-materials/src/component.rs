@@ -1,4 +1,4 @@
-//! What a bundle is made of: one record for each component, and what is told of them to people.
+//! What a bundle is made of: one record for each component, and what people are shown of them.
 
 use crate::{Error, expression, purl, purl_with};
 use serde::{Deserialize, Serialize};

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn another_system_is_told_apart() {
+    fn another_system_is_distinguished() {
         let host = Host { os: Os::Linux, arch: Amd64, process_arch: Amd64 };
         for tag in ["win_amd64", "macosx_10_13_x86_64"] {
             assert!(!is_of_system(&host, tag) && check_claim(&host, &[tag.to_owned()]).is_err());

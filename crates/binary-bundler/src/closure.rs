@@ -72,7 +72,7 @@ pub struct Options {
 /// The closure of these files below `root`.
 ///
 /// # Errors
-/// When a file cannot be read or is none of the three formats, when files of two formats are mixed,
+/// When a file cannot be read or is in none of the three formats, when files of two formats are mixed,
 /// and when a library is found nowhere.
 pub fn closure(root: &Root, files: &[PathBuf], options: &Options) -> Result<Closure, Error> {
     let mut found = Closure::default();

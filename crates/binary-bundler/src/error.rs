@@ -6,6 +6,7 @@ use std::path::PathBuf;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A file could not be read; the source names it.
     #[error("Failed to read a binary")]
@@ -14,7 +15,6 @@ pub enum Error {
     /// A file is not the ELF file that it should be.
     #[error("Failed to parse `{path}` as ELF")]
     Parse {
-        /// The file.
         path: PathBuf,
         /// What the parser says.
         #[source]
@@ -24,19 +24,15 @@ pub enum Error {
     /// A file has the magic of ELF, Mach-O or PE and is damaged.
     #[error("Failed to read the binary `{path}`")]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// What the parser says.
         #[source]
         source: goblin::error::Error,
     },
 
-    /// A file that should be an executable or a library is none.
+    /// A file should be an executable or a library and is something else.
     #[error("`{path}` is no executable or library of Linux, macOS or Windows")]
-    NoBinary {
-        /// The file.
-        path: PathBuf,
-    },
+    NoBinary { path: PathBuf },
 
     /// Files of different systems cannot be one bundle.
     #[error("`{path}` and `{other}` are for different systems")]
@@ -66,7 +62,6 @@ pub enum Error {
     /// A file that cannot be edited.
     #[error("Failed to relocate `{path}`: {what}")]
     Edit {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: &'static str,
@@ -75,7 +70,6 @@ pub enum Error {
     /// A written file that is not as it should be.
     #[error("`{path}` is not relocatable: {what}")]
     Verify {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: String,
@@ -84,7 +78,6 @@ pub enum Error {
     /// What was given is not a valid pattern for modules.
     #[error("`{pattern}` is no pattern for files")]
     Pattern {
-        /// The pattern.
         pattern: String,
         /// What is wrong with it.
         #[source]
@@ -93,15 +86,11 @@ pub enum Error {
 
     /// A pattern for modules that matches nothing.
     #[error("No file matches `{pattern}`")]
-    NoMatch {
-        /// The pattern.
-        pattern: String,
-    },
+    NoMatch { pattern: String },
 
     /// Two files want one place in the bundle.
     #[error("Both `{one}` and `{other}` belong at `{place}` of the bundle")]
     Place {
-        /// The place.
         place: PathBuf,
         /// A file.
         one: PathBuf,
@@ -111,22 +100,15 @@ pub enum Error {
 
     /// A place that leads out of the bundle.
     #[error("The place `{place}` lies outside the tree")]
-    Outside {
-        /// The place.
-        place: PathBuf,
-    },
+    Outside { place: PathBuf },
 
     /// The tree is there already.
     #[error("`{path}` exists")]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
 
     /// An ELF file for a machine or byte order that no wheel of ours is made for.
     #[error("`{path}` is for the machine `{machine}`, which no wheel of ours is made for")]
     Machine {
-        /// The file.
         path: PathBuf,
         /// ELF's word for it.
         machine: String,
@@ -154,10 +136,7 @@ pub enum Error {
 
     /// A dynamically linked file without symbol versions: its floor cannot be proved.
     #[error("`{path}` is linked dynamically but has no symbol versions")]
-    Unversioned {
-        /// The file.
-        path: PathBuf,
-    },
+    Unversioned { path: PathBuf },
 
     /// The tag that was asked for is lower than what a file needs.
     #[error("`{path}` needs `{symbol}` of glibc {needed}, which forbids a tag for glibc {wanted}")]
@@ -177,7 +156,6 @@ pub enum Error {
     Mixed {
         /// The file that differs.
         path: PathBuf,
-        /// Its architecture.
         found: host_platform::Arch,
         /// That of the files before it.
         expected: host_platform::Arch,

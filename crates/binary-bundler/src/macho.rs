@@ -18,7 +18,7 @@ use std::path::Path;
 /// (<https://developer.apple.com/documentation/hypervisor>).
 pub const HYPERVISOR: &str = "com.apple.security.hypervisor";
 
-/// What becomes of a file's names. Its search paths (`LC_RPATH`) are removed and it is signed anew.
+/// What becomes of a file's names. Its search paths (`LC_RPATH`) are removed and it is signed again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// The signature's identifier: the file's name.

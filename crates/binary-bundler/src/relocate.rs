@@ -102,7 +102,7 @@ impl Plan {
 /// The files that a pattern names below `root`, placed into `folder` under their own names.
 ///
 /// # Errors
-/// When the pattern is none, or nothing matches it: a module that is missing shows late.
+/// When the pattern is malformed, or nothing matches it: a module that is missing shows late.
 pub fn modules(root: &Root, pattern: &str, folder: &Path) -> Result<Vec<Placed>, Error> {
     let start = glob::Pattern::escape(root.path().to_string_lossy().trim_end_matches('/'));
     let whole = format!("{start}/{}", pattern.trim_start_matches('/'));

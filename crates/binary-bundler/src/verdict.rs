@@ -194,7 +194,7 @@ fn check_claim(claim: &str, verdicts: &[Verdict], binaries: &[Binary]) -> Option
     }
     let (system, machine) = match split_claim(claim) {
         Some(parts) => parts,
-        None => return lie(None, "the tag is none that is known".to_owned()),
+        None => return lie(None, "the tag is not known".to_owned()),
     };
     let matching: Vec<&Verdict> = verdicts
         .iter()

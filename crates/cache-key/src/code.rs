@@ -66,7 +66,7 @@ pub fn digest(root: &Path, names: &[&str], reading: Reading) -> io::Result<Strin
 }
 
 /// The digest of the sources of these crates alone, by their meaning: for what other crates fetch for
-/// them is known by its own hash, and long builds must not begin anew with every change of those.
+/// them is known by its own hash, and long builds must not begin again with every change of those.
 ///
 /// # Errors
 /// A crate is not there, or a file cannot be read.

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_compile_ends() {
+    fn the_lexer_ends_on_source_that_does_not_compile() {
         for source in [
             "\"",
             "'",

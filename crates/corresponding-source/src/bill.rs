@@ -158,7 +158,7 @@ mod tests {
         let bill = parse("i.whl", &serde_json::from_slice(&text).unwrap());
         assert_eq!(bill.suites, BTreeSet::from([("debian".to_owned(), "trixie".to_owned())]));
         let names: Vec<&str> = bill.parts.iter().map(|part| part.name.as_str()).collect();
-        assert_eq!(names, ["agent", "zlib"], "what is compiled in is a part, and a file is none");
+        assert_eq!(names, ["agent", "zlib"], "what is compiled in is a part, and a file is not");
         assert_eq!(bill.parts[0].licence, "LicenseRef-x AND MIT");
         assert_eq!(bill.parts[1].purl.as_ref().unwrap().kind, "deb/debian");
     }

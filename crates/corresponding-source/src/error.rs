@@ -5,13 +5,11 @@ use std::{io, path::PathBuf};
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A wheel that does not say what it is made of.
     #[error("`{wheel}` has no bill of materials")]
-    NoBill {
-        /// The wheel.
-        wheel: String,
-    },
+    NoBill { wheel: String },
 
     /// Parts whose source cannot be had.
     #[error("The source of {} cannot be had", parts.join(", "))]
@@ -22,15 +20,11 @@ pub enum Error {
 
     /// Source packages that no mirror has.
     #[error("No mirror has the source of {}", packages.join(", "))]
-    Gone {
-        /// The packages.
-        packages: Vec<String>,
-    },
+    Gone { packages: Vec<String> },
 
     /// A distribution whose archives are not known.
     #[error("The source packages of `{distribution}` are not known; those of {} are", known.join(", "))]
     Distribution {
-        /// Its name.
         distribution: String,
         /// Those that are.
         known: Vec<String>,
@@ -38,25 +32,20 @@ pub enum Error {
 
     /// Packages hold parts of others, and which ones is not known.
     #[error("Nothing says what {} was built from", packages.join(", "))]
-    BuiltUsing {
-        /// The packages.
-        packages: Vec<String>,
-    },
+    BuiltUsing { packages: Vec<String> },
 
     /// A file of the tree of this repository that git does not list.
     #[error("The files of `{root}` cannot be listed")]
     Tree {
-        /// The folder.
         root: PathBuf,
         /// What git says.
         #[source]
         source: io::Error,
     },
 
-    /// A table of pins that is none.
+    /// A table of pins that cannot be read.
     #[error("Failed to read `{file}`")]
     Pins {
-        /// The file.
         file: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -66,9 +55,7 @@ pub enum Error {
     /// A file whose content is not what its bill says.
     #[error("`{path}` has the sha256 {found}, expected {expected}")]
     WrongHash {
-        /// The file.
         path: PathBuf,
-        /// Its hash.
         found: String,
         /// The hash of the bill.
         expected: String,

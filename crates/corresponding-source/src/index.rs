@@ -39,7 +39,7 @@ impl Mirrors {
     /// Those of these distributions, by the host's configuration or what the person named.
     ///
     /// # Errors
-    /// A distribution is none that is known, or no mirror or keyring of it is.
+    /// A distribution is not known, or no mirror or keyring of it is.
     pub fn of<'a>(distributions: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         let mut mirrors = Vec::new();
         for wanted in BTreeSet::from_iter(distributions) {
@@ -57,7 +57,7 @@ impl Mirrors {
         Ok(Self(mirrors))
     }
 
-    /// The mirror of an archive by the name that a lock gives it. Ubuntu's other archives are told apart on some
+    /// The mirror of an archive by the name that a lock gives it. Ubuntu's other archives are separate on some
     /// hosts only, and sources are in the first.
     fn find(&self, archive: &str) -> Option<&Mirror> {
         let named = |name: &str| self.0.iter().find(|mirror| mirror.archive.name == name);
@@ -293,7 +293,7 @@ fn continued<'a>(record: &'a str, field: &'a str) -> impl Iterator<Item = &'a st
 fn used(records: &str, source: &SourcePackage) -> Option<BTreeSet<SourcePackage>> {
     let is_of = |record: &&str| {
         let (name, version) = (deb::field(record, "Package"), deb::field(record, "Version"));
-        let own = Source::of_control(record);
+        let own = Source::from_control(record);
         let name = own.as_ref().map(|own| own.name.as_str()).or(name);
         let version = own.as_ref().and_then(|own| own.version.as_deref()).or(version);
         name == Some(&source.name) && version == Some(&source.version)

@@ -76,7 +76,7 @@ fn pad(out: &mut Vec<u8>) {
     }
 }
 
-/// The names of the regular files in an archive, in its order; `None` when it is none. A compressed
+/// The names of the regular files in an archive, in its order; `None` when it is not an archive. A compressed
 /// archive behind this one, as some initrds have, is not looked into.
 pub fn files(archive: &[u8]) -> Option<Vec<String>> {
     const HEADER: usize = 110;

@@ -37,7 +37,7 @@ pub fn between(before: &Tree, after: &Tree) -> Result<Difference, Error> {
         .filter(|(path, node)| after.get(path).is_none_or(|later| is_other_kind(node, later)))
         .map(|(path, _)| path)
         .collect();
-    // Another name of a file that is made anew must be made anew with it.
+    // Another name of a file that is made again must be made again with it.
     let lost: Vec<&TreePath> = before
         .iter()
         .filter(
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_being_different_is_told_apart() {
+    fn each_way_of_being_different_is_distinguished() {
         let mut after = tree();
         after.put("a/file", Node::file(*b"two", 0o644, 1)).unwrap();
         after.put("b", Node::symlink("elsewhere", 1)).unwrap();

@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_is_touched() {
+    fn reads_and_writes_beyond_the_disk_are_refused() {
         let disk = SparseDisk::new(CHUNK as u64);
         assert!(!disk.write(CHUNK as u64 - 1, &[1, 2]));
         assert!(!disk.read(u64::MAX, &mut [0; 2]));
     }
 
     #[test]
-    fn what_became_empty_hides_what_is_below() {
+    fn a_chunk_that_became_empty_is_written_as_zeros() {
         let chunk = |byte: u8| Some(vec![byte; CHUNK].into_boxed_slice());
         let before = [chunk(1), chunk(2), None, chunk(4)];
         let found = changed(&before, vec![chunk(1), None, chunk(3), chunk(5)]);

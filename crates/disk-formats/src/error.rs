@@ -5,24 +5,17 @@ use std::path::PathBuf;
 /// A failure of a format.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A file could not be read or written; the message names it.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// A path of an archive that would leave the tree.
     #[error("The path `{path}` leaves the tree")]
-    PathLeavesTree {
-        /// The path.
-        path: String,
-    },
+    PathLeavesTree { path: String },
     /// A file that the initial file system's format cannot hold.
     #[error("`{path}` is too large for an initrd: {bytes} bytes")]
-    FileTooLarge {
-        /// Its path.
-        path: String,
-        /// Its size.
-        bytes: u64,
-    },
+    FileTooLarge { path: String, bytes: u64 },
     /// The file system could not be written.
     #[error("Failed to put `{path}` into the file system")]
     Ext4 {
@@ -51,14 +44,10 @@ pub enum Error {
     },
     /// The tree has an entry without the folder above it.
     #[error("`{path}` has no folder above it")]
-    NoParent {
-        /// Its path.
-        path: String,
-    },
+    NoParent { path: String },
     /// A hard link to something that is not there.
     #[error("`{path}` is a link to `{target}`, which is not there")]
     LostLink {
-        /// The link.
         path: String,
         /// What it names.
         target: String,
@@ -72,17 +61,13 @@ pub enum Error {
     /// A disk image that cannot be read back.
     #[error("Failed to read the disk `{}`: {detail}", path.display())]
     BadQcow2 {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         detail: &'static str,
     },
     /// A disk that lies on another, without that one.
     #[error("The disk `{}` is an overlay, and nothing without the disk below it", path.display())]
-    OverlayAlone {
-        /// The file.
-        path: PathBuf,
-    },
+    OverlayAlone { path: PathBuf },
 }
 
 impl Error {

@@ -32,7 +32,7 @@ impl CommandLine {
     /// Reads the text of `/proc/cmdline`. The last of several equal keys counts, as in the kernel.
     ///
     /// # Errors
-    /// A port that is none.
+    /// Not a port's number.
     pub fn parse(text: &str) -> Result<Self> {
         let mut line = Self::default();
         for word in text.split_ascii_whitespace() {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_own_line_is_understood() {
+    fn the_documented_command_line_is_parsed() {
         let line = CommandLine::parse(
             "root=/dev/vda rw rootflags=rw console=ttyAMA0 rootfstype=ext4 quiet loglevel=0 \
              raid=noautodetect quicksand_token=abc123 quicksand_port=8080\n",

@@ -12,6 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a request was refused or the machine could not be brought up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A body or frame that is not of the protocol.
     #[error(transparent)]
@@ -62,7 +63,6 @@ pub enum Error {
     /// A working directory that cannot be entered.
     #[error("Working directory `{path}` cannot be entered: {source}")]
     Directory {
-        /// The directory.
         path: String,
         /// What the kernel said.
         source: io::Error,
@@ -70,7 +70,6 @@ pub enum Error {
     /// A shell that cannot be run.
     #[error("Shell `{path}` cannot be run: {source}")]
     Shell {
-        /// The shell.
         path: String,
         /// What the kernel said.
         source: io::Error,
@@ -85,26 +84,16 @@ pub enum Error {
     },
     /// A user that exists already.
     #[error("User `{name}` exists already")]
-    UserExists {
-        /// The name.
-        name: String,
-    },
+    UserExists { name: String },
     /// A name that no tool of the guest would accept.
     #[error("User name `{name}` is not allowed")]
-    UserName {
-        /// The name.
-        name: String,
-    },
+    UserName { name: String },
     /// A user that must not be removed.
     #[error("User `{name}` belongs to the system")]
-    SystemUser {
-        /// The name.
-        name: String,
-    },
+    SystemUser { name: String },
     /// A tool of the guest failed.
     #[error("`{tool}` failed: {output}")]
     Tool {
-        /// The tool.
         tool: String,
         /// What it printed.
         output: String,
@@ -122,7 +111,6 @@ pub enum Error {
     File {
         /// What was tried.
         action: &'static str,
-        /// The file.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -132,7 +120,6 @@ pub enum Error {
     Path {
         /// What was tried.
         action: &'static str,
-        /// The path.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -140,33 +127,22 @@ pub enum Error {
     /// A path that leads through a link of a user who is not root.
     #[error("Failed to write `{}`: a link on the way belongs to user {uid}", text(path))]
     ForeignLink {
-        /// The path.
         path: PathBuf,
         /// The owner of the link.
         uid: u32,
     },
     /// A folder of more names than the agent keeps in memory.
     #[error("Failed to read `{}`: it has too many files to be sent at once", text(path))]
-    LongListing {
-        /// The folder.
-        path: PathBuf,
-    },
+    LongListing { path: PathBuf },
     /// A file system that the guest's kernel does not have.
     #[error("The guest's kernel has no file system `{kind}`")]
-    NoFileSystem {
-        /// Its name.
-        kind: String,
-    },
+    NoFileSystem { kind: String },
     /// A user to remove that the guest does not have.
     #[error("No such user `{name}` to delete")]
-    NoUserToDelete {
-        /// The name.
-        name: String,
-    },
+    NoUserToDelete { name: String },
     /// A step of the boot failed.
     #[error("Failed to {step}: {source}")]
     Boot {
-        /// The step.
         step: String,
         /// What the kernel said.
         source: io::Error,
@@ -174,19 +150,14 @@ pub enum Error {
     /// A boot parameter that cannot be used.
     #[error("Kernel command line has `{key}={value}`, which is not {expected}")]
     Parameter {
-        /// The key.
         key: &'static str,
-        /// The value.
         value: String,
         /// What is allowed.
         expected: &'static str,
     },
     /// An argument of the agent's own command line.
     #[error("Unknown argument `{argument}`")]
-    Argument {
-        /// The argument.
-        argument: String,
-    },
+    Argument { argument: String },
 }
 
 /// A path as a message shows it.

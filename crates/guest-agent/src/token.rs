@@ -26,7 +26,7 @@ impl Tokens {
         self.known().tokens.is_empty()
     }
 
-    /// What each token's host and this agent know to begin a stream's connection anew.
+    /// What each token's host and this agent know to begin a stream's connection again.
     pub fn resync_secrets(&self) -> Vec<resync::Secret> {
         self.known().tokens.iter().map(|token| resync::Secret::new(token)).collect()
     }

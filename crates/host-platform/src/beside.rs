@@ -25,7 +25,7 @@ pub fn beside(parent: &Path) -> io::Result<TempDir> {
 const PART: &str = ".part-";
 
 /// Where process numbers are from: a cache may be shared by containers, each with numbers of its own.
-/// Nothing where that cannot be told, and then nothing is taken away.
+/// Nothing where that is not known, and then nothing is taken away.
 fn process_space() -> String {
     let link = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     link.to_string_lossy().chars().filter(char::is_ascii_digit).collect()

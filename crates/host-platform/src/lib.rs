@@ -1,6 +1,6 @@
 //! The operating system, native architecture and wheel platform tag of this host.
 //!
-//! Owns the one answer to "which machine is this?", with the hardware told apart from what the
+//! Owns the one answer to "which machine is this?", with the hardware distinguished from what the
 //! process is made for. Must not know about QEMU, wheels' contents or any other crate of ours.
 
 mod arch;

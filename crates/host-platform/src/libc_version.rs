@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_of_each_kind_are_told_apart() {
+    fn roots_of_each_kind_are_distinguished() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(libc_under(root.path()), LibC::Unknown);
         fs_err::create_dir_all(root.path().join("lib")).unwrap();

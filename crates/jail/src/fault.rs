@@ -1,4 +1,4 @@
-//! What can go wrong in the child between fork and exec, as the host is told of it: nothing may be allocated
+//! What can go wrong in the child between fork and exec, as it is reported to the host: nothing may be allocated
 //! there, so that a fault is two numbers.
 
 /// A step of the child, as it is reported when it fails.

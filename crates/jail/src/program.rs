@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 const SYSTEM: [&str; 8] =
     ["/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/nix/store", "/gnu/store"];
 /// What an installation of QEMU has beside its `bin`. The whole prefix may be somebody's home.
-const OF_PREFIX: [&str; 6] = ["bin", "lib", "lib32", "lib64", "libexec", "share/qemu"];
+const PREFIX_FOLDERS: [&str; 6] = ["bin", "lib", "lib32", "lib64", "libexec", "share/qemu"];
 /// Where users name more folders with libraries. See ld.so(8).
 pub(crate) const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// Folders of that variable that are looked at.
@@ -94,13 +94,13 @@ fn of_program(program: &Path, home: &Path) -> Vec<PathBuf> {
     let Some(folder) = program.parent() else { return Vec::new() };
     let is_bin = folder.file_name().is_some_and(|name| name == "bin");
     match folder.parent() {
-        Some(prefix) if is_bin => OF_PREFIX.iter().map(|name| prefix.join(name)).collect(),
+        Some(prefix) if is_bin => PREFIX_FOLDERS.iter().map(|name| prefix.join(name)).collect(),
         _ if home.starts_with(folder) => vec![program.to_owned()],
         _ => vec![folder.to_owned()],
     }
 }
 
-/// Whether something that this machine opens anew is closed to everybody but another user. Root opens
+/// Whether something that this machine opens again is closed to everybody but another user. Root opens
 /// it by a right that it does not have in a user namespace.
 pub(crate) fn is_private(program: &Program, needs: &Needs) -> bool {
     let mut paths = vec![program.path];

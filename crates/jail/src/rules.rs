@@ -1,7 +1,7 @@
 //! Landlock's rules of a machine: the files that QEMU opens by itself, and nothing else.
 //! See <https://docs.kernel.org/userspace-api/landlock.html>.
 //!
-//! Descriptors that QEMU inherits need no rule, but to be opened anew through `/proc/self/fd` a file
+//! Descriptors that QEMU inherits need no rule, but to be opened again through `/proc/self/fd` a file
 //! needs one of its own.
 
 use crate::{Needs, Plan, Ports, Wall};

@@ -121,10 +121,10 @@ pub(crate) fn start(
     drop((their_report, their_stdout, their_stderr));
     let (stdout, stderr) = (Some(stdout), Some(stderr));
     let mut child = Child::new(pid, stdout, stderr, plan.clone());
-    let mut told = Vec::new();
+    let mut failure = Vec::new();
     // The end of the pipe is the exec, or the child's end.
-    File::from(report).take(2).read_to_end(&mut told)?;
-    let [stage, errno] = told[..] else { return Ok(Ok(child)) };
+    File::from(report).take(2).read_to_end(&mut failure)?;
+    let [stage, errno] = failure[..] else { return Ok(Ok(child)) };
     child.wait()?;
     let stages = [
         Stage::Identity,

@@ -133,7 +133,7 @@ impl ImageFileName {
     }
 }
 
-/// Checks a name that a new image shall have: it becomes part of file names, of a distribution
+/// Checks a name that a new image is to have: it becomes part of file names, of a distribution
 /// and of a package, so it is lower-case words of letters and digits joined by single dashes.
 pub fn check_name(name: &str) -> Result<(), Error> {
     let error = |reason| Err(Error::ImageName { name: name.to_owned(), reason });

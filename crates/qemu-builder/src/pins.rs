@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn a_mistake_in_the_pins_is_named() {
         let check = |text: &str, expect: &str| {
             let error = parse(text).unwrap_err();
             assert!(error.contains(expect), "{error}");

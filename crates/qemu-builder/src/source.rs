@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_told_apart() {
+    fn sources_are_distinguished() {
         let ab = hash(&"ab".repeat(32));
         let parse = Source::parse;
         assert_eq!(parse("apt", None).unwrap(), Source::Apt);

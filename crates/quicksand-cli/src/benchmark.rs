@@ -8,7 +8,7 @@ use sandbox::{ExecuteRequest, Sandbox, SandboxConfig};
 use serde_json::json;
 use std::time::Instant;
 
-/// Later commands of a round; their median is told.
+/// Later commands of a round; their median is reported.
 const N_LATER: usize = 10;
 
 /// One round, in milliseconds.
@@ -83,16 +83,16 @@ fn figures(rounds: &[Round]) -> [(&'static str, Vec<f64>); 4] {
 }
 
 fn to_json(image: &str, rounds: &[Round]) -> serde_json::Value {
-    let mut told = json!({
+    let mut report = json!({
         "image": image,
         "accelerator": rounds.first().map(|round| round.accelerator.clone()),
         "rounds": rounds.len(),
         "unit": "ms",
     });
     for (name, values) in figures(rounds) {
-        told[name] = json!({"median": median(values.clone()), "each": values});
+        report[name] = json!({"median": median(values.clone()), "each": values});
     }
-    told
+    report
 }
 
 fn table(rounds: &[Round]) -> String {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians() {
+    fn the_median_of_an_even_number_is_the_mean_of_the_middle_two() {
         for (values, expect) in
             [(vec![], 0.0), (vec![3.0], 3.0), (vec![9.0, 1.0, 2.0], 2.0), (vec![4.0, 2.0], 3.0)]
         {
@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn each_figure_is_told_with_its_rounds() {
+    fn each_figure_is_reported_with_its_rounds() {
         let round =
             |start| Round { start, first: 5.0, later: 2.0, stop: 10.0, accelerator: "tcg".into() };
         let rounds = [round(300.0), round(100.0), round(200.0)];
-        let told = to_json("minimal", &rounds);
-        assert_eq!(told["start"]["median"], 200.0);
-        assert_eq!(told["start"]["each"], json!([300.0, 100.0, 200.0]));
-        assert_eq!(told["accelerator"], "tcg");
+        let report = to_json("minimal", &rounds);
+        assert_eq!(report["start"]["median"], 200.0);
+        assert_eq!(report["start"]["each"], json!([300.0, 100.0, 200.0]));
+        assert_eq!(report["accelerator"], "tcg");
         let text = table(&rounds);
         assert!(text.contains("start                200.0     100.0     300.0"), "{text}");
     }

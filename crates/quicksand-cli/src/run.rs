@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_no_time_limit_unless_told() {
+    fn a_run_has_no_time_limit_unless_one_is_given() {
         assert_eq!(job(&["--", "ls"], false).request.timeout, None);
         let limited = job(&["--timeout", "1.5", "--", "ls"], false);
         assert_eq!(limited.request.timeout, Some(Duration::from_millis(1500)));

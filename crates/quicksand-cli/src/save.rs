@@ -85,7 +85,7 @@ pub fn name_or_path(text: &str) -> String {
     }
 }
 
-/// The absolute path without `.` and `..`; `None` where the folder cannot be told.
+/// The absolute path without `.` and `..`; `None` where the folder is not known.
 fn plain_path(path: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
     let parent = absolute.parent()?;
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_and_problems_are_told() {
+    fn columns_line_up_and_problems_are_reported() {
         let whole = SaveInfo {
             name: "my-env".into(),
             path: "/s/my-env".into(),

@@ -37,7 +37,7 @@ pub fn run(args: &ViewArgs) -> Result<i32, Failure> {
         .build()
         .map_err(|error| failed("start threads", &error))?;
     runtime.block_on(async {
-        // A wrong address is told here, and not by a page that stays black.
+        // A wrong address is an error here, and not by a page that stays black.
         TcpStream::connect(vnc).await.map_err(|error| {
             Failure::new(
                 FAILURE,

@@ -20,7 +20,7 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _};
 
-/// Crates whose events are told; those of HTTP and TLS are of no use to a user.
+/// Crates whose events are logged; those of HTTP and TLS are of no use to a user.
 const OURS: &[&str] = &["sandbox", "runtime_locator", "host_platform", "_native"];
 
 /// Records that may wait for Python; what comes while so many wait is lost.
@@ -109,11 +109,11 @@ struct Record {
 impl Wake for Record {
     fn wake(&self, py: Python<'_>) {
         WAITING.fetch_sub(1, Ordering::Relaxed);
-        let told = py
+        let emitted = py
             .import("quicksand._logging")
             .and_then(|module| module.getattr("emit"))
             .and_then(|emit| emit.call1((self.level, &self.target, &self.message)));
-        if let Err(error) = told {
+        if let Err(error) = emitted {
             error.write_unraisable(py, None);
         }
     }

@@ -78,7 +78,7 @@ impl Session {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let work = |_| async move {
             let Some(input) = input else { return Ok(Value::Flag(false)) };
-            // A command that has ended reads nothing; its exit is told by `next`.
+            // A command that has ended reads nothing; `next` gives its exit.
             Ok(Value::Flag(work(input).await.is_ok()))
         };
         Operation::begin(wake, work, async {})

@@ -214,7 +214,7 @@ fn of_base(
     })
 }
 
-/// What is told of an image that may be anybody's.
+/// The warning about an image that may be anybody's.
 fn notice(name: &str, candidate: &Candidate) -> Option<String> {
     (candidate.trust == Trust::WithNotice).then(|| {
         format!(

@@ -81,7 +81,8 @@ impl ImageFolder {
                 Err(error) => fault = Some(format!("`{OVERLAYS_DIR}` cannot be read: {error}")),
             }
         }
-        let mut held = Self::of_names(&names, overlays.as_ref().map(|(names, _)| names.as_slice()));
+        let mut held =
+            Self::from_names(&names, overlays.as_ref().map(|(names, _)| names.as_slice()));
         held.opened = Some((folder, overlays.map(|(_, below)| below)));
         held.has_overlays_dir |= fault.is_some();
         held.fault = fault;
@@ -89,7 +90,7 @@ impl ImageFolder {
     }
 
     /// The pure part: what a folder with these names (and these in its `overlays`) holds.
-    fn of_names(names: &[String], overlays: Option<&[String]>) -> Self {
+    fn from_names(names: &[String], overlays: Option<&[String]>) -> Self {
         let mut bases: BTreeMap<_, BTreeSet<Part>> = BTreeMap::new();
         for file in names.iter().filter_map(|name| ImageFileName::parse(name)) {
             bases.entry((file.name, file.version, file.arch)).or_default().insert(file.part);
@@ -260,7 +261,7 @@ mod tests {
     fn folder(names: &[&str], overlays: Option<&[&str]>) -> ImageFolder {
         let owned = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         let overlays = overlays.map(owned);
-        ImageFolder::of_names(&owned(names), overlays.as_deref())
+        ImageFolder::from_names(&owned(names), overlays.as_deref())
     }
 
     fn three(stem: &str) -> [String; 3] {
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_and_bases_are_told_apart() {
+    fn layers_and_bases_are_distinguished() {
         let base = three("debian-13-amd64");
         let mut base: Vec<&str> = base.iter().map(String::as_str).collect();
         assert!(!folder(&base, None).is_layered());

@@ -61,7 +61,7 @@ pub fn list_images(search: &Search) -> Vec<ImageListing> {
         let mut names = folder.names().unwrap_or_default();
         names.sort_unstable();
         for name in names.into_iter().filter(|name| !is_unfinished(name)) {
-            // A link in the place of a save is none.
+            // A link in the place of a save is not a save.
             let Ok(save) = folder.below(&name) else { continue };
             list_folder(&mut list, save, Some(&name), ImageKind::Save, source);
         }

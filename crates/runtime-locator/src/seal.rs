@@ -1,4 +1,4 @@
-//! The mark by which a user's own saves are told from saves that came from elsewhere.
+//! The mark by which a user's own saves are distinguished from saves that came from elsewhere.
 //!
 //! A save in a folder that was downloaded looks like one that was made there. What this product
 //! writes for its user it therefore seals: a code over the options and the layers, made with a key

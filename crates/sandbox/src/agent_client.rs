@@ -80,7 +80,7 @@ pub(crate) struct AgentClient {
     has_no_sessions: Arc<AtomicBool>,
     /// Likewise, and cannot set the clock.
     has_no_clock: Arc<AtomicBool>,
-    /// What the host has told the guest that it is, for a machine that was copied.
+    /// The identity that the host gave the guest, for a machine that was copied.
     #[cfg(unix)]
     identity: Option<Arc<Identity>>,
 }
@@ -122,7 +122,7 @@ impl AgentClient {
         }
     }
 
-    /// What the host has told the guest that it is, for a machine that was copied.
+    /// The identity that the host gave the guest, for a machine that was copied.
     #[cfg(target_os = "linux")]
     pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
         self.identity.clone()

@@ -114,7 +114,7 @@ impl Source {
     fn written(&self) -> Option<&std::fs::File> {
         match self {
             Self::Copy(template) | Self::Zygote(template) => Some(&template.disk),
-            // Not of the template that is there now: it may have been made anew.
+            // Not of the template that is there now: it may have been made again.
             Self::Fork(zygote) => Some(&zygote.disk),
             Self::Still(still) | Self::Back(still, _) => Some(&still.disk),
             _ => None,
@@ -157,8 +157,8 @@ impl Source {
         }
     }
 
-    /// What the agent of the machine was told that it is forked from, and whether that one had shares by
-    /// FUSE.
+    /// The token that the agent was given in the machine that this one is forked from, and whether that one had
+    /// shares by FUSE.
     #[cfg(target_os = "linux")]
     fn past(&self) -> (&str, bool) {
         match self {
@@ -288,7 +288,7 @@ pub(crate) async fn attempt(
     };
     let no_progress = async {
         tokio::time::sleep(NO_PROGRESS).await;
-        if !is_on_trial || qemu.console.told().alive {
+        if !is_on_trial || qemu.console.progress().alive {
             std::future::pending::<()>().await;
         }
     };
@@ -302,8 +302,8 @@ pub(crate) async fn attempt(
             answered => answered,
         },
         error = qemu.death() => Err(explain_boot_failure(error, located.accelerator)),
-        told = qemu.console.wait_for(|told| told.panic.is_some()) => Err(Error::BootFailed {
-            reason: told.panic.unwrap_or_default(),
+        seen = qemu.console.wait_for(|seen| seen.panic.is_some()) => Err(Error::BootFailed {
+            reason: seen.panic.unwrap_or_default(),
             console: qemu.console.tail(),
         }),
         () = no_progress => Err(timed_out(&qemu, NO_PROGRESS)),
@@ -312,7 +312,7 @@ pub(crate) async fn attempt(
     match result {
         Ok((qmp, agent)) => {
             timing.boot = watch.lap();
-            timing.guest_marks = qemu.console.told().marks;
+            timing.guest_marks = qemu.console.progress().marks;
             let accelerator = (located.accelerator, located.reason.clone());
             let mut machine = Machine::new(qemu, qmp, agent, accelerator, timing.clone(), origin);
             #[cfg(target_os = "linux")]
@@ -336,7 +336,7 @@ pub(crate) async fn attempt(
             // A machine that was still being tried is gone before the next one starts.
             qemu.process.kill_and_wait().await;
             let may_be_accelerator = is_on_trial
-                && qemu.console.told().marks.is_empty()
+                && qemu.console.progress().marks.is_empty()
                 && !matches!(error, Error::PortInUse { .. });
             Err(Failure { error, may_be_accelerator })
         }
@@ -404,7 +404,7 @@ async fn first_answer(
             };
             let agent = AgentClient::on_port(port, &token);
             let ready = async {
-                qemu.console.wait_for(|told| told.ready).await;
+                qemu.console.wait_for(|progress| progress.ready).await;
             };
             wait_on_port(&agent, ready).await?;
             (qmp, agent)
@@ -423,7 +423,7 @@ async fn first_answer(
 /// Has QEMU take up the state that a machine begins with; gives the token that its agent knows.
 #[cfg(target_os = "linux")]
 async fn load<'a>(source: &'a Source, qmp: &Qmp) -> Result<&'a str> {
-    // Opened anew: another machine may read the same file at this moment, from a position of its own.
+    // Opened again: another machine may read the same file at this moment, from a position of its own.
     let open = |state: &std::fs::File| {
         let state = reopened(state);
         state.map_err(|source| Error::System { action: "hand a file to QEMU", source })

@@ -90,7 +90,7 @@ impl Kept {
     }
 }
 
-/// Refuses a name that could not be shown or told from others.
+/// Refuses a name that could not be shown or distinguished from others.
 pub(crate) fn check_tag(tag: &str) -> Result<()> {
     if !tag.trim().is_empty() && tag.len() <= MAX_TAG && !tag.chars().any(char::is_control) {
         return Ok(());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_told_with_those_that_there_are() {
+    fn an_unknown_name_is_reported_with_those_that_there_are() {
         let mut all = Checkpoints::default();
         let error = all.position("x").unwrap_err();
         assert!(error.hint().unwrap().contains("none yet"));

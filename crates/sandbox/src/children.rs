@@ -15,7 +15,7 @@ impl Sandbox {
     ///
     /// From then on each is a machine of its own: what one writes no other sees, and before it answers
     /// it has a token, clock, address, machine id, boot id and random numbers of its own. Its shares
-    /// are those that this one has now, mounted anew: what was open in them there ends with errors.
+    /// are those that this one has now, mounted again: what was open in them there ends with errors.
     /// Commands that are under way are this one's alone; what they left running in the background is in
     /// all of them. Children have no forwarded ports, save nothing when they stop, and start from the
     /// image when they are started again.
@@ -97,7 +97,7 @@ impl Sandbox {
         if n == NonZeroUsize::MIN {
             let child = again_if_busy(|| {
                 let (child, located) = (self.child(config.clone()), located.clone());
-                // It stands still for a moment, goes on, and is told the time.
+                // It stands still for a moment, goes on, and gets the time.
                 let going_on = boot::paused(Arc::clone(machine), |pause| async move {
                     child.go_on(&located, &Source::Live(pause), None).await?;
                     Ok(child)

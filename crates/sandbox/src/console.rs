@@ -19,12 +19,12 @@ const MAX_MARKS: usize = 16;
 const SHOWN_LINES: usize = 20;
 /// Characters of each line that an error message shows.
 const SHOWN_CHARS: usize = 300;
-/// The words of a kernel that gives up, which it prints even when told to be quiet.
+/// The words of a kernel that gives up, which it prints even with `quiet` on its command line.
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// What the console has told so far.
+/// What the console's lines have shown so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct BootProgress {
     /// Whether anything was printed at all.
     pub alive: bool,
     /// Whether the agent says that it answers.
@@ -39,22 +39,22 @@ pub(crate) struct Told {
 #[derive(Clone)]
 pub(crate) struct Console {
     kept: Arc<Mutex<VecDeque<u8>>>,
-    told: watch::Receiver<Told>,
+    progress: watch::Receiver<BootProgress>,
 }
 
 impl Console {
     /// Reads the source to its end in a task of its own.
     pub(crate) fn follow(mut source: Box<dyn AsyncRead + Send + Unpin>) -> Self {
         let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let (sender, told) = watch::channel(Told::default());
-        let console = Self { kept: Arc::clone(&kept), told };
+        let (sender, progress) = watch::channel(BootProgress::default());
+        let console = Self { kept: Arc::clone(&kept), progress };
         tokio::spawn(async move {
             let mut scanner = Scanner::default();
             let mut buffer = vec![0; 16 << 10];
             while let Ok(n_read @ 1..) = source.read(&mut buffer).await {
                 let bytes = &buffer[..n_read];
                 remember(&mut kept.lock().unwrap_or_else(PoisonError::into_inner), bytes);
-                sender.send_if_modified(|told| scanner.scan(bytes, told));
+                sender.send_if_modified(|progress| scanner.scan(bytes, progress));
             }
         });
         console
@@ -86,7 +86,7 @@ impl Console {
             .collect();
         let mut shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].to_vec();
         // A kernel's last words are followed by long lists; what they are about comes first.
-        if let Some(panic) = self.told().panic
+        if let Some(panic) = self.progress().panic
             && !shown.contains(&panic)
         {
             shown.insert(0, panic);
@@ -94,25 +94,28 @@ impl Console {
         shown.join("\n")
     }
 
-    /// What was told so far.
-    pub(crate) fn told(&self) -> Told {
-        self.told.borrow().clone()
+    /// What was seen so far.
+    pub(crate) fn progress(&self) -> BootProgress {
+        self.progress.borrow().clone()
     }
 
-    /// Waits until what was told fulfils the condition; for ever when the source ends before.
-    pub(crate) async fn wait_for(&self, condition: impl FnMut(&Told) -> bool) -> Told {
-        let mut told = self.told.clone();
-        let fulfilled = told.wait_for(condition).await.ok().map(|told| told.clone());
+    /// Waits until what was seen fulfils the condition; for ever when the source ends before.
+    pub(crate) async fn wait_for(
+        &self,
+        condition: impl FnMut(&BootProgress) -> bool,
+    ) -> BootProgress {
+        let mut progress = self.progress.clone();
+        let fulfilled = progress.wait_for(condition).await.ok().map(|progress| progress.clone());
         match fulfilled {
-            Some(told) => told,
+            Some(progress) => progress,
             None => std::future::pending().await,
         }
     }
 
     /// Waits until the source has ended, so that its last words are in [`Self::tail`].
     pub(crate) async fn ended(&self) {
-        let mut told = self.told.clone();
-        while told.changed().await.is_ok() {}
+        let mut progress = self.progress.clone();
+        while progress.changed().await.is_ok() {}
     }
 }
 
@@ -130,36 +133,36 @@ struct Scanner {
 }
 
 impl Scanner {
-    /// Takes a portion in and says whether it told anything new.
-    fn scan(&mut self, bytes: &[u8], told: &mut Told) -> bool {
-        let before = told.clone();
-        told.alive = true;
+    /// Takes a portion in and says whether there was anything new in it.
+    fn scan(&mut self, bytes: &[u8], progress: &mut BootProgress) -> bool {
+        let before = progress.clone();
+        progress.alive = true;
         for &byte in bytes {
             if byte == b'\n' {
-                Self::judge(&clean(&self.line), told);
+                Self::judge(&clean(&self.line), progress);
                 self.line.clear();
             } else if self.line.len() < MAX_LINE {
                 self.line.push(byte);
             }
         }
-        *told != before
+        *progress != before
     }
 
-    fn judge(line: &str, told: &mut Told) {
+    fn judge(line: &str, progress: &mut BootProgress) {
         // Other writers to the console may leave the start of a line behind.
         if let Some((_, mark)) = line.split_once(MARK_PREFIX) {
             let mut words = mark.split_whitespace();
             if let (Some(name), Some(seconds)) = (words.next(), words.next())
                 && let Ok(seconds) = seconds.parse::<f64>()
                 && seconds.is_finite()
-                && told.marks.len() < MAX_MARKS
+                && progress.marks.len() < MAX_MARKS
             {
-                told.marks.push((name.to_owned(), seconds));
+                progress.marks.push((name.to_owned(), seconds));
             }
         } else if line.contains(READY_LINE) {
-            told.ready = true;
-        } else if line.contains(PANIC) && told.panic.is_none() {
-            told.panic = Some(line.trim().chars().take(SHOWN_CHARS).collect());
+            progress.ready = true;
+        } else if line.contains(PANIC) && progress.panic.is_none() {
+            progress.panic = Some(line.trim().chars().take(SHOWN_CHARS).collect());
         }
     }
 }
@@ -176,20 +179,20 @@ fn clean(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn scan(portions: &[&[u8]]) -> Told {
-        let mut told = Told::default();
+    fn scan(portions: &[&[u8]]) -> BootProgress {
+        let mut progress = BootProgress::default();
         let mut scanner = Scanner::default();
         for portion in portions {
-            scanner.scan(portion, &mut told);
+            scanner.scan(portion, &mut progress);
         }
-        told
+        progress
     }
 
     #[test]
     fn marks_are_found_in_any_portions() {
         let text = b"noise\r\nquicksand-agent: mark init 1.25\r\n\
             login: quicksand-agent: mark root 1.5\nquicksand-agent: ready\r\n";
-        let expect = Told {
+        let expect = BootProgress {
             alive: true,
             ready: true,
             marks: vec![("init".into(), 1.25), ("root".into(), 1.5)],
@@ -202,16 +205,16 @@ mod tests {
 
     #[test]
     fn a_panic_is_its_first_line() {
-        let told = scan(&[
+        let progress = scan(&[
             b"[ 1.0] Kernel panic - not syncing: VFS\n[ 1.1] Kernel panic - not syncing: x\n",
         ]);
-        assert_eq!(told.panic.as_deref(), Some("[ 1.0] Kernel panic - not syncing: VFS"));
+        assert_eq!(progress.panic.as_deref(), Some("[ 1.0] Kernel panic - not syncing: VFS"));
     }
 
     #[test]
     fn a_hostile_guest_is_bounded() {
-        let told = scan(&[&vec![b'x'; 10 << 20], b"\nquicksand-agent: ready\n"]);
-        assert!(told.ready);
+        let progress = scan(&[&vec![b'x'; 10 << 20], b"\nquicksand-agent: ready\n"]);
+        assert!(progress.ready);
         let marks = "quicksand-agent: mark a 1\n".repeat(1000);
         assert_eq!(scan(&[marks.as_bytes()]).marks.len(), MAX_MARKS);
         for nonsense in ["", " a", " a b", " a nan", " a inf"] {

@@ -190,7 +190,7 @@ impl Sandbox {
         self.vnc(|vnc| vnc.port)
     }
 
-    /// The password of the VNC server, where there is one: drawn anew at each start.
+    /// The password of the VNC server, where there is one: drawn again at each start.
     pub fn vnc_password(&self) -> Option<String> {
         self.vnc(|vnc| vnc.password.clone())
     }

@@ -167,7 +167,7 @@ pub enum Error {
         section("the console's last lines", console)
     )]
     BootFailed {
-        /// The line that told it.
+        /// The line that says so.
         reason: String,
         /// The end of the serial console.
         console: String,

@@ -1,7 +1,7 @@
 //! Ports and the allow-list while the machine runs.
 //!
 //! Where this process is the guest's network they are changed there; QEMU's own network (the `tcp`
-//! transport) is told by a monitor command, into which only checked numbers and addresses go.
+//! transport) is set by a monitor command, into which only checked numbers and addresses go.
 
 use crate::error::{Error, Result};
 use crate::network::{Direction, Forward, NetworkMode, check_forwards, check_guest_end};

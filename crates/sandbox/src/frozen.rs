@@ -27,7 +27,7 @@ pub(crate) struct Frozen {
     pub state: Arc<File>,
     /// What lies on the image's own disks, from bottom to top.
     pub disks: Vec<Arc<File>>,
-    /// What the other machine's agent was told.
+    /// The token that the other machine's agent was given.
     pub token: String,
     /// Whether that machine had shares by FUSE.
     pub had_shares: bool,

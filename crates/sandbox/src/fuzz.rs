@@ -77,7 +77,7 @@ fn fuzz_console() {
         for text in [console.text(), console.tail()] {
             assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
         }
-        assert!(console.told().marks.iter().all(|(_, seconds)| seconds.is_finite()));
+        assert!(console.progress().marks.iter().all(|(_, seconds)| seconds.is_finite()));
     });
 }
 

@@ -31,7 +31,7 @@ enum State {
     Running(Arc<Machine>),
 }
 
-/// One start, told from all others by its channel.
+/// One start, distinguished from all others by its channel.
 #[derive(Clone)]
 struct Ticket {
     cancelled: watch::Sender<bool>,

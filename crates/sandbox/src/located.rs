@@ -58,7 +58,7 @@ pub(crate) struct Located {
     pub may_fork: bool,
 }
 
-/// The part of a plan that is made anew for each start.
+/// The part of a plan that is made again for each start.
 pub(crate) struct Ends {
     /// What QEMU reads kernel and initrd by.
     pub kernel: PathBuf,

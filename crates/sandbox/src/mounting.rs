@@ -19,7 +19,7 @@ pub(crate) async fn mount_all(machine: &Machine, mounts: &[Mount]) -> Result<()>
     Ok(())
 }
 
-/// Takes a share back. The host does not ask the guest: what is told afterwards is for the guest's good.
+/// Takes a share back. The host does not ask the guest: what it is sent afterwards is for its own good.
 pub(crate) async fn unmount(
     machine: &Arc<Machine>,
     handle: &MountHandle,

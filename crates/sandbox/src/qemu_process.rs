@@ -37,7 +37,7 @@ pub(crate) struct QemuProcess {
     /// The port of the guest's shares, when its agent has a use for it.
     #[cfg(target_os = "linux")]
     pub shares: Option<Arc<Channel>>,
-    /// The guest's memory, when the machine is to become a template, and what its agent was told.
+    /// The guest's memory, when the machine is to become a template, and the token that its agent was given.
     #[cfg(target_os = "linux")]
     pub memory: Option<std::fs::File>,
     #[cfg(target_os = "linux")]

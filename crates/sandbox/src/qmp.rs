@@ -47,7 +47,7 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// What QEMU has told about the machine without being asked.
+/// What QEMU's events have said of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MachineEvents {
     /// The machine stands still because a write found no space on the host.

@@ -248,7 +248,7 @@ pub fn list(search: &Search, workspace: Option<&Path>) -> Vec<SaveInfo> {
     saves
 }
 
-/// What can be told of one save at a glance.
+/// What is known of one save at a glance.
 pub fn show(path: &Path) -> Result<SaveInfo> {
     read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -282,7 +282,7 @@ fn info(path: &Path, name: String) -> SaveInfo {
 /// Removes a save. A running sandbox that was started from it goes on.
 ///
 /// # Errors
-/// [`Error::SaveNotFound`]; [`Error::SaveInTheWay`] for a folder that is none, which is not touched.
+/// [`Error::SaveNotFound`]; [`Error::SaveInTheWay`] for a folder that is not a save, which is not touched.
 pub fn remove(path: &Path) -> Result<()> {
     store::recover(path);
     if fs_err::symlink_metadata(path).is_err() {

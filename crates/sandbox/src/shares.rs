@@ -257,7 +257,7 @@ impl Shares {
     }
 
     /// Takes a share back on the host, where that takes effect at once, and says whether the guest is to be
-    /// told by `clear`. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
+    /// reported by `clear`. A 9p device is QEMU's until the machine ends, so that only its mount point goes.
     pub(crate) async fn revoke(
         &self,
         guest: Guest<'_>,
@@ -277,8 +277,8 @@ impl Shares {
                 return Err(not_mounted());
             }
             let request = UnmountRequest { target: target.clone(), force };
-            let told = guest.agent.unmount(&request).await;
-            told.map_err(|error| of_guest("unmount", target, error))?;
+            let unmounted = guest.agent.unmount(&request).await;
+            unmounted.map_err(|error| of_guest("unmount", target, error))?;
             self.list().retain(|active| active.handle != *handle);
             return Ok(false);
         }

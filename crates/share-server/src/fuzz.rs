@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Requests one after another: each is told by its opcode, its node and the length of its body.
+/// Requests one after another: each is given by its opcode, its node and the length of its body.
 fn requests(mut input: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     std::iter::from_fn(move || {
         let [opcode, node, length, rest @ ..] = input else { return None };

@@ -1,7 +1,7 @@
 //! What the guest knows by number: files and folders, with the names by which they are found again.
 //!
 //! Owns the numbers and their names; opens nothing. A number is never used twice. The guest's kernel
-//! counts how often it was told a number and gives the count back; a guest that gives back what it
+//! counts how often it was given a number and gives the count back; a guest that gives back what it
 //! still needs gets `ESTALE`, and nobody else notices. What the memory for them does not hold any more
 //! is forgotten here first ([`reclaim`]).
 
@@ -57,14 +57,14 @@ struct Alias {
 #[derive(Clone, Debug)]
 struct Node {
     key: Key,
-    /// How often the guest was told the number.
+    /// How often the guest was given the number (`nlookup` of FUSE).
     lookups: u64,
     /// The latest first. Empty once the last known name is gone.
     names: Vec<Alias>,
     /// Of a file: when its data was changed last and how much there was, as the guest opened it.
     data: Option<Data>,
     /// When it was changed last in any way, as the guest knows it.
-    told: Option<Change>,
+    known_change: Option<Change>,
     /// When the guest asked for it last, in requests.
     used: u64,
 }
@@ -93,7 +93,7 @@ pub(crate) struct Nodes {
     /// Counts requests.
     clock: u64,
     meter: Meter,
-    /// What the guest believes without asking, and when it was told.
+    /// What the guest believes without asking, and since when.
     recent: HashMap<u64, Instant>,
 }
 
@@ -114,8 +114,14 @@ impl Kept {
 
 impl Nodes {
     pub(crate) fn new(root: Key, allowance: Arc<dyn Allowance>) -> Self {
-        let node =
-            Node { key: root, lookups: 1, names: Vec::new(), data: None, told: None, used: 0 };
+        let node = Node {
+            key: root,
+            lookups: 1,
+            names: Vec::new(),
+            data: None,
+            known_change: None,
+            used: 0,
+        };
         Self {
             by_number: HashMap::from([(ROOT, node)]),
             by_key: HashMap::from([(root, ROOT)]),
@@ -126,10 +132,10 @@ impl Nodes {
         }
     }
 
-    /// Takes note of what the guest is told of a file.
+    /// Takes note of the attributes of a file that the guest is sent.
     pub(crate) fn tell(&mut self, number: u64, stat: &Stat) {
         if let Some(node) = self.by_number.get_mut(&number) {
-            node.told = Some(change(stat));
+            node.known_change = Some(change(stat));
             self.recent.insert(number, Instant::now());
         }
     }
@@ -137,15 +143,15 @@ impl Nodes {
     /// Takes note of a change that the guest itself has made: it knows of that one.
     pub(crate) fn note_own_change(&mut self, number: u64, before: &Stat, after: &Stat) {
         if let Some(node) = self.by_number.get_mut(&number)
-            && node.told == Some(change(before))
+            && node.known_change == Some(change(before))
         {
-            node.told = Some(change(after));
+            node.known_change = Some(change(after));
         }
     }
 
     /// Whether the guest knows something as it is.
     pub(crate) fn is_known(&self, number: u64, stat: &Stat) -> bool {
-        self.by_number.get(&number).is_some_and(|node| node.told == Some(change(stat)))
+        self.by_number.get(&number).is_some_and(|node| node.known_change == Some(change(stat)))
     }
 
     pub(crate) fn is_believed(&self) -> bool {
@@ -154,7 +160,7 @@ impl Nodes {
 
     /// What the guest believes now without asking.
     pub(crate) fn believed(&mut self, fresh: Duration) -> Vec<u64> {
-        self.recent.retain(|_, told| told.elapsed() < fresh);
+        self.recent.retain(|_, since| since.elapsed() < fresh);
         self.recent.keys().copied().collect()
     }
 
@@ -182,7 +188,7 @@ impl Nodes {
         Ok(node.key)
     }
 
-    /// The number of something that was found under a name. It counts as told.
+    /// The number of something that was found under a name. It counts as given.
     ///
     /// # Errors
     /// `ENOMEM`, if there is no memory for it without [`Self::reclaim`].
@@ -198,7 +204,7 @@ impl Nodes {
             return Ok(number);
         }
         let names = vec![Alias { parent, name: name.into() }];
-        let node = Node { key, lookups: 1, names, data: None, told: None, used };
+        let node = Node { key, lookups: 1, names, data: None, known_change: None, used };
         if !self.meter.take(node.cost()) {
             return Err(Errno::NOMEM);
         }
@@ -260,7 +266,7 @@ impl Nodes {
         std::mem::replace(&mut node.data, data) == data
     }
 
-    /// Counts down how often the guest was told a number.
+    /// Counts down how often the guest was given a number.
     pub(crate) fn forget(&mut self, number: u64, count: u64) {
         if number == ROOT {
             return;
@@ -374,7 +380,7 @@ mod tests {
         nodes.unname(key(3, libc::S_IFREG), ROOT, b"b");
         assert_eq!(nodes.paths(file).unwrap(), [b"e/a"]);
         nodes.forget(file, 1);
-        assert!(nodes.paths(file).is_ok(), "it was told twice");
+        assert!(nodes.paths(file).is_ok(), "it was given twice");
         nodes.forget(file, 1);
         assert_eq!(nodes.paths(file), Err(Errno::STALE));
         assert_ne!(nodes.enter(key(3, libc::S_IFREG), folder, b"a").unwrap(), file);

@@ -387,7 +387,7 @@ impl Share {
         Ok(Object { fd: Held::Open(open), stat })
     }
 
-    /// The number of something that was found under a name. It counts as told. Where there is no memory
+    /// The number of something that was found under a name. It counts as given. Where there is no memory
     /// for one more, others are forgotten.
     pub(crate) fn enter(&self, key: Key, parent: u64, name: &[u8]) -> Result<u64, Errno> {
         let entered = self.nodes().enter(key, parent, name);

@@ -423,7 +423,7 @@ fn the_hosts_renames_are_followed_and_lost_ones_are_looked_up_again() {
 }
 
 #[test]
-fn what_the_host_changes_is_told_once_and_what_the_guest_changes_is_not() {
+fn a_change_by_the_host_is_sent_once_and_one_by_the_guest_is_not() {
     let guest = Guest::new(Options { fresh: Duration::from_secs(600), ..Options::default() });
     let (node, handle) = guest.create(1, "own", 0o644).unwrap();
     for name in ["changed", "moved", "replaced", "same"] {
@@ -438,15 +438,15 @@ fn what_the_host_changes_is_told_once_and_what_the_guest_changes_is_not() {
     fs_err::rename(guest.path("moved"), guest.path("elsewhere")).unwrap();
     fs_err::write(guest.path("new"), "new").unwrap();
     fs_err::rename(guest.path("new"), guest.path("replaced")).unwrap();
-    let told = guest.share.changes();
-    let codes: Vec<u8> = told.iter().map(|message| message[4]).collect();
-    assert_eq!(codes.iter().filter(|code| **code == 2).count(), 3, "{told:?}");
-    assert_eq!(codes.iter().filter(|code| **code == 3).count(), 2, "{told:?}");
-    let names = told.iter().filter(|message| message[4] == 3).map(|message| &message[32..]);
+    let messages = guest.share.changes();
+    let codes: Vec<u8> = messages.iter().map(|message| message[4]).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 2).count(), 3, "{messages:?}");
+    assert_eq!(codes.iter().filter(|code| **code == 3).count(), 2, "{messages:?}");
+    let names = messages.iter().filter(|message| message[4] == 3).map(|message| &message[32..]);
     let mut names: Vec<&[u8]> = names.collect();
     names.sort();
     assert_eq!(names, [&b"moved\0"[..], b"replaced\0"]);
-    assert!(guest.share.changes().is_empty(), "each is told once");
+    assert!(guest.share.changes().is_empty(), "each is sent once");
     // Of a file that the guest has open as well.
     fs_err::write(guest.path("own"), "by the host").unwrap();
     assert_eq!(guest.share.changes().len(), 1);

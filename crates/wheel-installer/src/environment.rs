@@ -58,7 +58,7 @@ pub struct Installed {
 pub fn choose(search: &Search, named: Option<&Path>) -> Result<Environment, Error> {
     let host = host_platform::host();
     if let Some(python) = named {
-        return of_interpreter(&host, python::ask(python)?);
+        return from_interpreter(&host, python::ask(python)?);
     }
     let program = env::current_exe().ok();
     if let Some(bin) = program.as_deref().and_then(Path::parent)
@@ -68,7 +68,7 @@ pub fn choose(search: &Search, named: Option<&Path>) -> Result<Environment, Erro
     }
     let active = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(python) = active.as_deref().and_then(python::of_folder) {
-        return of_interpreter(&host, python::ask(&python)?);
+        return from_interpreter(&host, python::ask(&python)?);
     }
     of_user(search)?.ok_or(Error::NoPlace)
 }
@@ -76,7 +76,7 @@ pub fn choose(search: &Search, named: Option<&Path>) -> Result<Environment, Erro
 /// The packages of the user's data folder.
 pub fn of_user(search: &Search) -> Result<Option<Environment>, Error> {
     let host = host_platform::host();
-    search.data_dir.as_deref().map(|folder| of_data_folder(&host, folder)).transpose()
+    search.data_dir.as_deref().map(|folder| from_data_folder(&host, folder)).transpose()
 }
 
 /// The environment that the command in this folder belongs to, if it was installed as a package.
@@ -89,7 +89,7 @@ fn own(host: &Host, bin: &Path) -> Result<Option<Environment>, Error> {
         let said = python::ask(&program)?;
         let environment = place(host, said.paths.clone(), said.clone())?;
         if has_command(&environment) {
-            return of_interpreter(host, said).map(Some);
+            return from_interpreter(host, said).map(Some);
         }
     }
     // `pip install --user` puts the command in a folder without an interpreter.
@@ -111,7 +111,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
     matches!((fs_err::canonicalize(a), fs_err::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-fn of_interpreter(host: &Host, said: Interpreter) -> Result<Environment, Error> {
+fn from_interpreter(host: &Host, said: Interpreter) -> Result<Environment, Error> {
     if said.is_externally_managed && !said.is_virtual {
         return Err(Error::Managed { python: said.executable });
     }
@@ -142,7 +142,7 @@ fn place(
 }
 
 /// Our folder of the user's data, laid out as `site-packages`.
-fn of_data_folder(host: &Host, folder: &Path) -> Result<Environment, Error> {
+fn from_data_folder(host: &Host, folder: &Path) -> Result<Environment, Error> {
     let packages = folder.join(user_data::PACKAGES_DIR);
     let libc = match host.os {
         Os::Linux => host_platform::libc_of_host(),

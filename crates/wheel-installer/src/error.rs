@@ -14,11 +14,11 @@ pub enum ErrorKind {
 /// An error of this crate. Unless it is [`Error::CannotStart`], the environment is as it was before.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A word that names nothing of ours.
     #[error("Unknown name `{name}`")]
     UnknownName {
-        /// The word.
         name: String,
         /// The nearest known words, or all of them, as a sentence.
         near: String,
@@ -33,10 +33,7 @@ pub enum Error {
 
     /// A wheel that was named by its path and is not there.
     #[error("There is no file `{path}`")]
-    NoFile {
-        /// The path.
-        path: PathBuf,
-    },
+    NoFile { path: PathBuf },
 
     /// An index that is no address.
     #[error("Invalid index `{index}`: an http(s) address is needed")]
@@ -58,15 +55,11 @@ pub enum Error {
 
     /// An environment that the system does not let others change.
     #[error("The packages of `{python}` are managed by the system (PEP 668)")]
-    Managed {
-        /// Its interpreter.
-        python: PathBuf,
-    },
+    Managed { python: PathBuf },
 
     /// An interpreter that does not say what an installation needs to know.
     #[error("`{python}` does not tell its {what}")]
     Untold {
-        /// The interpreter.
         python: PathBuf,
         /// What is missing.
         what: String,
@@ -78,15 +71,11 @@ pub enum Error {
 
     /// A folder without an interpreter.
     #[error("There is no Python in `{folder}`")]
-    NoPython {
-        /// The folder.
-        folder: PathBuf,
-    },
+    NoPython { folder: PathBuf },
 
     /// An interpreter that does not answer.
     #[error("Failed to ask `{python}` for its folders: {reason}")]
     Interpreter {
-        /// The interpreter.
         python: PathBuf,
         /// What went wrong.
         reason: String,
@@ -95,7 +84,6 @@ pub enum Error {
     /// pip's configuration cannot be read.
     #[error("Failed to read `{path}`: {reason}")]
     PipConfiguration {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -119,7 +107,6 @@ pub enum Error {
         "Two indexes offer `{distribution}`, and not the same files: `{earlier}` and `{later}`"
     )]
     Disagree {
-        /// The name.
         distribution: String,
         /// The first index.
         earlier: String,
@@ -139,7 +126,6 @@ pub enum Error {
     /// The certificates that pip trusts cannot be used.
     #[error("Failed to read `{path}`: {reason}")]
     Certificates {
-        /// Their file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -180,7 +166,6 @@ pub enum Error {
     Refused {
         /// The address, without a password.
         url: String,
-        /// Its status.
         status: String,
         /// Whether it wants to know who asks.
         wants_login: bool,
@@ -188,24 +173,17 @@ pub enum Error {
 
     /// An index that does not say what a file must be.
     #[error("The index gives no sha256 for `{file_name}`")]
-    NoHash {
-        /// The wheel.
-        file_name: String,
-    },
+    NoHash { file_name: String },
 
     /// A wheel of the cache that is no longer what was fetched.
     #[error("`{file_name}` was damaged in the cache")]
-    Damaged {
-        /// The wheel.
-        file_name: String,
-    },
+    Damaged { file_name: String },
 
     /// A download that is not what the index says.
     #[error(
         "`{file_name}` is not what the index promises: sha256 {found} instead of {promised} (from `{url}`)"
     )]
     NotAsPromised {
-        /// The wheel.
         file_name: String,
         /// Its sha256.
         found: String,
@@ -218,7 +196,6 @@ pub enum Error {
     /// A wheel that installers would refuse.
     #[error("`{file_name}` is not a sound wheel:{findings}")]
     Unsound {
-        /// The wheel.
         file_name: String,
         /// What was found, a line each.
         findings: String,
@@ -226,15 +203,11 @@ pub enum Error {
 
     /// A wheel without METADATA.
     #[error("`{wheel}` has no METADATA")]
-    NoMetadata {
-        /// The wheel.
-        wheel: PathBuf,
-    },
+    NoMetadata { wheel: PathBuf },
 
     /// No wheel of a distribution fits.
     #[error("No wheel of {distribution}{by}: {reason}")]
     NotOffered {
-        /// The distribution.
         distribution: String,
         /// Who needs it, in parentheses; empty where it was asked for.
         by: String,
@@ -256,9 +229,7 @@ pub enum Error {
     /// A requirement that cannot be read.
     #[error("{by} needs `{requirement}`: {reason}")]
     Requirement {
-        /// The distribution.
         by: String,
-        /// The requirement.
         requirement: String,
         /// What is wrong with it.
         reason: String,
@@ -284,10 +255,7 @@ pub enum Error {
 
     /// What is to be removed is not there.
     #[error("{distribution} is not installed")]
-    NotInstalled {
-        /// The distribution.
-        distribution: String,
-    },
+    NotInstalled { distribution: String },
 
     /// Files of a wheel for a place that is not known.
     #[error("Files for `{scheme}` are not supported (`{file}`)")]
@@ -300,22 +268,15 @@ pub enum Error {
 
     /// A script of a wheel, where there is no interpreter to run it.
     #[error("`{script}` needs a Python")]
-    NeedsPython {
-        /// The script.
-        script: PathBuf,
-    },
+    NeedsPython { script: PathBuf },
 
     /// A wheel whose commands installers make.
     #[error("`{file_name}` brings commands that have to be generated")]
-    GeneratedCommands {
-        /// The wheel.
-        file_name: String,
-    },
+    GeneratedCommands { file_name: String },
 
     /// A file of another distribution is in the way.
     #[error("`{path}` belongs to {owner}")]
     Taken {
-        /// The file.
         path: PathBuf,
         /// The other distribution.
         owner: String,
@@ -323,22 +284,15 @@ pub enum Error {
 
     /// Something is where a file has to go.
     #[error("`{path}` is in the way")]
-    InTheWay {
-        /// The place.
-        path: PathBuf,
-    },
+    InTheWay { path: PathBuf },
 
     /// An installation that does not say which files it has.
     #[error("{distribution} has no RECORD")]
-    NoRecord {
-        /// The distribution.
-        distribution: String,
-    },
+    NoRecord { distribution: String },
 
     /// A RECORD that cannot be read.
     #[error("Failed to read `{path}`: {reason}")]
     Record {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -346,17 +300,11 @@ pub enum Error {
 
     /// A RECORD that names files which are not its to remove.
     #[error("RECORD of {distribution} names `{file}`, which is outside of the environment")]
-    Outside {
-        /// The distribution.
-        distribution: String,
-        /// The file.
-        file: PathBuf,
-    },
+    Outside { distribution: String, file: PathBuf },
 
     /// What an interrupted installation left cannot be read.
     #[error("Failed to read `{path}`: {reason}")]
     Journal {
-        /// The journal.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -365,7 +313,6 @@ pub enum Error {
     /// An image was installed that lies on another disk than the one that is there.
     #[error("{distribution} is installed and cannot start")]
     CannotStart {
-        /// The distribution.
         distribution: String,
         /// What is wrong with its base.
         #[source]

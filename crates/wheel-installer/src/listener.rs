@@ -34,7 +34,7 @@ pub trait Watch {
     /// So many bytes of so many, as far as the size is known, are there.
     fn at(&mut self, n_bytes: u64, size: Option<u64>);
 
-    /// It broke off, or starts anew, for this reason.
+    /// It broke off, or starts again, for this reason.
     fn again(&mut self, reason: &str);
 
     /// All of it is there.

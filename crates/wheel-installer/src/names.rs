@@ -78,7 +78,7 @@ pub fn read_all(words: &[String]) -> Result<Vec<Request>, Error> {
 /// Reads `NAME`, `NAME==VERSION` (any specifiers of PEP 440), `all`, or the path of a wheel.
 pub fn read(word: &str) -> Result<Vec<Request>, Error> {
     if word.ends_with(".whl") {
-        return Ok(vec![of_file(Path::new(word))?]);
+        return Ok(vec![from_file(Path::new(word))?]);
     }
     let end = word.find(['=', '<', '>', '~', '!', ' ']).unwrap_or(word.len());
     let (name, versions) = word.split_at(end);
@@ -101,7 +101,7 @@ pub fn read(word: &str) -> Result<Vec<Request>, Error> {
     Err(unknown(name.trim()))
 }
 
-fn of_file(path: &Path) -> Result<Request, Error> {
+fn from_file(path: &Path) -> Result<Request, Error> {
     let name: wheel_retag::WheelFileName =
         path.file_name().and_then(|name| name.to_str()).unwrap_or_default().parse()?;
     if !path.is_file() {

@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_commands_are_left_to_pip() {
+    fn a_wheel_with_console_scripts_is_refused() {
         refuse_generated_scripts("a.whl", "[quicksand.images]\na = b:c\n").unwrap();
         refuse_generated_scripts("a.whl", "[console_scripts]\na = b:c\n").unwrap_err();
     }

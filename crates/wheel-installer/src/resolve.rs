@@ -62,7 +62,7 @@ pub fn solve(
     supply: &mut dyn Supply,
 ) -> Result<Solution, Error> {
     let mut constraints: VecDeque<Constraint> =
-        requests.iter().map(Constraint::of_request).collect();
+        requests.iter().map(Constraint::from_request).collect();
     let mut solution = Solution::default();
     let mut extras_done: BTreeMap<String, Vec<ExtraName>> = BTreeMap::new();
     while let Some(constraint) = constraints.pop_front() {
@@ -113,8 +113,10 @@ pub fn solve(
         let metadata = supply.metadata(&chosen.wheel)?;
         for requirement in requirements(&metadata, &constraint.distribution)? {
             if requirement.marker.evaluate(&environment.markers, &constraint.extras) {
-                constraints
-                    .push_back(Constraint::of_requirement(requirement, &constraint.distribution)?);
+                constraints.push_back(Constraint::from_requirement(
+                    requirement,
+                    &constraint.distribution,
+                )?);
             }
         }
     }
@@ -122,7 +124,7 @@ pub fn solve(
 }
 
 impl Constraint {
-    fn of_request(request: &Request) -> Self {
+    fn from_request(request: &Request) -> Self {
         let file = request.file.as_ref().and_then(|path| {
             Offer::new(&path.file_name()?.to_string_lossy(), crate::page::Place::File(path.clone()))
         });
@@ -136,7 +138,7 @@ impl Constraint {
         }
     }
 
-    fn of_requirement(requirement: Requirement<VerbatimUrl>, by: &str) -> Result<Self, Error> {
+    fn from_requirement(requirement: Requirement<VerbatimUrl>, by: &str) -> Result<Self, Error> {
         let distribution = requirement.name.to_string();
         let versions = match requirement.version_or_url {
             None => VersionSpecifiers::default(),

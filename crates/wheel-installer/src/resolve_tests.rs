@@ -135,7 +135,7 @@ fn what_is_yanked_is_taken_only_by_its_exact_version() {
     let offers = [yanked("1"), yanked("2")];
     let environment = environment(Path::new("/nonexistent"));
     let best = |word: &str| {
-        let constraint = Constraint::of_request(&names::read(word).unwrap()[0]);
+        let constraint = Constraint::from_request(&names::read(word).unwrap()[0]);
         best(&offers, &constraint, &environment, None).unwrap().version.to_string()
     };
     assert_eq!(best("debian"), "1");

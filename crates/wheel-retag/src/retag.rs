@@ -2,7 +2,7 @@
 //!
 //! Differences from `python -m wheel tags`: that one unpacks and packs the whole wheel; this one
 //! copies the bytes up to the first entry that changes as they are, then writes WHEEL and RECORD
-//! anew. For wheels of our writer the result is what the writer makes for that tag, bit for bit.
+//! again. For wheels of our writer the result is what the writer makes for that tag, bit for bit.
 
 use crate::{
     Error, RecordRow, WheelFileName, WheelTag,

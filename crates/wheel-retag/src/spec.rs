@@ -1,4 +1,4 @@
-//! What a wheel shall be, as plain data: the input of [`crate::write`].
+//! What a wheel is to be, as plain data: the input of [`crate::write`].
 
 use crate::WheelTag;
 use std::path::PathBuf;

@@ -163,15 +163,15 @@ fn a_guest_boots_from_the_wheel_alone_with_user_networking() {
         .start()
         .unwrap();
     let running = Running(handle);
-    let told = || {
+    let logs = || {
         let read = |name: &str| {
             String::from_utf8_lossy(&fs::read(root.path(name)).unwrap_or_default()).into_owned()
         };
         (read("tmp/qemu.log"), read("tmp/console"))
     };
     let start = Instant::now();
-    while !told().1.contains("quicksand-agent: ready") {
-        let (log, console) = told();
+    while !logs().1.contains("quicksand-agent: ready") {
+        let (log, console) = logs();
         assert!(running.0.try_wait().unwrap().is_none(), "QEMU left: {log}\n{console}");
         assert!(start.elapsed() < BOOT_LIMIT, "The guest is not ready: {log}\n{console}");
         std::thread::sleep(Duration::from_millis(100));

@@ -132,7 +132,7 @@ impl Cache {
         }
     }
 
-    /// Takes the entry `kind/key` away, so that it is made anew.
+    /// Takes the entry `kind/key` away, so that it is made again.
     pub fn forget(&self, kind: &str, key: &Key) -> Result<()> {
         match self.find(kind, key).filter(|_| self.makes) {
             Some(entry) => Ok(fs::remove_dir_all(entry)?),
@@ -163,7 +163,7 @@ fn prune(kind: &Path, now: SystemTime) {
     used.sort_by(|a, b| b.cmp(a));
     for (last_use, path) in used.into_iter().skip(KEPT) {
         if now.duration_since(last_use).is_ok_and(|unused| unused > IN_USE) {
-            // Renamed first: no other run shall find it half gone.
+            // Renamed first: so that no other run finds it half gone.
             if let Ok(beside) = beside(kind) {
                 let _ = fs::rename(&path, beside.path().join("old"));
             }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_makes_nothing() {
+    fn a_cache_that_is_only_looked_at_makes_no_entry() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path()).unwrap();
         let key = Key::new("test");

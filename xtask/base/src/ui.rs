@@ -115,7 +115,7 @@ impl Ui {
                 self.finish(title, start.elapsed(), time + thread_time().saturating_sub(own_time));
                 Ok(value)
             }
-            // A step inside a step has told its story already, and one that was ended has none.
+            // A step inside a step was shown already, and one that was ended has none.
             Err(error) if error.is::<StepFailed>() || error.is::<Ended>() => Err(error),
             Err(_) if self.commands.have_ended() => Err(Ended.into()),
             Err(error) => {

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_goes_down_is_no_circle() {
+    fn imports_that_only_go_down_are_not_a_circle() {
         let files = [
             ("lib.rs", "mod a;\nmod b;\n#[cfg(test)]\nmod lies;\nuse crate::a;"),
             ("a.rs", "use crate::b::X;\n#[cfg(test)]\nmod hard;\n"),

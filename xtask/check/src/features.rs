@@ -1,6 +1,6 @@
 //! That nothing is compiled twice: what the tasks share with the rest of the workspace has the same
 //! features when the tasks alone are compiled as when all is, since cargo compiles a crate, and all that
-//! depends on it, anew for each set of features. `xtask-check` is left out: with the features that the rest asks
+//! depends on it, again for each set of features. `xtask-check` is left out: with the features that the rest asks
 //! for (all of syn), it would take twice as long to compile, and what it shares with the rest is small.
 
 use anyhow::Result;

@@ -106,7 +106,7 @@ fn unpack(package: &Path, place: &Path, keep: &[&str]) -> duct::Expression {
     line.push(place.into());
     line.push("--wildcards".into());
     line.extend(keep.iter().map(|path| format!("./{path}").into()));
-    // A package without any of the paths is none to complain of.
+    // A package without any of the paths is not an error.
     cmd!("dpkg-deb", "--fsys-tarfile", package).pipe(cmd("tar", line).stderr_null().unchecked())
 }
 

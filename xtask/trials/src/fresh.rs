@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     command: Vec<Command>,
 
-    /// Fetch packages and crates anew, too. Otherwise those that this host or an earlier run fetched
+    /// Fetch packages and crates again, too. Otherwise those that this host or an earlier run fetched
     /// are laid into the root; what is built is built from nothing in any case.
     #[arg(long)]
     fetch_all: bool,

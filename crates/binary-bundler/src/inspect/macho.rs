@@ -62,7 +62,7 @@ impl fmt::Display for SystemVersion {
 impl SystemVersion {
     /// From the nibbles `xxxx.yy.zz` of a load command. A third number raises the second, so that
     /// the version is never lower than what the file asks for.
-    fn of_nibbles(nibbles: u32) -> Self {
+    fn from_nibbles(nibbles: u32) -> Self {
         let minor = ((nibbles >> 8) & 0xff) + u32::from(nibbles & 0xff != 0);
         Self { major: nibbles >> 16, minor }
     }
@@ -120,16 +120,16 @@ fn slice(parsed: &Parsed<'_>) -> Option<MachOSlice> {
                 if found.minimum_source == "LC_BUILD_VERSION"
                     && (found.platform == PLATFORM_MACOS || build.platform != PLATFORM_MACOS) => {}
             CommandVariant::BuildVersion(build) => {
-                found.minimum = Some(SystemVersion::of_nibbles(build.minos));
+                found.minimum = Some(SystemVersion::from_nibbles(build.minos));
                 found.minimum_source = "LC_BUILD_VERSION";
                 found.platform = build.platform;
             }
             CommandVariant::VersionMinMacosx(version) if found.minimum.is_none() => {
-                found.minimum = Some(SystemVersion::of_nibbles(version.version));
+                found.minimum = Some(SystemVersion::from_nibbles(version.version));
                 found.minimum_source = "LC_VERSION_MIN_MACOSX";
             }
             CommandVariant::VersionMinIphoneos(version) if found.minimum.is_none() => {
-                found.minimum = Some(SystemVersion::of_nibbles(version.version));
+                found.minimum = Some(SystemVersion::from_nibbles(version.version));
                 found.minimum_source = "LC_VERSION_MIN_IPHONEOS";
                 found.platform = PLATFORM_IOS;
             }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_version_is_never_lower_than_what_is_asked() {
         let check = |nibbles: u32, expect: &str| {
-            assert_eq!(SystemVersion::of_nibbles(nibbles).to_string(), expect);
+            assert_eq!(SystemVersion::from_nibbles(nibbles).to_string(), expect);
         };
         check(0x000a_0d00, "10.13");
         check(0x000b_0000, "11.0");

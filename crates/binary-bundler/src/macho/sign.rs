@@ -199,7 +199,7 @@ pub fn check_signature(slice: &[u8]) -> Result<(), &'static str> {
     let word =
         |bytes: &[u8], at| be_u32(bytes, at).map(|w| w as usize).ok_or("its signature is cut off");
     if be_u32(signature, 0) != Some(EMBEDDED_SIGNATURE) {
-        return Err("its signature is none");
+        return Err("its signature cannot be read");
     }
     let mut blobs = Vec::new();
     for index in 0..word(signature, 8)?.min(64) {
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn the_length_is_known_before() {
         let layout_code = vec![7; 10_000];
-        let layout = slice::Layout::of_text(0, 8192, true);
+        let layout = slice::Layout::from_text_segment(0, 8192, true);
         for keys in [vec![], vec!["a.b".to_owned()]] {
             let signature = sign(&layout_code, &layout, "tool", &keys);
             assert_eq!(signature.len(), len(layout_code.len(), "tool", &keys));

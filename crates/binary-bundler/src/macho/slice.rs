@@ -33,7 +33,7 @@ pub(super) struct Layout {
 
 #[cfg(test)]
 impl Layout {
-    pub(super) fn of_text(text_offset: u64, text_size: u64, is_program: bool) -> Self {
+    pub(super) fn from_text_segment(text_offset: u64, text_size: u64, is_program: bool) -> Self {
         Self { text_offset, text_size, is_program, linkedit: None, first_section: 0 }
     }
 }

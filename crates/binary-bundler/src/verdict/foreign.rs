@@ -1,6 +1,6 @@
 //! Claims for systems beside Linux, macOS and Windows: Android and iOS (PEP 738, PEP 730), whose files
 //! are judged by machine and version; and those whose files this audit does not read (Pyodide, the BSDs),
-//! which are told apart from false claims and from true ones.
+//! which are distinguished from false claims and from true ones.
 
 use super::{Lie, Limit, Report, Unjudged, Verdict};
 use crate::inspect::{Binary, Format, Libc, PLATFORM_IOS, PLATFORM_IOS_SIMULATOR, SystemVersion};
@@ -25,7 +25,7 @@ const SYSTEMS: &[(&str, &str)] = &[
     ("wasi_", "WASI"),
 ];
 
-/// Whether the claim names a system that is none of the three.
+/// Whether the claim names another system than the three.
 pub(super) fn is_foreign(claim: &str) -> bool {
     system(claim).is_some()
 }
@@ -38,7 +38,7 @@ fn system(claim: &str) -> Option<&'static str> {
 pub(super) fn unjudged(claim: &str) -> Unjudged {
     let reason = match system(claim) {
         Some(name) => format!("the libraries of {name} are not known to this audit"),
-        None => "the tag is none that is known".to_owned(),
+        None => "the tag is not known".to_owned(),
     };
     Unjudged { claim: claim.to_owned(), reason }
 }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn files_for_ios_are_told_by_platform_machine_and_version() {
+    fn files_for_ios_are_recognised_by_platform_machine_and_version() {
         let file = |slice: MachOSlice| Binary {
             path: "a.so".into(),
             format: Format::MachO(MachO { slices: vec![slice] }),
@@ -266,6 +266,6 @@ mod tests {
         let elf = inspect(Path::new("a.so"), seed).unwrap().unwrap();
         check(std::slice::from_ref(&elf), "pyodide_2024_0_wasm32", Some("not for WebAssembly"));
         let report = judge_all("s", &[elf], &["nonsense_1".to_owned()]);
-        assert_eq!(report.lies[0].reason, "the tag is none that is known");
+        assert_eq!(report.lies[0].reason, "the tag is not known");
     }
 }

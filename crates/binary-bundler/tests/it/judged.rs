@@ -85,7 +85,7 @@ fn a_library_for_newer_processors_is_for_no_platform() {
 }
 
 #[test]
-fn an_executable_stack_is_told() {
+fn an_executable_stack_is_a_finding() {
     let sources = Sources::new();
     let verdict = of_one(&library(&sources, "f.so", PLAIN, &["-z", "execstack"]));
     assert!(warns(&verdict, "executable stack"), "{verdict:?}");
@@ -94,7 +94,7 @@ fn an_executable_stack_is_told() {
 }
 
 #[test]
-fn search_paths_of_the_builder_are_told() {
+fn search_paths_of_the_builder_are_findings() {
     let sources = Sources::new();
     let flag = "-Wl,-rpath,/home/builder/lib::$ORIGIN/../..:${ORIGIN}/x:$ORIGIN/..";
     for tags in ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"] {
@@ -107,7 +107,7 @@ fn search_paths_of_the_builder_are_told() {
 }
 
 #[test]
-fn segments_for_smaller_pages_are_told() {
+fn segments_for_smaller_pages_are_findings() {
     let sources = Sources::new();
     let flags = ["-Wl,-z,max-page-size=512", "-Wl,-z,noseparate-code", "-Wl,-z,norelro"];
     let verdict = of_one(&library(&sources, "f.so", PLAIN, &flags));
@@ -162,7 +162,7 @@ fn what_a_file_loads_itself_is_read_from_its_note() {
 }
 
 #[test]
-fn glibc_musl_and_android_are_told_apart() {
+fn glibc_musl_and_android_are_distinguished() {
     let sources = Sources::new();
     let with_libc = |soname: &str, text: &str| {
         fs_err::create_dir_all(sources.path("libc")).unwrap();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_none() {
+    fn a_malformed_access_list_gives_nothing() {
         for value in [&b""[..], b"\x02\0", b"\x01\0\0\0", &list()[..11], b"\x02\0\0\0\x01"] {
             assert_eq!(to_disk(value), None, "{value:?}");
         }

@@ -312,7 +312,7 @@ fn set_attribute(
     if !acl::is_list(name) {
         return volume.apply_setxattr(place, name, value);
     }
-    let wrong = fs_ext4::Error::InvalidArgument("its access control list is none");
+    let wrong = fs_ext4::Error::InvalidArgument("its access control list cannot be read");
     volume.apply_setxattr(place, name, &acl::to_disk(value).ok_or(wrong)?)
 }
 

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_not_lost_and_not_made_up() {
+    fn an_access_list_is_kept_where_the_mode_does_not_say_it_all() {
         let list = List::parse(Purpose::Access, b"user::rwx,group::r-x,other::---").unwrap();
         assert_eq!(list.value(&|_, _| None).unwrap(), None, "it says what the mode says");
         let list = List::parse(Purpose::Default, b"user::rwx,group::r-x,other::---").unwrap();

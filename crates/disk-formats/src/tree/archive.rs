@@ -179,7 +179,9 @@ impl<R: Read> Archive<R> {
                 None => number(field)?,
             };
             u32::try_from(id).ok().filter(|_| id <= MAX_ID).ok_or_else(|| {
-                io::Error::other(format!("its {key} {id} is none; allowed are 0 to {MAX_ID}"))
+                io::Error::other(format!(
+                    "its {key} {id} is out of range; allowed are 0 to {MAX_ID}"
+                ))
             })
         };
         let mode = (number(&header[100..108])? & 0o7777) as u16;
@@ -213,7 +215,7 @@ impl<R: Read> Archive<R> {
 
     /// The map of GNU's own type: four pieces in the header, and 21 in each block that continues it.
     fn gnu_holes(&mut self, header: &[u8; BLOCK]) -> io::Result<sparse::SparseMap> {
-        let mut map = sparse::SparseMap::of_gnu(number(&header[483..495])?)?;
+        let mut map = sparse::SparseMap::from_gnu(number(&header[483..495])?)?;
         let mut pieces = header[386..482].to_vec();
         let mut is_continued = header[482] != 0;
         loop {
@@ -410,7 +412,7 @@ fn check(header: &[u8; BLOCK]) -> io::Result<()> {
 }
 
 fn broken() -> io::Error {
-    io::Error::other("a number of a header is none")
+    io::Error::other("a number of a header cannot be read")
 }
 
 fn cut() -> io::Error {

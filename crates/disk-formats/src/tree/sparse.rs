@@ -36,7 +36,7 @@ impl SparseMap {
     }
 
     /// A file of GNU's own type, of this size.
-    pub(super) fn of_gnu(size: i64) -> std::io::Result<Self> {
+    pub(super) fn from_gnu(size: i64) -> std::io::Result<Self> {
         let size = u64::try_from(size).map_err(|_| broken_map())?;
         Ok(Self { size: Some(size), ..Self::default() })
     }

@@ -10,7 +10,7 @@ use crate::{Error, Result, clock};
 /// Sets it. In the agent's own thread: each moment in another one would be missing from the time.
 ///
 /// # Errors
-/// A body that is none, and a kernel that refuses.
+/// A malformed body, and a kernel that refuses.
 pub fn set(body: &[u8]) -> Result<Response<Body>> {
     let request = ClockRequest::from_json(body)?;
     clock::set(request.unix_nanos)

@@ -3,7 +3,7 @@
 //! Machines that were copied from one frozen machine begin with the same memory: the same random
 //! numbers to come, the same clock, the same names. What must differ comes from the host, and secrets
 //! that the system made at its first start (host keys of SSH) from a program of the image, which makes them
-//! anew. Only when all of it is in place does the agent take the new token, and then it takes no other: a
+//! again. Only when all of it is in place does the agent take the new token, and then it takes no other: a
 //! copy that could not be made different answers nobody.
 //!
 //! See `random(4)` for `RNDADDENTROPY` and `RNDRESEEDCRNG`, and `machine-id(5)`.
@@ -41,7 +41,7 @@ const OWN_BOOT_ID: &str = "run/quicksand-boot-id";
 /// Takes the identity.
 ///
 /// # Errors
-/// Values that are none, a kernel that refuses, and a program of the image that fails. The old token stays in
+/// Malformed values, a kernel that refuses, and a program of the image that fails. The old token stays in
 /// force then.
 pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let request = IdentityRequest::from_json(body)?;
@@ -80,7 +80,7 @@ fn is_own(root: &Path, boot_id: &str) -> bool {
     fs_err::read_to_string(root.join(OWN_BOOT_ID)).is_ok_and(|own| own.trim() == boot_id)
 }
 
-/// Adds random bytes to the kernel's generator, as good as they are long, and has it begin anew.
+/// Adds random bytes to the kernel's generator, as good as they are long, and has it begin again.
 fn seed(entropy: &[u8]) -> io::Result<()> {
     #[repr(C)]
     struct Pool {
@@ -137,7 +137,7 @@ fn cover_boot_id(root: &Path, id: &str) -> io::Result<()> {
     Ok(mount(&own, &covered, c"", MountFlags::BIND, None)?)
 }
 
-/// Whether the image makes secrets of its own anew. What cannot be looked at is not taken for absent.
+/// Whether the image makes secrets of its own again. What cannot be looked at is not taken for absent.
 fn has_program(root: &Path) -> io::Result<bool> {
     match fs_err::symlink_metadata(root.join(NEW_IDENTITY.trim_start_matches('/'))) {
         Ok(_) => Ok(true),

@@ -29,7 +29,7 @@ const SYSTEMD_POWEROFF: i32 = 4;
 /// Answers, then powers off.
 ///
 /// # Errors
-/// A body that is none of the request's.
+/// A body that is not the request's.
 pub async fn request(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let request = match body {
         [] => ShutdownRequest::default(),

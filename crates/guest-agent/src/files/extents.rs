@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_told_from_bytes() {
+    fn holes_are_distinguished_from_bytes() {
         const M: u64 = 1 << 20;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");

@@ -15,7 +15,7 @@ pub fn load_all(folder: &Path) {
     }
 }
 
-/// File names, one a line; empty lines and comments are none, and paths are not followed.
+/// File names, one a line; empty lines and comments are skipped, and paths are not followed.
 fn names(order: &str) -> impl Iterator<Item = &str> {
     order.lines().map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#'))
 }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Where programs are looked for, as in a login on Debian.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHELL: &str = "/bin/sh";
-/// A timeout from here on is none: timers do not reach that far.
+/// A timeout from here on counts as no limit: timers do not reach that far.
 const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 const DEFAULT_TERMINAL: &str = "xterm-256color";
 

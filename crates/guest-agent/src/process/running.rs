@@ -118,7 +118,7 @@ impl Process {
         }
     }
 
-    /// Kills it and whatever it started; its host is told why.
+    /// Kills it and whatever it started; its host gets the reason.
     pub fn fail(&self, error: ErrorResponse) {
         self.failure.borrow_mut().get_or_insert(error);
         self.kill();
@@ -165,8 +165,8 @@ pub struct Running {
     tasks: Vec<AbortHandle>,
     timer: Option<Pin<Box<Sleep>>>,
     ending: Option<Ending>,
-    /// Whether standard error has been told of the timeout.
-    told: bool,
+    /// Whether the timeout was written to standard error.
+    timeout_is_reported: bool,
     done: bool,
     _permit: Option<Permit>,
 }
@@ -246,7 +246,7 @@ impl Launcher {
             tasks,
             timer: None,
             ending: None,
-            told: false,
+            timeout_is_reported: false,
             done: false,
             _permit: None,
         })
@@ -415,7 +415,9 @@ impl Running {
             return Poll::Pending;
         }
         let timed_out = self.process.timed_out.get();
-        if let (Some(timeout), false) = (timed_out, std::mem::replace(&mut self.told, true)) {
+        if let (Some(timeout), false) =
+            (timed_out, std::mem::replace(&mut self.timeout_is_reported, true))
+        {
             let message = Chunk::from_bytes(timeout_message(timeout.as_secs_f64()).as_bytes());
             return Poll::Ready(Some(Event::Output(Stream::Stderr, message)));
         }

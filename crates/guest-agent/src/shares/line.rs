@@ -1,7 +1,7 @@
 //! The ways to the host that all shares have: the window, where there is one, and the port, with the
 //! thread that takes the host's messages from it.
 //!
-//! The host may ask to begin anew between two messages, after the guest went back in time: what
+//! The host may ask to begin again between two messages, after the guest went back in time: what
 //! either side had in its hands then means nothing any more.
 
 use std::collections::HashMap;
@@ -50,7 +50,7 @@ impl Line {
     /// When the kernel has no thread to give.
     pub fn open(tokens: Tokens) -> std::io::Result<Option<Arc<Self>>> {
         let Some(port) = virtio_port::open_blocking(SHARE_PORT_NAME) else { return Ok(None) };
-        let (words, told) = channel();
+        let (words, queue) = channel();
         let line = Arc::new(Self {
             port,
             window: Window::find(),
@@ -61,7 +61,7 @@ impl Line {
         let telling = Arc::downgrade(&line);
         let thread = std::thread::Builder::new().name("share-words".into());
         thread.spawn(move || {
-            while let (Ok((share, word)), Some(line)) = (told.recv(), telling.upgrade()) {
+            while let (Ok((share, word)), Some(line)) = (queue.recv(), telling.upgrade()) {
                 line.tell(share, &word);
             }
         })?;

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_is_told_where_there_may_be_locks() {
+    fn closing_is_reported_where_there_may_be_locks() {
         let mut answers = OwnAnswers::default();
         assert_eq!(answers.answer(&request(FLUSH, 5, &[0; 24])), own(0));
         assert_eq!(answers.answer(&request(SETLK, 5, &[0; 48])), None);

@@ -83,12 +83,12 @@ fn run(name: &str, inherit: &[RawFd], needs: &jail::Needs) -> String {
     let program = jail::Program { path: &path, args: &args, inherit };
     let mut child = jail::spawn(&program, needs).unwrap();
     println!("missing: {:?}", child.plan.missing);
-    let (mut told, mut errors) = (String::new(), String::new());
-    std::fs::File::from(child.stdout.take().unwrap()).read_to_string(&mut told).unwrap();
+    let (mut output, mut errors) = (String::new(), String::new());
+    std::fs::File::from(child.stdout.take().unwrap()).read_to_string(&mut output).unwrap();
     std::fs::File::from(child.stderr.take().unwrap()).read_to_string(&mut errors).unwrap();
-    println!("{told}\n{errors}");
+    println!("{output}\n{errors}");
     child.wait().unwrap();
-    told
+    output
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn a_program_in_qemus_place_reaches_nothing() {
     let without = jail::Needs { has_own_arguments: true, ..needs.clone() };
     let seen = run("onlooker", &inherit, &without);
     assert_eq!(seen.lines().filter(|line| line.ends_with("REACHED")).count(), 6, "{seen}");
-    let told = run("program", &inherit, &needs);
-    assert!(told.contains("tried everything"), "the program did not come to its end");
-    let reached: Vec<&str> = told.lines().filter(|line| line.ends_with("REACHED")).collect();
+    let output = run("program", &inherit, &needs);
+    assert!(output.contains("tried everything"), "the program did not come to its end");
+    let reached: Vec<&str> = output.lines().filter(|line| line.ends_with("REACHED")).collect();
     assert!(reached.is_empty(), "{reached:?}");
-    assert!(told.lines().filter(|line| line.ends_with(": refused")).count() >= 70);
+    assert!(output.lines().filter(|line| line.ends_with(": refused")).count() >= 70);
     assert_eq!(fs_err::read_to_string(&base).unwrap(), "base");
     let mut buffer = [0; 8];
     assert!(udp.recv(&mut buffer).is_err(), "a datagram has arrived");

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn a_component_without_text_or_with_a_bad_pattern_is_refused() {
         let check = |text: &str, expect: &str| {
             let error = table(text).unwrap_err().to_string();
             assert!(error.contains(expect), "{error}");

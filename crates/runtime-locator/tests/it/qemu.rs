@@ -175,7 +175,7 @@ fn a_file_that_cannot_be_executed_is_not_qemu() {
 }
 
 #[test]
-fn half_a_fat_wheel_is_told_from_none() {
+fn half_a_fat_wheel_is_distinguished_from_none() {
     let site = Site::new();
     site.program(&format!("{WHEEL}/x86_64/qemu-system-x86_64.exe"));
     let search = site.search(Os::Windows, Arch::Arm64, Arch::Amd64);

@@ -7,7 +7,7 @@ use crate::{SessionEvent, deadline};
 use agent_protocol::{MountRequest, UnmountRequest};
 use std::time::Duration;
 
-/// What of a command's complaint is told.
+/// How much of a command's error output is shown.
 const MAX_SAID: usize = 4096;
 
 impl AgentClient {
@@ -40,7 +40,7 @@ impl AgentClient {
         self.must_run("umount", command, patience).await
     }
 
-    /// Runs a command as root and gives its complaint as an error. The command is not told: it may hold
+    /// Runs a command as root and gives its complaint as an error. The command is not shown: it may hold
     /// the password of a share.
     async fn must_run(&self, name: &str, command: String, patience: Duration) -> Result<()> {
         let request = ExecuteRequest::new(command).timeout(patience);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_without_mounts_is_told_the_command() {
+    async fn an_agent_without_mounts_is_sent_the_command() {
         let mount = MountRequest {
             source: "//10.0.2.100/share1".into(),
             target: "/mnt/it's here".into(),

@@ -72,7 +72,7 @@ pub(crate) async fn run_with_input(
                 result.timed_out = timed_out;
                 return Ok(result);
             }
-            None => return Err(Error::AgentBroken { reason: "no exit was told".into() }),
+            None => return Err(Error::AgentBroken { reason: "the exit code is missing".into() }),
         };
         deadline.note(&data)?;
         if data.is_empty() {

@@ -15,7 +15,7 @@ const TIME: Duration = Duration::from_secs(20);
 /// Random bytes for the guest's kernel.
 const N_ENTROPY: usize = 64;
 
-/// What a machine is told from others by, in its guest.
+/// What distinguishes a machine from others, in its guest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     machine_id: String,

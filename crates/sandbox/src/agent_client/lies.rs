@@ -1,4 +1,4 @@
-//! Agents that lie, over both wires: wrong lengths and kinds, answers without end, text that is none or
+//! Agents that lie, over both wires: wrong lengths and kinds, answers without end, text that is not UTF-8 or
 //! that steers a terminal. Every call ends in time with an error that shows nothing of it.
 
 use super::*;
@@ -287,7 +287,7 @@ async fn sessions_that_lie_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_follows_an_exit_is_not_looked_at() {
+async fn frames_after_the_exit_are_ignored() {
     let mut frames = frame(FrameKind::Exit, b"{\"exit_code\": 3}");
     frames.extend(frame(FrameKind::Stdout, b"late"));
     frames.extend(frame(FrameKind::Exit, b"{\"exit_code\": 0}"));
@@ -344,7 +344,7 @@ async fn files_that_lie_are_refused() {
         ("two files", with([file(), done()].concat()), Proper),
         ("an entry that is no JSON", frame(FrameKind::Entry, STEERING), Proper),
         (
-            "an entry of a kind that is none",
+            "an entry of an unknown kind",
             frame(FrameKind::Entry, b"{\"path\": \"\", \"kind\": \"\x1b[2J\"}"),
             Proper,
         ),
@@ -459,7 +459,7 @@ async fn http_that_lies_is_refused() {
         ("a header without an end", b"HTTP/1.1 200 OK\r\nx: ", is_endless),
         ("headers without an end", OK, b"x: y\r\n"),
         ("interim answers without an end", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        ("a length that is none", b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", b""),
+        ("a length that is not a number", b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", b""),
         (
             "two lengths",
             b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxy",
@@ -481,7 +481,7 @@ async fn http_that_lies_is_refused() {
             b"",
         ),
         (
-            "a chunk that is none",
+            "a malformed chunk",
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\x1b[2J\r\n",
             b"",
         ),
@@ -528,7 +528,7 @@ async fn http2_that_lies_is_refused() {
     for (what, frames, endless) in [
         ("noise", STEERING.to_vec(), &b""[..]),
         ("data of the connection", h2(0, 0, 0, b"x"), b""),
-        ("data of a stream that is none", h2(0, 1, 99, b"x"), b""),
+        ("data of a stream that was never opened", h2(0, 1, 99, b"x"), b""),
         ("data before headers", h2(0, 1, 1, b"x"), b""),
         ("an answer to nobody", h2(1, 5, 2, &[0x88]), b""),
         ("a promise", h2(5, 4, 1, &[0, 0, 0, 2, 0x88]), b""),
@@ -539,7 +539,7 @@ async fn http2_that_lies_is_refused() {
         ("a frame that is too long", vec![255, 255, 255, 0, 0, 0, 0, 0, 1], &[0; 4096]),
         ("a continuation of nothing", h2(9, 4, 1, b""), b""),
         ("headers without an end", headers(0), CONTINUATION),
-        ("headers that are none", h2(1, 5, 1, &[255; 20]), b""),
+        ("malformed headers", h2(1, 5, 1, &[255; 20]), b""),
         ("headers without a status", h2(1, 5, 1, &[]), b""),
         ("padding longer than its frame", h2(0, 8, 1, &[200, 0]), b""),
         ("a reset", h2(3, 0, 1, &[0, 0, 0, 2]), b""),

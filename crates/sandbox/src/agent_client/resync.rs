@@ -1,4 +1,4 @@
-//! The byte stream to the agent, and how it begins anew: when the guest went back in time, and when
+//! The byte stream to the agent, and how it begins again: when the guest went back in time, and when
 //! the connection on it has broken.
 //!
 //! The socket outlives every HTTP/2 connection on it. What the restored guest still sends on the

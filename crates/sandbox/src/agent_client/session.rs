@@ -114,7 +114,7 @@ impl SessionOutput {
             Decoder::Frames(decoder) => {
                 decoder.feed(data);
                 while let Some(frame) = decoder.next_frame().map_err(broken)? {
-                    self.ready.push_back(of_frame(frame)?);
+                    self.ready.push_back(from_frame(frame)?);
                 }
             }
             Decoder::Events(decoder) => {
@@ -122,7 +122,7 @@ impl SessionOutput {
                     self.ready.push_back(match event {
                         StreamEvent::Stdout(data) => SessionEvent::Stdout(data),
                         StreamEvent::Stderr(data) => SessionEvent::Stderr(data),
-                        StreamEvent::Exit(exit) => of_exit(&exit),
+                        StreamEvent::Exit(exit) => from_exit(&exit),
                         StreamEvent::Error(error) => {
                             return Err(refused(200, ErrorResponse { error, hint: None }));
                         }
@@ -134,13 +134,13 @@ impl SessionOutput {
     }
 }
 
-fn of_frame(frame: frame::Frame) -> Result<SessionEvent> {
+fn from_frame(frame: frame::Frame) -> Result<SessionEvent> {
     match frame.kind {
         FrameKind::Stdout => Ok(SessionEvent::Stdout(frame.payload)),
         FrameKind::Stderr => Ok(SessionEvent::Stderr(frame.payload)),
         FrameKind::Exit => {
             let exit: ExitReport = serde_json::from_slice(&frame.payload).map_err(broken)?;
-            Ok(of_exit(&exit))
+            Ok(from_exit(&exit))
         }
         FrameKind::Error => {
             Err(refused(200, serde_json::from_slice(&frame.payload).map_err(broken)?))
@@ -149,7 +149,7 @@ fn of_frame(frame: frame::Frame) -> Result<SessionEvent> {
     }
 }
 
-fn of_exit(exit: &ExitReport) -> SessionEvent {
+fn from_exit(exit: &ExitReport) -> SessionEvent {
     SessionEvent::Exit { exit_code: exit.exit_code, timed_out: exit.timed_out }
 }
 
@@ -251,7 +251,7 @@ impl AgentClient {
 }
 
 /// The request in the agent's words, checked here as the agent would, so that a mistake costs no
-/// trip and is told as the caller's.
+/// trip and is reported as the caller's.
 fn wire_request(
     request: &ExecuteRequest,
     pty: Option<&Pty>,

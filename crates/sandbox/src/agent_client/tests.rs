@@ -23,7 +23,7 @@ async fn serve(stream: UnixStream) {
 }
 
 /// An agent whose connection turns into noise each time that it is told, and that takes requests to
-/// begin anew. Counts them.
+/// begin again. Counts them.
 async fn fragile(stream: UnixStream, breaks: Arc<Notify>, n_begun: Arc<AtomicUsize>) {
     let socket = stream.into_std().unwrap();
     let dup = || UnixStream::from_std(socket.try_clone().unwrap()).unwrap();
@@ -80,7 +80,7 @@ async fn a_connection_that_breaks_is_opened_again_once_for_all_that_call() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_gone_is_told_at_once() {
+async fn an_agent_that_is_gone_is_an_error_at_once() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let client = AgentClient::on_stream(ours, "token", 32 << 20).await.unwrap();
     drop(theirs);

@@ -61,7 +61,7 @@ struct Cover {
     below_set: u32,
 }
 
-/// Makes a copy of a running machine. The machine stands still for a moment, goes on, and is told the time.
+/// Makes a copy of a running machine. The machine stands still for a moment, goes on, and gets the time.
 pub(crate) async fn stand(
     machine: Arc<Machine>,
     config: SandboxConfig,
@@ -193,7 +193,7 @@ impl Pause {
         }
     }
 
-    /// What the machine's agent was told, and whether it had shares by FUSE.
+    /// The token that the machine's agent was given, and whether it had shares by FUSE.
     pub(super) fn past(&self) -> (&str, bool) {
         let of = &self.machine.qemu;
         (&of.token, of.has_used_shares())

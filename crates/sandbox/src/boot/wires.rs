@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agents_port_is_told_from_the_users() {
+    fn the_agents_port_is_distinguished_from_the_users() {
         let table = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
              TCP[HOST_FORWARD]  22       127.0.0.1  9000       10.0.2.15  8080     0     0\r\n  \
              TCP[ESTABLISHED]   23       127.0.0.1  9999       10.0.2.15  8080     0     0\r\n  \

@@ -194,7 +194,7 @@ fn unknown_options_offer_the_nearest() {
 }
 
 #[test]
-fn what_is_no_object_is_refused() {
+fn options_that_are_not_an_object_are_refused() {
     assert!(matches!(refused(json!([1])), Error::NotAnObject { .. }));
     assert!(matches!(SandboxConfig::from_json("{"), Err(Error::NotAnObject { .. })));
 }

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_right_or_general() {
+    fn a_misspelt_key_names_the_nearest_or_all_kinds_of_names() {
         for (text, expect) in [
             ("Retrun", "`return`"),
             ("Escpe", "`escape`"),

@@ -240,7 +240,7 @@ async fn sender(socket: &UnixStream) -> io::Result<Pid> {
             RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
             _ => None,
         });
-        found.ok_or_else(|| io::Error::other("the sender is not told"))
+        found.ok_or_else(|| io::Error::other("the socket does not name the sender"))
     };
     socket.async_io(tokio::io::Interest::READABLE, peek).await
 }
@@ -251,7 +251,7 @@ mod tests {
     use std::io::Write as _;
 
     #[tokio::test]
-    async fn the_sender_of_the_first_bytes_is_told_and_they_stay() {
+    async fn the_sender_of_the_first_bytes_is_known_and_they_stay() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         rustix::net::sockopt::set_socket_passcred(&ours, true).unwrap();
         theirs.write_all(b"first").unwrap();

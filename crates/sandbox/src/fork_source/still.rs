@@ -17,7 +17,7 @@ pub(crate) struct Still {
     pub(crate) layers: Vec<Arc<File>>,
     /// How many of those it has written itself, and QEMU's descriptor set of the disk.
     pub(crate) place: (usize, u32),
-    /// What its agent was told, and whether it had shares by FUSE.
+    /// The token that its agent was given, and whether it had shares by FUSE.
     pub(crate) token: String,
     pub(crate) had_shares: bool,
     /// What the machine is known by.

@@ -24,7 +24,7 @@ pub(crate) struct Zygote {
 }
 
 impl Zygote {
-    /// What its agent was told.
+    /// The token that its agent was given.
     pub(crate) fn token(&self) -> &str {
         &self.qemu.token
     }

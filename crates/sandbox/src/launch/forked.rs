@@ -26,13 +26,13 @@ pub(crate) fn adopt(pid: Pid, parent: u32, inner: u64) -> io::Result<Process> {
     let watched = unsafe { AsyncFd::register_with_interest(watched, interest)? };
     let (sender, exited) = watch::channel(None);
     tokio::spawn(async move {
-        // What is awaited may be told too early; the kernel's own word is final.
-        while let Ok(mut told) = watched.readable().await {
+        // The descriptor may be readable too early; what the kernel says of the process is final.
+        while let Ok(mut readiness) = watched.readable().await {
             if has_ended(watched.get_ref()) {
                 sender.send_replace(Some("an end that its parent process has seen".into()));
                 return;
             }
-            told.clear_ready();
+            readiness.clear_ready();
         }
     });
     let handle = Handle::Forked(descriptor);
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_told_by_its_parent_and_its_number() {
+    fn a_child_is_known_by_its_parent_and_its_number() {
         let status = "Name:\tqemu\nPid:\t71\nPPid:\t70\nTracerPid:\t0\nNSpid:\t71\t5\n";
         assert!(is_child(status, 70, 5));
         assert!(!is_child(status, 71, 5) && !is_child(status, 70, 71));

@@ -212,7 +212,7 @@ fn check_sum(block: &[u8; BLOCK], header: &Header) -> std::result::Result<(), Fa
     let bytes = block.iter().enumerate().filter(|(index, _)| !(148..156).contains(index));
     let sum: u32 = blank + bytes.map(|(_, byte)| u32::from(*byte)).sum::<u32>();
     match header.cksum() {
-        Ok(told) if told == sum => Ok(()),
+        Ok(expected) if expected == sum => Ok(()),
         _ => Err(Fault::Bad("it is no tar archive, or damaged".into())),
     }
 }

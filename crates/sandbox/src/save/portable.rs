@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_says_nothing_of_the_host() {
+    fn an_exported_save_names_nothing_of_the_host() {
         let sent = exported(&manifest());
         assert_eq!(
             sent.config,
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_was_sent_the_image_alone_is_taken() {
+    fn only_the_image_of_an_imported_save_is_kept() {
         let mut sent = exported(&manifest());
         sent.config.insert("mounts".into(), json!([{"host": "/"}]));
         assert_eq!(imported(&sent).config, *json!({"image": "debian"}).as_object().unwrap());

@@ -56,36 +56,36 @@ fn a_save_comes_to_be_in_the_workspace_or_the_working_folder() {
 }
 
 #[test]
-fn what_is_missing_is_told_in_the_known_words() {
+fn a_broken_save_is_refused_with_the_documented_message() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    let told = || validate(&path).unwrap_err().to_string();
-    assert!(told().contains("Save not found"));
+    let message = || validate(&path).unwrap_err().to_string();
+    assert!(message().contains("Save not found"));
     fs::write(&path, "").unwrap();
-    assert!(told().contains("not a directory"));
+    assert!(message().contains("not a directory"));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(told().contains("Missing manifest.json"));
+    assert!(message().contains("Missing manifest.json"));
     fs::write(path.join("manifest.json"), "{").unwrap();
-    assert!(told().contains("is not a save"));
+    assert!(message().contains("is not a save"));
     let newer = json!({"version": 7, "config": {}}).to_string();
     fs::write(path.join("manifest.json"), newer).unwrap();
-    assert!(told().contains("newer than supported"));
+    assert!(message().contains("newer than supported"));
     let manifest = json!({"version": 6, "config": {"image": "debian"}, "arch": "x86_64"});
     fs::write(path.join("manifest.json"), manifest.to_string()).unwrap();
-    assert!(told().contains("Missing overlays"));
+    assert!(message().contains("Missing overlays"));
     fs::create_dir(path.join("overlays")).unwrap();
-    assert!(told().contains("No overlay files found"));
+    assert!(message().contains("No overlay files found"));
     fs::write(path.join("overlays/notes.txt"), "x").unwrap();
-    assert!(told().contains("No overlay files found"));
+    assert!(message().contains("No overlay files found"));
     fs::write(path.join("overlays/10.qcow2"), layer()).unwrap();
-    assert!(told().contains("overlays/0.qcow2 is missing"));
+    assert!(message().contains("overlays/0.qcow2 is missing"));
     for number in 0..10 {
         fs::write(path.join(format!("overlays/{number}.qcow2")), layer()).unwrap();
     }
     assert_eq!(validate(&path).unwrap().base_image(), Some("debian"));
     fs::write(path.join("overlays/3.qcow2"), "QFI").unwrap();
-    assert!(told().contains("overlays/3.qcow2 is damaged"));
+    assert!(message().contains("overlays/3.qcow2 is damaged"));
 }
 
 #[test]

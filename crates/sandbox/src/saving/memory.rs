@@ -28,7 +28,7 @@ const MAX_NEEDS: u64 = 64 << 10;
 pub(crate) struct Needs {
     /// A digest of the machine, of QEMU and kernel, and of the host.
     key: String,
-    /// What the guest's agent was told.
+    /// The token that the guest's agent was given.
     token: String,
     /// Whether the guest had shares by FUSE.
     had_shares: bool,

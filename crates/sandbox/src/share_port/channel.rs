@@ -1,7 +1,7 @@
 //! The port that carries the requests of mounted shares, and the thread that answers them.
 //!
 //! Owns the way of the messages: which share answers, who waits for a lock, what goes to a thread of
-//! its own because it may take long, and how both sides begin anew after the guest went back in time.
+//! its own because it may take long, and how both sides begin again after the guest went back in time.
 //! Where there is a window, most requests come and are answered there (`asked`), on a thread beside.
 //! What a message says is `share_server`'s business. The guest is believed nothing: a message that is
 //! too long ends the channel, one for a share that there is not is refused, and what waits is bounded.
@@ -173,9 +173,9 @@ impl Channel {
         if !shares.iter().any(|(_, share)| share.is_believed()) {
             return;
         }
-        let (told, is_told) = tokio::sync::oneshot::channel();
+        let (arrived, arrival) = tokio::sync::oneshot::channel();
         let inner = Arc::clone(&self.0);
-        let telling = tokio::task::spawn_blocking(move || {
+        let sending = tokio::task::spawn_blocking(move || {
             let epoch = inner.epoch();
             let mut last = None;
             for (id, share) in shares {
@@ -185,14 +185,14 @@ impl Channel {
                 }
             }
             if let Some(id) = last {
-                inner.echo(id, Echo::Tell(told), epoch);
+                inner.echo(id, Echo::Notify(arrived), epoch);
             }
         });
-        let told = async {
-            let _ = telling.await;
-            let _ = is_told.await;
+        let taken = async {
+            let _ = sending.await;
+            let _ = arrival.await;
         };
-        if tokio::time::timeout(REFRESH_TIME, told).await.is_err() {
+        if tokio::time::timeout(REFRESH_TIME, taken).await.is_err() {
             tracing::debug!("the guest did not take note of changes to its shares in time");
         }
     }
@@ -358,7 +358,7 @@ impl Inner {
             }
             // A guest that does not answer these gets its answers out of turn.
             Err(Echo::Send(message)) => self.send(&message, epoch),
-            Err(Echo::Tell(_)) => {}
+            Err(Echo::Notify(_)) => {}
         }
     }
 

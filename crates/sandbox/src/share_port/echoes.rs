@@ -12,8 +12,8 @@ const MOST: usize = 1024;
 pub(super) enum Echo {
     /// A message to send.
     Send(Vec<u8>),
-    /// Somebody to tell.
-    Tell(oneshot::Sender<()>),
+    /// Somebody who waits for it.
+    Notify(oneshot::Sender<()>),
 }
 
 /// All numbers that have not come back.
@@ -38,9 +38,9 @@ impl Echoes {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.1.remove(&number)? {
             Echo::Send(message) => Some(message),
-            Echo::Tell(told) => {
+            Echo::Notify(waiter) => {
                 // Whoever waited for it may have gone on.
-                let _ = told.send(());
+                let _ = waiter.send(());
                 None
             }
         }

@@ -53,7 +53,7 @@ mod tests {
     use smoltcp::wire::EthernetAddress;
 
     #[test]
-    fn whoever_asks_gets_the_one_address() {
+    fn dhcp_answers_every_request_with_the_one_address() {
         let asked = DhcpRepr {
             message_type: DhcpMessageType::Discover,
             transaction_id: 77,

@@ -23,7 +23,7 @@ pub(super) enum Meaning {
     Datagram { from: SocketAddrV4, to: SocketAddrV4, payload: Vec<u8> },
     /// For the TCP/IP stack.
     Stack,
-    /// What is not carried; the sender is told with the start of its packet.
+    /// What is not carried; the sender gets an ICMP error with the start of its packet.
     Refuse { why: Unreachable, packet: Vec<u8> },
     /// Nothing that we answer.
     Nothing,
@@ -88,7 +88,7 @@ fn ip(payload: &[u8]) -> Option<Meaning> {
     if packet.src_addr() != GUEST && !is_dhcp {
         return None;
     }
-    // Nobody is told of what was sent to everybody.
+    // No ICMP error answers what was sent to everybody.
     let is_single = !to.is_multicast() && !to.is_broadcast() && to.octets()[3] != 255;
     let is_first = packet.frag_offset() == 0;
     let refuse = |why| {
@@ -349,8 +349,8 @@ mod tests {
         let said: Vec<_> = pieces.iter().map(|piece| why(piece)).collect();
         assert_eq!(said, [Some(Unreachable::Prohibited), None, None]);
 
-        let told = unreachable(MAC, Unreachable::Port, &start_of_datagram(from, to));
-        let frame = EthernetFrame::new_checked(&told[..]).unwrap();
+        let answer = unreachable(MAC, Unreachable::Port, &start_of_datagram(from, to));
+        let frame = EthernetFrame::new_checked(&answer[..]).unwrap();
         let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
         let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
         assert!(packet.verify_checksum() && message.verify_checksum());

@@ -35,7 +35,7 @@ const SHARE_OF_REST: usize = 128;
 const FIRST_PORT: u16 = 49_152;
 /// How long a closed connection may take to say farewell.
 const FAREWELL: Duration = Duration::from_secs(30);
-/// How long the stack is told the guest's hardware address for, in less than which it forgets it.
+/// How long the stack knows the guest's hardware address for, in less than which it forgets it.
 const INTRODUCTION: Duration = Duration::from_secs(20);
 /// How long the host's side of a connection may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
@@ -292,8 +292,8 @@ where
                 }
                 Meaning::Datagram { from, to, payload } => datagrams.take(from, to, payload),
                 Meaning::Refuse { why, packet } => {
-                    let told = frame::unreachable(guest, why, &packet);
-                    shared.net().device.outgoing.push_back(told);
+                    let message = frame::unreachable(guest, why, &packet);
+                    shared.net().device.outgoing.push_back(message);
                 }
                 Meaning::Nothing => {}
             }

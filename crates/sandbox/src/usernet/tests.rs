@@ -21,9 +21,9 @@ const FAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9);
 /// The guest's end of the network link.
 struct Link(UnixStream);
 
-/// What the guest is told.
+/// What the guest receives.
 #[derive(Debug, PartialEq)]
-enum Told {
+enum Received {
     Icmp(u8, u8),
     SynAck(u16),
     Reset(u16),
@@ -63,28 +63,28 @@ impl Link {
         }
     }
 
-    /// The next thing that the guest is told; `None` when there is nothing for a while.
-    async fn told(&mut self) -> Option<Told> {
+    /// The next thing that the guest receives; `None` when there is nothing for a while.
+    async fn received(&mut self) -> Option<Received> {
         let packet = self.packet().await?;
         let packet = Ipv4Packet::new_checked(&packet[..]).unwrap();
         Some(match packet.next_header() {
             IpProtocol::Icmp => {
                 let message = Icmpv4Packet::new_checked(packet.payload()).unwrap();
-                Told::Icmp(message.msg_type().into(), message.msg_code())
+                Received::Icmp(message.msg_type().into(), message.msg_code())
             }
             IpProtocol::Tcp => {
                 let segment = TcpPacket::new_checked(packet.payload()).unwrap();
                 match (segment.syn(), segment.rst()) {
-                    (true, _) => Told::SynAck(segment.dst_port()),
-                    (_, true) => Told::Reset(segment.dst_port()),
-                    _ => Told::Other,
+                    (true, _) => Received::SynAck(segment.dst_port()),
+                    (_, true) => Received::Reset(segment.dst_port()),
+                    _ => Received::Other,
                 }
             }
             IpProtocol::Udp => {
                 let datagram = UdpPacket::new_checked(packet.payload()).unwrap();
-                Told::Datagram(datagram.payload().to_vec())
+                Received::Datagram(datagram.payload().to_vec())
             }
-            _ => Told::Other,
+            _ => Received::Other,
         })
     }
 
@@ -187,39 +187,39 @@ async fn what_is_not_allowed_is_refused_and_not_dropped() {
     let (_net, mut link) = net(NetworkMode::MountsOnly, None, 64);
     let ping = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
     for (frame, expect) in [
-        (datagram(1, FAR, b"x"), Told::Icmp(3, 13)),
-        (datagram(1, SocketAddrV4::new(NAME_SERVER, 54), b"x"), Told::Icmp(3, 3)),
-        (segment(7, FAR, 'S'), Told::Reset(7)),
-        (frame(*FAR.ip(), IpProtocol::Icmp, &ping), Told::Icmp(3, 13)),
-        (frame(GATEWAY, IpProtocol::Icmp, &ping), Told::Icmp(0, 0)),
-        (frame(*FAR.ip(), IpProtocol::from(132), &[0; 20]), Told::Icmp(3, 2)),
+        (datagram(1, FAR, b"x"), Received::Icmp(3, 13)),
+        (datagram(1, SocketAddrV4::new(NAME_SERVER, 54), b"x"), Received::Icmp(3, 3)),
+        (segment(7, FAR, 'S'), Received::Reset(7)),
+        (frame(*FAR.ip(), IpProtocol::Icmp, &ping), Received::Icmp(3, 13)),
+        (frame(GATEWAY, IpProtocol::Icmp, &ping), Received::Icmp(0, 0)),
+        (frame(*FAR.ip(), IpProtocol::from(132), &[0; 20]), Received::Icmp(3, 2)),
     ] {
         link.send(&frame).await;
-        assert_eq!(link.told().await.unwrap(), expect);
+        assert_eq!(link.received().await.unwrap(), expect);
     }
     // Questions are answered, whatever they are.
     let mut question = b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x10\0\x01".to_vec();
     let names = SocketAddrV4::new(NAME_SERVER, 53);
     link.send(&datagram(2, names, &question)).await;
-    let Some(Told::Datagram(answer)) = link.told().await else { panic!("no answer") };
+    let Some(Received::Datagram(answer)) = link.received().await else { panic!("no answer") };
     assert_eq!((answer[..2].to_vec(), answer[3] & 0xf), (vec![0xab, 0xcd], 5));
     question.truncate(15);
     link.send(&datagram(2, names, &question)).await;
-    let Some(Told::Datagram(answer)) = link.told().await else { panic!("no complaint") };
+    let Some(Received::Datagram(answer)) = link.received().await else { panic!("no complaint") };
     assert_eq!(answer[3] & 0xf, 1);
     link.send(&segment(9, names, 'S')).await;
-    assert_eq!(link.told().await.unwrap(), Told::SynAck(9));
+    assert_eq!(link.received().await.unwrap(), Received::SynAck(9));
 }
 
 #[tokio::test]
-async fn a_closed_port_of_a_partner_is_told() {
+async fn a_closed_port_of_a_partner_is_answered_with_port_unreachable() {
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let closed = free.local_addr().unwrap().port();
     drop(free);
     let allow = [format!("10.0.2.2:{closed}")];
     let (_net, mut link) = net(NetworkMode::Full, Some(&allow), 64);
     link.send(&datagram(1, SocketAddrV4::new(GATEWAY, closed), b"x")).await;
-    assert_eq!(link.told().await.unwrap(), Told::Icmp(3, 3));
+    assert_eq!(link.received().await.unwrap(), Received::Icmp(3, 3));
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn one_connection_is_one_however_often_it_is_begun() {
         link.send(&segment(1000, to, 'S')).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(link.told().await.unwrap(), Told::SynAck(1000));
+    assert_eq!(link.received().await.unwrap(), Received::SynAck(1000));
     // A damaged beginning is nothing.
     let mut damaged = segment(1001, to, 'S');
     let last = damaged.len() - 1;
@@ -261,10 +261,10 @@ async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
     let mut n_refused = 0;
     for from in 2000..2400 {
         link.send(&segment(from, to, 'S')).await;
-        match link.told().await.unwrap() {
-            Told::SynAck(port) => accepted.push(port),
-            Told::Reset(_) => n_refused += 1,
-            told => panic!("{told:?}"),
+        match link.received().await.unwrap() {
+            Received::SynAck(port) => accepted.push(port),
+            Received::Reset(_) => n_refused += 1,
+            received => panic!("{received:?}"),
         }
     }
     // An answer may have been repeated for one that the guest has not acknowledged.
@@ -282,10 +282,10 @@ async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
     }
     link.send(&segment(3000, to, 'S')).await;
     loop {
-        match link.told().await.unwrap() {
-            Told::SynAck(3000) => break,
-            Told::SynAck(_) | Told::Other => {}
-            told => panic!("{told:?}"),
+        match link.received().await.unwrap() {
+            Received::SynAck(3000) => break,
+            Received::SynAck(_) | Received::Other => {}
+            received => panic!("{received:?}"),
         }
     }
 }
@@ -343,14 +343,14 @@ async fn datagrams_are_bounded_and_long_ones_arrive() {
     let (length, peer) = partner.recv_from(&mut buffer).await.unwrap();
     assert_eq!(&buffer[..length], b"hello");
     partner.send_to(b"back", peer).await.unwrap();
-    assert_eq!(link.told().await.unwrap(), Told::Datagram(b"back".to_vec()));
+    assert_eq!(link.received().await.unwrap(), Received::Datagram(b"back".to_vec()));
     // Sixteen partners at most; whoever is too many is told so.
     let mut n_refused = 0;
     for from in 5001..5100 {
         link.send(&datagram(from, to, b"flood")).await;
     }
-    while let Some(told) = link.told().await {
-        assert_eq!(told, Told::Icmp(3, 1));
+    while let Some(received) = link.received().await {
+        assert_eq!(received, Received::Icmp(3, 1));
         n_refused += 1;
     }
     assert!((84..99).contains(&n_refused), "{n_refused}");

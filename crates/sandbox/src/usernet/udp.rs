@@ -96,7 +96,7 @@ impl Datagrams {
     }
 
     fn refuse(&self, why: Unreachable, from: SocketAddrV4, to: SocketAddrV4) {
-        // Nobody is told of what was sent to everybody.
+        // No ICMP error answers what was sent to everybody.
         let ip = to.ip();
         if !ip.is_multicast() && !ip.is_broadcast() && ip.octets()[3] != 255 {
             let _ = self.replies.try_send(Reply::Unreachable { why, from, to });
@@ -175,10 +175,10 @@ async fn exchange(
 fn receive(socket: &UdpSocket, ready: Ready) -> std::io::Result<Option<Vec<u8>>> {
     if ready.is_error() {
         let would_block = || std::io::ErrorKind::WouldBlock.into();
-        let told = socket.try_io(Interest::ERROR, || {
+        let refused = socket.try_io(Interest::ERROR, || {
             Err::<(), _>(socket.take_error()?.unwrap_or_else(would_block))
         });
-        match told {
+        match refused {
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }

@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(nodes.key(files[2]), Err(Errno::STALE));
         let n_left = files.iter().filter(|number| nodes.key(**number).is_ok()).count();
         assert_eq!(n_left, files.len() - files.len().div_ceil(4));
-        // What comes back is told by another number, and the kernel's word about the old one is none.
+        // What comes back gets another number, and what the kernel says of the old one does not count.
         let again = nodes.enter(key(12, libc::S_IFREG), folder, b"file").unwrap();
         assert_ne!(again, files[2]);
         nodes.forget(files[2], 1);

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fat_is_merged_or_an_error() {
+    fn a_fat_wheel_with_the_same_halves_is_merged_already_and_another_is_an_error() {
         let fat =
             [("q/bin/x86_64/a.exe", "x"), ("q/bin/arm64/a.exe", "y"), ("q/bin/share/qemu/k", "k")];
         let partner = [("q/bin/a.exe", "y"), ("q/bin/share/qemu/k", "k")];

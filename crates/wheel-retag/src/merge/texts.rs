@@ -54,7 +54,7 @@ fn only_second(first: &str, second: &str) -> Vec<String> {
     head(second).into_iter().filter(|line| is_list(line) && !own.contains(line)).collect()
 }
 
-/// Where the two METADATA differ, in words. Licences are not told: both halves' are in the result.
+/// Where the two METADATA differ, in words. Licences are left out: both halves' are in the result.
 pub(super) fn unlike_fields(first: &str, second: &str) -> Vec<String> {
     let added = only_second(first, second);
     let mut words: Vec<String> = added
@@ -113,7 +113,7 @@ pub(super) fn moved_paths(text: &str, moved: &[(String, String)]) -> String {
         .ok()
         .and_then(|bill| Some(bill.get("serialNumber")?.as_str()?.to_owned()));
     match old.filter(|_| result != text) {
-        Some(old) => result.replace(&old, &uuid::urn(uuid::of_content(&result))),
+        Some(old) => result.replace(&old, &uuid::urn(uuid::from_content(&result))),
         None => result,
     }
 }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_half_asks_for_is_asked_for_and_told() {
+    fn a_requirement_of_one_half_is_kept_and_reported() {
         let first = "Name: q\nRequires-Python: >=3.10\nRequires-Dist: a\n\nbody\n";
         let second =
             "Name: q\nRequires-Python: >=3.12\nRequires-Dist: a\nRequires-Dist: b\n\nbody\n";

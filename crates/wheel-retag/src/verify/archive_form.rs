@@ -30,9 +30,9 @@ pub(super) fn check(archive: &mut Archive, findings: &mut Findings) -> Result<()
         Ok(true) => findings.add(Check::Overlap, "Two entries share bytes of the archive"),
         Err(error) => findings.add(Check::Archive, format!("An entry cannot be read: {error}")),
     }
-    // Duplicates and overlaps were told already, in other words.
-    let told = findings.0.iter().any(|f| matches!(f.check, Check::Duplicate | Check::Overlap));
-    if let (false, Err(error)) = (told, archive.zip.validate_header_consistency()) {
+    // Duplicates and overlaps are findings already, in other words.
+    let is_found = findings.0.iter().any(|f| matches!(f.check, Check::Duplicate | Check::Overlap));
+    if let (false, Err(error)) = (is_found, archive.zip.validate_header_consistency()) {
         findings.add(Check::Archive, format!("The archive contradicts itself: {error}"));
     }
     Ok(())

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_told_from_libraries() {
+    fn programs_are_distinguished_from_libraries() {
         let elf = |kind: u8| {
             let mut head = b"\x7fELF\x02\x01\x01".to_vec();
             head.resize(64, 0);

@@ -55,7 +55,7 @@ pub(super) fn check(
         }
         match digest {
             None => {
-                let message = format!("RECORD's hash `{hash}` is none that is trusted");
+                let message = format!("RECORD's hash `{hash}` is not one that is trusted");
                 findings.add_for(&entry.name, Check::Hash, message);
             }
             Some(digest) if digest != *hash => {

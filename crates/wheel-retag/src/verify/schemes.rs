@@ -24,7 +24,7 @@ pub(super) fn check(archive: &Archive, findings: &mut Findings, warnings: &mut F
             let message = "It is read, and its code is run, at each start of Python";
             warnings.add_for(name, Check::Startup, message);
         }
-        // Two entries of one name, or of names that differ by case, are told elsewhere.
+        // Two entries of one name, or of names that differ by case, are found elsewhere.
         match taken.insert(collision_key(&place), name) {
             Some(first) if collision_key(first) != collision_key(name) => {
                 let message = format!("It is installed as the same file as `{first}`");
@@ -49,7 +49,7 @@ fn place(name: &str) -> Result<String, String> {
     match scheme {
         "purelib" | "platlib" => Ok(path.to_owned()),
         _ if SCHEMES.contains(&scheme) => Ok(format!("/{scheme}/{path}")),
-        _ => Err(format!("pip refuses it: `{scheme}` is none of {}", SCHEMES.join(", "))),
+        _ => Err(format!("pip refuses it: `{scheme}` is not one of {}", SCHEMES.join(", "))),
     }
 }
 

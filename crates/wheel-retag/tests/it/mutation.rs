@@ -347,7 +347,7 @@ const BYTE_DAMAGES: &[(&str, ByteDamage)] = &[
         bytes.drain(start..start + 1 + r.below(9));
     }),
     ("a piece of zeros", |bytes, r| {
-        // Where the first of them is none already.
+        // Where the first of them is malformed already.
         let start = (0..).map(|_| r.below(bytes.len() - 16)).find(|at| bytes[*at] != 0).unwrap();
         bytes[start..start + 16].fill(0);
     }),

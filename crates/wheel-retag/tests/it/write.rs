@@ -169,7 +169,7 @@ fn a_large_file_is_whole() {
 }
 
 #[test]
-fn what_cannot_be_right_is_refused_and_leaves_nothing() {
+fn an_invalid_wheel_is_refused_and_leaves_no_file() {
     type Spoil = fn(&mut WheelSpec);
     let table: [(Spoil, &str); 19] = [
         (|s| s.files[0].path = "../evil".into(), "`.` or `..`"),

@@ -170,7 +170,7 @@ async fn step(
     }
 }
 
-fn told(error: sandbox::Error) -> String {
+fn message(error: sandbox::Error) -> String {
     error.to_string()
 }
 
@@ -185,7 +185,7 @@ fn request(command: impl Into<String>) -> ExecuteRequest {
 async fn execute(sandbox: &Sandbox, number: u32) -> Outcome {
     let code = number % 256;
     let command = format!("echo {number}; echo wrong >&2; exit {code}");
-    let result = sandbox.execute(request(command)).await.map_err(told)?;
+    let result = sandbox.execute(request(command)).await.map_err(message)?;
     same(result.stdout_lossy(), format!("{number}\n"))?;
     same(result.stderr_lossy(), "wrong\n".to_owned())?;
     same(result.exit_code, code as i32)
@@ -208,7 +208,7 @@ async fn stream(sandbox: &Sandbox, n_bytes: usize) -> Outcome {
             std::future::ready(ControlFlow::Continue(()))
         }
     };
-    sandbox.stream(request(command), sink).await.map_err(told)?;
+    sandbox.stream(request(command), sink).await.map_err(message)?;
     let kept = digest.lock().expect("no panic");
     same(kept.0.len(), n_bytes)?;
     let line = String::from_utf8_lossy(&kept.1).into_owned();
@@ -217,11 +217,11 @@ async fn stream(sandbox: &Sandbox, n_bytes: usize) -> Outcome {
 
 async fn files(sandbox: &Sandbox, random: &mut fastrand::Rng) -> Outcome {
     let content: Vec<u8> = (0..random.usize(..200_000)).map(|_| random.u8(..)).collect();
-    sandbox.write_file("/root/f", content.clone(), None).await.map_err(told)?;
-    let result = sandbox.execute(request("sha256sum < /root/f")).await.map_err(told)?;
+    sandbox.write_file("/root/f", content.clone(), None).await.map_err(message)?;
+    let result = sandbox.execute(request("sha256sum < /root/f")).await.map_err(message)?;
     let seen = result.stdout_lossy().split(' ').next().unwrap_or_default().to_owned();
     same(seen, checksum::sha256(&content))?;
-    let read = sandbox.read_file("/root/f", 1 << 20).await.map_err(told)?;
+    let read = sandbox.read_file("/root/f", 1 << 20).await.map_err(message)?;
     same(checksum::sha256(&read), checksum::sha256(&content))
 }
 
@@ -232,7 +232,7 @@ async fn cancel(sandbox: &Sandbox, milliseconds: u64) -> Outcome {
     if tokio::time::timeout(pause, call).await.is_ok() {
         return Err("a cancelled command ended by itself".to_owned());
     }
-    let result = sandbox.execute(request("echo on")).await.map_err(told)?;
+    let result = sandbox.execute(request("echo on")).await.map_err(message)?;
     same(result.stdout_lossy(), "on\n".to_owned())
 }
 
@@ -240,30 +240,30 @@ async fn mount(sandbox: &Sandbox, folder: &Path, random: &mut fastrand::Rng) -> 
     let shared = folder.join("shared");
     let content: Vec<u8> = (0..random.usize(1..100_000)).map(|_| random.u8(..)).collect();
     fs_err::write(shared.join("host"), &content).map_err(|error| error.to_string())?;
-    let handle = sandbox.mount(Mount::new(&shared, "/mnt/soak")).await.map_err(told)?;
+    let handle = sandbox.mount(Mount::new(&shared, "/mnt/soak")).await.map_err(message)?;
     let command = "sha256sum < /mnt/soak/host && cp /mnt/soak/host /mnt/soak/guest && sync";
-    let result = sandbox.execute(request(command)).await.map_err(told)?;
+    let result = sandbox.execute(request(command)).await.map_err(message)?;
     let seen = result.stdout_lossy().split(' ').next().unwrap_or_default().to_owned();
-    sandbox.unmount(&handle, true).await.map_err(told)?;
+    sandbox.unmount(&handle, true).await.map_err(message)?;
     same(seen, checksum::sha256(&content))?;
     let back = fs_err::read(shared.join("guest")).map_err(|error| error.to_string())?;
     same(checksum::sha256(&back), checksum::sha256(&content))
 }
 
 async fn checkpoint(sandbox: &Sandbox) -> Outcome {
-    sandbox.execute(request("echo before > /state; sync")).await.map_err(told)?;
-    sandbox.checkpoint("soak").await.map_err(told)?;
-    sandbox.execute(request("echo after > /state; sync")).await.map_err(told)?;
-    sandbox.revert("soak").await.map_err(told)?;
-    let result = sandbox.execute(request("cat /state")).await.map_err(told)?;
-    sandbox.delete_checkpoint("soak").await.map_err(told)?;
+    sandbox.execute(request("echo before > /state; sync")).await.map_err(message)?;
+    sandbox.checkpoint("soak").await.map_err(message)?;
+    sandbox.execute(request("echo after > /state; sync")).await.map_err(message)?;
+    sandbox.revert("soak").await.map_err(message)?;
+    let result = sandbox.execute(request("cat /state")).await.map_err(message)?;
+    sandbox.delete_checkpoint("soak").await.map_err(message)?;
     same(result.stdout_lossy(), "before\n".to_owned())
 }
 
 async fn keep(sandbox: &Sandbox, folder: &Path) -> Outcome {
     let options = SaveOptions { workspace: Some(folder.join("saves")), ..SaveOptions::default() };
-    sandbox.save("kept", &options).await.map_err(told)?;
-    save::validate(&folder.join("saves/kept")).map(drop).map_err(told)
+    sandbox.save("kept", &options).await.map_err(message)?;
+    save::validate(&folder.join("saves/kept")).map(drop).map_err(message)
 }
 
 fn held(home: &Path) -> Held {

@@ -185,7 +185,7 @@ fn count(workspace: &Path, temporary: &Path, home: &Path, family: &[Process]) ->
     }
 }
 
-/// A process, told from later ones of the same number by the time of its start.
+/// A process, distinguished from later ones of the same number by the time of its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Process {
     id: u32,

@@ -110,7 +110,7 @@ async fn what_qemu_refuses_arrives_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_boot_timeout_is_kept_and_told() {
+async fn a_boot_timeout_is_kept_and_reported() {
     let builder = vm_tests::minimal().boot_timeout(Duration::from_millis(200));
     let start = Instant::now();
     let error = start_error(vm_tests::sandbox(builder)).await;

@@ -225,7 +225,7 @@ async fn a_user_who_stops_what_is_his_holds_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_when_the_machine_ends_is_told_and_the_next_one_starts() {
+async fn calls_under_way_end_with_an_error_when_the_machine_ends_and_the_next_one_starts() {
     for end in ["panic", "power-off", "kill"] {
         let sandbox = Arc::new(vm_tests::started(vm_tests::minimal()).await);
         let calls: Vec<_> = (0..5)

@@ -16,7 +16,7 @@ async fn a_revert_brings_processes_open_files_and_the_disk_back() {
            [ -e /probe ] && cat /proc/self/fd/9 > /probed 2>/dev/null; sleep 0.05; done) \
         > /dev/null 2>&1 & echo $! > /counter";
     run(&sandbox, script).await;
-    // A call that waits while the checkpoint is made is told when its command is gone.
+    // A call that waits while the checkpoint is made ends with an error when its command is gone.
     let waiting = tokio::spawn({
         let sandbox = Arc::clone(&sandbox);
         async move { sandbox.execute(ExecuteRequest::new("echo in flight; sleep 1000")).await }
@@ -52,8 +52,8 @@ async fn a_revert_brings_processes_open_files_and_the_disk_back() {
         assert_clock_is_of_now(&sandbox).await;
         run(&sandbox, "echo after > /state; touch /new; sync").await;
     }
-    let told = waiting.await.unwrap();
-    assert!(matches!(told, Err(Error::Reverted { action: "execute" })), "{told:?}");
+    let outcome = waiting.await.unwrap();
+    assert!(matches!(outcome, Err(Error::Reverted { action: "execute" })), "{outcome:?}");
     // Nobody waits for that command any more, so it is gone too.
     let left = run(&sandbox, "ps | grep -c '[s]leep 1000' || true").await;
     assert_eq!(left, "0");

@@ -41,7 +41,7 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
     .await;
     let who = "cat /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address; hostname";
     let identity = run(&sandbox, who).await;
-    // What makes secrets anew in another machine.
+    // What makes secrets again in another machine.
     let renewal = "mkdir -p /usr/lib/quicksand && cd /usr/lib/quicksand && \
                    printf '#!/bin/sh\necho ran >> /renewed\n' > new-identity && chmod 755 new-identity";
     run(&sandbox, renewal).await;
@@ -84,8 +84,8 @@ async fn a_revert_forks_the_copy_and_the_machine_is_the_same() {
         run(&sandbox, "echo after > /state").await;
     }
     assert_eq!(random.len(), 3);
-    let told = waiting.await.unwrap();
-    assert!(matches!(told, Err(Error::Reverted { action: "execute" })), "{told:?}");
+    let outcome = waiting.await.unwrap();
+    assert!(matches!(outcome, Err(Error::Reverted { action: "execute" })), "{outcome:?}");
     assert_eq!(run(&sandbox, "ps | grep -c '[s]leep 1000' || true").await, "0");
     assert!(sandbox.boot_timing().unwrap().forked);
 

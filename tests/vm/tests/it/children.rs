@@ -41,7 +41,7 @@ async fn children_go_on_from_memory_and_disk_and_share_nothing_afterwards() {
             set.insert(line.to_owned());
         }
     }
-    // Each was told the time, and so was the parent, which stood still.
+    // Each was given the time, and so was the parent, which stood still.
     for sandbox in children.iter().chain([&parent]) {
         assert_clock_is_of_now(sandbox).await;
     }

@@ -129,7 +129,7 @@ async fn pointer(sandbox: &Sandbox) {
     assert!(sandbox.mouse_move(0, POINTER_MAX + 1, PointerUnit::Absolute).await.is_err());
 }
 
-/// Runs something and gives the events (type, code, value) that an input device told meanwhile.
+/// Runs something and gives the events (type, code, value) that an input device reported meanwhile.
 async fn record(
     sandbox: &Sandbox,
     node: &str,

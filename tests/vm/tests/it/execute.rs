@@ -22,7 +22,7 @@ fn streams_and_exit_codes_come_back() {
 }
 
 #[test]
-fn options_are_honoured() {
+fn folder_variables_input_shell_and_user_of_a_request_apply() {
     on_shared(async |sandbox| {
         let stdout = async |request: ExecuteRequest| {
             sandbox.execute(request).await.unwrap_or_else(|error| panic!("{error}")).stdout_lossy()

@@ -78,11 +78,11 @@ async fn forks_share_nothing_that_tells_who_they_are() {
                       cat /sys/class/net/eth0/address; head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'; \
                       echo; date +%s; cat /tmp/number /number 2>/dev/null; true";
         let before = unix_seconds();
-        let told = run(&sandbox, script).await;
+        let output = run(&sandbox, script).await;
         let after = unix_seconds();
         eprintln!("{:?} until the first answer; {:?}", begin.elapsed(), sandbox.boot_timing());
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 5, "what another fork has written is there: {told}");
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines.len(), 5, "what another fork has written is there: {output}");
         for (set, line) in seen.iter_mut().zip(&lines[..4]) {
             set.insert((*line).to_owned());
         }

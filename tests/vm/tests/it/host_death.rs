@@ -47,7 +47,7 @@ fn no_signal_to_the_host_leaves_anything_behind() {
 }
 
 #[test]
-fn a_full_disk_of_the_host_is_told_and_does_not_hang() {
+fn a_full_disk_of_the_host_is_reported_and_does_not_hang() {
     check_environment();
     let folder = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && TMPDIR=$1 exec \"$2\" minimal \

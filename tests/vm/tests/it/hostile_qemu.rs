@@ -94,14 +94,14 @@ fn a_hostile_program_in_qemus_place_reaches_nothing() {
         ("VNC", plain.enable_display(true).vnc(VncAccess::Port)),
     ];
     for (case, builder) in cases {
-        let told = SHARED.0.block_on(report(builder, &bundle));
-        println!("{case}:\n{told}");
+        let report = SHARED.0.block_on(report(builder, &bundle));
+        println!("{case}:\n{report}");
         let line =
-            told.lines().find(|line| line.starts_with("tried ")).expect("it came to its end");
+            report.lines().find(|line| line.starts_with("tried ")).expect("it came to its end");
         let words: Vec<&str> = line.split(' ').collect();
         let [_, n_tried, _, _, n_reached] = words[..] else { panic!("{line}") };
         assert!(n_tried.parse::<usize>().unwrap() >= 80, "{case}: {line}");
-        assert_eq!(n_reached, "0", "{case}: {told}");
+        assert_eq!(n_reached, "0", "{case}: {report}");
     }
     let mut buffer = [0; 8];
     assert!(world.udp.recv(&mut buffer).is_err(), "a datagram has arrived");

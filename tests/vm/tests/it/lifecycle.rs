@@ -14,8 +14,8 @@ fn signal(pid: u32, signal: Signal) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quick_start_with_progress_and_timings() {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let teller = Arc::clone(&told);
+    let stages = Arc::new(Mutex::new(Vec::new()));
+    let teller = Arc::clone(&stages);
     let sandbox =
         vm_tests::sandbox(vm_tests::minimal()).on_progress(move |stage, current, total| {
             teller.lock().unwrap().push((stage.to_owned(), current, total));
@@ -28,7 +28,7 @@ async fn the_quick_start_with_progress_and_timings() {
     let mut expect: Vec<(String, usize, usize)> =
         STAGES.iter().enumerate().map(|(index, stage)| (stage.to_string(), index, 4)).collect();
     expect.push((DONE.to_owned(), 4, 4));
-    assert_eq!(*told.lock().unwrap(), expect);
+    assert_eq!(*stages.lock().unwrap(), expect);
     let timing = sandbox.boot_timing().unwrap();
     let sum = timing.locate + timing.prepare + timing.launch + timing.boot;
     assert!(
@@ -72,7 +72,7 @@ async fn two_at_once_share_the_base_and_never_write_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unexpected_end_of_qemu_is_told() {
+async fn an_unexpected_end_of_qemu_is_an_error() {
     let sandbox = Arc::new(vm_tests::started(vm_tests::minimal()).await);
     let pid = sandbox.pid().unwrap();
     let call = tokio::spawn({
@@ -186,8 +186,8 @@ async fn the_guests_clock_counts_as_the_hosts() {
     let allowed = between * 0.99 - first.1 - 0.02..between * 1.01 + second.1 + 0.02;
     assert!(allowed.contains(&guest), "{guest} s in {allowed:?}");
     if cfg!(target_arch = "x86_64") && sandbox.accelerator() == Some(sandbox::Accelerator::Tcg) {
-        let told = run(&sandbox, "cat /proc/cmdline").await;
-        assert!(told.contains(" tsc_early_khz="), "{told}");
+        let command_line = run(&sandbox, "cat /proc/cmdline").await;
+        assert!(command_line.contains(" tsc_early_khz="), "{command_line}");
     }
     sandbox.stop().await.unwrap();
 }

@@ -79,7 +79,7 @@ async fn shares_are_mounted_at_the_start_and_later() {
     assert_eq!(run(&sandbox, "cd /mnt/rw && cat Case case").await, "upper\nlower");
     assert_eq!(text(writable.path().join("Case")), "upper\n");
 
-    // Read-only on the host's side: a guest's root that mounts anew cannot write either.
+    // Read-only on the host's side: a guest's root that mounts again cannot write either.
     assert_eq!(run(&sandbox, "cat '/mnt/ro/from the host.txt'").await, "hello");
     assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);
     execute(&sandbox, "mount -o remount,rw /mnt/ro").await;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// The kernel takes no argument of 128 KiB: that is told before anything runs.
+/// The kernel takes no argument of 128 KiB: that is an error before anything runs.
 #[test]
-fn what_is_too_long_for_an_argument_is_told_with_what_to_do() {
+fn a_command_too_long_for_an_argument_is_refused_with_a_hint() {
     on_shared(async |sandbox| {
         let long = "x".repeat(200_000);
         let many = |request: ExecuteRequest| {

@@ -223,7 +223,7 @@ async fn a_guest_that_powers_itself_off_is_saved_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_save_at_the_stop_is_told_and_leaves_nothing() {
+async fn a_failed_save_at_the_stop_is_reported_and_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
     let workspace = home.path().join("saves");
     let builder = vm_tests::minimal().save("x").workspace(&workspace);

@@ -44,8 +44,8 @@ async fn copies_answer_soon_and_share_nothing_that_tells_who_they_are() {
         eprintln!("{:?}", sandbox.boot_timing().unwrap());
         let script = "cat /proc/sys/kernel/random/uuid; cat /proc/sys/kernel/random/boot_id; \
                       cat /sys/class/net/eth0/address; head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'";
-        let told = run(&sandbox, script).await;
-        for (set, line) in seen.iter_mut().zip(told.lines()) {
+        let output = run(&sandbox, script).await;
+        for (set, line) in seen.iter_mut().zip(output.lines()) {
             set.insert(line.to_owned());
         }
         // The guest's clock is the host's, to a twentieth of a second and what a command takes.
@@ -105,7 +105,7 @@ async fn a_copy_does_what_a_machine_does() {
     again.stop().await.unwrap();
 }
 
-/// Where an image has what makes its secrets anew.
+/// Where an image has what makes its secrets again.
 const PROGRAM: &str = "/usr/lib/quicksand/new-identity";
 
 /// An image on `minimal` with this program: what a machine has saved, where images are installed.
@@ -215,7 +215,7 @@ async fn a_pool_hands_each_machine_out_once_and_replaces_those_that_died() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_at_once_one_makes_the_template_and_all_start() {
+async fn many_starts_at_once_make_one_template_and_all_start() {
     let cache = tempfile::tempdir().unwrap();
     let starts: Vec<_> = (0..4)
         .map(|_| {

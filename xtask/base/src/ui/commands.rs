@@ -18,7 +18,7 @@ pub struct Commands(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Whether a step has failed beside the others, which shall end then.
+    /// Whether a step has failed beside the others, which then have to end.
     has_ended: bool,
     running: Vec<Arc<Handle>>,
 }

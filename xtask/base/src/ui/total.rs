@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often the line is drawn anew.
+/// How often the line is drawn again.
 const TICK: Duration = Duration::from_millis(500);
 
 pub struct Total {

@@ -1,7 +1,7 @@
 //! Runs `quicksand.exe` under Wine: the real registry's answer, and the command as far as it goes
 //! without a machine.
 //!
-//! Wine writes PROCESSOR_ARCHITECTURE anew whenever its server starts, so that one server stays
+//! Wine writes PROCESSOR_ARCHITECTURE again whenever its server starts, so that one server stays
 //! alive from the change of the value to the last program that reads it.
 
 use anyhow::{Result, ensure};
@@ -177,13 +177,13 @@ fn judge(
     };
 
     // Nothing is installed, so the command says whose QEMU it looked for.
-    let told = call(&["qemu"], &[])?;
+    let outcome = call(&["qemu"], &[])?;
     let expect = format!("QEMU for {arch} guests (qemu-system-{qemu_name}) not found");
-    let is_right = told.code == 1 && told.stderr.contains(&expect);
-    ensure!(is_right, wrong(value, &expect, &told.to_string()));
-    let told = call(&["list", "--json"], &[])?;
-    let is_right = told.code == 0 && told.stdout.trim() == "[]";
-    ensure!(is_right, wrong(value, "an empty list", &told.to_string()));
+    let is_right = outcome.code == 1 && outcome.stderr.contains(&expect);
+    ensure!(is_right, wrong(value, &expect, &outcome.to_string()));
+    let outcome = call(&["list", "--json"], &[])?;
+    let is_right = outcome.code == 0 && outcome.stdout.trim() == "[]";
+    ensure!(is_right, wrong(value, "an empty list", &outcome.to_string()));
 
     // The fat bundle: the hardware's half is taken, whatever this program was compiled for.
     let fat = tempfile::tempdir()?;
@@ -205,10 +205,10 @@ fn judge(
     Ok(())
 }
 
-fn wrong(value: &str, expect: &str, told: &str) -> anyhow::Error {
+fn wrong(value: &str, expect: &str, outcome: &str) -> anyhow::Error {
     hinted(
         format!(
-            "With {value} in the registry the command should say {expect}, but it said:\n{told}"
+            "With {value} in the registry the command should say {expect}, but it said:\n{outcome}"
         ),
         "crates/host-platform/src/native.rs reads the registry",
     )

@@ -21,7 +21,7 @@ pub const NAME: &str = "newcomer";
 pub struct Place {
     /// The root folder.
     pub root: PathBuf,
-    /// What apt has fetched for it, kept between runs; none when everything is fetched anew.
+    /// What apt has fetched for it, kept between runs; none when everything is fetched again.
     pub archives: Option<PathBuf>,
 }
 

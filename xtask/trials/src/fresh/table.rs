@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_say_what_came_out() {
+    fn each_row_has_the_times_and_the_first_error() {
         let mut good = Row::new(Suite::Trixie, User::Sudo, Command::Demo);
         for (round, seconds) in [("first", 606), ("second", 11), ("offline", 120)] {
             good.add(round, Duration::from_secs(seconds), None);

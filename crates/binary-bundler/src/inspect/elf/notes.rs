@@ -136,7 +136,7 @@ struct Row {
     priority: String,
 }
 
-/// The libraries of a note's JSON; a note that is none says nothing.
+/// The libraries of a note's JSON; a note that is not JSON says nothing.
 fn dlopened(text: &[u8]) -> Vec<Dlopen> {
     let end = text.iter().position(|byte| *byte == 0).unwrap_or(text.len());
     let rows: Vec<Row> = serde_json::from_slice(&text[..end]).unwrap_or_default();

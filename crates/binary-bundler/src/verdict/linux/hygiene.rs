@@ -29,8 +29,10 @@ pub(super) fn judge(judged: &Judged<'_>, is_musl: bool, verdict: &mut Verdict) {
         );
     }
     // A Python that was built with `--with-fpectl`, as up to 3.6 some were; no other has these.
-    const OF_FPECTL: [&str; 3] = ["PyFPE_jbuf", "PyFPE_dummy", "PyFPE_counter"];
-    if let Some(symbol) = elf.unversioned.iter().find(|name| OF_FPECTL.contains(&name.as_str())) {
+    const FPECTL_SYMBOLS: [&str; 3] = ["PyFPE_jbuf", "PyFPE_dummy", "PyFPE_counter"];
+    if let Some(symbol) =
+        elf.unversioned.iter().find(|name| FPECTL_SYMBOLS.contains(&name.as_str()))
+    {
         problem(symbol.clone(), "only a Python that was built with fpectl has this symbol");
     }
     // The kernel starts a static program whatever its calls look like: firmware, for example.

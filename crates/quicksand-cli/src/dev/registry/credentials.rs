@@ -39,7 +39,7 @@ struct Answer {
 /// The credentials for a registry; nobody in particular where none are kept.
 pub fn of(host: &str) -> Result<RegistryAuth, String> {
     for path in places() {
-        if let Some(auth) = of_file(&path, host)? {
+        if let Some(auth) = from_file(&path, host)? {
             return Ok(auth);
         }
     }
@@ -65,7 +65,7 @@ fn places() -> Vec<PathBuf> {
     .collect()
 }
 
-fn of_file(path: &Path, host: &str) -> Result<Option<RegistryAuth>, String> {
+fn from_file(path: &Path, host: &str) -> Result<Option<RegistryAuth>, String> {
     if !path.is_file() {
         return Ok(None);
     }
@@ -132,7 +132,7 @@ mod tests {
         let path = folder.path().join("config.json");
         let of = |text: &str, host: &str| {
             fs::write(&path, text).unwrap();
-            of_file(&path, host)
+            from_file(&path, host)
         };
         let auth = STANDARD.encode("me:pass:word");
         for key in ["registry.test:5000", "https://registry.test:5000/v1/", "registry.test:5000/x"]

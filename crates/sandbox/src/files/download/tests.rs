@@ -331,13 +331,13 @@ fn nothing_leaves_the_tree() {
         vec![entry("", D, ""), entry("d/f", F, ""), data(b"x"), None],
         vec![entry("", D, ""), entry("d", D, ""), entry("f", F, ""), entry("d/f", F, ""), None],
         vec![entry("", D, ""), entry("f", F, ""), entry("f/g", F, ""), None],
-        // Paths that are none.
+        // Malformed paths.
         vec![entry("", D, ""), entry("../outside/f", F, ""), data(b"x"), None],
         vec![entry("", D, ""), entry("a/../../outside/f", F, ""), data(b"x"), None],
         vec![entry("", D, ""), entry("/tmp/f", F, ""), None],
         vec![entry("", D, ""), entry("a\0b", F, ""), None],
         vec![entry("", D, ""), entry("", D, ""), None],
-        // A root that is none, and a file that becomes a tree.
+        // A root that does not exist, and a file that becomes a tree.
         vec![entry("x", F, ""), None],
         vec![entry("", F, ""), entry("f", F, ""), None],
         vec![entry("", F, ""), entry("", D, ""), entry("f", F, ""), None],

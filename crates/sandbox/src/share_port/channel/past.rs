@@ -1,4 +1,4 @@
-//! A guest that goes back in time: what its past has asked is not answered, and both sides begin anew.
+//! A guest that goes back in time: what its past has asked is not answered, and both sides begin again.
 
 use super::{Channel, Inner, Moments, lock, spawn};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Channel {
         tracing::warn!("an answer for a guest's past could not be taken back");
     }
 
-    /// Begins anew with a guest that is in its past now, without waiting for it.
+    /// Begins again with a guest that is in its past now, without waiting for it.
     pub(crate) fn begin_again(&self, moments: Option<&Moments>) {
         let Some(nonce) = lock(&self.0.nonce).take() else { return };
         for (id, share) in self.shares() {
@@ -112,7 +112,7 @@ impl Inner {
         }
     }
 
-    /// Asks the guest to begin anew, and has its kernel send again what it has no answer to.
+    /// Asks the guest to begin again, and has its kernel send again what it has no answer to.
     fn begin_again(&self, nonce: [u8; NONCE_LEN]) {
         let epoch = self.epoch();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

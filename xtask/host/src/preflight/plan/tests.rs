@@ -123,7 +123,7 @@ fn each_lack_is_one_problem_with_its_hint() {
 }
 
 #[test]
-fn a_host_that_has_all_is_told_nothing() {
+fn a_host_that_has_all_gets_no_line() {
     let plan = plan(&needs(), &Facts { places: vec![], ..host() });
     assert!(
         plan.lines.is_empty() && plan.problems.is_empty() && plan.install.is_empty(),
