@@ -12,7 +12,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
     lock::{ArchLock, Lock},
-    outside::LOCK,
+    standalone::LOCK,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -30,7 +30,6 @@ pub mod kernel;
 pub mod kernel_package;
 pub mod lock;
 pub mod modules;
-pub mod outside;
 pub mod owners;
 pub mod ownership;
 pub mod package_sets;
@@ -41,6 +40,7 @@ pub mod proof;
 pub mod recipe;
 pub mod root;
 pub mod rootfs;
+pub mod standalone;
 pub mod wheel;
 
 use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};

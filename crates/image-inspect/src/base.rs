@@ -1,7 +1,7 @@
 //! An installed image as something to bake on: where its files are, and which package it came in.
 
 use fs_err as fs;
-use image_builder::outside::Base;
+use image_builder::standalone::Base;
 use runtime_locator::ImageFind;
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! One download, by apt's own downloader: a file that is not there is told from one that could not be fetched,
+//! One download, by apt's own downloader: a file that is not there is distinguished from one that could not be fetched,
 //! because only the first means that another version has to do. Each file is checked against its hash
 //! each time it is used.
 
@@ -55,7 +55,7 @@ pub fn fetch(
     let beside = tempfile::Builder::new().prefix(".part-").tempdir_in(folder)?;
     let part = beside.path().join("download");
     let part_name = part.to_str().context("The cache's path is not valid UTF-8")?;
-    // Not checked by apt already: a file with another hash must be told from an absent one.
+    // Not checked by apt already: a file with another hash must be distinguished from an absent one.
     let args = ["download-file", url, part_name].map(str::to_owned);
     let before = fs::metadata(step.log()).map_or(0, |log| log.len());
     if let Err(error) = step.run(apt.command(APT_HELPER, args)) {

@@ -10,7 +10,7 @@ use crate::{
     args::{DevAction, ScaffoldKind},
     report::Failure,
 };
-use image_builder::outside::template::RootFs;
+use image_builder::standalone::template::RootFs;
 
 /// Does it.
 pub fn run(action: &DevAction) -> Result<(), Failure> {

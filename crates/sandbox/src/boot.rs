@@ -22,12 +22,12 @@ use crate::execute::ExecuteRequest;
 use crate::fork_source::{Parent, Still, Zygote};
 #[cfg(target_os = "linux")]
 use crate::frozen::Frozen;
+use crate::hardware::default_boot_timeout_s;
 use crate::located::Located;
-use crate::machine::default_boot_timeout_s;
+use crate::machine::Machine;
 use crate::mounting::mount_all;
 use crate::qemu_process::QemuProcess;
 use crate::qmp::Qmp;
-use crate::running::Machine;
 #[cfg(target_os = "linux")]
 use crate::templates::Template;
 use crate::timing::{BootTiming, STAGES, Stopwatch};

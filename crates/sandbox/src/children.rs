@@ -51,7 +51,7 @@ impl Sandbox {
     #[cfg(target_os = "linux")]
     async fn fork_machine(
         &self,
-        machine: &std::sync::Arc<crate::running::Machine>,
+        machine: &std::sync::Arc<crate::machine::Machine>,
         n: NonZeroUsize,
     ) -> Result<Vec<Self>> {
         use crate::boot::Source;
@@ -87,7 +87,7 @@ impl Sandbox {
     #[cfg(target_os = "linux")]
     async fn fork_process(
         &self,
-        machine: &std::sync::Arc<crate::running::Machine>,
+        machine: &std::sync::Arc<crate::machine::Machine>,
         config: &crate::config::SandboxConfig,
         located: &crate::located::Located,
         n: NonZeroUsize,

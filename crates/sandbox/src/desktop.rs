@@ -18,7 +18,7 @@ pub use picture::{Region, ScreenshotOptions};
 pub use pointer::{MouseButton, POINTER_MAX, PointerUnit};
 
 use crate::error::{Error, Result};
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::sandbox::Sandbox;
 use crate::screen::{Screen, Vnc};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 //! transport) is set by a monitor command, into which only checked numbers and addresses go.
 
 use crate::error::{Error, Result};
+use crate::machine::Machine;
 use crate::network::{Direction, Forward, NetworkMode, check_forwards, check_guest_end};
-use crate::running::Machine;
 use crate::sandbox::Sandbox;
 use crate::usernet::{self, AllowList};
 use serde_json::json;

@@ -8,10 +8,10 @@
 use crate::blocking::blocking;
 use crate::config::{SandboxConfig, Transport};
 use crate::error::{Error, Result};
+use crate::hardware::MachineType;
 use crate::located::Located;
-use crate::machine::MachineType;
+use crate::machine::Machine;
 use crate::overlay::{temporary_folder, unnamed_file};
-use crate::running::Machine;
 use crate::vmstate;
 use disk_formats::qcow2::{self, Fault};
 use serde_json::json;

@@ -3,7 +3,7 @@
 //! The words are those of the seeds; what is added for our own transport says why. Parameters:
 //! <https://docs.kernel.org/admin-guide/kernel-parameters.html>
 
-use crate::machine::MachineType;
+use crate::hardware::MachineType;
 use agent_protocol::{CMDLINE_PORT, CMDLINE_TOKEN};
 use runtime_locator::Accelerator;
 

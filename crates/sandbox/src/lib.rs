@@ -7,7 +7,7 @@
 //! to the two ends.
 //!
 //! Modules are layers: what a machine is (`qemu_process`, `fork_source`, `templates`, `save`, `shares`,
-//! `checkpoint`, `running`) knows nothing of what is done with it (`frozen`, `boot`, `warm`, `start`,
+//! `checkpoint`, `machine`) knows nothing of what is done with it (`frozen`, `boot`, `warm`, `start`,
 //! `saving`, `checkpointing`, `mounting`, `children`), nor that of the façade (`sandbox`, `pool`). No module
 //! is in a circle with another (`cargo xtask check layering`).
 //!
@@ -44,6 +44,7 @@ mod frozen;
 mod fuzz;
 #[cfg(target_os = "linux")]
 mod guest_memory;
+mod hardware;
 mod host_process;
 mod kernel_cmdline;
 mod launch;
@@ -65,7 +66,6 @@ mod qemu_process;
 mod qmp;
 mod quota;
 mod remover;
-mod running;
 mod sandbox;
 pub mod save;
 mod save_name;
@@ -106,12 +106,12 @@ pub use execute::{
 pub use files::{
     DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRIES, DEFAULT_MAX_FILE, DownloadOptions, Transfer,
 };
+pub use hardware::{
+    MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,
+};
 pub use host_platform::Arch;
 pub use jail::{Plan as Walls, Wall, standing as standing_walls};
 pub use limits::Limits;
-pub use machine::{
-    MachineType, accel_flag, cpu_flag, cpu_properties, default_boot_timeout_s, native_accelerator,
-};
 pub use metrics::Metrics;
 pub use mount::{Mount, MountCache, MountHandle, MountType};
 pub use network::{Direction, Forward, NetworkMode};

@@ -15,7 +15,7 @@
 //! that whoever drops the owner ends QEMU.
 
 use crate::error::{Error, Result};
-use crate::running::Machine;
+use crate::machine::Machine;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;

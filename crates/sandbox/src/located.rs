@@ -6,7 +6,7 @@
 use crate::config::{AccelChoice, Resources, SandboxConfig, Transport, VncAccess, Warm};
 use crate::error::{Error, Result};
 use crate::fork::PerProcess;
-use crate::machine::MachineType;
+use crate::hardware::MachineType;
 use crate::mount::{MountType, plan9_tag};
 use crate::network::{Direction, Forward, NetworkMode};
 use crate::plan::{

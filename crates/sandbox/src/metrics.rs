@@ -7,8 +7,8 @@ use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
 use crate::host_process;
+use crate::machine::Machine;
 use crate::plan::DRIVE;
-use crate::running::Machine;
 use serde_json::json;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Shares of a running machine: mounted at its start or later, and taken back.
 
 use crate::error::Result;
+use crate::machine::Machine;
 use crate::mount::{Mount, MountHandle};
-use crate::running::Machine;
 use crate::shares::Guest;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! Sits between the configuration (what a user wants) and the command line (what QEMU reads).
 //! Descriptors appear as numbers and files as paths; nothing here opens them.
 
-use crate::machine::MachineType;
+use crate::hardware::MachineType;
 use crate::network::{Forward, NetworkMode};
 use host_platform::Arch;
 use runtime_locator::Accelerator;

@@ -7,8 +7,8 @@
 //! where the design says so: descriptors instead of ports, the token in fw_cfg, and a chipset
 //! without the parts that only cost boot time.
 
+use crate::hardware::{MachineType, accel_flag, cpu_flag, cpu_properties};
 use crate::kernel_cmdline;
-use crate::machine::{MachineType, accel_flag, cpu_flag, cpu_properties};
 use crate::network::NetworkMode;
 use crate::plan::{
     AppendPlan, ControlPlan, DisplayPlan, MachinePlan, QmpPlan, REDACTED, TemplatePlan,

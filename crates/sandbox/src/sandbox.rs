@@ -20,8 +20,8 @@ use crate::execute::{ExecuteRequest, ExecuteResult, OutputSink, Pty, SessionEven
 use crate::files::Leftovers;
 use crate::lifecycle::Lifecycle;
 use crate::located::locate;
+use crate::machine::Machine;
 use crate::metrics::{self, Metrics};
-use crate::running::Machine;
 use crate::save::{self, SaveManifest, SaveOptions};
 use crate::saving::{self, SaveRequest};
 use crate::start::boot;

@@ -9,10 +9,10 @@
 pub(crate) mod memory;
 
 use crate::error::{Error, Result};
+use crate::machine::Machine;
 use crate::new_file::NewFile;
 use crate::overlay::Origin;
 use crate::plan::DRIVE;
-use crate::running::Machine;
 use crate::save::{SaveManifest, Staging, portable};
 use disk_formats::qcow2::{self, Fault};
 use package_layout::save::overlay_name;

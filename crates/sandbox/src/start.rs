@@ -6,7 +6,7 @@ use crate::boot::{Failure, Source, Start, attempt, boot_timeout, within};
 use crate::budget::raise_descriptors;
 use crate::error::{Error, Result};
 use crate::located::{Located, locate};
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::timing::{BootTiming, DONE, STAGES, Stopwatch};
 #[cfg(target_os = "linux")]
 use crate::warm;

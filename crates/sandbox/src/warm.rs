@@ -19,7 +19,7 @@ mod zygotes;
 use crate::boot::{Failure, Source, Start, attempt, boot_timeout};
 use crate::config::Warm;
 use crate::located::Located;
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::saving::memory;
 use crate::templates::Template;
 use crate::timing::{BootTiming, Stopwatch};

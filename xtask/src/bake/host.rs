@@ -5,11 +5,10 @@ use super::needs::PIP;
 use crate::{cache::Key, context::Context, setup, side_by_side, ui};
 use anyhow::{Error, Result};
 use cache_key::code::{self, Reading};
-use duct::Expression;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    bake::{Agent, Baked, Host, Prover, Step, StepOf},
+    bake::{Agent, Baked, Host, Prover, StepOf},
     foreign::Runner,
     rootfs::InstallMode,
 };
@@ -18,13 +17,10 @@ use runtime_builder::agent;
 use runtime_locator::Search;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use xtask_host::emulator;
+use xtask_host::{bake_step::Shown, emulator};
 
 /// A bake in the build cache.
 pub struct Baking<'a>(pub &'a Context);
-
-/// A step of one.
-struct Shown<'a>(&'a ui::Step<'a>);
 
 impl Host for Baking<'_> {
     type Failure = Error;
@@ -120,23 +116,4 @@ fn search(context: &Context, arch: Arch) -> Result<Search> {
         search.qemu_dir = Some(qemu_builder::bundle_for(context, arch)?.0.join("bin"));
     }
     Ok(search)
-}
-
-impl Step<Error> for Shown<'_> {
-    fn say(&self, what: String) {
-        self.0.say(what);
-    }
-
-    fn progress(&self, n_done: u64, n_total: u64) {
-        self.0.expect(n_total);
-        self.0.reach(n_done);
-    }
-
-    fn run(&self, _program: &str, command: Expression) -> Result<()> {
-        self.0.run(command)
-    }
-
-    fn has_printed(&self, text: &str) -> bool {
-        self.0.has_printed(text)
-    }
 }

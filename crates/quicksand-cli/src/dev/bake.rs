@@ -10,7 +10,7 @@ use host_platform::Arch;
 use image_builder::{
     Error,
     bake::{Baked, Prover},
-    outside::{self, Base, Options},
+    standalone::{self, Base, Options},
 };
 use image_prover::Subject;
 use runtime_locator::Search;
@@ -20,14 +20,14 @@ use std::path::Path;
 /// Bakes and prints the wheel's path.
 pub fn run(args: &BakeArgs) -> Result<(), Failure> {
     image_builder::bake::check_system(host_platform::Os::OF_PROCESS)?;
-    if !args.dir.join(outside::RECIPE).is_file() {
-        let message = format!("`{}` holds no {}", args.dir.display(), outside::RECIPE);
+    if !args.dir.join(standalone::RECIPE).is_file() {
+        let message = format!("`{}` holds no {}", args.dir.display(), standalone::RECIPE);
         let hint = "make a folder with: quicksand dev new-image NAME --base IMAGE";
         return Err(Failure::new(USAGE, message, Some(hint)));
     }
     let arch = arch_of(args.arch.as_deref())?;
     let search = places::search();
-    let base = base(&search, &outside::base_of(&args.dir)?, arch)?;
+    let base = base(&search, &standalone::base_of(&args.dir)?, arch)?;
     let out = args.out.clone().unwrap_or_else(|| args.dir.join("dist"));
     let cache = search.cache_dir.clone().ok_or_else(|| {
         let hint = "set HOME or XDG_CACHE_HOME";
@@ -49,7 +49,7 @@ pub fn run(args: &BakeArgs) -> Result<(), Failure> {
         say: &|what| eprintln!("{what}"),
         pull: &|wanted| registry::pull(&cache.join("oci"), wanted, &|what| eprintln!("{what}")),
     };
-    println!("{}", outside::bake(&args.dir, &base, &options)?.display());
+    println!("{}", standalone::bake(&args.dir, &base, &options)?.display());
     Ok(())
 }
 

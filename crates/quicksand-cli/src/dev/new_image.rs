@@ -7,7 +7,7 @@ use crate::{
     report::{FAILURE, Failure, USAGE},
 };
 use fs_err as fs;
-use image_builder::outside::template::{self, RootFs};
+use image_builder::standalone::template::{self, RootFs};
 use std::path::PathBuf;
 
 /// Makes the folder beside its place, so that it is whole or absent, and prints its path.

@@ -6,8 +6,8 @@ mod credentials;
 mod part;
 
 use image_builder::{
-    outside::{Pull, Pulled},
     sha256,
+    standalone::{Pull, Pulled},
 };
 use oci_client::{
     Client, Reference,

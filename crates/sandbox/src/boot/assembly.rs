@@ -15,11 +15,11 @@ use crate::budget::Budget;
 use crate::config::{SandboxConfig, Transport};
 use crate::console::Console;
 use crate::error::{Error, Result};
+use crate::hardware::MachineType;
 use crate::kernel_cmdline;
 use crate::launch::{Inherited, Launch, launch};
 use crate::limits::Limits;
 use crate::located::{Ends, Located};
-use crate::machine::MachineType;
 use crate::network::{Forward, NetworkMode};
 use crate::overlay::{Origin, Overlay};
 use crate::plan::{

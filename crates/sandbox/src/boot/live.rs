@@ -20,12 +20,12 @@ use crate::fork_source::{Bound, FORK_COMMAND, Parent, Ready, Still, Zygote, seco
 use crate::guest_memory::copy_sparse;
 use crate::launch::{Inherited, Output, Process};
 use crate::located::Located;
+use crate::machine::Machine;
 use crate::overlay::blank;
 use crate::plan::DRIVE;
 use crate::qemu_process::Own;
 use crate::qmp::Qmp;
 use crate::quota::used;
-use crate::running::Machine;
 use serde_json::json;
 use std::fs::File;
 use std::io;

@@ -13,7 +13,7 @@ use crate::checkpoint::{Checkpoints, Copy, Kept};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::frozen;
-use crate::running::Machine;
+use crate::machine::Machine;
 use std::sync::Arc;
 
 /// Makes one, and says how much it holds; `None` for a machine whose checkpoints are on its disk.

@@ -11,8 +11,8 @@ use super::options::{
 };
 use super::{AccelChoice, SandboxConfigBuilder, Transport, VncAccess, WaitFor, Warm};
 use crate::error::Result;
+use crate::hardware::default_boot_timeout_s;
 use crate::limits::Limits;
-use crate::machine::default_boot_timeout_s;
 use crate::mount::Mount;
 use crate::network::{Forward, NetworkMode};
 use crate::size::Size;

@@ -7,7 +7,7 @@
 use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
-use crate::running::Machine;
+use crate::machine::Machine;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 

@@ -4,7 +4,7 @@ use super::Sandbox;
 use crate::boot::{Forks, Source, Start};
 use crate::checkpoint::Copy;
 use crate::error::{Error, Result};
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::start::go_on;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
 use crate::frozen::{self, Frozen};
 use crate::located::Located;
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::templates::key;
 use serde::{Deserialize, Serialize};
 use std::fs::File;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::execute::ExecuteRequest;
 use crate::guest_memory::copy_sparse;
 use crate::located::Located;
-use crate::running::Machine;
+use crate::machine::Machine;
 use crate::templates::{Parts, Store, Template};
 use crate::timing::{BootTiming, Stopwatch};
 use crate::vmstate;

@@ -5,7 +5,7 @@
 use crate::agent_client::execution::{Discard, run_to_end};
 use crate::error::Result;
 use crate::execute::ExecuteRequest;
-use crate::running::Machine;
+use crate::machine::Machine;
 use std::time::{Duration, Instant};
 
 /// The time between two looks.

@@ -1,7 +1,7 @@
 //! A machine of a root file system that a test brings, baked on an installed image's kernel and agent as
 //! `quicksand dev bake` does it.
 
-use image_builder::outside::{self, Base, Options};
+use image_builder::standalone::{self, Base, Options};
 use runtime_locator::Search;
 use sandbox::{Sandbox, SandboxConfig};
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub async fn machine(base: &str, folder: &Path, root: &str, mut options: Value) 
             say: &|_| {},
             pull: &|wanted| Err(format!("nothing is pulled, {wanted:?}")),
         };
-        outside::bake(&place, &base, &options).map(|_wheel| place.join("dist"))
+        standalone::bake(&place, &base, &options).map(|_wheel| place.join("dist"))
     });
     let images = match baking.await.unwrap() {
         Ok(images) => images,

@@ -3,10 +3,9 @@
 
 use anyhow::{Error, Result};
 use cache_key::Key;
-use duct::Expression;
 use host_platform::Arch;
 use image_builder::{
-    bake::{Agent, Host, Step, StepOf},
+    bake::{Agent, Host, StepOf},
     foreign::Runner,
     rootfs::InstallMode,
 };
@@ -14,11 +13,8 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
 };
-use xtask_base::{
-    cache::Cache,
-    side_by_side,
-    ui::{self, Ui},
-};
+use xtask_base::{cache::Cache, side_by_side, ui::Ui};
+use xtask_host::bake_step::Shown;
 
 /// A bake in a build cache.
 pub struct Baking {
@@ -40,9 +36,6 @@ impl Baking {
         Ok(Self { is_offline: false, ..Self::offline(cache)? })
     }
 }
-
-/// A step of one.
-struct Shown<'a>(&'a ui::Step<'a>);
 
 impl Host for Baking {
     type Failure = Error;
@@ -111,24 +104,5 @@ impl Host for Baking {
 
     fn hint(&self, _failure: &Error) -> Option<String> {
         None
-    }
-}
-
-impl Step<Error> for Shown<'_> {
-    fn say(&self, what: String) {
-        self.0.say(what);
-    }
-
-    fn progress(&self, n_done: u64, n_total: u64) {
-        self.0.expect(n_total);
-        self.0.reach(n_done);
-    }
-
-    fn run(&self, _program: &str, command: Expression) -> Result<()> {
-        self.0.run(command)
-    }
-
-    fn has_printed(&self, text: &str) -> bool {
-        self.0.has_printed(text)
     }
 }

@@ -111,7 +111,7 @@ fn each_row_says_what_the_interfaces_need() {
 
 #[test]
 fn defaults_stand_in_no_text_by_hand() {
-    use crate::machine::default_boot_timeout_s;
+    use crate::hardware::default_boot_timeout_s;
     use runtime_locator::Accelerator;
 
     for option in OPTIONS {
