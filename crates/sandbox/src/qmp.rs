@@ -124,21 +124,24 @@ impl Qmp {
         self.execute_within(ANSWER_TIMEOUT, command, arguments).await
     }
 
-    /// Gives QEMU an open file, as `/dev/fdset/SET`: it can open next to nothing by a path of the host.
-    /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`add-fd`).
-    #[cfg(unix)]
-    /// Gives QEMU's number of it.
-    pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<i32> {
-        let arguments = json!({ "fdset-id": set });
-        let answer = self.send(ANSWER_TIMEOUT, "add-fd", arguments, Some(file)).await?;
-        Ok(answer["fd"].as_i64().and_then(|fd| i32::try_from(fd).ok()).unwrap_or(-1))
+    /// Runs a command that takes open files.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn execute_with(
+        &self,
+        command: &str,
+        arguments: Value,
+        files: Vec<std::fs::File>,
+    ) -> Result<Value> {
+        self.send(ANSWER_TIMEOUT, command, arguments, files).await
     }
 
-    /// Gives QEMU an open file under a name, in the place of one that had it (`getfd`).
-    #[cfg(target_os = "linux")]
-    pub(crate) async fn name_file(&self, file: std::fs::File, name: &str) -> Result<()> {
-        let arguments = json!({ "fdname": name });
-        self.send(ANSWER_TIMEOUT, "getfd", arguments, Some(file)).await.map(drop)
+    /// Gives QEMU an open file, as `/dev/fdset/SET`: it can open next to nothing by a path of the host.
+    /// See <https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html> (`add-fd`). Gives QEMU's number of it.
+    #[cfg(unix)]
+    pub(crate) async fn pass_file(&self, file: std::fs::File, set: u32) -> Result<i32> {
+        let arguments = json!({ "fdset-id": set });
+        let answer = self.send(ANSWER_TIMEOUT, "add-fd", arguments, vec![file]).await?;
+        Ok(answer["fd"].as_i64().and_then(|fd| i32::try_from(fd).ok()).unwrap_or(-1))
     }
 
     /// Runs a job and waits for its end. `arguments` holds its `job-id`; `busy` is how long the job may
@@ -194,7 +197,7 @@ impl Qmp {
         command: &str,
         arguments: Value,
     ) -> Result<Value> {
-        self.send(limit, command, arguments, None).await
+        self.send(limit, command, arguments, Vec::new()).await
     }
 
     async fn send(
@@ -202,7 +205,7 @@ impl Qmp {
         limit: Duration,
         command: &str,
         arguments: Value,
-        file: Option<std::fs::File>,
+        files: Vec<std::fs::File>,
     ) -> Result<Value> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -215,7 +218,7 @@ impl Qmp {
         let _ticket = Ticket { waiting: &self.waiting, id };
         let answered = async {
             // A task that has ended could not write, and then no answer comes either.
-            let _ = self.lines.send(Outgoing { line, file }).await;
+            let _ = self.lines.send(Outgoing { line, files }).await;
             receiver.await
         };
         match tokio::time::timeout(limit, answered).await {

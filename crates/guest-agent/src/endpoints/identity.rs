@@ -10,6 +10,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -133,8 +134,16 @@ fn cover_boot_id(root: &Path, id: &str) -> io::Result<()> {
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(&own, flags, Mode::from_raw_mode(0o444))?;
     io::Write::write_all(&mut std::fs::File::from(file), format!("{id}\n").as_bytes())?;
-    // A copy of a copy has one there already: the new one lies above it.
+    // In a copy of a copy the file lies there already.
+    if is_same_file(&own, &covered)? {
+        return Ok(());
+    }
     Ok(mount(&own, &covered, c"", MountFlags::BIND, None)?)
+}
+
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let [one, other] = [fs_err::metadata(one)?, fs_err::metadata(other)?];
+    Ok(one.dev() == other.dev() && one.ino() == other.ino())
 }
 
 /// Whether the image makes secrets of its own again. What cannot be looked at is not taken for absent.
@@ -195,6 +204,21 @@ mod tests {
         fs_err::write(root.path().join(OWN_BOOT_ID), "one\n").unwrap();
         assert!(is_own(root.path(), "one"));
         assert!(!is_own(root.path(), "two"));
+    }
+
+    #[test]
+    fn a_boot_id_that_is_covered_already_only_changes_its_text() {
+        let root = tempfile::tempdir().unwrap();
+        let (own, covered) = (root.path().join(OWN_BOOT_ID), root.path().join(BOOT_ID));
+        fs_err::create_dir_all(covered.parent().unwrap()).unwrap();
+        fs_err::create_dir(root.path().join("run")).unwrap();
+        fs_err::write(&own, "one\n").unwrap();
+        // Stands in for the mount, which root alone can make.
+        fs_err::hard_link(&own, &covered).unwrap();
+        cover_boot_id(root.path(), "two").unwrap();
+        assert_eq!(fs_err::read_to_string(&covered).unwrap(), "two\n");
+        let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&*root.path().to_string_lossy()), "{mounts}");
     }
 
     #[test]

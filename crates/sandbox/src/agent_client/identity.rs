@@ -40,11 +40,23 @@ impl AgentClient {
             Some(identity) => identity,
             None => Arc::new(Identity::new()?),
         };
-        let body = serde_json::to_vec(&identity.request(new_token)?).unwrap_or_default();
-        let silent = Err(Error::GuestSilent { timeout: TIME });
-        tokio::time::timeout(TIME, old.ask(paths::IDENTITY, body)).await.unwrap_or(silent)?;
+        old.become_machine(&identity, new_token).await?;
         stream.renew(new_token);
         Ok(Self { identity: Some(identity), ..Self::new(Wire::Stream(stream), new_token) })
+    }
+
+    /// Has the machine do what each of its forks does first: be found again, and become another one. Its token,
+    /// which must be given, stays.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn rehearse_copy(&self, token: &str) -> Result<()> {
+        self.resync().await?;
+        self.become_machine(&Identity::new()?, token).await
+    }
+
+    async fn become_machine(&self, identity: &Identity, token: &str) -> Result<()> {
+        let body = serde_json::to_vec(&identity.request(token)?).unwrap_or_default();
+        let silent = Err(Error::GuestSilent { timeout: TIME });
+        tokio::time::timeout(TIME, self.ask(paths::IDENTITY, body)).await.unwrap_or(silent).map(drop)
     }
 }
 

@@ -210,7 +210,7 @@ impl Pause {
         token: &str,
         disk: Arc<File>,
     ) -> Result<(Process, Output)> {
-        let ready = self.parent.hand_over(inherit, &own, second(qmp)?, token.to_owned()).await?;
+        let ready = self.parent.prepare(inherit, &own, second(qmp)?, token.to_owned())?;
         let pause = Arc::clone(self);
         // A task of its own: a start that is given up would leave the machine standing still.
         let standing = tokio::spawn(async move {

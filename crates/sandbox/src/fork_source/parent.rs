@@ -11,7 +11,7 @@ use crate::qemu_process::{Own, OwnEnd, QemuProcess};
 use crate::qmp::Qmp;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Pid;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
@@ -50,9 +50,10 @@ pub(crate) struct Parent {
     turn: Mutex<()>,
 }
 
-/// What a fork is to have: the files have been handed over, and wait.
+/// What a fork is to have.
 pub(crate) struct Ready {
-    fds: Vec<Value>,
+    /// Its files, each with QEMU's number of the one in whose place it comes.
+    files: Vec<(i32, File)>,
     token: String,
     /// Our end of its monitor.
     qmp: UnixStream,
@@ -105,15 +106,15 @@ impl Parent {
         // A task of its own: a fork that was given up half-way would be a process that nobody ends.
         let forking = tokio::spawn(async move {
             let _turn = parent.turn.lock().await;
-            let mut ready = parent.hand_over(inherit, &own, qmp, token).await?;
+            let mut ready = parent.prepare(inherit, &own, qmp, token)?;
             let number = parent.fork_now(&mut ready, true).await?;
             parent.adopt(ready, number).await
         });
         forking.await.map_err(|error| failed(io::Error::other(error.to_string())))?
     }
 
-    /// Hands the files of a fork over.
-    pub(crate) async fn hand_over(
+    /// Puts together what a fork is to have.
+    pub(crate) fn prepare(
         &self,
         inherit: Vec<Inherited>,
         own: &[Own],
@@ -140,26 +141,20 @@ impl Parent {
         files.push((1, their_stdout.into()));
         files.push((2, their_stderr.into()));
         rustix::net::sockopt::set_socket_passcred(&qmp, true).map_err(|e| failed(e.into()))?;
-        let mut fds = Vec::with_capacity(files.len());
-        for (index, (number, file)) in files.into_iter().enumerate() {
-            // The same names each time: a file that a fork left unused is closed by the next one.
-            let name = format!("fork{index}");
-            self.qmp.name_file(file, &name).await?;
-            fds.push(json!({ "fdname": name, "fd": number }));
-        }
         let output = Output { stdout: Box::new(stdout), stderr: Box::new(stderr) };
-        Ok(Ready { fds, token, qmp, output })
+        Ok(Ready { files, token, qmp, output })
     }
 
     /// Forks a machine that stands still; gives the fork's number in its namespace. A machine that ends over it
     /// leaves no fork behind.
     pub(crate) async fn fork_now(&self, ready: &mut Ready, runs: bool) -> Result<u64> {
         let firmware = json!([{ "name": TOKEN_ITEM, "text": ready.token }]);
-        let mut arguments = json!({ "fds": ready.fds, "firmware": firmware, "cont": runs });
+        let (numbers, files): (Vec<i32>, _) = std::mem::take(&mut ready.files).into_iter().unzip();
+        let mut arguments = json!({ "fds": numbers, "firmware": firmware, "cont": runs });
         if self.bound == Bound::Namespace {
             arguments["bound"] = json!(false);
         }
-        let answer = self.qmp.execute(FORK_COMMAND, arguments).await;
+        let answer = self.qmp.execute_with(FORK_COMMAND, arguments, files).await;
         if answer.is_err() {
             self.end_orphan(&ready.qmp).await;
         }
@@ -184,8 +179,7 @@ impl Parent {
     }
 
     /// Ends a fork that nobody has taken over, which would go on for ever, also one that comes late. Only where
-    /// the parent has ended is it waited for: a parent that refuses makes none, and the socket closes with the
-    /// next fork.
+    /// the parent has ended is it waited for: a parent that refuses makes none.
     async fn end_orphan(&self, qmp: &UnixStream) {
         let (Some(namespace), Ok(qmp)) = (self.namespace.clone(), second(qmp)) else { return };
         let ending = tokio::spawn(async move {

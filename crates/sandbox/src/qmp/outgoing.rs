@@ -1,4 +1,4 @@
-//! What is written to QEMU: whole lines, one after the other, some with an open file.
+//! What is written to QEMU: whole lines, one after the other, some with open files.
 //!
 //! Owns the writing end of the connection; knows nothing of what the lines say.
 
@@ -10,10 +10,18 @@ use tokio::sync::mpsc;
 #[cfg(unix)]
 use tokio::net::unix::OwnedWriteHalf;
 
-/// A line, and the file that goes with it.
+/// As many files go with a line, as QEMU takes.
+#[cfg(unix)]
+const MAX_FILES: usize = 16;
+/// What follows a line with files: QEMU reads 8 bytes at a time (`qemu/patches`, `monitor_qmp_can_read`), and the
+/// first byte of the next line would bring that one's files in the place of this one's.
+#[cfg(unix)]
+const SPACE: &[u8; 8] = b"        ";
+
+/// A line, and the files that go with it.
 pub(super) struct Outgoing {
     pub line: String,
-    pub file: Option<File>,
+    pub files: Vec<File>,
 }
 
 /// The writing end. Files can go through a socket alone.
@@ -34,36 +42,39 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, Outgoing { line, file }: Outgoing) -> io::Result<()> {
+    async fn write(&mut self, Outgoing { line, files }: Outgoing) -> io::Result<()> {
         let line = line.as_bytes();
-        match (self, file) {
+        match self {
             #[cfg(any(test, not(unix)))]
-            (Self::Stream(stream), None) => stream.write_all(line).await,
+            Self::Stream(stream) if files.is_empty() => stream.write_all(line).await,
             #[cfg(any(test, not(unix)))]
-            (Self::Stream(_), Some(_)) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Stream(_) => Err(io::ErrorKind::Unsupported.into()),
             #[cfg(unix)]
-            (Self::Socket(socket), None) => socket.write_all(line).await,
+            Self::Socket(socket) if files.is_empty() => socket.write_all(line).await,
             #[cfg(unix)]
-            (Self::Socket(socket), Some(file)) => {
-                let n_bytes = send_with(socket, line, &file).await?;
-                // The file went with the first byte.
+            Self::Socket(socket) => {
+                let line = [line, SPACE].concat();
+                let n_bytes = send_with(socket, &line, &files).await?;
+                // The files went with the first byte.
                 socket.write_all(&line[n_bytes..]).await
             }
         }
     }
 }
 
-/// Sends the start of a line together with a file, and says how many bytes it was. See unix(7).
+/// Sends the start of a line together with files, and says how many bytes it was. See unix(7).
 #[cfg(unix)]
-async fn send_with(socket: &OwnedWriteHalf, line: &[u8], file: &File) -> io::Result<usize> {
+async fn send_with(socket: &OwnedWriteHalf, line: &[u8], files: &[File]) -> io::Result<usize> {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     use std::os::fd::AsFd;
     let stream: &tokio::net::UnixStream = socket.as_ref();
     let send = || {
-        let files = [file.as_fd()];
-        let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FILES))];
         let mut message = SendAncillaryBuffer::new(&mut room);
-        message.push(SendAncillaryMessage::ScmRights(&files));
+        if !message.push(SendAncillaryMessage::ScmRights(&files)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let line = [io::IoSlice::new(line)];
         Ok(sendmsg(stream, &line, &mut message, SendFlags::empty())?)
     };
@@ -77,23 +88,27 @@ mod tests {
     use std::io::{IoSliceMut, Read, Seek, Write};
 
     #[tokio::test]
-    async fn a_file_arrives_with_its_line_and_lines_keep_their_order() {
+    async fn files_arrive_with_their_line_and_lines_keep_their_order() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let (_reader, writer) = tokio::net::UnixStream::from_std(ours).unwrap().into_split();
         let (lines, queue) = mpsc::channel(4);
         tokio::spawn(Writer::Socket(writer).write_all(queue));
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"content").unwrap();
-        for (line, file) in [("first\n", None), ("second\n", Some(file)), ("third\n", None)] {
-            lines.send(Outgoing { line: line.into(), file }).await.unwrap();
+        let file = |content: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(content).unwrap();
+            file
+        };
+        let files = vec![file(b"one"), file(b"two")];
+        for (line, files) in [("first\n", vec![]), ("second\n", files), ("third\n", vec![])] {
+            lines.send(Outgoing { line: line.into(), files }).await.unwrap();
         }
         drop(lines);
         let received = tokio::task::spawn_blocking(move || {
             let (mut text, mut files) = (Vec::new(), Vec::new());
             loop {
                 let mut bytes = [0; 64];
-                let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
                 let mut message = RecvAncillaryBuffer::new(&mut room);
                 let mut parts = [IoSliceMut::new(&mut bytes)];
                 let read = recvmsg(&theirs, &mut parts, &mut message, RecvFlags::CMSG_CLOEXEC);
@@ -110,12 +125,13 @@ mod tests {
             }
         });
         let (text, mut files) = received.await.unwrap();
-        assert_eq!(text, "first\nsecond\nthird\n");
-        let mut file = File::from(files.pop().expect("one file"));
-        assert!(files.is_empty());
-        let mut content = String::new();
-        file.rewind().unwrap();
-        file.read_to_string(&mut content).unwrap();
-        assert_eq!(content, "content");
+        assert_eq!(text, "first\nsecond\n        third\n");
+        let contents = files.drain(..).map(|file| {
+            let (mut file, mut content) = (File::from(file), String::new());
+            file.rewind().unwrap();
+            file.read_to_string(&mut content).unwrap();
+            content
+        });
+        assert_eq!(contents.collect::<Vec<_>>(), ["one", "two"]);
     }
 }

@@ -17,8 +17,8 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a zygote does what its template did: its code was translated in another process, and what
-/// it has translated its forks need not.
+/// How often a zygote does what its forks do first and what its template did: QEMU translates the guest's code
+/// when it runs, and what the zygote has translated its forks need not.
 const N_REHEARSALS: usize = 2;
 /// How long its guest may take to come to rest before it stops: a copy hears that it is one, and programs
 /// of the guest have to do with that.
@@ -37,6 +37,7 @@ pub(super) async fn make_zygote(
         .await
         .map_err(|failure| failure.error)?;
     for _ in 0..N_REHEARSALS {
+        machine.agent.rehearse_copy(&machine.qemu.token).await?;
         let request = ExecuteRequest::new(REHEARSAL).timeout(Duration::from_secs(20)).cwd("/");
         run_to_end(&machine.agent, &request, &mut Discard).await?;
     }
