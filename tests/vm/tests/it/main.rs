@@ -20,6 +20,7 @@ mod execute;
 mod files;
 #[cfg(target_os = "linux")]
 mod forks;
+#[cfg(target_os = "linux")]
 mod host_death;
 #[cfg(target_os = "linux")]
 mod hostile_qemu;
