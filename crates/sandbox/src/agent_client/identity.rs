@@ -56,7 +56,10 @@ impl AgentClient {
     async fn become_machine(&self, identity: &Identity, token: &str) -> Result<()> {
         let body = serde_json::to_vec(&identity.request(token)?).unwrap_or_default();
         let silent = Err(Error::GuestSilent { timeout: TIME });
-        tokio::time::timeout(TIME, self.ask(paths::IDENTITY, body)).await.unwrap_or(silent).map(drop)
+        tokio::time::timeout(TIME, self.ask(paths::IDENTITY, body))
+            .await
+            .unwrap_or(silent)
+            .map(drop)
     }
 }
 

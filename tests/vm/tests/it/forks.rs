@@ -84,7 +84,10 @@ async fn forks_share_nothing_that_tells_who_they_are() {
         eprintln!("{:?} until the first answer; {:?}", begin.elapsed(), sandbox.boot_timing());
         let lines: Vec<&str> = output.lines().collect();
         assert_eq!(lines.len(), 6, "what another fork has written is there: {output}");
-        assert_eq!(lines[5], "1", "one file covers the kernel's boot id, however often it was copied");
+        assert_eq!(
+            lines[5], "1",
+            "one file covers the kernel's boot id, however often it was copied"
+        );
         for (set, line) in seen.iter_mut().zip(&lines[..4]) {
             set.insert((*line).to_owned());
         }
