@@ -2,8 +2,8 @@
 //!
 //! Builds `quicksand.exe` and runs it under Wine, where the registry says Arm and x86_64 in turn, then
 //! type-checks the workspace for Windows and macOS, with the host's toolchain where it has the target and
-//! else with the compiler that `runtime-builder` unpacks. MinGW's GCC links for Windows; linking for macOS needs Apple's SDK, so nothing is run there, and zig's clang
-//! compiles the C code of dependencies.
+//! else with the compiler that `runtime-builder` unpacks. MinGW's GCC links for Windows; linking for macOS
+//! needs Apple's SDK, so nothing is run there, and zig's clang compiles the C code of dependencies.
 
 use anyhow::Result;
 use duct::{Expression, cmd};
@@ -97,7 +97,7 @@ impl Tools {
             zigbuild: zig_bin.join("cargo-zigbuild"),
             path: vec![folder.join("bin"), zig_bin],
             zig,
-            target_dir: folder.join("target"),
+            target_dir: context.cache.target("cross", &context.root)?,
         })
     }
 
