@@ -23,6 +23,7 @@ use fs_err as fs;
 use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
+pub use answer::releases;
 pub use image_sources::{examples, of_image};
 pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};

@@ -13,9 +13,9 @@ use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
 use image_builder::{
-    apt::{self, Archive, Private},
+    apt::{self, Archive, Private, snapshot},
     changelog,
-    recipe::DistributionName,
+    recipe::{self, DistributionName},
 };
 use std::{fmt::Write as _, io::Write as _, path::Path};
 use xtask_base::{
@@ -27,9 +27,14 @@ use xtask_host::{
     setup,
 };
 
-/// Where newer versions are looked for: the newest release with its updates, and what the next one will have.
-const SUITES: [&[&str]; 2] =
-    [&["stable", "stable-updates", "testing", "unstable"], &["stable-security"]];
+/// What the next release will have. Where a mirror of it is out of date, the release alone is looked at.
+const NEXT: &[&str] = &["testing", "unstable"];
+
+/// The image whose release is that of the pins' updates.
+const IMAGE: &str = "debian";
+
+/// What stands between two versions.
+const MOVES: &str = " -> ";
 
 /// How many flaws are named in a line; the rest is counted.
 const NAMED: usize = 12;
@@ -55,10 +60,9 @@ pub fn run(context: &Context) -> Result<()> {
         ("pins.toml", vec![("qemu".to_owned(), pins.qemu), ("seabios".to_owned(), pins.seabios)]),
         ("libraries.toml", libraries::pinned(&folder)?),
     ];
-    let day = cmd!("date", "--utc", "+%F").read()?;
-    let today = Day::try_from(day).map_err(anyhow::Error::msg)?;
+    let suite = recipe::load(&context.root.join("recipes"), IMAGE)?.body.distribution.suite;
     let report = context.ui.step("Renew the pins of QEMU", |step| {
-        let index = index(context, step)?;
+        let indexes = Index::all(context, step, &suite)?;
         let mut report = String::new();
         for (file, lists) in &tables {
             let place = folder.join(file);
@@ -66,9 +70,16 @@ pub fn run(context: &Context) -> Result<()> {
             let mut text = before.clone();
             for (name, list) in lists {
                 let Some(pin) = list.first() else { continue };
-                let (outcome, later) = renewal::outcome(pin, &offers(&index, name, pin)?);
+                let mut offers = Vec::new();
+                for index in &indexes {
+                    offers.extend(index.offers(name, pin)?);
+                }
+                let all: Vec<Offer> = offers.iter().map(|(offer, _)| offer.clone()).collect();
+                let (outcome, later) = renewal::outcome(pin, &all);
                 if let Outcome::Moves(offer) = &outcome {
-                    text = renewal::moved(&text, name, pin, offer, &today).map_err(|error| {
+                    let of_offer = offers.iter().find(|(other, _)| other == offer);
+                    let (_, day) = of_offer.context("The offer is gone")?;
+                    text = renewal::moved(&text, name, pin, offer, day).map_err(|error| {
                         hinted(format!("`{file}`: {error}"), "move this pin by hand")
                     })?;
                 }
@@ -85,31 +96,72 @@ pub fn run(context: &Context) -> Result<()> {
         Ok(report)
     })?;
     print!("{report}");
-    println!(
-        "What moved was not built yet: `cargo xtask build-qemu` says whether our patches still fit."
-    );
+    if report.contains(MOVES) {
+        println!(
+            "What moved was not built yet: `cargo xtask build-qemu` says whether our patches still fit."
+        );
+    }
     Ok(())
 }
 
-/// An apt that knows what the suites have.
-fn index(context: &Context, step: &Step) -> Result<Private> {
-    let distribution = DistributionName::Debian;
-    let archives = apt::archives(distribution, host_platform::native_arch())?;
-    let keyring = apt::keyring(distribution)?;
-    let index = Private::new(
-        &context.cache.folder("apt/pins")?,
-        Arch::OF_PROCESS,
-        &sources(&archives, &keyring),
-    )?;
-    step.say("fetching the indexes of Debian's sources");
-    step.run(index.update())?;
-    Ok(index)
+/// An apt that knows what some suites have.
+struct Index {
+    apt: Private,
+    /// The day of its newest release.
+    day: Day,
+}
+
+impl Index {
+    /// That of a release with its updates, and that of the next one where the mirror's is of these days.
+    fn all(context: &Context, step: &Step, suite: &str) -> Result<Vec<Self>> {
+        let updates = format!("{suite}-updates");
+        let security = format!("{suite}-security");
+        let own = [vec![suite, &updates], vec![&*security]];
+        let mut all = vec![Self::of(context, step, "apt/pins", &own)?];
+        match Self::of(context, step, "apt/pins-next", &[NEXT.to_vec(), vec![]]) {
+            Ok(next) => all.push(next),
+            Err(error) => context.ui.line(&format!(
+                "warning: {} are not looked at, because their indexes cannot be had or are out of date: {error}",
+                NEXT.join(" and ")
+            )),
+        }
+        Ok(all)
+    }
+
+    /// That of suites of the main archive and of the security archive.
+    fn of(context: &Context, step: &Step, folder: &str, suites: &[Vec<&str>; 2]) -> Result<Self> {
+        let distribution = DistributionName::Debian;
+        let archives = apt::archives(distribution, host_platform::native_arch())?;
+        let keyring = apt::keyring(distribution)?;
+        let lines = sources(&archives, suites, &keyring);
+        let apt = Private::new(&context.cache.folder(folder)?, Arch::OF_PROCESS, &lines)?;
+        step.say("fetching the indexes of Debian's sources");
+        step.run(apt.update())?;
+        let releases = apt::releases(&apt.lists(), &archives)?;
+        let newest = releases.iter().map(|release| release.date).max().unwrap_or_default();
+        let day = Day::try_from(snapshot::day(newest)).map_err(anyhow::Error::msg)?;
+        Ok(Self { apt, day })
+    }
+
+    /// What it has of a source, or of a binary package where that is what is pinned, with its day.
+    fn offers(&self, name: &str, pin: &Pin) -> Result<Vec<(Offer, Day)>> {
+        let read = |args: &[&str]| -> Result<String> {
+            let args = args.iter().map(|arg| (*arg).to_owned());
+            // It ends with an error where it does not know the package: then nothing is offered.
+            Ok(self.apt.command("apt-cache", args).stderr_null().unchecked().read()?)
+        };
+        let offers = match pin.path.ends_with(".deb") {
+            true => renewal::of_binaries(&read(&["show", "--all-versions", name])?, name),
+            false => renewal::of_sources(&read(&["showsrc", "--only-source", name])?, name),
+        };
+        Ok(offers.into_iter().map(|offer| (offer, self.day.clone())).collect())
+    }
 }
 
 /// The suites as apt's list.
-fn sources(archives: &[Archive], keyring: &Path) -> String {
+fn sources(archives: &[Archive], suites: &[Vec<&str>; 2], keyring: &Path) -> String {
     let mut lines = String::new();
-    for (archive, suites) in archives.iter().zip(SUITES) {
+    for (archive, suites) in archives.iter().zip(suites) {
         for suite in suites {
             for kind in ["deb", "deb-src"] {
                 let (keyring, uri) = (keyring.display(), &archive.uri);
@@ -118,19 +170,6 @@ fn sources(archives: &[Archive], keyring: &Path) -> String {
         }
     }
     lines
-}
-
-/// What the archive has of a source, or of a binary package where that is what is pinned.
-fn offers(index: &Private, name: &str, pin: &Pin) -> Result<Vec<Offer>> {
-    let read = |args: &[&str]| -> Result<String> {
-        let args = args.iter().map(|arg| (*arg).to_owned());
-        // It ends with an error where it does not know the package: then nothing is offered.
-        Ok(index.command("apt-cache", args).stderr_null().unchecked().read()?)
-    };
-    Ok(match pin.path.ends_with(".deb") {
-        true => renewal::of_binaries(&read(&["show", "--all-versions", name])?, name),
-        false => renewal::of_sources(&read(&["showsrc", "--only-source", name])?, name),
-    })
 }
 
 /// The flaws that the distribution's changes name since the pinned version; of a pin without them none, because
@@ -152,7 +191,11 @@ fn flaws(context: &Context, step: &Step, pin: &Pin, outcome: &Outcome) -> Result
 fn line(name: &str, pin: &Pin, outcome: &Outcome, later: Option<&str>, flaws: &[String]) -> String {
     let mut line = match outcome {
         Outcome::Stays => format!("{name} {} stays", pin.version),
-        Outcome::Moves(offer) => format!("{name} {} -> {}", pin.version, offer.version),
+        Outcome::Moves(offer) => format!("{name} {}{MOVES}{}", pin.version, offer.version),
+        Outcome::Patched(version) => format!(
+            "{name} {} stays: {version} is the same source with the distribution's changes, which this pin lacks",
+            pin.version
+        ),
         Outcome::Gone => {
             format!("{name} {} stays: the archive has nothing of its series", pin.version)
         }
@@ -179,12 +222,16 @@ mod tests {
     fn suites_and_lines_are_written_for_apt_and_people() {
         let archive =
             |name: &str| Archive { name: name.to_owned(), uri: format!("http://m.test/{name}") };
-        let text = sources(&[archive("debian"), archive("debian-security")], Path::new("/k"));
-        assert_eq!(text.lines().count(), 10);
-        assert!(text.contains("deb-src [signed-by=/k] http://m.test/debian unstable main\n"));
-        assert!(text.ends_with(
-            "deb-src [signed-by=/k] http://m.test/debian-security stable-security main\n"
-        ));
+        let archives = [archive("debian"), archive("debian-security")];
+        let text = sources(&archives, &[vec!["x"], vec!["x-security"]], Path::new("/k"));
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.contains("deb-src [signed-by=/k] http://m.test/debian x main\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "deb-src [signed-by=/k] http://m.test/debian-security x-security main\n"
+            ),
+            "{text}"
+        );
 
         let hash = "ab".repeat(32);
         let pin: Pin =

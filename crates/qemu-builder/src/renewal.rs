@@ -24,6 +24,8 @@ pub enum Outcome {
     Stays,
     /// It moves.
     Moves(Offer),
+    /// Only the distribution's own changes are newer, which this pin does not apply; their version.
+    Patched(String),
     /// The archive has nothing of its series.
     Gone,
 }
@@ -31,7 +33,7 @@ pub enum Outcome {
 /// The outcome of a pin, and the newest version of a newer series where there is one.
 pub fn outcome(pin: &Pin, offers: &[Offer]) -> (Outcome, Option<String>) {
     let newest = |of: &dyn Fn(&&Offer) -> bool| {
-        offers.iter().filter(of).max_by(|a, b| debian_order(&a.version, &b.version))
+        offers.iter().filter(of).max_by(|a, b| order(&a.version, &b.version))
     };
     let own = series(&pin.version);
     let mark = release(&pin.version);
@@ -39,21 +41,31 @@ pub fn outcome(pin: &Pin, offers: &[Offer]) -> (Outcome, Option<String>) {
         series(&offer.version) == own && (mark.is_none() || release(&offer.version) == mark)
     });
     let later = newest(&|offer| {
-        debian_order(&offer.version, &pin.version).is_gt() && series(&offer.version) != own
+        order(&offer.version, &pin.version).is_gt() && series(&offer.version) != own
     });
     let outcome = match of_series {
-        Some(offer) if debian_order(&offer.version, &pin.version).is_gt() => {
-            Outcome::Moves(offer.clone())
+        Some(offer) if order(&offer.version, &pin.version).is_le() => Outcome::Stays,
+        Some(offer) if pin.debian.is_none() && offer.file.sha256 == pin.sha256 => {
+            Outcome::Patched(offer.version.clone())
         }
-        Some(_) => Outcome::Stays,
+        Some(offer) => Outcome::Moves(offer.clone()),
         None => Outcome::Gone,
     };
     (outcome, later.map(|offer| offer.version.clone()))
 }
 
+/// The order of two versions without their epochs, which some pins leave out.
+fn order(a: &str, b: &str) -> std::cmp::Ordering {
+    debian_order(without_epoch(a), without_epoch(b))
+}
+
+fn without_epoch(version: &str) -> &str {
+    version.split_once(':').map_or(version, |(_, rest)| rest)
+}
+
 /// A version without the distribution's part: `1:1.3.dfsg+really1.3.2-4` is upstream's 1.3.2.
 pub fn upstream(version: &str) -> String {
-    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let version = without_epoch(version);
     let version = version.rsplit_once('-').map_or(version, |(before, _)| before);
     let version = version.rsplit_once("+really").map_or(version, |(_, after)| after);
     let end = version.find(['+', '~']).unwrap_or(version.len());
@@ -155,7 +167,12 @@ pub fn moved(
         replace(&old.path, &new.path)?;
         replace(old.sha256.as_str(), new.sha256.as_str())?;
     }
-    replace(&pin.version, &offer.version)?;
+    // As it was written before: with its epoch or without.
+    let version = match pin.version.contains(':') {
+        true => &offer.version,
+        false => without_epoch(&offer.version),
+    };
+    replace(&pin.version, version)?;
     if let Some(old) = &pin.upstream {
         replace(old, &upstream(&offer.version))?;
     }
@@ -232,7 +249,19 @@ mod tests {
             (Outcome::Gone, Some("11.0.0+ds-1".to_owned()))
         );
         assert_eq!(of("10.2.2+ds-1", &[]), (Outcome::Gone, None));
-        assert_eq!(of("10.2.2+ds-1", &["10.2.3+ds-1"]).0, Outcome::Moves(offer("10.2.3+ds-1")));
+        let next = "1:10.2.3+ds-1";
+        assert_eq!(of("10.2.2+ds-1", &[next, "1:10.2.2+ds-1"]).0, Outcome::Moves(offer(next)));
+        assert_eq!(of("10.2.2+ds-1", &["1:10.2.2+ds-1"]).0, Outcome::Stays);
+        // The same tarball under a newer version brings changes that are applied only where they are pinned too.
+        let mut same = offer("2.6.0-2+deb13u1");
+        let mut plain = pin("2.6.0-2");
+        same.file.sha256 = plain.sha256.clone();
+        assert_eq!(
+            super::outcome(&plain, &[same.clone()]).0,
+            Outcome::Patched(same.version.clone())
+        );
+        plain.debian = same.debian.clone();
+        assert_eq!(super::outcome(&plain, &[same.clone()]).0, Outcome::Moves(same));
     }
 
     #[test]
@@ -270,19 +299,19 @@ mod tests {
         let folder = qemu_folder();
         let text = fs_err::read_to_string(folder.join("pins.toml")).unwrap();
         let old = &Pins::read(&folder).unwrap().qemu[0];
-        let new = moved(&text, "qemu", old, &offer("10.2.9+ds-1"), &today).unwrap();
+        let new = moved(&text, "qemu", old, &offer("1:10.2.9+ds-1"), &today).unwrap();
         let pins: Pins = toml::from_str(&new).unwrap();
         let first = &pins.qemu[0];
         assert_eq!(first.version, "10.2.9+ds-1");
-        assert_eq!(first.path, offer("10.2.9+ds-1").file.path);
-        assert_eq!(first.sha256, offer("10.2.9+ds-1").file.sha256);
+        assert_eq!(first.path, offer("1:10.2.9+ds-1").file.path);
+        assert_eq!(first.sha256, offer("1:10.2.9+ds-1").file.sha256);
         assert_eq!((&first.patches, first.day.as_ref()), (&old.patches, Some(&today)));
         let changed = |a: &str, b: &str| a.lines().zip(b.lines()).filter(|(a, b)| a != b).count();
         assert_eq!((new.lines().count(), changed(&text, &new)), (text.lines().count(), 4));
 
         let text = fs_err::read_to_string(folder.join("libraries.toml")).unwrap();
         for (name, pins) in pinned(&folder).unwrap() {
-            let version = "99.1.2-3";
+            let version = if pins[0].version.contains(':') { "1:99.1.2-3" } else { "99.1.2-3" };
             let new = moved(&text, &name, &pins[0], &offer(version), &today).unwrap();
             let n_of_changes = if pins[0].debian.is_some() { 2 } else { 0 };
             assert_eq!(changed(&text, &new), 5 + n_of_changes, "{name}");

@@ -111,6 +111,12 @@ fn said(archive: &Archive, lists: &Path) -> Option<String> {
     })
 }
 
+/// The day of a time, as [`of_day`] takes it.
+pub fn day(seconds: i64) -> String {
+    let text = identifier(seconds);
+    format!("{}-{}-{}", &text[..4], &text[4..6], &text[6..8])
+}
+
 /// A time as snapshots are called: `20260131T235959Z`.
 fn identifier(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -142,6 +148,7 @@ mod tests {
             (1_772_323_200, "20260301T000000Z"),
         ] {
             assert_eq!(identifier(seconds), text);
+            assert_eq!(day(seconds).replace('-', ""), text[..8]);
         }
     }
 
