@@ -52,14 +52,20 @@ fn mode(path: &Path) -> u32 {
     fs_err::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-/// All paths below a folder, so that a file that was left behind is seen.
+/// All paths below a folder, so that a file that was left behind is seen. Another process may remove some of them
+/// meanwhile.
 fn names(folder: &Path) -> Vec<String> {
+    let items = match fs_err::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        items => items.unwrap(),
+    };
     let mut names = Vec::new();
-    for item in fs_err::read_dir(folder).unwrap() {
-        let path = item.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if fs_err::symlink_metadata(&path).unwrap().is_dir() {
-            names.extend(self::names(&path).iter().map(|below| format!("{name}/{below}")));
+    for item in items {
+        let item = item.unwrap();
+        let name = item.file_name().to_string_lossy().into_owned();
+        // As the folder says it: the item itself may be gone.
+        if item.file_type().unwrap().is_dir() {
+            names.extend(self::names(&item.path()).iter().map(|below| format!("{name}/{below}")));
         }
         names.push(name);
     }
