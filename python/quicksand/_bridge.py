@@ -11,6 +11,7 @@ Only ``call_soon_threadsafe`` is asked of the loop, so any implementation of asy
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -109,7 +110,8 @@ async def in_thread(call: Callable[..., Any], *arguments: object) -> Any:
         if is_cancelled.is_set():
             raise _NotWaitedFor
 
-    future = asyncio.get_running_loop().run_in_executor(None, call, *arguments, go_on)
+    waited_for = functools.partial(call, *arguments, go_on)
+    future = asyncio.get_running_loop().run_in_executor(None, waited_for)
     try:
         await asyncio.wait([future])
     except BaseException:

@@ -265,7 +265,7 @@ def test_a_missing_image_is_installed_when_the_environment_says_so(
     from quicksand import _install
 
     asked: list[str] = []
-    monkeypatch.setattr(_install, "install", lambda name: asked.append(name))
+    monkeypatch.setattr(_install, "_install", lambda names, *_: asked.extend(names))
     with pytest.raises(ImageNotFoundError):
         sync.Sandbox(image="alpine-desktop").start()
     assert asked == []
