@@ -145,10 +145,19 @@ impl AsyncWrite for GuestStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(tcp::Socket::close);
+    /// Says farewell when the guest has everything: once it is said, smoltcp (0.14) takes no notice
+    /// of a window that opens, and a guest that is slow would never get the rest.
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = self.with(|socket| {
+            if socket.may_send() && socket.send_queue() > 0 {
+                socket.register_send_waker(context.waker());
+                return Poll::Pending;
+            }
+            socket.close();
+            Poll::Ready(Ok(()))
+        });
         self.shared.bell.notify_one();
-        Poll::Ready(Ok(()))
+        poll
     }
 }
 

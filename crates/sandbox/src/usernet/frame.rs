@@ -5,7 +5,7 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     EthernetRepr, Icmpv4Message, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr,
-    TcpPacket, UdpPacket, UdpRepr,
+    TCP_HEADER_LEN, TcpPacket, TcpSeqNumber, UdpPacket, UdpRepr,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -135,19 +135,23 @@ fn ip(payload: &[u8]) -> Option<Meaning> {
     }
 }
 
-/// What a segment of the guest says of its receive window.
-pub(super) struct Window {
+/// What a segment of the guest says of how far it has received.
+pub(super) struct Acknowledgment {
     /// The guest's port and the other end of the connection.
     pub from: u16,
     pub to: SocketAddrV4,
-    /// As it stands in the segment, unscaled.
-    pub length: u16,
+    /// The next byte that the guest waits for.
+    number: TcpSeqNumber,
+    /// Its receive window as it stands in the segment, unscaled.
+    pub window: u16,
+    /// The next byte that it will send.
+    next: TcpSeqNumber,
     /// Whether the segment carries bytes, or an end of the connection.
     pub has_more: bool,
 }
 
-/// Reads the window of an acknowledgment; `None` for anything else.
-pub(super) fn window(bytes: &[u8]) -> Option<Window> {
+/// Reads an acknowledgment; `None` for anything else.
+pub(super) fn read_acknowledgment(bytes: &[u8]) -> Option<Acknowledgment> {
     let frame = EthernetFrame::new_checked(bytes).ok()?;
     let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
     if frame.ethertype() != EthernetProtocol::Ipv4 || packet.next_header() != IpProtocol::Tcp {
@@ -155,12 +159,29 @@ pub(super) fn window(bytes: &[u8]) -> Option<Window> {
     }
     let segment = TcpPacket::new_checked(packet.payload()).ok()?;
     let is_acknowledgment = segment.ack() && !segment.syn() && !segment.rst();
-    is_acknowledgment.then(|| Window {
+    is_acknowledgment.then(|| Acknowledgment {
         from: segment.src_port(),
         to: SocketAddrV4::new(packet.dst_addr(), segment.dst_port()),
-        length: segment.window_len(),
-        has_more: segment.fin() || !segment.payload().is_empty(),
+        number: segment.ack_number(),
+        window: segment.window_len(),
+        next: segment.seq_number() + segment.segment_len(),
+        has_more: segment.segment_len() > 0,
     })
+}
+
+/// The frame by which the guest says the same, and nothing more.
+pub(super) fn acknowledgment(said: &Acknowledgment) -> Vec<u8> {
+    let mut bytes = [0; TCP_HEADER_LEN];
+    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_src_port(said.from);
+    segment.set_dst_port(said.to.port());
+    segment.set_seq_number(said.next);
+    segment.set_ack_number(said.number);
+    segment.set_header_len(TCP_HEADER_LEN as u8);
+    segment.set_ack(true);
+    segment.set_window_len(said.window);
+    segment.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(*said.to.ip()));
+    packet(MAC, GUEST, *said.to.ip(), IpProtocol::Tcp, &bytes)
 }
 
 /// The frames that carry a datagram to the guest: one, or fragments when it is longer.

@@ -5,19 +5,19 @@
 //! waits until the host's side is there, so that a refusal out there is a refusal in here. What a
 //! connection costs is asked of the machine's budget, and a guest that is over it is refused.
 
-use super::device::{Queues, read_frames};
+use super::device::read_frames;
 use super::flow::{self, GuestStream};
-use super::frame::{self, MAC, Meaning};
+use super::frame::{self, Meaning};
 use super::policy::{Policy, Verdict};
+use super::sockets::{Key, Net};
+use super::stalls::{SILENCE, Stalls};
 use super::udp::{Datagrams, Reply};
-use super::zero_windows::ZeroWindows;
-use super::{Dial, Dialed, GATEWAY, GUEST, NAME_SERVER, dhcp};
+use super::{Dial, Dialed, GATEWAY, NAME_SERVER, dhcp};
 use crate::budget::{Budget, Permit};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp;
-use smoltcp::time::Instant as StackInstant;
-use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
-use std::collections::{HashMap, HashSet, VecDeque};
+use smoltcp::wire::{EthernetAddress, Ipv4Address};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,17 +31,10 @@ const LARGEST: usize = 256 << 10;
 const SMALLEST: usize = 8 << 10;
 /// A connection gets this part of what the machine may still have, so that many get less each.
 const SHARE_OF_REST: usize = 128;
-/// The first port of connections into the guest.
-const FIRST_PORT: u16 = 49_152;
-/// How long a closed connection may take to say farewell.
-const FAREWELL: Duration = Duration::from_secs(30);
 /// How long the stack knows the guest's hardware address for, in less than which it forgets it.
 const INTRODUCTION: Duration = Duration::from_secs(20);
 /// How long the host's side of a connection may take to come about.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
-
-/// A connection as the guest names it: its own port, and where it wants to go.
-type Key = (u16, SocketAddrV4);
 
 /// What the stack's task shares with those of the connections.
 pub(super) struct Shared {
@@ -54,43 +47,13 @@ pub(super) struct Shared {
     pub(super) bell: Notify,
 }
 
-/// smoltcp's half.
-pub(super) struct Net {
-    pub(super) interface: Interface,
-    pub(super) sockets: SocketSet<'static>,
-    device: Queues,
-    /// Sockets whose connection is over for the host, with the time they may take to end, and what
-    /// they cost until then.
-    leaving: Vec<(SocketHandle, Instant, Permit)>,
-    next_port: u16,
-}
-
 impl Shared {
     pub(super) fn new(policy: Policy, budget: Arc<Budget>) -> Arc<Self> {
-        let mut device = Queues::default();
-        let config = Config::new(MAC.into());
-        let mut interface = Interface::new(config, &mut device, now());
-        interface.update_ip_addrs(|addresses| {
-            for address in [GATEWAY, NAME_SERVER] {
-                // The list has room for two.
-                let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(address, 24)));
-            }
-        });
-        // Every address that the guest may want is served here, by way of the gateway.
-        interface.set_any_ip(true);
-        let _ = interface.routes_mut().add_default_ipv4_route(GATEWAY);
-        let net = Net {
-            interface,
-            sockets: SocketSet::new(Vec::new()),
-            device,
-            leaving: Vec::new(),
-            next_port: FIRST_PORT,
-        };
         Arc::new(Self {
             policy: Mutex::new(policy),
             dials: Mutex::default(),
             budget,
-            net: Mutex::new(net),
+            net: Mutex::new(Net::new()),
             bell: Notify::new(),
         })
     }
@@ -149,18 +112,13 @@ impl Shared {
     /// none of them. What it still believes to be open is answered with a reset as well, so that it
     /// learns at once and not after its timeouts.
     pub(super) fn forget(&self) {
-        let mut net = self.net();
-        net.device = Queues::default();
-        for (_, socket) in net.sockets.iter_mut() {
-            let smoltcp::socket::Socket::Tcp(socket) = socket;
-            socket.abort();
-        }
+        self.net().forget();
         self.bell.notify_one();
     }
 
     /// Lets a socket say farewell by itself.
     pub(super) fn leave(&self, handle: SocketHandle, cost: Permit) {
-        self.net().leaving.push((handle, Instant::now() + FAREWELL, cost));
+        self.net().leave(handle, cost);
         self.bell.notify_one();
     }
 
@@ -179,10 +137,6 @@ impl Shared {
         drop(net);
         listening.filter(|stream| !stream.is_listening())
     }
-}
-
-fn now() -> StackInstant {
-    StackInstant::now()
 }
 
 /// The host's side of a connection that the guest has begun.
@@ -208,7 +162,8 @@ where
     let mut opening: HashSet<Key> = HashSet::new();
     let mut guest = EthernetAddress::BROADCAST;
     let mut introduced = None;
-    let mut zero_windows = ZeroWindows::default();
+    let mut stalls = Stalls::default();
+    let mut looked = Instant::now();
     let mut batch = Vec::new();
     loop {
         let wait = shared.net().delay();
@@ -250,7 +205,7 @@ where
             }
             match frame::read(&bytes) {
                 Meaning::Stack => {
-                    let repeats = zero_windows.repeats(&bytes);
+                    let repeats = stalls.note(&bytes);
                     let repeated = std::iter::repeat_n(bytes, 1 + repeats);
                     shared.net().device.incoming.extend(repeated);
                 }
@@ -298,6 +253,12 @@ where
                 Meaning::Nothing => {}
             }
         }
+        if looked.elapsed() >= SILENCE / 4 {
+            looked = Instant::now();
+            let mut net = shared.net();
+            let again = stalls.overdue(&net.connections(), looked);
+            net.device.incoming.extend(again);
+        }
         let outgoing = shared.net().poll();
         for bytes in outgoing {
             let length = (bytes.len() as u32).to_be_bytes();
@@ -310,89 +271,4 @@ where
         }
     }
     reading.abort();
-}
-
-impl Net {
-    /// Takes in and gives out all that there is.
-    fn poll(&mut self) -> VecDeque<Vec<u8>> {
-        self.poll_all();
-        // After it alone: the guest has been told then that a connection was broken off.
-        self.tidy();
-        std::mem::take(&mut self.device.outgoing)
-    }
-
-    fn poll_all(&mut self) {
-        self.interface.poll(now(), &mut self.device, &mut self.sockets);
-    }
-
-    /// Ends sockets whose connection the guest has given up before it came about: they listen again.
-    fn stop_listening(&mut self) {
-        for (_, socket) in self.sockets.iter_mut() {
-            let smoltcp::socket::Socket::Tcp(socket) = socket;
-            if socket.is_listening() {
-                socket.abort();
-            }
-        }
-    }
-
-    fn tcp_sockets(&self) -> impl Iterator<Item = &tcp::Socket<'static>> {
-        self.sockets.iter().map(|(_, socket)| {
-            let smoltcp::socket::Socket::Tcp(socket) = socket;
-            socket
-        })
-    }
-
-    /// Whether the guest has this connection already, and only says so again.
-    fn has_connection(&self, (from, to): Key) -> bool {
-        let remote = IpEndpoint::new(GUEST.into(), from);
-        let local = IpEndpoint::new((*to.ip()).into(), to.port());
-        self.tcp_sockets().any(|socket| {
-            let has_ended = matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait);
-            let is_same = socket.remote_endpoint() == Some(remote);
-            !has_ended && is_same && socket.local_endpoint() == Some(local)
-        })
-    }
-
-    /// A port of the gateway that has no connection to this place of the guest.
-    fn free_port(&mut self, to: SocketAddrV4) -> Option<u16> {
-        let remote = Some(IpEndpoint::new((*to.ip()).into(), to.port()));
-        let taken: HashSet<u16> = self
-            .tcp_sockets()
-            .filter(|socket| socket.remote_endpoint() == remote)
-            .filter_map(|socket| socket.local_endpoint().map(|local| local.port))
-            .collect();
-        for _ in FIRST_PORT..=u16::MAX {
-            let port = self.next_port;
-            self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
-            if !taken.contains(&port) {
-                return Some(port);
-            }
-        }
-        None
-    }
-
-    /// How long there is nothing to do.
-    fn delay(&mut self) -> Duration {
-        const LONG: Duration = Duration::from_secs(5);
-        match self.interface.poll_delay(now(), &self.sockets) {
-            Some(delay) => Duration::from(delay).min(LONG),
-            None => LONG,
-        }
-    }
-
-    /// Removes sockets that have ended, and breaks off those that take too long to.
-    fn tidy(&mut self) {
-        let Self { sockets, leaving, .. } = self;
-        leaving.retain(|(handle, until, _)| {
-            let socket = sockets.get_mut::<tcp::Socket>(*handle);
-            if matches!(socket.state(), tcp::State::Closed | tcp::State::TimeWait) {
-                sockets.remove(*handle);
-                return false;
-            }
-            if *until <= Instant::now() {
-                socket.abort();
-            }
-            true
-        });
-    }
 }

@@ -290,45 +290,118 @@ async fn a_flood_of_beginnings_takes_the_guests_own_budget_and_gives_it_back() {
     }
 }
 
-/// A segment that says how far the guest has received, and how much more it takes.
-fn acknowledgment(from: u16, to: SocketAddrV4, number: TcpSeqNumber, window: u16) -> Vec<u8> {
-    let mut bytes = segment(from, to, 'A').split_off(34);
+/// A segment that says how far the guest has received, how much more it takes, and whether it will send more.
+fn acknowledgment(
+    to: SocketAddrV4,
+    next: TcpSeqNumber,
+    number: TcpSeqNumber,
+    window: u16,
+    is_last: bool,
+) -> Vec<u8> {
+    let mut bytes = segment(5000, to, 'A').split_off(34);
     let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_seq_number(next);
     segment.set_ack(true);
     segment.set_ack_number(number);
     segment.set_window_len(window);
+    segment.set_fin(is_last);
     segment.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(*to.ip()));
     frame(*to.ip(), IpProtocol::Tcp, &bytes)
 }
 
+/// A guest that is sent 20,000 bytes and has said nothing of them yet.
+struct Sent {
+    _net: UserNet,
+    link: Link,
+    to: SocketAddrV4,
+    /// The number of the first byte.
+    first: TcpSeqNumber,
+    /// The number of the guest's next byte.
+    next: TcpSeqNumber,
+    host: Option<TcpStream>,
+}
+
+impl Sent {
+    async fn new() -> Self {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = server.local_addr().unwrap().port();
+        let (net, mut link) = net(NetworkMode::Full, Some(&[format!("10.0.2.2:{port}")]), 16);
+        let to = SocketAddrV4::new(GATEWAY, port);
+        link.send(&segment(5000, to, 'S')).await;
+        let (syn, _) = link.segment().await.unwrap();
+        let (mut host, _) = server.accept().await.unwrap();
+        let next = TcpSeqNumber(1001);
+        link.send(&acknowledgment(to, next, syn + 1, 20_000, false)).await;
+        host.write_all(&[b'x'; 20_000]).await.unwrap();
+        let mut n_bytes = 0;
+        while n_bytes < 20_000 {
+            n_bytes += link.segment().await.unwrap().1;
+        }
+        Self { _net: net, link, to, first: syn + 1, next, host: Some(host) }
+    }
+
+    async fn acknowledge(&mut self, number: TcpSeqNumber, window: u16) {
+        self.link.send(&acknowledgment(self.to, self.next, number, window, false)).await;
+    }
+
+    /// Both ends have nothing more to send.
+    async fn finish(&mut self) {
+        let last = acknowledgment(self.to, self.next, self.first, 20_000, true);
+        self.link.send(&last).await;
+        self.next += 1;
+        let mut host = self.host.take().unwrap();
+        assert_eq!(host.read(&mut [0]).await.unwrap(), 0);
+        drop(host);
+        // Nothing shows when the stack has noticed it.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// Waits until this byte is sent again.
+    async fn sees_again(&mut self, byte: TcpSeqNumber) {
+        let seeing = async {
+            loop {
+                if let Some((number, length)) = self.link.segment().await
+                    && (number <= byte && byte < number + length)
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), seeing).await.expect("it is sent again");
+    }
+}
+
 #[tokio::test]
 async fn what_a_guest_without_memory_threw_away_is_sent_again() {
-    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = server.local_addr().unwrap().port();
-    let (_net, mut link) = net(NetworkMode::Full, Some(&[format!("10.0.2.2:{port}")]), 16);
-    let to = SocketAddrV4::new(GATEWAY, port);
-    link.send(&segment(5000, to, 'S')).await;
-    let (first, _) = link.segment().await.unwrap();
-    let (mut host, _) = server.accept().await.unwrap();
-    link.send(&acknowledgment(5000, to, first + 1, 20_000)).await;
-    host.write_all(&[b'x'; 20_000]).await.unwrap();
-    let mut n_bytes = 0;
-    while n_bytes < 20_000 {
-        n_bytes += link.segment().await.unwrap().1;
-    }
+    let mut sent = Sent::new().await;
     // It has kept the first part alone, takes nothing, and later less than it threw away.
-    let kept = first + 1 + 1000;
+    let kept = sent.first + 1000;
     for window in [0, 5000] {
-        link.send(&acknowledgment(5000, to, kept, window)).await;
+        sent.acknowledge(kept, window).await;
     }
-    let mut again = None;
-    while let Some((number, length)) = link.segment().await {
-        if number <= kept && kept < number + length {
-            again = Some(number);
-            break;
-        }
+    sent.sees_again(kept).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_takes_nothing_and_falls_silent_is_asked_again() {
+    let mut sent = Sent::new().await;
+    let kept = sent.first + 1000;
+    // The last says nothing new but the window, and nothing says that it opens.
+    for window in [20_000, 0] {
+        sent.acknowledge(kept, window).await;
     }
-    assert_eq!(again, Some(kept));
+    sent.sees_again(kept).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_is_slow_gets_what_was_sent_before_the_end() {
+    let mut sent = Sent::new().await;
+    sent.finish().await;
+    let kept = sent.first + 1000;
+    for window in [0, 5000] {
+        sent.acknowledge(kept, window).await;
+    }
+    sent.sees_again(kept).await;
 }
 
 #[tokio::test]

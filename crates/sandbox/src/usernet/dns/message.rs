@@ -17,7 +17,6 @@ const TTL: u32 = 30;
 const SMALL: u16 = 512;
 const LARGE: u16 = 1472;
 
-/// A question.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Question {
     /// The name, in lower case, without the last dot.

@@ -43,7 +43,7 @@ fn records_are_looked_up_and_transfers_are_not() {
 }
 
 #[test]
-fn nonsense_is_complained_about() {
+fn malformed_messages_are_answered_with_an_error() {
     let good = query(&["a", "b"], 1);
     for length in 0..good.len() {
         assert_eq!(parse(&good[..length]), Err(Code::Malformed), "{length}");
