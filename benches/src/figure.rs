@@ -21,9 +21,7 @@ pub struct Figure {
 /// The samples of the other side.
 #[derive(Debug, Serialize)]
 pub struct Reference {
-    /// What it is.
     pub label: String,
-    /// Its samples.
     pub samples: Samples,
 }
 

@@ -34,7 +34,7 @@ struct Times {
 pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
     let search =
-        Search { cache_dir: Some(folder.path().to_owned()), ..Search::of_process(Vec::new()) };
+        Search { cache_dir: Some(folder.path().to_owned()), ..Search::from_process(Vec::new()) };
     let accelerator = crate::host::accelerator();
     let machine = |warm: &str| {
         let options =

@@ -41,7 +41,7 @@ pub struct Host {
 impl Host {
     fn find() -> Self {
         let read = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
-        let search = Search::of_process(Vec::new());
+        let search = Search::from_process(Vec::new());
         let choice = choose_accelerator(&search, AcceleratorRequest::Auto, search.host.arch);
         Self {
             accelerator: choice.accelerator.name(),

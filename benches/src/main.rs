@@ -10,6 +10,7 @@ mod figure;
 mod fork;
 mod greeting;
 mod host;
+mod network;
 mod retag;
 mod save;
 mod shares;
@@ -86,6 +87,8 @@ enum Name {
     /// 50 MB, 500 small files and a tree of 2,000 through a share by FUSE, beside SMB, 9p and the guest's
     /// disk.
     Shares,
+    /// 50 MB through the guest's network both ways.
+    Network,
     /// A save beside a plain copy, and a start from it beside one from the image.
     Save,
     /// Checkpoints and reverts.
@@ -131,6 +134,7 @@ fn main() -> Result<()> {
             Name::Ssh => runtime.block_on(ssh::measure(args.samples))?,
             Name::Stream => runtime.block_on(stream::measure(args.samples))?,
             Name::Shares => runtime.block_on(shares::measure(args.samples))?,
+            Name::Network => runtime.block_on(network::measure(args.samples))?,
             Name::Save => runtime.block_on(save::measure_saves(args.samples))?,
             Name::Checkpoint => runtime.block_on(save::measure_checkpoints(args.samples))?,
             Name::Idle => runtime.block_on(save::measure_idle(args.samples))?,

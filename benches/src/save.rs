@@ -88,7 +88,7 @@ fn copy(file: &Path) -> Result<f64> {
 pub async fn measure_checkpoints(n_samples: u32) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
     let search =
-        Search { cache_dir: Some(folder.path().to_owned()), ..Search::of_process(Vec::new()) };
+        Search { cache_dir: Some(folder.path().to_owned()), ..Search::from_process(Vec::new()) };
     let mut figures = vec![];
     let in_memory = if crate::host::has_forks() { ["512M", "2G"].as_slice() } else { &[] };
     let on_disk = ["512M", "2G"].iter().map(|memory| (*memory, "off"));

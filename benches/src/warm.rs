@@ -58,8 +58,8 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             boots.push(round(image, StartKind::Boot, cache.path()).await?);
         }
         let figure = |what: &str, unit, part: fn(&Round) -> f64| {
-            Figure::new(format!("copy of {image}, {what}"), unit, of(&copies, part))
-                .beside("from the image", of(&boots, part))
+            Figure::new(format!("copy of {image}, {what}"), unit, parts(&copies, part))
+                .beside("from the image", parts(&boots, part))
         };
         figures.push(
             figure("to the first answer", "s", |round| round.answered).goal(GoalKind::AtMost, 0.30),
@@ -80,7 +80,7 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
             vec![bytes as f64 / 1e6],
         ));
         if let Some(first) = first_fork {
-            figures.extend(of_forks(image, &forks, &copies, first));
+            figures.extend(fork_figures(image, &forks, &copies, first));
         }
         if image == "minimal" && has_forks() {
             figures.extend(alive(image, cache.path()).await?);
@@ -89,15 +89,15 @@ pub async fn measure(n_samples: u32) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn of(rounds: &[Round], part: fn(&Round) -> f64) -> Vec<f64> {
+fn parts(rounds: &[Round], part: fn(&Round) -> f64) -> Vec<f64> {
     rounds.iter().map(part).collect()
 }
 
 /// Forks beside copies.
-fn of_forks(image: &str, forks: &[Round], copies: &[Round], first: f64) -> [Figure; 5] {
+fn fork_figures(image: &str, forks: &[Round], copies: &[Round], first: f64) -> [Figure; 5] {
     let figure = |what: &str, unit, part: fn(&Round) -> f64| {
-        Figure::new(format!("fork of {image}, {what}"), unit, of(forks, part))
-            .beside("copy", of(copies, part))
+        Figure::new(format!("fork of {image}, {what}"), unit, parts(forks, part))
+            .beside("copy", parts(copies, part))
     };
     let limit = if image == "debian" { 60.0 } else { 30.0 };
     [
@@ -148,7 +148,7 @@ async fn alive(image: &str, cache: &Path) -> Result<Vec<Figure>> {
 }
 
 fn search(cache: &Path) -> Search {
-    Search { cache_dir: Some(cache.to_owned()), ..Search::of_process(Vec::new()) }
+    Search { cache_dir: Some(cache.to_owned()), ..Search::from_process(Vec::new()) }
 }
 
 fn sandbox(image: &str, kind: StartKind, cache: &Path) -> Result<Sandbox> {
