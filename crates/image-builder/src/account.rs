@@ -2,7 +2,7 @@
 //! useradd would stamp the day of the bake into them.
 
 use crate::{
-    Error,
+    Error, RecipeError,
     recipe::{User, UserName},
     tree::{Kind, Node, Tree},
 };
@@ -57,13 +57,13 @@ fn is_taken(tree: &Tree, file: &str, user: &User) -> Result<bool, Error> {
             (false, false) => {}
             (true, true) => is_there = true,
             _ => {
-                return Err(Error::UserTaken {
+                return Err(Error::Recipe(RecipeError::UserTaken {
                     user: user.name.as_str().to_owned(),
                     id: user.id,
                     other: its_name.to_owned(),
                     other_id: its_id.unwrap_or_default(),
                     file: file.to_owned(),
-                });
+                }));
             }
         }
     }
@@ -131,7 +131,10 @@ fn join(tree: &mut Tree, user: &str, group: &str) -> Result<(), Error> {
         })
         .collect();
     if !is_found {
-        return Err(Error::NoGroup { user: user.to_owned(), group: group.to_owned() });
+        return Err(Error::Recipe(RecipeError::NoGroup {
+            user: user.to_owned(),
+            group: group.to_owned(),
+        }));
     }
     replace(tree, "etc/group", lines.into_bytes(), 0o644, 0)
 }

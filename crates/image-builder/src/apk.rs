@@ -13,7 +13,7 @@ mod solve;
 pub(crate) mod version;
 
 use crate::{
-    Error,
+    Error, KernelError,
     apt::{Archive, Download, Private, request, store_path},
     lock::{ArchLock, Package, Release},
     recipe::Recipe,
@@ -129,7 +129,7 @@ impl Apk {
                 .iter()
                 .filter(|record| record.name == name)
                 .max_by(|a, b| version::compare(&a.version, &b.version))
-                .ok_or(Error::NoKernel { package: name })?;
+                .ok_or(Error::Kernel(KernelError::NoKernel { package: name }))?;
             chosen.push(Chosen { record: kernel.clone(), is_kernel: true });
         }
         chosen.sort_by(|a, b| a.record.name.cmp(&b.record.name));

@@ -13,7 +13,7 @@ pub mod snapshot;
 mod sources;
 
 use crate::{
-    Error,
+    Error, KernelError, PackageError, RootError, StoreError,
     lock::{ArchLock, Package},
     recipe::{DistributionName, Method, Recipe},
 };
@@ -24,7 +24,7 @@ use host_platform::Arch;
 use std::path::{Path, PathBuf};
 
 pub use answer::releases;
-pub use image_sources::{examples, of_image};
+pub use image_sources::{examples, sources_for_image};
 pub use private::{APT_HELPER, Download, Private};
 pub use repositories::{Repository, repositories};
 pub use sources::{Archive, archive_name, archives, is_dated, mirror_variable, tool_text};
@@ -54,7 +54,7 @@ pub fn keyring(distribution: DistributionName) -> Result<PathBuf, Error> {
     let path = std::env::var_os(&variable).map_or_else(|| PathBuf::from(usual), PathBuf::from);
     match path.is_file() {
         true => Ok(path),
-        false => Err(Error::NoKeyring { path, package, variable }),
+        false => Err(Error::Package(PackageError::NoKeyring { path, package, variable })),
     }
 }
 
@@ -115,7 +115,7 @@ impl Apt {
         if let Some(component) = asked.iter().find(|component| !known.contains(*component)) {
             // apt would go on without it, with a warning that nobody reads.
             let (component, known) = (component.clone(), known.into_iter().collect());
-            return Err(Error::NoComponent { component, known });
+            return Err(Error::Package(PackageError::NoComponent { component, known }));
         }
         let source_date = release.iter().map(|release| release.date).max().unwrap_or(0);
         let request = request(recipe, arch, base);
@@ -147,7 +147,7 @@ impl Apt {
             .iter()
             .find(|package| release_of(package, "linux-image-").is_some())
             .cloned()
-            .ok_or(Error::NoKernel { package: kernel_package })?;
+            .ok_or(Error::Kernel(KernelError::NoKernel { package: kernel_package }))?;
         // Ubuntu's modules are in packages of their own.
         let its_release = release_of(&kernel, "linux-image-");
         let kernel_modules = with_kernel
@@ -176,7 +176,9 @@ impl Apt {
             .lines()
             .filter(|line| !line.is_empty())
             .map(|line| {
-                answer::choice(line).ok_or_else(|| Error::AptAnswer { line: line.to_owned() })
+                answer::choice(line).ok_or_else(|| {
+                    Error::Package(PackageError::AptAnswer { line: line.to_owned() })
+                })
             })
             .collect::<Result<_, _>>()?;
         // What is installed already need not be fetched; apt-cache refuses to show nothing.
@@ -191,13 +193,13 @@ impl Apt {
 
     /// apt's complaint about a name that no package has, with the nearest one that there is.
     fn explain(&self, error: Error) -> Error {
-        let Error::Tool { source, .. } = &error else { return error };
+        let Error::Root(RootError::Tool { source, .. }) = &error else { return error };
         let Some(package) = answer::unknown_package(&source.to_string()).map(str::to_owned) else {
             return error;
         };
         let known = self.private.read("apt-cache", vec!["pkgnames".to_owned()]).unwrap_or_default();
         let nearest = spelling::nearest(&package, known.lines()).map(str::to_owned);
-        Error::NoPackage { nearest, package }
+        Error::Package(PackageError::NoPackage { nearest, package })
     }
 
     /// The command that fetches packages into `store`, each checked against its sha256.
@@ -219,9 +221,9 @@ impl Apt {
                 let name = package.archive.as_str();
                 // A security archive may be separate on one host and not on another.
                 let main = || name.strip_suffix("-security").and_then(find);
-                let archive = find(name)
-                    .or_else(main)
-                    .ok_or_else(|| Error::NoMirror { archive: package.archive.clone() })?;
+                let archive = find(name).or_else(main).ok_or_else(|| {
+                    Error::Package(PackageError::NoMirror { archive: package.archive.clone() })
+                })?;
                 Ok(Download {
                     uri: format!("{}/{}", archive.uri, package.path),
                     path: store_path(store, package),
@@ -236,7 +238,7 @@ impl Apt {
     /// says where their past is. The releases of the present say it, so lists should be there.
     pub fn past(&self, lock: &ArchLock) -> Vec<Vec<Archive>> {
         let setting = |archive: &str| std::env::var(snapshot::variable(archive)).ok();
-        snapshot::of_lock(&self.archives, lock, &setting, &self.private.lists())
+        snapshot::for_lock(&self.archives, lock, &setting, &self.private.lists())
     }
 }
 
@@ -270,7 +272,7 @@ pub fn checked_path(store: &Path, package: &Package) -> Result<PathBuf, Error> {
     if found == package.sha256 {
         Ok(path)
     } else {
-        Err(Error::WrongHash { path, found, expected: package.sha256.clone() })
+        Err(Error::Store(StoreError::WrongHash { path, found, expected: package.sha256.clone() }))
     }
 }
 

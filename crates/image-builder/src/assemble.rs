@@ -2,7 +2,7 @@
 //! adds and leaves out; and settles what would differ from one bake to the next.
 
 use crate::{
-    Error, account, apt, identity,
+    Error, RecipeError, RootError, account, apt, identity,
     lock::ArchLock,
     packages,
     recipe::{DistributionName, Pattern, Recipe},
@@ -232,7 +232,7 @@ fn refuse_folder(tree: &Tree, path: &str) -> Result<(), Error> {
     let is_full = tree.get(&place).is_some_and(Node::is_folder)
         && tree.iter().any(|(path, _)| path.starts_with(&below));
     match is_full {
-        true => Err(Error::IsFolder { path: path.to_owned() }),
+        true => Err(Error::Recipe(RecipeError::IsFolder { path: path.to_owned() })),
         false => Ok(()),
     }
 }
@@ -241,9 +241,11 @@ fn refuse_folder(tree: &Tree, path: &str) -> Result<(), Error> {
 fn own(tree: &mut Tree, recipe: &Recipe) -> Result<(), Error> {
     for file in &recipe.body.file {
         let Some(owner) = &file.owner else { continue };
-        let entry = account::find(tree, owner)?.ok_or_else(|| Error::NoUser {
-            user: owner.as_str().to_owned(),
-            path: file.path.as_str().to_owned(),
+        let entry = account::find(tree, owner)?.ok_or_else(|| {
+            Error::Recipe(RecipeError::NoUser {
+                user: owner.as_str().to_owned(),
+                path: file.path.as_str().to_owned(),
+            })
         })?;
         let path = file.path.as_str().trim_start_matches('/');
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
@@ -321,7 +323,7 @@ fn settle_sources(tree: &mut Tree, recipe: &Recipe, arch: Arch, time: i64) -> Re
     let name = distribution.name.as_str();
     let keyring = format!("usr/share/keyrings/{name}-archive-keyring.gpg");
     let keyring = Some(keyring.as_str()).filter(|path| tree.get(path.as_bytes()).is_some());
-    let sources = apt::of_image(&example, &apt::tool_text(), distribution, arch, keyring);
+    let sources = apt::sources_for_image(&example, &apt::tool_text(), distribution, arch, keyring);
     let Some(sources) = sources else { return Ok(()) };
     let place = format!("etc/apt/sources.list.d/{name}.sources");
     Ok(tree.put(&place, Node::file(sources.into_bytes(), 0o644, time))?)
@@ -350,7 +352,7 @@ fn refuse_without_sources(tree: &Tree, recipe: &Recipe, arch: Arch) -> Result<()
         }
     }
     let archive = apt::archive_name(distribution, arch).to_owned();
-    Err(Error::NoSources { image: recipe.name.clone(), archive })
+    Err(Error::Root(RootError::NoSources { image: recipe.name.clone(), archive }))
 }
 
 #[cfg(test)]

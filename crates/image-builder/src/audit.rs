@@ -23,7 +23,6 @@ pub use version::debian as debian_order;
 pub struct Finding {
     /// Its name.
     pub component: String,
-    /// Its version.
     pub version: String,
     /// The component that it is compiled into, where it is no package of its own.
     #[serde(skip_serializing_if = "Option::is_none")]

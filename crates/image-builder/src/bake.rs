@@ -27,7 +27,7 @@ mod wheels;
 
 pub use crate::wheel::AGENT_TEXTS;
 use crate::{
-    Error, apt,
+    Error, RecipeError, apt,
     base::Base,
     lock::{ArchLock, Lock, difference},
     package_store,
@@ -124,7 +124,6 @@ pub struct Image<'a> {
     pub brought: Option<Files>,
     /// The packages that come on top.
     pub lock: ArchLock,
-    /// Its packages.
     pub packages: ArchLock,
     /// Its kernel, as the bill of an image with the same one says.
     pub kernel: (Component, Option<String>),
@@ -138,7 +137,6 @@ pub struct Finished {
     pub files: Vec<(PathBuf, String)>,
     /// The same for the images below it that were baked along.
     pub below: Vec<(PathBuf, String)>,
-    /// The wheel.
     pub wheel: PathBuf,
     /// The lock of each layer, the bottom one first.
     pub locks: Vec<ArchLock>,
@@ -244,7 +242,8 @@ pub fn run<H: Host>(host: &H, order: Order<'_>) -> Outcome<Finished, H> {
             Some(Below { files: Files::Entry(made.disk), chain, name: name(Part::Disk), place });
         locks.push(lock);
     }
-    Err(Error::NoRecipe { name: recipe.name.clone(), known: Vec::new() }.into())
+    Err(Error::Recipe(RecipeError::NoRecipe { name: recipe.name.clone(), known: Vec::new() })
+        .into())
 }
 
 /// The lock of a recipe for an architecture as its file says, or a new one, with every package in the store.

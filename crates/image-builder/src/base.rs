@@ -12,13 +12,10 @@ use std::{collections::BTreeSet, path::PathBuf};
 /// An installed image to bake on.
 #[derive(Clone, Debug)]
 pub struct Base {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// Its architecture.
     pub arch: Arch,
-    /// Its kernel.
     pub kernel: PathBuf,
     /// Its initrd, with the agent.
     pub initrd: PathBuf,

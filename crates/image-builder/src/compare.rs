@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 pub struct Side<'a> {
     /// What is on its disk.
     pub tree: &'a Tree,
-    /// Its packages.
     pub packages: &'a [Installed],
     /// Whose files are that no package lists, by path with a leading slash: from a bill of materials.
     pub owners: &'a BTreeMap<String, String>,
@@ -22,9 +21,7 @@ pub struct Side<'a> {
 /// The difference.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Report {
-    /// By package.
     pub packages: Packages,
-    /// By file.
     pub files: Files,
 }
 
@@ -39,19 +36,15 @@ pub struct Packages {
     pub changed: Vec<ChangedPackage>,
 }
 
-/// A package.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct Package {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
 }
 
 /// A package of two versions.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub struct ChangedPackage {
-    /// Its name.
     pub name: String,
     /// The version in the first image.
     pub from: String,

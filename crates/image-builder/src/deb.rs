@@ -1,7 +1,7 @@
 //! Reads Debian binary packages: an `ar` archive with a control and a data tar inside, see deb(5).
 //! It owns that container and its compressions; what is done with the files is the tree's matter.
 
-use crate::{Error, tree::Tree};
+use crate::{Error, PackageError, tree::Tree};
 use fs_err as fs;
 use std::{
     io::{Cursor, Read},
@@ -76,7 +76,7 @@ pub fn decompress<'a>(bytes: &'a [u8], suffix: &str) -> Option<Box<dyn Read + 'a
 }
 
 fn bad(path: &Path, detail: &'static str) -> Error {
-    Error::BadPackage { path: path.to_owned(), detail }
+    Error::Package(PackageError::BadPackage { path: path.to_owned(), detail })
 }
 
 #[cfg(test)]

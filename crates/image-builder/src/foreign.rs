@@ -6,7 +6,7 @@
 //!
 //! This module must not know where an emulator comes from, nor what is run under it.
 
-use crate::Error;
+use crate::{Error, RootError};
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
@@ -28,7 +28,7 @@ pub enum Runner {
 
 impl Runner {
     /// What this host has ready for an architecture; `None` where it takes an emulator.
-    pub fn of_host(arch: Arch) -> Option<Self> {
+    pub fn for_arch(arch: Arch) -> Option<Self> {
         if arch == host_platform::native_arch() {
             return Some(Self::Host);
         }
@@ -39,7 +39,7 @@ impl Runner {
 
     /// The same, and an error where it takes an emulator.
     pub fn ready(arch: Arch) -> Result<Self, Error> {
-        Self::of_host(arch).ok_or(Error::NoRunner { arch: arch.image_name() })
+        Self::for_arch(arch).ok_or(Error::Root(RootError::NoRunner { arch: arch.image_name() }))
     }
 
     /// In words; empty for the usual.
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn the_processor_needs_no_emulator() {
         let native = host_platform::native_arch();
-        assert_eq!(Runner::of_host(native), Some(Runner::Host));
+        assert_eq!(Runner::for_arch(native), Some(Runner::Host));
         assert_eq!(Runner::Host.hook(native), None);
         let hook = Runner::Emulator("/it's here".into()).hook(native.other()).unwrap();
         assert!(hook.contains(r"/it'\''s here:OCF' >"), "{hook}");

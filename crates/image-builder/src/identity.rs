@@ -6,7 +6,7 @@
 pub mod renewal;
 
 use crate::{
-    Error,
+    Error, RootError,
     packages::installed,
     recipe::Recipe,
     tree::{Kind, Node, Tree, TreePath, normal},
@@ -239,10 +239,10 @@ pub fn refuse_secrets(tree: &Tree, below: Option<&Tree>, recipe: &Recipe) -> Res
     found.retain(|path| !known.contains(path) && !places.contains(path));
     match found.is_empty() {
         true => Ok(()),
-        false => Err(Error::Secrets {
+        false => Err(Error::Root(RootError::Secrets {
             image: recipe.name.clone(),
             paths: found.iter().map(|path| format!("/{}", String::from_utf8_lossy(path))).collect(),
-        }),
+        })),
     }
 }
 

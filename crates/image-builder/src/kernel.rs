@@ -2,7 +2,7 @@
 //! (which saves the guest the decompression, seconds under software emulation) or arm64's Image.
 //! It owns boot formats; it must not know about packages or recipes.
 
-use crate::Error;
+use crate::{Error, KernelError};
 use host_platform::Arch;
 use std::{io::Read as _, path::Path};
 
@@ -165,7 +165,7 @@ fn has_pvh_entry(elf: &[u8]) -> bool {
 }
 
 fn bad(path: &Path, detail: impl Into<String>) -> Error {
-    Error::BadKernel { path: path.to_owned(), detail: detail.into() }
+    Error::Kernel(KernelError::BadKernel { path: path.to_owned(), detail: detail.into() })
 }
 
 #[cfg(test)]

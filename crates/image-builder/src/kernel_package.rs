@@ -2,7 +2,7 @@
 //! initrd, and the modules on the disk with the tables by which the guest finds them.
 
 use crate::{
-    Error, apk, deb,
+    Error, KernelError, RootError, apk, deb,
     kernel::{self, Form},
     modules::{self, Unpacked},
     recipe::Recipe,
@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 pub struct Parts {
     /// The kernel, to be started directly.
     pub kernel: Vec<u8>,
-    /// Which form it has.
     pub form: Form,
     /// `uname -r`.
     pub release: String,
@@ -82,8 +81,10 @@ pub fn take(
     let names: Vec<String> =
         packages.iter().map(|package| package.to_string_lossy().into_owned()).collect();
     let image = image(&tree, &found.release)
-        .ok_or_else(|| Error::NoKernel { package: names.join(", ") })?;
-    let packed = tree.read(&image)?.ok_or_else(|| Error::NoKernel { package: names.join(", ") })?;
+        .ok_or_else(|| Error::Kernel(KernelError::NoKernel { package: names.join(", ") }))?;
+    let packed = tree
+        .read(&image)?
+        .ok_or_else(|| Error::Kernel(KernelError::NoKernel { package: names.join(", ") }))?;
     let (kernel, form) = kernel::bootable(&packed, arch, Path::new(&image))?;
     // Only the machine type `virt` presents its devices over MMIO.
     let needed = |name: &&String| arch == Arch::Arm64 || *name != "virtio_mmio";
@@ -129,7 +130,7 @@ pub fn take(
         .stderr_to_stdout()
         .stdout_capture()
         .run()
-        .map_err(|source| Error::Tool { program: "depmod".to_owned(), source })?;
+        .map_err(|source| Error::Root(RootError::Tool { program: "depmod".to_owned(), source }))?;
     for name in TABLES {
         if let Ok(bytes) = fs::read(folder.join(name)) {
             disk.put(&format!("{root}/{name}"), Node::file(bytes, 0o644, 0))?;

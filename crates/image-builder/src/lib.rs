@@ -47,4 +47,7 @@ use disk_formats::{cpio, difference, disk, ext4, qcow2, tree};
 use host_platform::beside;
 
 pub use checksum::sha256;
-pub use error::Error;
+pub use error::{
+    AuditError, CheckError, Error, KernelError, LockError, PackageError, RecipeError, RootError,
+    StoreError,
+};

@@ -4,7 +4,7 @@
 //! mirror that still holds the file will do. It also names the signed releases that the packages
 //! were chosen from, whose newest date is the time stamp of everything in the image.
 
-use crate::Error;
+use crate::{Error, LockError};
 use fs_err as fs;
 use host_platform::Arch;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,6 @@ use std::{
 /// The version of the lock's format.
 const VERSION: u32 = 1;
 
-/// A lock.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
@@ -54,7 +53,6 @@ pub struct ArchLock {
 pub struct Release {
     /// The archive, such as `debian` or `debian-security`.
     pub archive: String,
-    /// The suite.
     pub suite: String,
     /// Its date in seconds since the epoch.
     pub date: i64,
@@ -66,9 +64,7 @@ pub struct Release {
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// Its architecture, `all` among others.
     pub arch: String,
@@ -95,14 +91,15 @@ impl Lock {
             return Ok(Self::default());
         }
         let text = fs::read_to_string(path)?;
-        let lock: Self = toml::from_str(&text)
-            .map_err(|source| Error::BadLock { path: path.to_owned(), source: Box::new(source) })?;
+        let lock: Self = toml::from_str(&text).map_err(|source| {
+            Error::Lock(LockError::BadLock { path: path.to_owned(), source: Box::new(source) })
+        })?;
         if lock.version != VERSION {
-            return Err(Error::LockVersion {
+            return Err(Error::Lock(LockError::LockVersion {
                 path: path.to_owned(),
                 found: lock.version,
                 known: VERSION,
-            });
+            }));
         }
         for arch in lock.arch.values() {
             arch.check(path)?;
@@ -162,7 +159,8 @@ impl ArchLock {
     /// Refuses what no bake writes: a lock that was changed by hand, or on its way. `path` is for the
     /// message.
     pub fn check(&self, path: &Path) -> Result<(), Error> {
-        let wrong = |detail: String| Error::WrongLock { path: path.to_owned(), detail };
+        let wrong =
+            |detail: String| Error::Lock(LockError::WrongLock { path: path.to_owned(), detail });
         let newest = self.release.iter().map(|release| release.date).max();
         if newest.is_some_and(|date| date != self.source_date) {
             return Err(wrong(format!(
@@ -351,7 +349,10 @@ pub(crate) mod tests {
         ] {
             fs::write(&path, text.replacen(from, to, 1)).unwrap();
             let error = Lock::load(&path).unwrap_err();
-            assert!(matches!(error, Error::WrongLock { .. }), "{from} {to}: {error}");
+            assert!(
+                matches!(error, Error::Lock(LockError::WrongLock { .. })),
+                "{from} {to}: {error}"
+            );
             assert!(error.hint().unwrap().contains("--update"));
         }
     }

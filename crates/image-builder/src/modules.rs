@@ -3,7 +3,7 @@
 //! it must not know what a recipe or an initrd is.
 
 use crate::{
-    Error, kernel,
+    Error, KernelError, kernel,
     tree::{Kind, Tree},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,10 @@ pub fn find(tree: &Tree) -> Result<Modules, Error> {
         let here = &path[..path.len() - rest.len() - 1];
         match &folder {
             Some(folder) if folder != here => {
-                return Err(Error::TwoKernels { first: folder.clone(), second: here.to_owned() });
+                return Err(Error::Kernel(KernelError::TwoKernels {
+                    first: folder.clone(),
+                    second: here.to_owned(),
+                }));
             }
             Some(_) => {}
             None => folder = Some(format!("{}{release}", &path[..path.len() - below.len()])),
@@ -75,7 +78,7 @@ pub fn find(tree: &Tree) -> Result<Modules, Error> {
             modules.insert(name, Module { path: path.to_owned() });
         }
     }
-    let folder = folder.ok_or(Error::NoModules)?;
+    let folder = folder.ok_or(Error::Kernel(KernelError::NoModules))?;
     let release = folder.rsplit('/').next().unwrap_or_default().to_owned();
     Ok(Modules { release, folder, modules, builtin })
 }
@@ -111,11 +114,11 @@ impl Modules {
             let plain = name.replace('-', "_");
             if !self.is_known(&plain) {
                 let known = self.modules.keys().chain(&self.builtin).map(String::as_str);
-                return Err(Error::UnknownModule {
+                return Err(Error::Kernel(KernelError::UnknownModule {
                     name: name.clone(),
                     release: self.release.clone(),
                     nearest: spelling::nearest(&plain, known).map(str::to_owned),
-                });
+                }));
             }
             walk.visit(&plain)?;
         }
@@ -146,11 +149,13 @@ impl Modules {
 
     fn unpack(&self, tree: &Tree, name: &str) -> Result<Vec<u8>, Error> {
         let path = &self.modules[name].path;
-        let packed = tree.read(path)?.ok_or(Error::NoModules)?;
+        let packed = tree.read(path)?.ok_or(Error::Kernel(KernelError::NoModules))?;
         let mut bytes = match kernel::decompress(&packed) {
-            Some(bytes) => bytes.map_err(|_| Error::BadModule {
-                path: path.clone(),
-                detail: "its compression is broken",
+            Some(bytes) => bytes.map_err(|_| {
+                Error::Kernel(KernelError::BadModule {
+                    path: path.clone(),
+                    detail: "its compression is broken",
+                })
             })?,
             None => packed.to_vec(),
         };
@@ -193,9 +198,11 @@ impl Walk<'_> {
         }
         let bytes = self.modules.unpack(self.tree, name)?;
         let path = self.modules.modules[name].path.clone();
-        let info = info(&bytes).ok_or_else(|| Error::BadModule {
-            path: path.clone(),
-            detail: "it has no .modinfo section",
+        let info = info(&bytes).ok_or_else(|| {
+            Error::Kernel(KernelError::BadModule {
+                path: path.clone(),
+                detail: "it has no .modinfo section",
+            })
         })?;
         for needed in &info.depends {
             self.visit(needed)?;

@@ -98,10 +98,10 @@ pub fn assign(
         let found = owner_of.get(&path).copied();
         let guess = || {
             found
-                .or_else(|| of_database(&path, &by_name))
-                .or_else(|| of_link(tree, &path, &owner_of))
-                .or_else(|| of_compiled(&path, &owner_of))
-                .or_else(|| of_script(&path, &scripts))
+                .or_else(|| by_database(&path, &by_name))
+                .or_else(|| by_link(tree, &path, &owner_of))
+                .or_else(|| by_compiled(&path, &owner_of))
+                .or_else(|| by_script(&path, &scripts))
         };
         if named.contains(&path) {
             owners.recipe.insert(path);
@@ -171,7 +171,7 @@ fn scripts(tree: &Tree, packages: &[Installed]) -> Result<Vec<(usize, String)>, 
 }
 
 /// A file of a package manager's database, which is about one package or is the manager's.
-fn of_database(path: &[u8], by_name: &BTreeMap<String, usize>) -> Option<usize> {
+fn by_database(path: &[u8], by_name: &BTreeMap<String, usize>) -> Option<usize> {
     let (folder, manager) = DATABASES.iter().find(|(folder, _)| path.starts_with(folder))?;
     let about = path[folder.len()..].strip_prefix(b"info/").and_then(|file| {
         let file = std::str::from_utf8(file).ok()?;
@@ -182,13 +182,13 @@ fn of_database(path: &[u8], by_name: &BTreeMap<String, usize>) -> Option<usize> 
 }
 
 /// A link to a package's file, over links of others such as those of `/etc/alternatives`.
-fn of_link(tree: &Tree, path: &[u8], owner_of: &BTreeMap<&TreePath, usize>) -> Option<usize> {
+fn by_link(tree: &Tree, path: &[u8], owner_of: &BTreeMap<&TreePath, usize>) -> Option<usize> {
     let Kind::Symlink(_) = tree.get(path)?.kind else { return None };
     owner_of.get(&tree.follow(path)?).copied()
 }
 
 /// Python's compiled form of a package's module.
-fn of_compiled(path: &[u8], owner_of: &BTreeMap<&TreePath, usize>) -> Option<usize> {
+fn by_compiled(path: &[u8], owner_of: &BTreeMap<&TreePath, usize>) -> Option<usize> {
     let (folder, name) = split(path);
     let folder = folder.strip_suffix(b"/__pycache__")?;
     let stem = name.split(|byte| *byte == b'.').next()?;
@@ -196,7 +196,7 @@ fn of_compiled(path: &[u8], owner_of: &BTreeMap<&TreePath, usize>) -> Option<usi
 }
 
 /// A file that a package's script names, whole and not as the start of a longer name.
-fn of_script(path: &[u8], scripts: &[(usize, String)]) -> Option<usize> {
+fn by_script(path: &[u8], scripts: &[(usize, String)]) -> Option<usize> {
     let path = format!("/{}", std::str::from_utf8(path).ok()?);
     let is_end =
         |c: Option<char>| !c.is_some_and(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));

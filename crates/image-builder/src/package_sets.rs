@@ -21,7 +21,6 @@ use std::{
 /// What is installed in one go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageSet {
-    /// Its packages.
     pub packages: Vec<Package>,
     /// The time stamp of what they make, in seconds since the epoch.
     pub source_date: i64,

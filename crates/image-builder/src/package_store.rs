@@ -2,7 +2,7 @@
 //! versions, so what was fetched once is kept, and can be carried from one host to another as a tar.
 
 use crate::{
-    Error,
+    Error, PackageError, StoreError,
     apt::{checked_path, store_path},
     lock::{ArchLock, Package},
     programs,
@@ -25,7 +25,7 @@ pub fn missing<'a>(lock: &'a ArchLock, store: &Path) -> Result<Vec<&'a Package>,
             Ok(there) if there.len() == package.size => {}
             Ok(there) if there.is_file() => {
                 let (found, expected) = (there.len(), package.size);
-                return Err(Error::WrongSize { path, found, expected });
+                return Err(Error::Store(StoreError::WrongSize { path, found, expected }));
             }
             _ => missing.push(package),
         }
@@ -96,7 +96,7 @@ pub fn import(file: &Path, store: &Path) -> Result<usize, Error> {
             |text: &str| text.len() == 64 && text.bytes().all(|c| c.is_ascii_hexdigit());
         let Some(expected) = digest.filter(|digest| is_digest(digest)) else {
             let detail = "it holds something else than packages and wheels by their digests";
-            return Err(Error::BadPackage { path: file.to_owned(), detail });
+            return Err(Error::Package(PackageError::BadPackage { path: file.to_owned(), detail }));
         };
         let place = store.join(&name);
         if place.is_file() {
@@ -106,11 +106,11 @@ pub fn import(file: &Path, store: &Path) -> Result<usize, Error> {
         entry.read_to_end(&mut bytes)?;
         let found = crate::sha256(&bytes);
         if found != expected {
-            return Err(Error::WrongHash {
+            return Err(Error::Store(StoreError::WrongHash {
                 path: file.join(&name),
                 found,
                 expected: expected.to_owned(),
-            });
+            }));
         }
         write_whole(&place, |part| part.write_all(&bytes))?;
         n_new += 1;
@@ -155,7 +155,10 @@ mod tests {
         torn[512] ^= 1;
         fs::write(&file, torn).unwrap();
         let fresh = tempfile::tempdir().unwrap();
-        assert!(matches!(import(&file, fresh.path()), Err(Error::WrongHash { .. })));
+        assert!(matches!(
+            import(&file, fresh.path()),
+            Err(Error::Store(StoreError::WrongHash { .. }))
+        ));
         assert!(fs::read_dir(fresh.path()).unwrap().next().is_none());
     }
 
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!(gone, ["less 1"]);
         assert_eq!(missing(&lock, store.path()).unwrap().len(), 1);
         let (recipe, renewal) = ("debian".to_owned(), "bake debian --update".to_owned());
-        let error = Error::Gone { recipe, renewal, packages: gone };
+        let error = Error::Lock(crate::LockError::Gone { recipe, renewal, packages: gone });
         assert!(error.to_string().contains("less 1"), "{error}");
         assert!(error.hint().unwrap().ends_with("renew the lock with: bake debian --update"));
     }

@@ -15,9 +15,7 @@ const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 /// An installed package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installed {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// Its architecture.
     pub arch: String,
@@ -33,7 +31,6 @@ pub struct Installed {
 /// The source of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its name.
     pub name: String,
     /// Its version, where that is not the package's.
     pub version: Option<String>,

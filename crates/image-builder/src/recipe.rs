@@ -10,7 +10,7 @@ mod path;
 mod schema;
 mod value;
 
-use crate::Error;
+use crate::{Error, RecipeError};
 pub use diagnose::read as read_text;
 use fs_err as fs;
 use host_platform::Arch;
@@ -66,15 +66,12 @@ pub struct Body {
     pub distribution: Distribution,
     /// The kernel and its modules.
     pub kernel: Kernel,
-    /// The disk.
     pub disk: Disk,
     /// The root file system that takes the place of the base's; kernel, initrd and modules stay.
     pub root: Option<Root>,
     /// What a sandbox gets when it does not say otherwise.
     pub defaults: Defaults,
-    /// Users.
     pub user: Vec<User>,
-    /// Files.
     pub file: Vec<File>,
     /// Symbolic links.
     pub link: Vec<Link>,
@@ -106,7 +103,10 @@ fn load_below(recipes: &Path, name: &str, depth: usize) -> Result<Recipe, Error>
     let folder = recipes.join(name);
     let path = folder.join("recipe.toml");
     if name.is_empty() || name.contains(['/', '\\', '.']) || !path.is_file() {
-        return Err(Error::NoRecipe { name: name.to_owned(), known: names(recipes) });
+        return Err(Error::Recipe(RecipeError::NoRecipe {
+            name: name.to_owned(),
+            known: names(recipes),
+        }));
     }
     let text = diagnose::read(&path)?;
     let source = Source { text: &text, path: &path };
@@ -120,12 +120,14 @@ fn load_below(recipes: &Path, name: &str, depth: usize) -> Result<Recipe, Error>
     let base = match &written.base {
         None => None,
         Some(_) if depth == MAX_LAYERS => {
-            return Err(Error::TooManyLayers { name: name.to_owned() });
+            return Err(Error::Recipe(RecipeError::TooManyLayers { name: name.to_owned() }));
         }
         Some(base) => match load_below(recipes, base.get_ref(), depth + 1) {
             Ok(base) => Some(Box::new(base)),
-            Err(Error::NoRecipe { name, known }) if name == *base.get_ref() => {
-                let error = Error::NoRecipe { name, known };
+            Err(Error::Recipe(RecipeError::NoRecipe { name, known }))
+                if name == *base.get_ref() =>
+            {
+                let error = Error::Recipe(RecipeError::NoRecipe { name, known });
                 let (message, hint) = (error.to_string(), error.hint());
                 return Err(diagnose::at(&text, &path, base.span().start, message, hint));
             }

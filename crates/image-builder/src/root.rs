@@ -7,7 +7,7 @@ mod files;
 mod layer;
 mod oci;
 
-use crate::{Error, recipe::Root, tree::Tree};
+use crate::{Error, RootError, recipe::Root, tree::Tree};
 pub use container::SCRIPT as CONTAINER_SCRIPT;
 use files::{Files, Whiteouts};
 use fs_err as fs;
@@ -39,7 +39,7 @@ pub fn read(root: &Root, folder: &Path, arch: Arch) -> Result<Brought, Error> {
         // Its blobs must be fetched first.
         Root::Image(name) => {
             let detail = "it is in a registry".to_owned();
-            return Err(Error::BadRoot { path: name.into(), detail });
+            return Err(Error::Root(RootError::BadRoot { path: name.into(), detail }));
         }
     };
     with_files(brought, &folder.join(root.path()))
@@ -55,7 +55,7 @@ fn with_files(brought: Brought, path: &Path) -> Result<Brought, Error> {
     match brought.tree.len() {
         0..2 => {
             let detail = "it holds no files".to_owned();
-            Err(Error::BadRoot { path: path.to_owned(), detail })
+            Err(Error::Root(RootError::BadRoot { path: path.to_owned(), detail }))
         }
         _ => Ok(brought),
     }
@@ -105,13 +105,18 @@ impl<R: Read> Read for Bounded<R> {
 /// Names the file in an error of its reader.
 fn at(path: &Path, error: Error) -> Error {
     match error {
-        Error::Io(source) => Error::BadRoot { path: path.to_owned(), detail: source.to_string() },
+        Error::Io(source) => {
+            Error::Root(RootError::BadRoot { path: path.to_owned(), detail: source.to_string() })
+        }
         Error::Disk(disk_formats::Error::PathLeavesTree { path: name }) => {
-            Error::BadRoot { path: path.to_owned(), detail: format!("`{name}` leaves it") }
+            Error::Root(RootError::BadRoot {
+                path: path.to_owned(),
+                detail: format!("`{name}` leaves it"),
+            })
         }
         Error::Disk(disk_formats::Error::LostLink { path: name, target }) => {
             let detail = format!("`{name}` is a hard link to `{target}`, which is not there");
-            Error::BadRoot { path: path.to_owned(), detail }
+            Error::Root(RootError::BadRoot { path: path.to_owned(), detail })
         }
         error => error,
     }

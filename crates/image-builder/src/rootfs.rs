@@ -214,7 +214,7 @@ fn start(arch: Arch, installer: &Installer, variant: &str, repository: &Path) ->
     if installer.mode == InstallMode::OneId {
         args.extend(ownership::in_namespace(repository));
     }
-    args.extend(["mmdebstrap".to_owned(), format!("--mode={}", installer.mode.of_mmdebstrap())]);
+    args.extend(["mmdebstrap".to_owned(), format!("--mode={}", installer.mode.mmdebstrap_mode())]);
     args.push(format!("--variant={variant}"));
     args.push("--format=tar".to_owned());
     args.push(format!("--architectures={}", arch.image_name()));

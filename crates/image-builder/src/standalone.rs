@@ -14,7 +14,7 @@ pub mod template;
 
 pub use crate::base::Base;
 use crate::{
-    Error,
+    Error, RecipeError,
     lock::{ArchLock, Package},
     packages as database,
     recipe::{self, Disk, DiskSize, Distribution, DistributionName, Kernel, Method, Recipe},
@@ -38,15 +38,17 @@ const RENEWAL: &str = "quicksand dev bake --update";
 pub fn base_of(folder: &Path) -> Result<String, Error> {
     let path = folder.join(RECIPE);
     let text = recipe::read_text(&path)?;
-    recipe::base_name(&text, &path)?.ok_or_else(|| Error::Recipe {
-        path,
-        line: 1,
-        column: 1,
-        message: "missing field `base`".to_owned(),
-        hint: Some(
-            "a recipe outside of quicksand's repository lies on an image: base = \"debian\""
-                .to_owned(),
-        ),
+    recipe::base_name(&text, &path)?.ok_or_else(|| {
+        Error::Recipe(RecipeError::Invalid {
+            path,
+            line: 1,
+            column: 1,
+            message: "missing field `base`".to_owned(),
+            hint: Some(
+                "a recipe outside of quicksand's repository lies on an image: base = \"debian\""
+                    .to_owned(),
+            ),
+        })
     })
 }
 

@@ -3,7 +3,7 @@
 
 mod urls;
 
-use crate::{Error, cpio, lock::ArchLock, owners, recipe::Recipe, tree::Tree};
+use crate::{Error, KernelError, cpio, lock::ArchLock, owners, recipe::Recipe, tree::Tree};
 use bill_of_materials::{
     copyright,
     image::{self as bill, Component},
@@ -71,7 +71,6 @@ pub fn copyrights_of_wheels(recipe: &Recipe) -> Result<Copyrights, Error> {
 
 /// What the bill of materials is made from.
 pub struct Contents<'a> {
-    /// The recipe.
     pub recipe: &'a Recipe,
     /// Its packages and kernel.
     pub lock: &'a ArchLock,
@@ -133,7 +132,7 @@ pub fn components(
             (text, _) => copyright::terms(&package.name, text.as_deref().unwrap_or_default()),
         };
         components.push(Component {
-            purl: Some(urls.of(
+            purl: Some(urls.for_package(
                 &package.name,
                 &package.version,
                 &package.arch,
@@ -158,7 +157,7 @@ pub fn components(
             name: locked.name.clone(),
             version: locked.version.clone(),
             kind: "operating-system",
-            purl: Some(urls.of_locked(locked, store)?),
+            purl: Some(urls.for_locked(locked, store)?),
             sha256: Some(locked.sha256.clone()),
             licences: copyright::terms(&locked.name, &copyright(&locked.name)?.unwrap_or_default()),
             ..Component::default()
@@ -174,7 +173,7 @@ pub fn components(
             name: package.name.clone(),
             version: package.version.clone(),
             kind: "library",
-            purl: Some(urls.of_locked(package, store)?),
+            purl: Some(urls.for_locked(package, store)?),
             sha256: Some(package.sha256.clone()),
             licences: copyright::terms(
                 &package.name,
@@ -247,7 +246,8 @@ fn kernel_file(files: &[(PathBuf, String)]) -> Option<String> {
 fn initrd_files(files: &[(PathBuf, String)]) -> Result<Vec<String>, Error> {
     let initrd = files.iter().find(|(_, name)| name.ends_with(INITRD));
     let Some((path, _)) = initrd else { return Ok(Vec::new()) };
-    cpio::files(&fs::read(path)?).ok_or_else(|| Error::BadInitrd { path: path.clone() })
+    cpio::files(&fs::read(path)?)
+        .ok_or_else(|| Error::Kernel(KernelError::BadInitrd { path: path.clone() }))
 }
 
 /// What a wheel says of its contents.

@@ -3,7 +3,7 @@
 //! packages have known flaws. Its packages have the times at which they were built.
 
 use super::index::Record;
-use crate::Error;
+use crate::{Error, PackageError};
 use fs_err as fs;
 use std::{io::Write as _, path::Path};
 
@@ -23,7 +23,7 @@ pub fn check(memory: &Path, repository: &str, newest: i64, index: &Path) -> Resu
     let seen = fs::read_to_string(&place).ok().and_then(|text| text.trim().parse().ok());
     match seen {
         Some(seen) if newest < seen => {
-            Err(Error::OldIndex { path: index.to_owned(), newest, seen })
+            Err(Error::Package(PackageError::OldIndex { path: index.to_owned(), newest, seen }))
         }
         Some(seen) if newest == seen => Ok(()),
         _ => {

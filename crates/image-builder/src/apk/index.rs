@@ -2,15 +2,13 @@
 //! apk-repositories(5) and the wiki's "Apk spec". Pure.
 
 use super::version::Constraint;
-use crate::Error;
+use crate::{Error, PackageError};
 use std::path::Path;
 
 /// A package as an index describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// Its architecture.
     pub arch: String,
@@ -35,7 +33,6 @@ pub struct Record {
 /// What a package needs: `name`, `name>=1.2`, `so:libc.musl-x86_64.so.1`, or `!name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dependency {
-    /// The name.
     pub name: String,
     /// Which versions will do; any when there is none.
     pub constraint: Option<Constraint>,
@@ -46,7 +43,6 @@ pub struct Dependency {
 /// A name that a package answers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provided {
-    /// The name.
     pub name: String,
     /// The version that it answers with. Packages may share a name that has none.
     pub version: Option<String>,
@@ -118,9 +114,11 @@ impl Record {
 pub fn parse(text: &str, repository: &str, path: &Path) -> Result<Vec<Record>, Error> {
     let mut records = Vec::new();
     for stanza in text.split("\n\n").filter(|stanza| !stanza.trim().is_empty()) {
-        let record = record(stanza, repository).ok_or_else(|| Error::BadIndex {
-            path: path.to_owned(),
-            record: stanza.lines().take(3).collect::<Vec<_>>().join(" "),
+        let record = record(stanza, repository).ok_or_else(|| {
+            Error::Package(PackageError::BadIndex {
+                path: path.to_owned(),
+                record: stanza.lines().take(3).collect::<Vec<_>>().join(" "),
+            })
         })?;
         records.push(record);
     }

@@ -2,7 +2,7 @@
 //! files and the package's own, see the wiki's "Apk spec". The index vouches for the control
 //! stream, and the control stream for the data.
 
-use crate::{Error, tree::Tree};
+use crate::{Error, PackageError, tree::Tree};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
 use fs_err as fs;
@@ -24,7 +24,6 @@ pub struct Package {
     info: Vec<(String, String)>,
     /// Scripts by their kind, such as `post-install`.
     pub scripts: BTreeMap<String, Vec<u8>>,
-    /// Its files.
     pub files: Tree,
     /// Who owns them, where that is not root, by name: `(path, user, group)`.
     pub owners: Vec<(String, String, String)>,
@@ -183,7 +182,7 @@ fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 fn bad(path: &Path, detail: &'static str) -> Error {
-    Error::BadPackage { path: path.to_owned(), detail }
+    Error::Package(PackageError::BadPackage { path: path.to_owned(), detail })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The signatures of Alpine's indexes: RSA over the second gzip stream of a file, whose first one
 //! holds the signature and names the key, see the wiki's "Apk spec".
 
-use crate::Error;
+use crate::{Error, PackageError};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use fs_err as fs;
 use ring::signature::{self, UnparsedPublicKey};
@@ -22,10 +22,10 @@ pub struct Keys {
 
 impl Keys {
     /// The keys of the folder that the person names, else the host's.
-    pub fn of_host() -> Result<Self, Error> {
+    pub fn from_host() -> Result<Self, Error> {
         let named = std::env::var_os(crate::apt::keyring_variable("alpine")).map(PathBuf::from);
-        let of_host = || FOLDERS.iter().map(PathBuf::from).find(|folder| folder.is_dir());
-        Self::read(&named.or_else(of_host).unwrap_or_else(|| PathBuf::from(FOLDERS[0])))
+        let from_host = || FOLDERS.iter().map(PathBuf::from).find(|folder| folder.is_dir());
+        Self::read(&named.or_else(from_host).unwrap_or_else(|| PathBuf::from(FOLDERS[0])))
     }
 
     /// Reads the public keys (`*.rsa.pub`, PEM) of a folder.
@@ -36,16 +36,16 @@ impl Keys {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             if path.is_file() && name.ends_with(".rsa.pub") {
                 let key = public_key(&fs::read_to_string(&path)?)
-                    .ok_or_else(|| Error::BadKey { path: path.clone() })?;
+                    .ok_or_else(|| Error::Package(PackageError::BadKey { path: path.clone() }))?;
                 keys.insert(name.to_owned(), key);
             }
         }
         match keys.is_empty() {
-            true => Err(Error::NoKeyring {
+            true => Err(Error::Package(PackageError::NoKeyring {
                 path: folder.to_owned(),
                 package: "alpine-keys",
                 variable: crate::apt::keyring_variable("alpine"),
-            }),
+            })),
             false => Ok(Self { keys }),
         }
     }
@@ -58,7 +58,9 @@ impl Keys {
         signed: &[u8],
         path: &Path,
     ) -> Result<(), Error> {
-        let refuse = |detail: String| Error::Unsigned { path: path.to_owned(), detail };
+        let refuse = |detail: String| {
+            Error::Package(PackageError::Unsigned { path: path.to_owned(), detail })
+        };
         let mut names = Vec::new();
         for (file, signature) in signatures {
             let Some((kind, name)) =

@@ -8,7 +8,7 @@ use super::{
     index::{Dependency, Record},
     version,
 };
-use crate::Error;
+use crate::{Error, PackageError};
 use std::collections::BTreeSet;
 
 /// How often the work may begin again.
@@ -42,7 +42,10 @@ pub fn solve(
         }
     }
     let dependencies: Vec<String> = learned.iter().map(describe).collect();
-    Err(Error::Unsolvable { dependency: dependencies.join(" "), by: "the recipe".to_owned() })
+    Err(Error::Package(PackageError::Unsolvable {
+        dependency: dependencies.join(" "),
+        by: "the recipe".to_owned(),
+    }))
 }
 
 enum Trouble {
@@ -141,9 +144,11 @@ impl<'a> Attempt<'a> {
         }
         let best = self.best(&candidates, dependency).map_err(Trouble::Impossible)?;
         if best.is_none() {
-            let error = hindrance.unwrap_or_else(|| Error::Unsolvable {
-                dependency: describe(dependency),
-                by: by.to_owned(),
+            let error = hindrance.unwrap_or_else(|| {
+                Error::Package(PackageError::Unsolvable {
+                    dependency: describe(dependency),
+                    by: by.to_owned(),
+                })
             });
             // Another version of it was taken before anybody asked for this one.
             let is_taken = self.chosen.iter().any(|place| {
@@ -226,10 +231,10 @@ impl<'a> Attempt<'a> {
             && best.iter().any(|place| record(place).answer(dependency) == Some(None));
         if names.len() > 1 && is_open {
             // apk leaves this choice to the person too.
-            return Err(Error::ManyProviders {
+            return Err(Error::Package(PackageError::ManyProviders {
                 dependency: describe(dependency),
                 packages: names.into_iter().map(str::to_owned).collect(),
-            });
+            }));
         }
         Ok(best.first().copied())
     }
@@ -243,7 +248,7 @@ fn describe(dependency: &Dependency) -> String {
 }
 
 fn conflict(package: &str, by: &str) -> Error {
-    Error::Conflict { package: package.to_owned(), other: by.to_owned() }
+    Error::Package(PackageError::Conflict { package: package.to_owned(), other: by.to_owned() })
 }
 
 #[cfg(test)]

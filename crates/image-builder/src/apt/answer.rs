@@ -3,7 +3,7 @@
 
 use super::sources::Archive;
 use crate::{
-    Error, deb,
+    Error, PackageError, deb,
     lock::{Package, Release},
 };
 use fs_err as fs;
@@ -13,9 +13,7 @@ use std::{collections::BTreeSet, path::Path};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Choice {
     uri: String,
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     arch: String,
 }
@@ -68,8 +66,10 @@ pub fn packages(
                 sha256: deb::field(record, "SHA256")?.to_owned(),
             })
         });
-        packages.push(package.ok_or_else(|| Error::AptAnswer {
-            line: format!("{} {} ({})", choice.name, choice.version, choice.uri),
+        packages.push(package.ok_or_else(|| {
+            Error::Package(PackageError::AptAnswer {
+                line: format!("{} {} ({})", choice.name, choice.version, choice.uri),
+            })
         })?);
     }
     packages.sort();
@@ -121,7 +121,9 @@ pub fn releases(lists: &Path, archives: &[Archive]) -> Result<Vec<Release>, Erro
         let suite = stem.rsplit("_dists_").next().unwrap_or_default().to_owned();
         releases.push(Release {
             archive: archive.name.clone(),
-            date: date.ok_or_else(|| Error::AptAnswer { line: format!("the date of {file}") })?,
+            date: date.ok_or_else(|| {
+                Error::Package(PackageError::AptAnswer { line: format!("the date of {file}") })
+            })?,
             suite,
             sha256: crate::sha256(&bytes),
         });

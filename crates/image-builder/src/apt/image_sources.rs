@@ -5,7 +5,7 @@
 
 use super::{
     repositories::{Repository, parse_deb822, parse_one_line},
-    sources::{archive_name, of_tool, suites},
+    sources::{archive_name, suites, tool_path},
 };
 use crate::recipe::{self, DistributionName};
 use host_platform::Arch;
@@ -19,7 +19,7 @@ pub fn examples(distribution: &recipe::Distribution) -> [String; 2] {
 /// The sources of an image in deb822's format; `None` where nothing says where the archive is.
 /// `example` is apt's own, `tool` the text of the program that knows the archives, `keyring` the file
 /// of the distribution's keys in the image.
-pub fn of_image(
+pub fn sources_for_image(
     example: &str,
     tool: &str,
     distribution: &recipe::Distribution,
@@ -42,11 +42,11 @@ pub fn of_image(
         clean.find(|uri| uri.ends_with(&suffix))
     };
     let [main, security] = suites(distribution.name, &distribution.suite);
-    let main_uri = named(name, false).or_else(|| of_tool(name, tool))?;
+    let main_uri = named(name, false).or_else(|| tool_path(name, tool))?;
     let security_uri = match distribution.name {
         DistributionName::Debian => {
             let name = "debian-security";
-            named(name, true).or_else(|| of_tool(name, tool))
+            named(name, true).or_else(|| tool_path(name, tool))
         }
         // On the first architecture's archive as well, and elsewhere as an example says.
         _ => named(name, true).or_else(|| Some(main_uri.clone())),
@@ -96,7 +96,7 @@ mod tests {
     fn ubuntu_has_its_archive_whichever_example_apt_ships() {
         let noble = distribution("ubuntu", "noble");
         for example in [ONE_LINE, DEB822] {
-            let text = of_image(example, "", &noble, Arch::Amd64, Some("k.gpg")).unwrap();
+            let text = sources_for_image(example, "", &noble, Arch::Amd64, Some("k.gpg")).unwrap();
             assert_eq!(
                 text,
                 "Types: deb\nURIs: http://archive.test/ubuntu/\nSuites: noble noble-updates\n\
@@ -105,12 +105,12 @@ mod tests {
                  Components: main x\nSigned-By: /k.gpg\n"
             );
             // What is not the first architecture lies elsewhere, security included.
-            let text = of_image(example, TOOL, &noble, Arch::Arm64, None).unwrap();
+            let text = sources_for_image(example, TOOL, &noble, Arch::Arm64, None).unwrap();
             assert_eq!(text.matches("http://ports.test/ubuntu-ports/").count(), 2, "{text}");
             assert!(!text.contains("archive.test") && text.contains("noble-security"), "{text}");
-            assert_eq!(of_image(example, "", &noble, Arch::Arm64, None), None);
+            assert_eq!(sources_for_image(example, "", &noble, Arch::Arm64, None), None);
         }
-        let text = of_image("", TOOL, &noble, Arch::Amd64, None).unwrap();
+        let text = sources_for_image("", TOOL, &noble, Arch::Amd64, None).unwrap();
         assert_eq!(text.matches("http://a.test/ubuntu/").count(), 2, "{text}");
     }
 
@@ -126,14 +126,19 @@ mod tests {
         ] {
             for (example, tool) in [(example, ""), ("", TOOL)] {
                 let distribution = distribution("debian", suite);
-                let text = of_image(example, tool, &distribution, Arch::Amd64, None).unwrap();
+                let text =
+                    sources_for_image(example, tool, &distribution, Arch::Amd64, None).unwrap();
                 assert!(text.contains(&format!("Suites: {suite} {suite}-updates\n")), "{text}");
                 assert!(text.contains(expected) && text.contains("/debian-security/"), "{text}");
             }
         }
-        let text = of_image(example, "", &distribution("debian", "sid"), Arch::Arm64, None);
+        let text =
+            sources_for_image(example, "", &distribution("debian", "sid"), Arch::Arm64, None);
         let text = text.unwrap();
         assert!(text.contains("Suites: sid\n") && !text.contains("security"), "{text}");
-        assert_eq!(of_image("", "", &distribution("debian", "trixie"), Arch::Amd64, None), None);
+        assert_eq!(
+            sources_for_image("", "", &distribution("debian", "trixie"), Arch::Amd64, None),
+            None
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! An apt of our own beside the host's: its configuration, lists, status and cache live in one folder.
 //! Of the host's configuration only the way to reach a mirror (proxies) is taken.
 
-use crate::Error;
+use crate::{Error, RootError};
 use duct::{Expression, cmd};
 use fs_err as fs;
 use host_platform::Arch;
@@ -87,13 +87,15 @@ impl Private {
             .stderr_capture()
             .unchecked()
             .run()
-            .map_err(|source| Error::Tool { program: program.to_owned(), source })?;
+            .map_err(|source| {
+                Error::Root(RootError::Tool { program: program.to_owned(), source })
+            })?;
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::Tool {
+            return Err(Error::Root(RootError::Tool {
                 program: program.to_owned(),
                 source: std::io::Error::other(complaint),
-            });
+            }));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -12,9 +12,7 @@ pub struct Repository {
     pub types: Vec<String>,
     /// Where mirrors of it are.
     pub uris: Vec<String>,
-    /// Its suites.
     pub suites: Vec<String>,
-    /// Its components.
     pub components: Vec<String>,
     /// The keyring file; none when the entry trusts apt's own, or holds the key itself.
     pub signed_by: Option<String>,

@@ -21,7 +21,7 @@ pub fn variable(archive: &str) -> String {
 
 /// The archives as they were when the lock was written, the likeliest time first. `setting` gives
 /// what the person named for an archive; `lists` is where apt keeps the releases that it fetched.
-pub fn of_lock(
+pub fn for_lock(
     archives: &[Archive],
     lock: &ArchLock,
     setting: &dyn Fn(&str) -> Option<String>,
@@ -52,7 +52,7 @@ pub fn of_lock(
 
 /// The archives as they were at the end of a day, `2026-11-29`; none where nobody says where their past is. For
 /// what is pinned by its hash without a lock.
-pub fn of_day(
+pub fn for_day(
     archives: &[Archive],
     day: &str,
     setting: &dyn Fn(&str) -> Option<String>,
@@ -111,7 +111,7 @@ fn said(archive: &Archive, lists: &Path) -> Option<String> {
     })
 }
 
-/// The day of a time, as [`of_day`] takes it.
+/// The day of a time, as [`for_day`] takes it.
 pub fn day(seconds: i64) -> String {
     let text = identifier(seconds);
     format!("{}-{}-{}", &text[..4], &text[4..6], &text[6..8])
@@ -172,7 +172,7 @@ mod tests {
         lock.source_date = 1_735_689_599 - AFTER[0];
         lock.release.clear();
         let uris = |archives: &[Archive], setting: &dyn Fn(&str) -> Option<String>| {
-            let found = of_lock(archives, &lock, setting, lists.path());
+            let found = for_lock(archives, &lock, setting, lists.path());
             assert!(found.is_empty() || found.len() == AFTER.len());
             let first = found.into_iter().next().unwrap_or_default();
             first.into_iter().map(|archive| archive.uri).collect::<Vec<_>>()
@@ -190,9 +190,9 @@ mod tests {
         let dated = [archive("debian", "http://m.test/a/debian/20200101T000000Z")];
         assert_eq!(uris(&dated, &|_| None), ["http://m.test/a/debian/20241231T235959Z"]);
         assert!(uris(&[archive("x", "http://other.test/debian")], &|_| None).is_empty());
-        let of_day = of_day(&both, "2026-11-29", &chosen, lists.path());
+        let for_day = for_day(&both, "2026-11-29", &chosen, lists.path());
         assert_eq!(
-            of_day.iter().map(|archive| archive.uri.as_str()).collect::<Vec<_>>(),
+            for_day.iter().map(|archive| archive.uri.as_str()).collect::<Vec<_>>(),
             [
                 "http://me.test/archive/debian/20261129T235959Z",
                 "http://me.test/archive/debian-security/20261129T235959Z"

@@ -5,7 +5,7 @@
 
 use super::repositories::{Repository, repositories};
 use crate::{
-    Error,
+    Error, PackageError,
     recipe::{self, DistributionName},
 };
 use fs_err as fs;
@@ -44,13 +44,14 @@ pub fn archives(distribution: DistributionName, arch: Arch) -> Result<Vec<Archiv
         let uri = uri.map(|uri| uri.trim_end_matches('/').to_owned());
         return uri
             .map(|uri| vec![Archive { name: name.to_owned(), uri }])
-            .ok_or_else(|| Error::NoMirror { archive: name.to_owned() });
+            .ok_or_else(|| Error::Package(PackageError::NoMirror { archive: name.to_owned() }));
     }
     let security = named(&format!("{name}-security"))
         .or_else(|| named(&format!("{}-security", distribution.as_str())));
     let chosen = Chosen { main: main.as_deref(), security: security.as_deref() };
     let entries = repositories(Path::new("/etc/apt"))?;
-    select(name, &chosen, &entries, &tool_text()).map_err(|archive| Error::NoMirror { archive })
+    select(name, &chosen, &entries, &tool_text())
+        .map_err(|archive| Error::Package(PackageError::NoMirror { archive }))
 }
 
 /// The text of the tool that installs packages, which knows where the distributions' archives are.
@@ -99,7 +100,7 @@ fn select(
             .find(|uri| uri.ends_with(&suffix))
     };
     let main = chosen.main.map(clean).or_else(|| of_host(name));
-    let main = main.or_else(|| of_tool(name, fallback)).ok_or_else(|| name.to_owned())?;
+    let main = main.or_else(|| tool_path(name, fallback)).ok_or_else(|| name.to_owned())?;
     let security_uri = chosen.security.map(clean);
     let security_uri = if name.starts_with("ubuntu") {
         // Its security suite is on each mirror; another one only where the person names it.
@@ -110,7 +111,7 @@ fn select(
             .or_else(of_chosen)
             .or_else(|| of_host(&security))
             .or_else(|| beside(&main, name, &security))
-            .or_else(|| of_tool(&security, fallback));
+            .or_else(|| tool_path(&security, fallback));
         Some(found.ok_or_else(|| security.clone())?)
     };
     let mut archives = vec![Archive { name: name.to_owned(), uri: main }];
@@ -130,7 +131,7 @@ pub(super) fn beside(uri: &str, name: &str, other: &str) -> Option<String> {
 }
 
 /// Where the tool says that an archive is.
-pub(super) fn of_tool(name: &str, text: &str) -> Option<String> {
+pub(super) fn tool_path(name: &str, text: &str) -> Option<String> {
     let suffix = format!("/{name}'");
     let end = text.find(&suffix)? + suffix.len() - 1;
     let start = text[..end].rfind('\'')? + 1;

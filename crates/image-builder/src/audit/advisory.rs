@@ -2,7 +2,7 @@
 //! <https://ossf.github.io/osv-schema/>
 
 use super::version::Ecosystem;
-use crate::Error;
+use crate::{AuditError, Error};
 use fs_err as fs;
 use serde::Deserialize;
 use serde_json::Value;
@@ -261,5 +261,5 @@ fn short(value: &Value) -> String {
 }
 
 fn bad(path: &Path, detail: &str) -> Error {
-    Error::BadAdvisories { path: path.to_owned(), detail: detail.to_owned() }
+    Error::Audit(AuditError::BadAdvisories { path: path.to_owned(), detail: detail.to_owned() })
 }

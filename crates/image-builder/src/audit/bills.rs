@@ -1,6 +1,6 @@
 //! Where the bill of materials of an image is: in its wheel, or beside its files once that is installed.
 
-use crate::Error;
+use crate::{AuditError, Error};
 use fs_err as fs;
 use package_layout::image::{ImageFileName, OVERLAYS_DIR, package};
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub fn from_wheel(wheel: &Path) -> Result<Value, Error> {
         }
         Ok(())
     })?;
-    bill.ok_or_else(|| Error::NoBill { of: wheel.display().to_string() })
+    bill.ok_or_else(|| Error::Audit(AuditError::NoBill { of: wheel.display().to_string() }))
 }
 
 /// The bill in a file of its own.
@@ -30,7 +30,7 @@ pub fn from_wheel(wheel: &Path) -> Result<Value, Error> {
 /// It cannot be read, or is no JSON.
 pub fn from_file(path: &Path) -> Result<Value, Error> {
     serde_json::from_slice(&fs::read(path)?)
-        .map_err(|_| Error::NoBill { of: path.display().to_string() })
+        .map_err(|_| Error::Audit(AuditError::NoBill { of: path.display().to_string() }))
 }
 
 /// The bill of the image that a disk is of: of the installed package that holds it, or of the wheel that a
@@ -45,7 +45,7 @@ pub fn from_disk(disk: &Path) -> Result<Value, Error> {
     if let Some(wheel) = wheel_beside(disk) {
         return from_wheel(&wheel);
     }
-    Err(Error::NoBill { of: disk.display().to_string() })
+    Err(Error::Audit(AuditError::NoBill { of: disk.display().to_string() }))
 }
 
 /// The bill in the metadata of the package that holds a disk.

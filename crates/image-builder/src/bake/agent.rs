@@ -9,7 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
     /// Its binary, the `/init` of the initrd.

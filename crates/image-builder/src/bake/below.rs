@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 /// A finished image as the layer below another.
 pub struct Below {
-    /// Its files.
     pub files: Files,
     /// Its disks, the base's first.
     pub chain: Vec<PathBuf>,
@@ -35,7 +34,6 @@ impl Files {
         }
     }
 
-    /// The files as a tree.
     pub fn tree(&self, time: i64) -> Result<Tree, Error> {
         match self {
             Self::Read(tree, _) => Ok(Tree::clone(tree)),

@@ -2,7 +2,7 @@
 
 use super::{Host, KEYRING_PACKAGES, Outcome, StepOf};
 use crate::{
-    Error,
+    Error, LockError,
     apk::{Apk, Keys},
     apt::{self, Apt},
     beside,
@@ -129,7 +129,7 @@ fn manager<H: Host>(wanted: &Wanted<'_, H>) -> Outcome<Manager, H> {
     let folder = beside(&host.folder("apt")?)?;
     let kind = if let (DistributionName::Alpine, Some(archive)) = (distribution, archives.pop()) {
         let memory = host.folder("apk-indexes")?;
-        Kind::Apk(Apk::new(folder.path(), &memory, recipe, arch, archive, Keys::of_host()?)?)
+        Kind::Apk(Apk::new(folder.path(), &memory, recipe, arch, archive, Keys::from_host()?)?)
     } else {
         let keyring = apt::keyring(distribution)?;
         let archives = apt::archives(distribution, arch)?;
@@ -224,10 +224,10 @@ fn fetch<H: Host>(wanted: &Wanted<'_, H>, lock: &ArchLock) -> Outcome<Option<Err
         if gone.is_empty() {
             Ok(None)
         } else if is_other {
-            Err(Error::OtherOnMirror { recipe, packages: gone }.into())
+            Err(Error::Lock(LockError::OtherOnMirror { recipe, packages: gone }).into())
         } else {
             let renewal = host.renewal(&recipe, wanted.arch);
-            Ok(Some(Error::Gone { recipe, renewal, packages: gone }))
+            Ok(Some(Error::Lock(LockError::Gone { recipe, renewal, packages: gone })))
         }
     })
 }
@@ -241,7 +241,13 @@ pub(super) fn none_made<H: Host>(wanted: &Wanted<'_, H>, failure: H::Failure) ->
         None => renewal,
     };
     let detail = format!("{failure:#}");
-    Error::NoLock { image: recipe.name.clone(), arch: arch.image_name(), detail, hint }.into()
+    Error::Lock(LockError::NoLock {
+        image: recipe.name.clone(),
+        arch: arch.image_name(),
+        detail,
+        hint,
+    })
+    .into()
 }
 
 /// What the store does not hold of each layer of an image, in words; `renewed` is the image whose lock is chosen

@@ -6,7 +6,7 @@ use super::{
     stages::{Baker, name_of},
 };
 use crate::{
-    Error, apk, beside,
+    Error, RootError, apk, beside,
     package_sets::{self, PackageSet},
     recipe::{DistributionName, Method},
     rootfs,
@@ -190,7 +190,7 @@ impl<H: Host> Baker<'_, H> {
         if !self.host.install(lacking)? && !lacking.is_empty() {
             let tried = vec![format!("{} (its programs are not installed)", mode.describe())];
             let hint = format!("install {}", lacking.join(" and "));
-            return Err(Error::NoInstallMode { tried, hint }.into());
+            return Err(Error::Root(RootError::NoInstallMode { tried, hint }).into());
         }
         let installer = rootfs::Installer { mode, runner: self.host.runner(self.arch)? };
         self.host.line(&format!("    root file system: {}", installer.describe()));

@@ -27,7 +27,6 @@ const NAMED: usize = 12;
 /// What came of a renewal.
 #[derive(Debug, Serialize)]
 pub struct Renewal {
-    /// The image.
     pub image: String,
     /// The architecture, as image files call it.
     pub arch: &'static str,
@@ -42,7 +41,6 @@ pub struct Renewal {
 /// The packages of a source whose version changed, that came or that went.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Change {
-    /// The source.
     pub source: String,
     /// The version before; none of what came.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +188,7 @@ fn changes(
             && change.mends.is_empty()
             && let (Some(was), Some(is)) = (was, is)
         {
-            let before = of_source(&was.version, name);
+            let before = source_version(&was.version, name);
             let path = apt::checked_path(store, is)?;
             change
                 .mends
@@ -212,15 +210,15 @@ fn component(urls: &Urls, role: &str, package: &Package, source: Option<&Source>
     // The source's version before is not known: it is the package's without the mark of a rebuild.
     let source = source.map(|source| Source {
         name: source.name.clone(),
-        version: Some(of_source(&package.version, "")),
+        version: Some(source_version(&package.version, "")),
     });
-    let purl = urls.of(&package.name, &package.version, &package.arch, source.as_ref());
+    let purl = urls.for_package(&package.name, &package.version, &package.arch, source.as_ref());
     json!({"type": "library", "name": role, "version": package.version, "purl": purl})
 }
 
 /// The version of the source that a package of this version was built from. Rebuilds have a mark behind it, and
 /// signed kernels a `+` in the place of the `-`.
-fn of_source(version: &str, source: &str) -> String {
+fn source_version(version: &str, source: &str) -> String {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let plain = match version.rsplit_once("+b") {
         Some((plain, number)) if is_number(number) => plain,

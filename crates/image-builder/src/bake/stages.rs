@@ -4,8 +4,8 @@ use super::{
     Agent, AgentBill, Below, Files, Host, Image, LICENCES, Options, Outcome, StepOf, packages::TAR,
 };
 use crate::{
-    Error, apt, assemble, base::Base, ext4, initrd, kernel::Form, kernel_package, lock::ArchLock,
-    modules::Unpacked, qcow2, recipe::Recipe, tree::Tree, wheel,
+    Error, KernelError, apt, assemble, base::Base, ext4, initrd, kernel::Form, kernel_package,
+    lock::ArchLock, modules::Unpacked, qcow2, recipe::Recipe, tree::Tree, wheel,
 };
 use bill_of_materials::image::Component;
 use cache_key::{Key, tools};
@@ -120,10 +120,9 @@ impl<H: Host> Baker<'_, H> {
 
     /// The kernel, its modules for the initrd, and those for the disk as a tar.
     pub(super) fn kernel(&self) -> Outcome<PathBuf, H> {
-        let locked =
-            self.lock.kernel.as_ref().ok_or_else(|| Error::NoKernel {
-                package: self.recipe.kernel_package(self.arch),
-            })?;
+        let locked = self.lock.kernel.as_ref().ok_or_else(|| {
+            Error::Kernel(KernelError::NoKernel { package: self.recipe.kernel_package(self.arch) })
+        })?;
         self.host.install(KERNEL_PACKAGES)?;
         let mut key = self.key("kernel");
         tools::add(&mut key, &["depmod", "xz", "zstd"]);

@@ -13,9 +13,7 @@ const XATTR_SIZE_MAX: u64 = 65_536;
 /// User and group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owner {
-    /// The user.
     pub user: u32,
-    /// The group.
     pub group: u32,
 }
 

@@ -25,7 +25,6 @@ pub(super) struct Place {
     /// The folder that a relative path starts from, `AT_FDCWD` for the working one; the file itself
     /// where the path is empty.
     pub folder: i32,
-    /// The path.
     pub path: Vec<u8>,
     /// Whether a link at the end is followed.
     pub follows: bool,

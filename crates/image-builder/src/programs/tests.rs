@@ -1,6 +1,7 @@
 //! Wheels that the tests make, fetched by a real pip from a folder; no index is asked.
 
 use super::*;
+use crate::StoreError;
 use std::collections::BTreeMap;
 use wheel_retag::{Source, WheelFile, WheelSpec, WheelTag};
 
@@ -71,7 +72,10 @@ fn programs_and_licences_are_taken_and_what_is_missing_is_named() {
     let error = unpack(&wheel, &file, out.path()).unwrap_err();
     assert!(error.to_string().contains("no program `toll`"), "{error}");
     assert_eq!(error.hint().unwrap(), "did you mean `tool`? It has: other, tool");
-    assert!(matches!(digest(&wheel, Arch::Arm64), Err(Error::NoWheelDigest { .. })));
+    assert!(matches!(
+        digest(&wheel, Arch::Arm64),
+        Err(Error::Store(StoreError::NoWheelDigest { .. }))
+    ));
 }
 
 #[cfg(unix)]
@@ -100,7 +104,10 @@ fn a_wheel_is_fetched_checked_and_kept_by_its_digest() {
 
     // Another file than the recipe's, one that changed since, and one that no index has.
     fs::write(&kept, "else").unwrap();
-    assert!(matches!(checked_path(store.path(), &pinned), Err(Error::WrongHash { .. })));
+    assert!(matches!(
+        checked_path(store.path(), &pinned),
+        Err(Error::Store(StoreError::WrongHash { .. }))
+    ));
     wheel.version = "2".to_owned();
     let error = arrive(&wheel).unwrap().unwrap_err();
     assert!(error.to_string().contains(&pinned), "{error}");

@@ -7,7 +7,7 @@
 
 use super::{Answer, Run, prove, sample};
 use crate::{
-    Error,
+    CheckError, Error,
     recipe::{Check, DistributionName, ExitCode, Method, Recipe, Within},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -57,7 +57,7 @@ impl InUse {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn of(recipe: &Recipe) -> Result<Self, Error> {
+    pub fn from_recipe(recipe: &Recipe) -> Result<Self, Error> {
         let bottom = recipe.layers()[0];
         let distribution = &bottom.body.distribution;
         let expected = match (distribution.method, distribution.name) {
@@ -73,7 +73,7 @@ impl InUse {
     ///
     /// # Errors
     /// The folder cannot be made.
-    pub fn of_any() -> Result<Self, Error> {
+    pub fn any() -> Result<Self, Error> {
         Self::new(Expected::Any, &["auto"])
     }
 
@@ -147,13 +147,13 @@ impl InUse {
         }
         let mounts = run("grep quicksand-proof /proc/mounts", Duration::from_secs(60));
         let Answer { output, .. } = mounts.unwrap_or_default();
-        Err(Error::CheckFailed {
+        Err(Error::Check(CheckError::Failed {
             name: SHARE.to_owned(),
             reason: format!(
                 "the host does not see what the guest wrote to the share of type {way}"
             ),
             output,
-        })
+        }))
     }
 
     /// The first lines of each command; the very first is shown while it runs.
@@ -382,7 +382,7 @@ mod tests {
             );
             let body = crate::recipe::parse(&text, std::path::Path::new("recipe.toml")).unwrap();
             let below = Recipe { name: "x".to_owned(), folder: "".into(), body, base: None };
-            let in_use = InUse::of(&below).unwrap();
+            let in_use = InUse::from_recipe(&below).unwrap();
             (in_use.expected, in_use.ways.len())
         };
         let ways = |n| if HAS_NETWORK { n } else { 0 };

@@ -1,6 +1,6 @@
 //! Turns a parser's complaint into a place and a hint: line, column, the nearest key that exists.
 
-use crate::Error;
+use crate::{Error, RecipeError};
 use fs_err as fs;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub fn explain(text: &str, path: &Path, error: &toml::de::Error) -> Error {
             None => format!("known here: {}", known.join(", ")),
         }
     });
-    Error::Recipe { path: path.to_owned(), line, column, message, hint }
+    Error::Recipe(RecipeError::Invalid { path: path.to_owned(), line, column, message, hint })
 }
 
 /// Reads a file of a recipe; what is no UTF-8 is pointed at.
@@ -33,7 +33,7 @@ pub fn read(path: &Path) -> Result<String, Error> {
 /// An error at a place, given as an offset in bytes.
 pub fn at(text: &str, path: &Path, at: usize, message: String, hint: Option<String>) -> Error {
     let (line, column) = place(text, at);
-    Error::Recipe { path: path.to_owned(), line, column, message, hint }
+    Error::Recipe(RecipeError::Invalid { path: path.to_owned(), line, column, message, hint })
 }
 
 fn place(text: &str, offset: usize) -> (usize, usize) {

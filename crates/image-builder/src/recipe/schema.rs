@@ -42,7 +42,6 @@ pub(super) struct Written {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Distribution {
-    /// The distribution.
     pub name: DistributionName,
     /// The suite, such as `trixie`; its updates and security suites are used too. Alpine's release,
     /// such as `v3.22`.
@@ -72,11 +71,8 @@ fn plain_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<S
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum DistributionName {
-    /// Debian.
     Debian,
-    /// Ubuntu.
     Ubuntu,
-    /// Alpine.
     Alpine,
 }
 
@@ -125,7 +121,6 @@ pub enum Flavour {
     Cloud,
 }
 
-/// The disk.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Disk {
@@ -197,7 +192,6 @@ pub struct Check {
     pub within: Within,
 }
 
-/// A user.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct User {
@@ -221,7 +215,6 @@ pub struct User {
 pub struct File {
     /// Where it goes.
     pub path: AbsolutePath,
-    /// Its text.
     pub text: Option<String>,
     /// A file below the recipe's `files` folder.
     pub source: Option<String>,
@@ -261,7 +254,6 @@ pub struct Wheel {
     /// Its name on the index.
     #[serde(deserialize_with = "plain")]
     pub name: String,
-    /// Its version.
     #[serde(deserialize_with = "plain")]
     pub version: String,
     /// Its licence, an SPDX expression.

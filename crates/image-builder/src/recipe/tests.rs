@@ -265,10 +265,10 @@ fn a_link_among_the_files_leads_to_none_outside() {
         ("test/recipe.toml", &format!("{GOOD}{source}")),
     ]);
     let link = folder.path().join("test/files/link");
-    std::os::unix::fs::symlink("real", &link).unwrap();
+    fs_err::os::unix::fs::symlink("real", &link).unwrap();
     load(folder.path(), "test").unwrap();
     fs::remove_file(&link).unwrap();
-    std::os::unix::fs::symlink("../../secret", &link).unwrap();
+    fs_err::os::unix::fs::symlink("../../secret", &link).unwrap();
     let error = load(folder.path(), "test").unwrap_err().to_string();
     assert!(error.contains(":18:10: ") && error.contains("by a link"), "{error}");
 }

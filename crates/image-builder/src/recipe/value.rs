@@ -232,7 +232,6 @@ impl TryFrom<i64> for Within {
 pub struct UserName(String);
 
 impl UserName {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -8,7 +8,7 @@ use super::{
     files::{Files, Whiteouts},
     unpacked,
 };
-use crate::{Error, tree::Tree};
+use crate::{Error, RootError, tree::Tree};
 use fs_err as fs;
 use host_platform::Arch;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -98,7 +98,7 @@ impl<'a> Layout<'a> {
     }
 
     fn bad(&self, detail: impl Into<String>) -> Error {
-        Error::BadRoot { path: self.path.to_owned(), detail: detail.into() }
+        Error::Root(RootError::BadRoot { path: self.path.to_owned(), detail: detail.into() })
     }
 
     fn file(&self, name: &str) -> Result<Arc<[u8]>, Error> {

@@ -3,7 +3,7 @@
 //! installed.
 
 use super::trial::{self, Trial, trial};
-use crate::{Error, foreign::Runner};
+use crate::{Error, RootError, foreign::Runner};
 use duct::cmd;
 use fs_err as fs;
 
@@ -61,7 +61,7 @@ impl InstallMode {
     }
 
     /// mmdebstrap's word for it.
-    pub(super) fn of_mmdebstrap(self) -> &'static str {
+    pub(super) fn mmdebstrap_mode(self) -> &'static str {
         match self {
             Self::Root | Self::OneId => "root",
             Self::UserNamespace => "unshare",
@@ -102,8 +102,9 @@ const N_IDS_NEEDED: u64 = 65_536;
 pub fn install_mode(
     asked: Option<Ownership>,
 ) -> Result<(InstallMode, &'static [&'static str]), Error> {
-    choose(&candidates(asked, &rights()), trial)
-        .map_err(|tried| Error::NoInstallMode { tried, hint: trial::hint_of_host() })
+    choose(&candidates(asked, &rights()), trial).map_err(|tried| {
+        Error::Root(RootError::NoInstallMode { tried, hint: trial::hint_of_host() })
+    })
 }
 
 fn rights() -> Rights {

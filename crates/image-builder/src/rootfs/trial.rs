@@ -10,7 +10,6 @@ use fs_err as fs;
 /// What came of trying a mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trial {
-    /// It works.
     Works,
     /// It cannot be tried before these packages are installed.
     Lacks(&'static [&'static str]),

@@ -8,7 +8,7 @@ use super::{
     lock::{Inputs, Lock, Pinned, compare},
 };
 use crate::{
-    Error, apt,
+    Error, RecipeError, RootError, apt,
     bake::{
         self, Baked, BaseLayer, Below, Files, Image, Order, Prover, Publication, Report, Wanted,
     },
@@ -78,10 +78,9 @@ pub fn bake(folder: &Path, base: &Base, options: &Options) -> Result<PathBuf, Er
     let tree = ext4::read(disk::SparseDisk::from_chunks(chunks))?;
     let recipe = load(folder, base, &tree, size)?;
 
-    let top = base
-        .chain
-        .last()
-        .ok_or_else(|| Error::NoRecipe { name: base.name.clone(), known: Vec::new() })?;
+    let top = base.chain.last().ok_or_else(|| {
+        Error::Recipe(RecipeError::NoRecipe { name: base.name.clone(), known: Vec::new() })
+    })?;
     let base_pin = Pinned { name: display_name(top), sha256: crate::sha256(&fs::read(top)?) };
     let lock_path = folder.join(LOCK);
     let lock = match Lock::load(&lock_path) {
@@ -172,8 +171,10 @@ fn choose(
     if recipe.body.packages.is_empty() {
         return Ok(ArchLock { request, package: Vec::new(), ..below.clone() });
     }
-    let status = base_tree.read("var/lib/dpkg/status")?.ok_or_else(|| Error::NoPackageManager {
-        base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
+    let status = base_tree.read("var/lib/dpkg/status")?.ok_or_else(|| {
+        Error::Root(RootError::NoPackageManager {
+            base: recipe.base.as_ref().map(|base| base.name.clone()).unwrap_or_default(),
+        })
     })?;
     let status = String::from_utf8_lossy(&status);
     let wanted = Wanted { host, recipe, arch, store, base, status: Some(&status) };
@@ -209,7 +210,7 @@ fn brought_root(
     let locked = locked.filter(|pin| pin.name == *reference);
     let locked = locked.map(|pin| format!("sha256:{}", pin.sha256));
     let pulled = (options.pull)(&Pull { reference, arch, locked })
-        .map_err(|detail| Error::Pull { reference: reference.clone(), detail })?;
+        .map_err(|detail| Error::Root(RootError::Pull { reference: reference.clone(), detail }))?;
     root::read_pulled(&pulled.store, &pulled.digest)
 }
 

@@ -6,7 +6,7 @@ use super::{
     step::{self, QuietStep},
 };
 use crate::{
-    Error,
+    Error, RootError,
     bake::{Agent, Host, StepOf},
     foreign::Runner,
     recipe::Wheel,
@@ -91,7 +91,7 @@ impl Host for Plain<'_> {
 
     fn agent(&self, arch: Arch) -> Result<Agent, Error> {
         // The initrd of an installed image holds it.
-        Err(Error::NoRunner { arch: arch.image_name() })
+        Err(Error::Root(RootError::NoRunner { arch: arch.image_name() }))
     }
 
     fn renewal(&self, _image: &str, _arch: Arch) -> String {

@@ -1,7 +1,7 @@
 //! The lock of a recipe outside of this repository: the base's disk and the brought root file system
 //! by digest, and the packages.
 
-use crate::{Error, lock::ArchLock};
+use crate::{Error, LockError, lock::ArchLock};
 use fs_err as fs;
 use host_platform::Arch;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,6 @@ use std::{collections::BTreeMap, path::Path};
 
 const VERSION: u32 = 1;
 
-/// The lock.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Lock {
@@ -53,18 +52,19 @@ impl Lock {
         if !path.exists() {
             return Ok(Self::default());
         }
-        let lock: Self = toml::from_str(&fs::read_to_string(path)?)
-            .map_err(|source| Error::BadLock { path: path.to_owned(), source: Box::new(source) })?;
+        let lock: Self = toml::from_str(&fs::read_to_string(path)?).map_err(|source| {
+            Error::Lock(LockError::BadLock { path: path.to_owned(), source: Box::new(source) })
+        })?;
         for inputs in lock.arch.values() {
             inputs.packages.check(path)?;
         }
         match lock.version == VERSION {
             true => Ok(lock),
-            false => Err(Error::LockVersion {
+            false => Err(Error::Lock(LockError::LockVersion {
                 path: path.to_owned(),
                 found: lock.version,
                 known: VERSION,
-            }),
+            })),
         }
     }
 
@@ -85,10 +85,10 @@ impl Lock {
 pub(super) fn compare(what: &str, locked: &Pinned, found: &Pinned) -> Result<(), Error> {
     match locked.sha256 == found.sha256 {
         true => Ok(()),
-        false => Err(Error::OtherInput {
+        false => Err(Error::Lock(LockError::OtherInput {
             what: format!("{what} `{}`", found.name),
             found: found.sha256.clone(),
             expected: locked.sha256.clone(),
-        }),
+        })),
     }
 }

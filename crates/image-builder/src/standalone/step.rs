@@ -1,7 +1,7 @@
 //! A step of which nothing is shown but its title: what its commands print is kept, for the error of one that fails,
 //! which says what failed in the words of this program.
 
-use crate::{Error, bake::Step, recipe::Wheel, rootfs::InstallMode};
+use crate::{Error, RootError, StoreError, bake::Step, recipe::Wheel, rootfs::InstallMode};
 use duct::Expression;
 use std::{
     io,
@@ -11,7 +11,6 @@ use std::{
 /// How much of what a program printed is shown when it fails.
 const SHOWN: usize = 2000;
 
-/// The step.
 #[derive(Default)]
 pub(super) struct QuietStep {
     printed: Mutex<String>,
@@ -23,7 +22,7 @@ impl Step<Error> for QuietStep {
     fn progress(&self, _n_done: u64, _n_total: u64) {}
 
     fn run(&self, program: &str, command: Expression) -> Result<(), Error> {
-        let failed = |source| Error::Tool { program: program.to_owned(), source };
+        let failed = |source| Error::Root(RootError::Tool { program: program.to_owned(), source });
         let output = command
             .stdin_null()
             .stderr_to_stdout()
@@ -48,8 +47,8 @@ impl Step<Error> for QuietStep {
 /// The failure of a tool that installs packages in this mode.
 pub(super) fn not_installed(mode: InstallMode, failure: Error) -> Error {
     match failure {
-        Error::Tool { source, .. } if source.kind() != io::ErrorKind::NotFound => {
-            Error::Installation { mode, source }
+        Error::Root(RootError::Tool { source, .. }) if source.kind() != io::ErrorKind::NotFound => {
+            Error::Root(RootError::Installation { mode, source })
         }
         other => other,
     }
@@ -58,11 +57,11 @@ pub(super) fn not_installed(mode: InstallMode, failure: Error) -> Error {
 /// The failure of the pip that fetches a wheel.
 pub(super) fn not_fetched(wheel: &Wheel, failure: Error) -> Error {
     match failure {
-        Error::Tool { source, .. } => Error::WheelNotFetched {
+        Error::Root(RootError::Tool { source, .. }) => Error::Store(StoreError::WheelNotFetched {
             name: wheel.name.clone(),
             version: wheel.version.clone(),
             source: lines_of_errors(source),
-        },
+        }),
         other => other,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    StoreError,
     bake::{Baked, Prover},
     ext4,
     programs::tests as wheels,
@@ -259,7 +260,10 @@ fn programs_of_a_wheel_are_fetched_once_and_are_in_image_bill_and_licences() {
     // What was fetched once is there without pip, and not when it changed.
     let kept = folder.join(format!("cache/packages/{pinned}.whl"));
     fs::write(&kept, "else").unwrap();
-    assert!(matches!(bake_in(&folder, &base, false), Err(Error::WrongHash { .. })));
+    assert!(matches!(
+        bake_in(&folder, &base, false),
+        Err(Error::Store(StoreError::WrongHash { .. }))
+    ));
     fs::remove_file(&kept).unwrap();
 
     let other = "0".repeat(64);
@@ -276,7 +280,7 @@ fn programs_of_a_wheel_are_fetched_once_and_are_in_image_bill_and_licences() {
         let error = bake_with(&folder, &base, false, &python).unwrap_err();
         assert!(error.to_string().contains(&expected), "{error}");
         assert!(error.hint().is_some(), "{error}");
-        if let Error::WheelNotFetched { source, .. } = &error {
+        if let Error::Store(StoreError::WheelNotFetched { source, .. }) = &error {
             assert!(source.to_string().contains("a-tool==2"), "{source}");
         }
     }

@@ -25,7 +25,7 @@ impl Urls {
         Ok(Self { kind, distro: format!("{name}-{release}") })
     }
 
-    pub(crate) fn of(
+    pub(crate) fn for_package(
         &self,
         name: &str,
         version: &str,
@@ -44,9 +44,9 @@ impl Urls {
         purl_with(&self.kind, name, version, &qualifiers)
     }
 
-    pub(crate) fn of_locked(&self, package: &Package, store: &Path) -> Result<String, Error> {
+    pub(crate) fn for_locked(&self, package: &Package, store: &Path) -> Result<String, Error> {
         let source = owners::source_of(package, store)?;
-        Ok(self.of(&package.name, &package.version, &package.arch, source.as_ref()))
+        Ok(self.for_package(&package.name, &package.version, &package.arch, source.as_ref()))
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let trixie = distribution("name = \"debian\"\nsuite = \"trixie\"");
         let mut tree = Tree::new(0);
         let url = |tree: &Tree, source: Option<&Source>| {
-            Urls::new(&trixie, tree).unwrap().of("libc6", "2.41-1", "amd64", source)
+            Urls::new(&trixie, tree).unwrap().for_package("libc6", "2.41-1", "amd64", source)
         };
         let plain = "pkg:deb/debian/libc6@2.41-1?arch=amd64&distro=debian-13";
         assert_eq!(url(&tree, None), plain);

@@ -9,6 +9,7 @@ use disk_formats::tree::Tree;
 use duct::cmd;
 use fs_err as fs;
 use host_platform::Arch;
+use image_builder::StoreError;
 use image_builder::{
     Error, apk,
     apk::{Apk, Keys},
@@ -432,5 +433,5 @@ fn nothing_of_alpine_is_taken_on_trust() {
     assert!(!outcome.status.success() && !store_path(fresh.path(), locked).is_file());
     spoil(&store_path(store.path(), locked), 100);
     let error = checked_path(store.path(), locked).unwrap_err();
-    assert!(matches!(error, Error::WrongHash { .. }), "{error}");
+    assert!(matches!(error, Error::Store(StoreError::WrongHash { .. })), "{error}");
 }

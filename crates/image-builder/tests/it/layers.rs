@@ -83,7 +83,10 @@ globals()[sys.argv[1]](*sys.argv[2:])
 
 /// Whether this process may make device nodes and mount disks; a test that needs it says so and ends.
 fn may_mount() -> bool {
-    let may = cmd!("unshare", "--mount", "sh", "-c", "mount -t tmpfs x /mnt && losetup -f")
+    // `losetup -f` alone names a device that need not be there.
+    let trial = "mount -t tmpfs x /mnt && truncate -s 1M /mnt/disk && \
+                 device=$(losetup --find --show /mnt/disk) && losetup -d $device";
+    let may = cmd!("unshare", "--mount", "sh", "-c", trial)
         .stdout_null()
         .stderr_null()
         .unchecked()

@@ -8,6 +8,7 @@ use crate::{
 };
 use fs_err as fs;
 use host_platform::Arch;
+use image_builder::StoreError;
 use image_builder::{
     Error,
     apt::{Apt, Archive, checked_path, store_path},
@@ -309,5 +310,8 @@ fn nothing_of_ubuntu_is_taken_on_trust() {
     spoil(&place, 100);
     assert!(fetch());
     spoil(&store_path(store.path(), tool), 100);
-    assert!(matches!(checked_path(store.path(), tool), Err(Error::WrongHash { .. })));
+    assert!(matches!(
+        checked_path(store.path(), tool),
+        Err(Error::Store(StoreError::WrongHash { .. }))
+    ));
 }
