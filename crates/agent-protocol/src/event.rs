@@ -18,7 +18,6 @@ use crate::{Error, ErrorResponse, ExitReport};
 /// and 20 MB of it are usual there.
 pub const MAX_EVENT: usize = 32 << 20;
 
-/// One event of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
     /// Bytes of standard output.

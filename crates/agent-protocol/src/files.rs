@@ -46,13 +46,11 @@ pub struct WriteFilesResponse {
     pub n_bytes: u64,
 }
 
-/// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryKind {
     /// A file; its data follows.
     File,
-    /// A folder.
     Folder,
     /// A symbolic link.
     Link,
@@ -66,7 +64,6 @@ pub enum EntryKind {
 pub struct FileEntry {
     /// Path below the transfer's root, with `/`; empty for the root itself.
     pub path: GuestText,
-    /// What it is.
     pub kind: EntryKind,
     /// Permission bits; absent: those of a new file, or of the file that is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

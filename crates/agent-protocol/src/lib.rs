@@ -17,6 +17,7 @@ pub mod openapi;
 mod request;
 mod response;
 pub mod resync;
+pub mod routes;
 pub mod share_frame;
 pub mod share_window;
 mod text;
@@ -35,8 +36,9 @@ pub use request::{
     valid_user_name,
 };
 pub use response::{
-    AuthenticateResponse, ErrorResponse, ExecuteResponse, ExitReport, FreezeResponse, GrowResponse,
-    OkResponse, PingResponse, UserResponse, exit_code_of_signal, timeout_message,
+    AuthenticateResponse, ClockResponse, ErrorResponse, ExecuteResponse, ExitReport,
+    FreezeResponse, GrowResponse, OkResponse, PingResponse, UserResponse, exit_code_of_signal,
+    timeout_message,
 };
 pub use text::{GuestText, shown};
 

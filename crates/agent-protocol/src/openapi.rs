@@ -1,9 +1,10 @@
 //! The OpenAPI 3.1 document of the agent's API. The checked-in `openapi.json` is this document; a
 //! test compares both, and each schema with what serde makes of the type.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::{limits, paths};
+use crate::limits;
+use crate::routes::{Content, ROUTES, Route};
 
 /// The document.
 ///
@@ -20,87 +21,48 @@ pub fn document() -> Value {
                 are JSON whatever their content type says; unknown fields are refused.",
         },
         "security": [{ "bearer": [] }],
-        "paths": {
-            (paths::AUTHENTICATE): post(
-                "authenticate", "Say whether a token is the right one", "AuthenticateRequest",
-                "AuthenticateResponse", Some(json!([]))),
-            (paths::PING): { "get": {
-                "operationId": "ping",
-                "summary": "Liveness",
-                "responses": responses(answer("application/json", schema_ref("PingResponse"))),
-            }},
-            (paths::EXECUTE): post(
-                "execute", "Run a command and answer with all of its output", "ExecuteRequest",
-                "ExecuteResponse", None),
-            (paths::EXECUTE_STREAM): { "post": {
-                "operationId": "executeStream",
-                "summary": "Run a command and answer with server-sent events",
-                "description": "Each event is one `data:` line with a StreamEvent; `exit` or \
-                    `error` is the last. Dropping the connection kills the command.",
-                "requestBody": body("application/json", schema_ref("ExecuteRequest")),
-                "responses": responses(answer("text/event-stream", schema_ref("StreamEvent"))),
-            }},
-            (paths::SESSION): { "post": {
-                "operationId": "session",
-                "summary": "Run a command with full duplex binary frames",
-                "description": "Frames are `[kind u8][length u32, little endian][payload]`. Host \
-                    to guest: 0 start (ExecuteRequest), 1 standard input, 2 its end, 3 resize \
-                    (ResizeRequest), 4 signal (SignalRequest). Guest to host: 16 standard output, \
-                    17 standard error, 18 exit (ExitReport), 19 error (ErrorResponse); 18 and 19 \
-                    are last. Dropping the stream kills the command.",
-                "requestBody": body("application/octet-stream", json!({})),
-                "responses": responses(answer("application/octet-stream", json!({}))),
-            }},
-            (paths::CREATE_USER): post(
-                "createUser", "Add a user to the guest", "CreateUserRequest", "UserResponse", None),
-            (paths::DELETE_USER): post(
-                "deleteUser", "Remove a user from the guest", "DeleteUserRequest", "OkResponse",
-                None),
-            (paths::FILES_READ): { "post": {
-                "operationId": "readFiles",
-                "summary": "Send a file or a tree",
-                "description": "The answer is frames as in /session: 32 entry (FileEntry), 33 data \
-                    of that file, 35 a hole in it (its length, u64, little endian), 34 done; or 19 error (ErrorResponse), last.",
-                "requestBody": body("application/json", schema_ref("ReadFilesRequest")),
-                "responses": responses(answer("application/octet-stream", json!({}))),
-            }},
-            (paths::FILES_WRITE): { "post": {
-                "operationId": "writeFiles",
-                "summary": "Take a file or a tree",
-                "description": "The body is frames as in /session: 0 start (WriteFilesRequest), \
-                    32 entry (FileEntry), 33 data of that file, 35 a hole in it (its length, u64, \
-                    little endian), 34 done.",
-                "requestBody": body("application/octet-stream", json!({})),
-                "responses": responses(
-                    answer("application/json", schema_ref("WriteFilesResponse"))),
-            }},
-            (paths::MOUNT): post(
-                "mount", "Mount a share of the host", "MountRequest", "OkResponse", None),
-            (paths::UNMOUNT): post(
-                "unmount", "Unmount a share", "UnmountRequest", "OkResponse", None),
-            (paths::FREEZE): post(
-                "freeze", "Write everything to the disk and keep it still for a time",
-                "FreezeRequest", "FreezeResponse", None),
-            (paths::THAW): post(
-                "thaw", "Let a frozen disk go on", "EmptyRequest", "OkResponse", None),
-            (paths::GROW): post(
-                "grow", "Make the root file system as large as its disk", "EmptyRequest",
-                "GrowResponse", None),
-            (paths::CLOCK): post(
-                "setClock", "Set the clock of a machine that stood still", "ClockRequest",
-                "OkResponse", None),
-            (paths::IDENTITY): post(
-                "takeIdentity", "Make a copy of a machine a machine of its own", "IdentityRequest",
-                "OkResponse", None),
-            (paths::SHUTDOWN): post(
-                "shutdown", "Write everything to the disk and power off", "ShutdownRequest",
-                "OkResponse", None),
-        },
+        "paths": paths(),
         "components": {
             "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },
             "schemas": schemas(),
         },
     })
+}
+
+fn paths() -> Map<String, Value> {
+    let path = |route: &Route| {
+        let method = route.method().to_lowercase();
+        (route.path.to_owned(), json!({ method: operation(route) }))
+    };
+    ROUTES.iter().map(path).collect()
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = json!({
+        "operationId": route.operation_id,
+        "summary": route.summary,
+        "responses": responses(content("description", json!("Done"), route.answer)),
+    });
+    if let Some(request) = route.request {
+        operation["requestBody"] = content("required", json!(true), request);
+    }
+    if let Some(description) = route.description {
+        operation["description"] = json!(description);
+    }
+    if !route.needs_token() {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+/// A body or an answer, with what else is said of it.
+fn content(name: &str, value: Value, content: Content) -> Value {
+    let (kind, schema) = match content {
+        Content::Json(schema) => ("application/json", schema_ref(schema)),
+        Content::Events(schema) => ("text/event-stream", schema_ref(schema)),
+        Content::Frames => ("application/octet-stream", json!({})),
+    };
+    json!({ name: value, "content": { kind: { "schema": schema } } })
 }
 
 fn schemas() -> Value {
@@ -214,6 +176,10 @@ fn schemas() -> Value {
         "ClockRequest": request(json!({
             "unix_nanos": described(count(), "The host's clock, to which the guest's is set"),
         }), &["unix_nanos"]),
+        "ClockResponse": object(json!({
+            "ok": flag(),
+            "unix_nanos": described(count(), "The guest's clock as it answers"),
+        }), &["ok"]),
         "IdentityRequest": request(json!({
             "token": described(text(), "The new token: 32 to 128 letters and digits"),
             "entropy_base64": described(base64(), "32 to 256 random bytes for the kernel's generator"),
@@ -261,14 +227,6 @@ fn schema_ref(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-fn body(content_type: &str, schema: Value) -> Value {
-    json!({ "required": true, "content": { content_type: { "schema": schema } } })
-}
-
-fn answer(content_type: &str, schema: Value) -> Value {
-    json!({ "description": "Done", "content": { content_type: { "schema": schema } } })
-}
-
 fn responses(done: Value) -> Value {
     let mut responses = json!({ "200": done });
     for (status, description) in [
@@ -286,17 +244,4 @@ fn responses(done: Value) -> Value {
         responses[status] = json!({ "description": description, "content": error });
     }
     responses
-}
-
-fn post(id: &str, summary: &str, request: &str, response: &str, security: Option<Value>) -> Value {
-    let mut operation = json!({
-        "operationId": id,
-        "summary": summary,
-        "requestBody": body("application/json", schema_ref(request)),
-        "responses": responses(answer("application/json", schema_ref(response))),
-    });
-    if let Some(security) = security {
-        operation["security"] = security;
-    }
-    json!({ "post": operation })
 }

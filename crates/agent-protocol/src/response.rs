@@ -37,6 +37,16 @@ pub struct OkResponse {
     pub ok: bool,
 }
 
+/// Answer to `POST /clock` and `POST /identity`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClockResponse {
+    /// Always true: a failure is an error.
+    pub ok: bool,
+    /// The guest's clock as it answers, in nanoseconds since 1970; agents of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unix_nanos: Option<u64>,
+}
+
 /// Answer to `POST /freeze`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FreezeResponse {
@@ -54,7 +64,6 @@ pub struct GrowResponse {
 /// Answer to `POST /create_user`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserResponse {
-    /// Name of the user.
     pub name: String,
     /// Number of the user.
     pub uid: u32,

@@ -24,7 +24,6 @@ const PEOPLE: std::ops::Range<u32> = 1000..60_000;
 /// A user as `/etc/passwd` and `/etc/group` have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Name.
     pub name: String,
     /// Number.
     pub uid: u32,

@@ -27,7 +27,6 @@ pub enum Encoding {
 pub enum Body {
     /// All of it.
     Whole(Option<Bytes>),
-    /// A command.
     Command(Box<CommandBody>),
     /// Files on their way to the host, as frames from the thread that reads them.
     Files(mpsc::Receiver<Bytes>),

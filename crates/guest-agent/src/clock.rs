@@ -3,7 +3,8 @@
 
 use std::io;
 
-use rustix::time::{ClockId, Timespec, clock_settime};
+use agent_protocol::ClockResponse;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 /// Sets the clock to nanoseconds since 1970.
 ///
@@ -15,4 +16,11 @@ pub fn set(unix_nanos: u64) -> io::Result<()> {
         tv_nsec: (unix_nanos % 1_000_000_000) as _,
     };
     Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+/// What answers a request that set the clock: the host sees how late it came.
+pub fn response() -> ClockResponse {
+    let now = clock_gettime(ClockId::Realtime);
+    let unix_nanos = now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64;
+    ClockResponse { ok: true, unix_nanos: Some(unix_nanos) }
 }

@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent_protocol::{AuthenticateRequest, AuthenticateResponse, PingResponse, limits, paths};
+use agent_protocol::routes::{self, Endpoint, Route};
+use agent_protocol::{AuthenticateRequest, AuthenticateResponse, PingResponse, limits};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, HeaderValue, WWW_AUTHENTICATE};
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{Request, Response, StatusCode, Version};
 
 use crate::agent::Agent;
 use crate::answer::answer;
@@ -35,80 +36,62 @@ pub async fn handle(
 }
 
 async fn route(agent: Rc<Agent>, request: Request<Incoming>) -> Result<Response<Body>> {
-    let path = request.uri().path();
-    if path != paths::AUTHENTICATE {
+    let route = routes::find(request.uri().path());
+    if route.is_none_or(Route::needs_token) {
         authorize(&agent, &request)?;
     }
-    let method = match path {
-        paths::PING => Method::GET,
-        paths::AUTHENTICATE
-        | paths::EXECUTE
-        | paths::EXECUTE_STREAM
-        | paths::SESSION
-        | paths::CREATE_USER
-        | paths::DELETE_USER
-        | paths::FILES_READ
-        | paths::FILES_WRITE
-        | paths::MOUNT
-        | paths::UNMOUNT
-        | paths::FREEZE
-        | paths::THAW
-        | paths::GROW
-        | paths::CLOCK
-        | paths::IDENTITY
-        | paths::SHUTDOWN => Method::POST,
-        _ => return Err(Error::UnknownPath { path: path.to_owned() }),
-    };
-    if request.method() != method {
+    let unknown = || Error::UnknownPath { path: request.uri().path().to_owned() };
+    let route = route.ok_or_else(unknown)?;
+    if request.method() != route.method() {
         return Err(Error::WrongMethod {
             method: request.method().to_string(),
-            path: path.to_owned(),
-            allowed: if method == Method::GET { "GET" } else { "POST" },
+            path: route.path.to_owned(),
+            allowed: route.method(),
         });
     }
-    match path {
-        paths::PING => Ok(answer(&PingResponse {
+    match route.endpoint {
+        Endpoint::Authenticate => authenticate(&agent, &read_body(request).await?),
+        Endpoint::Ping => Ok(answer(&PingResponse {
             pong: true,
             pid: std::process::id(),
             version: Some(env!("CARGO_PKG_VERSION").into()),
             resync: Some(agent_protocol::resync::VERSION),
             identity: true,
         })),
-        paths::SESSION => endpoints::session::open(agent, request.into_body()).await,
-        paths::FILES_WRITE => endpoints::files::write(request.into_body()).await,
-        path => {
-            let path = path.to_owned();
-            let body = read_body(request).await?;
-            endpoint(agent, &path, &body).await
+        Endpoint::Execute => endpoints::execute::whole(agent, &read_body(request).await?).await,
+        Endpoint::ExecuteStream => {
+            endpoints::execute::stream(agent, &read_body(request).await?).await
         }
+        Endpoint::Session => endpoints::session::open(agent, request.into_body()).await,
+        Endpoint::CreateUser => endpoints::users::create(agent, &read_body(request).await?).await,
+        Endpoint::DeleteUser => endpoints::users::delete(agent, &read_body(request).await?).await,
+        Endpoint::ReadFiles => endpoints::files::read(&read_body(request).await?).await,
+        Endpoint::WriteFiles => endpoints::files::write(request.into_body()).await,
+        Endpoint::Mount => endpoints::mount::mount(agent, &read_body(request).await?).await,
+        Endpoint::Unmount => endpoints::mount::unmount(agent, &read_body(request).await?).await,
+        Endpoint::Freeze => endpoints::disk::freeze(agent, &read_body(request).await?).await,
+        Endpoint::Thaw => {
+            read_body(request).await?;
+            endpoints::disk::thaw(agent).await
+        }
+        Endpoint::Grow => {
+            read_body(request).await?;
+            endpoints::disk::grow().await
+        }
+        Endpoint::SetClock => endpoints::clock::set(&read_body(request).await?),
+        Endpoint::TakeIdentity => {
+            endpoints::identity::take(agent, &read_body(request).await?).await
+        }
+        Endpoint::Shutdown => endpoints::shutdown::request(agent, &read_body(request).await?).await,
     }
 }
 
-async fn endpoint(agent: Rc<Agent>, path: &str, body: &[u8]) -> Result<Response<Body>> {
-    match path {
-        paths::AUTHENTICATE => {
-            let request = AuthenticateRequest::from_json(body)?;
-            if !agent.tokens.accept(request.token.as_bytes()) {
-                return Err(Error::Unauthorized);
-            }
-            Ok(answer(&AuthenticateResponse { authenticated: true }))
-        }
-        paths::EXECUTE => endpoints::execute::whole(agent, body).await,
-        paths::EXECUTE_STREAM => endpoints::execute::stream(agent, body).await,
-        paths::CREATE_USER => endpoints::users::create(agent, body).await,
-        paths::DELETE_USER => endpoints::users::delete(agent, body).await,
-        paths::FILES_READ => endpoints::files::read(body).await,
-        paths::MOUNT => endpoints::mount::mount(agent, body).await,
-        paths::UNMOUNT => endpoints::mount::unmount(agent, body).await,
-        paths::FREEZE => endpoints::disk::freeze(agent, body).await,
-        paths::THAW => endpoints::disk::thaw(agent).await,
-        paths::GROW => endpoints::disk::grow().await,
-        paths::IDENTITY => endpoints::identity::take(agent, body).await,
-        paths::CLOCK => endpoints::clock::set(body),
-        paths::SHUTDOWN => endpoints::shutdown::request(agent, body).await,
-        // One that the router lets pass and that has no place here.
-        _ => Err(Error::UnknownPath { path: path.to_owned() }),
+fn authenticate(agent: &Agent, body: &[u8]) -> Result<Response<Body>> {
+    let request = AuthenticateRequest::from_json(body)?;
+    if !agent.tokens.accept(request.token.as_bytes()) {
+        return Err(Error::Unauthorized);
     }
+    Ok(answer(&AuthenticateResponse { authenticated: true }))
 }
 
 fn authorize(agent: &Agent, request: &Request<Incoming>) -> Result<()> {

@@ -13,7 +13,7 @@ mod files;
 #[cfg(unix)]
 mod identity;
 #[cfg(all(test, unix))]
-mod lies;
+mod malformed;
 #[cfg(unix)]
 mod resync;
 mod session;

@@ -225,7 +225,6 @@ pub(crate) enum Forks {
     Later,
     /// At once: more will follow.
     Now,
-    /// Never.
     Never,
 }
 
@@ -359,8 +358,8 @@ async fn first_answer(
             timing.launch = watch.lap();
             start.stage(3);
             let (window, identity) = (qemu.limits.wire(), source.identity());
-            let agent = AgentClient::of_copy(agent, old, &token, window, identity);
-            let (qmp, agent) = tokio::try_join!(Qmp::of_fork(qmp), agent)?;
+            let agent = AgentClient::for_copy(agent, old, &token, window, identity);
+            let (qmp, agent) = tokio::try_join!(Qmp::for_fork(qmp), agent)?;
             if let Some(shares) = qemu.shares.as_ref().filter(|_| had_shares) {
                 shares.take_up().await?;
             }
@@ -372,7 +371,7 @@ async fn first_answer(
             timing.launch = watch.lap();
             start.stage(3);
             let old = load(source, &qmp).await?;
-            let agent = AgentClient::of_copy(agent, old, &token, qemu.limits.wire(), None).await?;
+            let agent = AgentClient::for_copy(agent, old, &token, qemu.limits.wire(), None).await?;
             if let Source::Resume(frozen) = source
                 && let Some(shares) = qemu.shares.as_ref().filter(|_| frozen.had_shares)
             {

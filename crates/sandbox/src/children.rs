@@ -63,7 +63,7 @@ impl Sandbox {
         };
         crate::frozen::check(self.config(), located).map_err(cannot)?;
         let mounts: Vec<_> = self.active_mounts().into_iter().map(|handle| handle.mount).collect();
-        let config = self.config().of_child(mounts);
+        let config = self.config().for_child(mounts);
         let reason = match self.fork_process(machine, &config, located, n).await {
             Ok(children) => return Ok(children),
             // The guest itself does not become another, however its memory gets there.

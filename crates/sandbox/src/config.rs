@@ -157,7 +157,7 @@ impl SandboxConfig {
     /// The same machine for one that goes on from this one: with the shares of now, and without what
     /// only one can have.
     #[cfg(target_os = "linux")]
-    pub(crate) fn of_child(&self, mounts: Vec<Mount>) -> Self {
+    pub(crate) fn for_child(&self, mounts: Vec<Mount>) -> Self {
         let mut config = self.clone();
         config.mounts = mounts;
         config.port_forwards.clear();

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn silence_and_output_without_end_are_over_in_time() {
+    async fn a_silent_command_and_endless_output_end_in_time() {
         let never = || std::future::pending::<Result<()>>();
         let mut silent = Deadline::after(Some(Duration::ZERO));
         let begin = tokio::time::Instant::now();

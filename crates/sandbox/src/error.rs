@@ -24,6 +24,7 @@ pub enum ErrorKind {
 /// An error of the sandbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// An option has a value that cannot be used.
     #[error("Invalid value `{value}` for `{option}`: allowed is {allowed}")]
@@ -229,7 +230,6 @@ pub enum Error {
     WrongKind {
         /// The path in the guest.
         path: String,
-        /// What it is.
         found: &'static str,
         /// What was asked for.
         wanted: &'static str,
@@ -239,7 +239,6 @@ pub enum Error {
     HostExists {
         /// The place on the host.
         path: PathBuf,
-        /// What it is.
         reason: &'static str,
         /// Whether the caller may ask for it to be replaced.
         can_overwrite: bool,
@@ -300,7 +299,6 @@ pub enum Error {
         u32::from(*character)
     )]
     Untypable {
-        /// The character.
         character: char,
         /// Its place in the text, in characters from 0.
         position: usize,
@@ -340,7 +338,6 @@ pub enum Error {
     SaveInTheWay {
         /// The folder or file.
         path: PathBuf,
-        /// What it is.
         reason: String,
     },
     /// A save could not be made. What was there before is untouched.

@@ -34,7 +34,7 @@ const QUEUE: usize = 4;
 /// What an upload or download moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// Files.
+    /// How many files were transferred, folders not counted.
     pub n_files: u64,
     /// Bytes in them, holes included.
     pub n_bytes: u64,
@@ -162,7 +162,7 @@ pub(crate) async fn upload(agent: &AgentClient, host: &Path, guest: GuestText) -
     let reading = tokio::task::spawn_blocking(move || upload::send_tree(&root, &sender));
     let written = agent.write_files(&request, frames).await;
     // The queue has ended, so that the reader has too.
-    let read = reading.await.map_err(of_thread)?;
+    let read = reading.await.map_err(thread_error)?;
     match (read, written) {
         // What is missing on the host is the cause of the agent's complaint.
         (Err(error), _) => Err(error),
@@ -177,6 +177,6 @@ fn file_error(action: &'static str, path: &Path, source: std::io::Error) -> Erro
     Error::File { action, path: path.into(), source }
 }
 
-fn of_thread(error: tokio::task::JoinError) -> Error {
+fn thread_error(error: tokio::task::JoinError) -> Error {
     Error::System { action: "copy files", source: std::io::Error::other(error.to_string()) }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Frozen {
 
 /// Says why a machine of this kind cannot be frozen.
 pub(crate) fn check(config: &SandboxConfig, located: &Located) -> std::result::Result<(), String> {
-    let is_q35 = MachineType::of(located.image.arch) == MachineType::Q35;
+    let is_q35 = MachineType::for_arch(located.image.arch) == MachineType::Q35;
     let is_socket = located.transport(config).is_ok_and(|it| it == Transport::Socket);
     let refused = [
         (!located.has_identity_agent, "the image's agent takes no new identity"),

@@ -19,7 +19,7 @@ pub enum MachineType {
 
 impl MachineType {
     /// The machine type for guests of an architecture.
-    pub fn of(arch: Arch) -> Self {
+    pub fn for_arch(arch: Arch) -> Self {
         match arch {
             Arch::Arm64 => Self::Virt,
             Arch::Amd64 => Self::Q35,
@@ -126,7 +126,7 @@ mod tests {
             ),
             (Arch::Amd64, "q35", "virtio-blk-pci", "virtio-net-pci", "ttyS0", "virtio-vga"),
         ] {
-            let machine = MachineType::of(arch);
+            let machine = MachineType::for_arch(arch);
             assert_eq!(machine.name(), name);
             assert_eq!(machine.virtio("blk"), block);
             assert_eq!(machine.virtio("net"), net);

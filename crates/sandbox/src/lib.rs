@@ -17,6 +17,9 @@
 //! Invariant: the guest is hostile. Whatever it sends is bounded, and nothing that it sends chooses
 //! what the host opens, runs or writes.
 
+// This crate's public names are the Rust interface, with documentation of their own.
+#![warn(missing_docs)]
+
 mod agent_client;
 mod blocking;
 mod boot;

@@ -304,7 +304,7 @@ impl Located {
         let arch = self.image.arch;
         MachinePlan {
             arch,
-            machine: MachineType::of(arch),
+            machine: MachineType::for_arch(arch),
             memory: self.memory.qemu(),
             cpus: self.cpus,
             firmware: self.qemu.firmware_dir.as_deref().map(plain),

@@ -62,14 +62,14 @@ pub(crate) async fn measure(machine: &Machine) -> Result<Metrics> {
         .cwd("/")
         .max_output(GUEST_BYTES);
     match run_to_end(&machine.agent, &request, &mut Discard).await {
-        Ok(result) => of_guest(&result.stdout_lossy(), &mut metrics),
+        Ok(result) => read_guest(&result.stdout_lossy(), &mut metrics),
         Err(error) => tracing::debug!(%error, "the guest does not tell its figures"),
     }
     Ok(metrics)
 }
 
 /// Reads `/proc/meminfo` and `/proc/net/dev`, in whatever state a guest sends them.
-fn of_guest(text: &str, metrics: &mut Metrics) {
+fn read_guest(text: &str, metrics: &mut Metrics) {
     for line in text.lines() {
         let Some((name, rest)) = line.split_once(':') else { continue };
         let numbers: Vec<u64> = rest.split_whitespace().map_while(|it| it.parse().ok()).collect();
@@ -102,14 +102,14 @@ mod tests {
             \x20   lo:    1000 10 0 0 0 0 0 0 1000 10 0 0 0 0 0 0\n\
             \x20 eth0:     590 7 0 0 0 0 0 0 738 8 0 0 0 0 0 0\n";
         let mut metrics = Metrics::default();
-        of_guest(text, &mut metrics);
+        read_guest(text, &mut metrics);
         assert_eq!(metrics.guest_memory_total, Some(101_236 << 10));
         assert_eq!(metrics.guest_memory_available, Some(77_000 << 10));
         assert_eq!(metrics.network_received_bytes, Some(590));
         assert_eq!(metrics.network_sent_bytes, Some(738));
         let mut metrics = Metrics::default();
         let huge = u64::MAX;
-        of_guest(
+        read_guest(
             &format!(
                 "MemTotal: {huge} kB\n:::\na: {huge} 1 1 1 1 1 1 1 {huge}\nb: {huge} 1 1 1 1 1 1 1 {huge}"
             ),

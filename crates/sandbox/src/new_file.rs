@@ -151,7 +151,7 @@ impl HiddenName {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let name = OsString::from(format!("{prefix}{:016x}", u64::from_le_bytes(random)));
-        let _remover = Remover::of(folder, &name);
+        let _remover = Remover::for_folder(folder, &name);
         Ok(Self { name, _remover })
     }
 }
@@ -365,4 +365,4 @@ pub(crate) fn set_mode(_: (&Dir, &OsStr), _: u32) -> io::Result<()> {
 }
 
 #[cfg(all(test, unix))]
-mod tests;
+pub(crate) mod tests;

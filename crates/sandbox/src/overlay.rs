@@ -99,7 +99,6 @@ impl Origin {
 /// descriptor of the right kind out of the set each time.
 #[cfg(unix)]
 pub(crate) struct OverlayFiles {
-    /// The overlay for reading and writing.
     pub read_write: std::os::fd::OwnedFd,
     /// The same file for reading.
     pub read_only: std::os::fd::OwnedFd,

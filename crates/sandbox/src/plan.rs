@@ -188,7 +188,7 @@ pub enum AppendPlan {
 pub enum QmpPlan {
     /// On a loopback port: the only way where sockets cannot be inherited.
     Tcp {
-        /// The port.
+        /// The port on the loopback interface.
         port: u16,
     },
     /// On an inherited, connected socket: no other process can ever speak on it.

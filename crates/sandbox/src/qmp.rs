@@ -100,7 +100,7 @@ impl Qmp {
     /// The connection of a machine that was forked from another, with which that one's terms were
     /// agreed. The first line on it answers a command of the other connection.
     #[cfg(target_os = "linux")]
-    pub(crate) async fn of_fork(stream: tokio::net::UnixStream) -> Result<Self> {
+    pub(crate) async fn for_fork(stream: tokio::net::UnixStream) -> Result<Self> {
         let (reader, writer) = stream.into_split();
         let qmp = Self::begin(BufReader::new(reader), Writer::Socket(writer), FIRST_OF_FORK);
         qmp.execute("query-status", json!({})).await?;

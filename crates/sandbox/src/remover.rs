@@ -50,7 +50,7 @@ mod linux {
 
     impl Remover {
         /// Before something gets that name in a folder. `None` where there can be no such process.
-        pub(crate) fn of(folder: &Dir, name: &OsStr) -> Option<Self> {
+        pub(crate) fn for_folder(folder: &Dir, name: &OsStr) -> Option<Self> {
             let started = Self::start(folder, name);
             started
                 .inspect_err(|error| tracing::debug!(%error, "nothing removes what a kill leaves"))
@@ -121,7 +121,7 @@ pub(crate) struct Remover;
 
 #[cfg(not(target_os = "linux"))]
 impl Remover {
-    pub(crate) fn of(_: &cap_std::fs::Dir, _: &std::ffi::OsStr) -> Option<Self> {
+    pub(crate) fn for_folder(_: &cap_std::fs::Dir, _: &std::ffi::OsStr) -> Option<Self> {
         None
     }
 }

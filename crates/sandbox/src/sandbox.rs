@@ -243,7 +243,7 @@ impl Sandbox {
         }
         #[cfg(target_os = "linux")]
         let memory = match options.memory {
-            true => Some(saving::memory::Needs::of(&self.config, &machine)?),
+            true => Some(saving::memory::Needs::new(&self.config, &machine)?),
             false => None,
         };
         #[cfg(not(target_os = "linux"))]
@@ -444,7 +444,7 @@ impl Sandbox {
     }
 
     fn search(&self) -> Search {
-        self.search.clone().unwrap_or_else(|| Search::of_process(Vec::new()))
+        self.search.clone().unwrap_or_else(|| Search::from_process(Vec::new()))
     }
 }
 

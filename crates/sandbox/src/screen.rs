@@ -62,7 +62,7 @@ impl Screen {
         name.close().map_err(failed)?;
         let theirs = written.try_clone().map_err(failed)?;
         let file = DumpFile { name: format!("/dev/fdset/{SET}"), written, read };
-        Ok((Self::of(file, display, limit), theirs.into(), SET))
+        Ok((Self::with_file(file, display, limit), theirs.into(), SET))
     }
 
     #[cfg(not(unix))]
@@ -70,10 +70,10 @@ impl Screen {
         let failed = |source| Error::System { action: "make a file for screenshots", source };
         let (read, path) = tempfile::NamedTempFile::new().map_err(failed)?.into_parts();
         let file = DumpFile { name: path.to_string_lossy().into_owned(), read, _path: path };
-        Ok(Self::of(file, display, limit))
+        Ok(Self::with_file(file, display, limit))
     }
 
-    fn of(file: DumpFile, display: DisplayPlan, limit: u64) -> Self {
+    fn with_file(file: DumpFile, display: DisplayPlan, limit: u64) -> Self {
         let has_vnc = matches!(display, DisplayPlan::Vnc { .. });
         Self {
             file: file.into(),

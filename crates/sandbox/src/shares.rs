@@ -94,7 +94,7 @@ fn failed(share: impl std::fmt::Display, reason: impl std::fmt::Display) -> Erro
 }
 
 /// The error of a share that the guest refused.
-fn of_guest(action: &'static str, guest: &str, error: Error) -> Error {
+fn refused_by_guest(action: &'static str, guest: &str, error: Error) -> Error {
     match error {
         Error::AgentRefused { message, hint, .. } | Error::InvalidPath { message, hint } => {
             Error::Mount { action, share: guest.to_owned(), reason: message, hint }
@@ -249,7 +249,7 @@ impl Shares {
         guest.agent.mount(&request).await.map_err(|error| {
             let has_no_fuse = mount.kind == MountType::Fuse
                 && matches!(&error, Error::AgentRefused { message, .. } if message.contains("file system"));
-            GuestError { error: of_guest("mount", &mount.guest, error), has_no_fuse }
+            GuestError { error: refused_by_guest("mount", &mount.guest, error), has_no_fuse }
         })?;
         self.list().push(Active { handle: handle.clone(), backing });
         attempt.turn = None;
@@ -278,7 +278,7 @@ impl Shares {
             }
             let request = UnmountRequest { target: target.clone(), force };
             let unmounted = guest.agent.unmount(&request).await;
-            unmounted.map_err(|error| of_guest("unmount", target, error))?;
+            unmounted.map_err(|error| refused_by_guest("unmount", target, error))?;
             self.list().retain(|active| active.handle != *handle);
             return Ok(false);
         }

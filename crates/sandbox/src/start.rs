@@ -34,7 +34,7 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     tracing::info!(target: LOG, accelerator, reason = located.reason, "start");
     #[cfg(target_os = "linux")]
     if let Some(machine) =
-        Box::pin(warm::of_memory(&start, &located, &mut watch, &mut timing)).await
+        Box::pin(warm::start_from_memory(&start, &located, &mut watch, &mut timing)).await
     {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
         return Ok(machine);
@@ -42,7 +42,7 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     // Boxed, as are the attempts in it: together they would be large for the stack of a thread.
     #[cfg(target_os = "linux")]
     if let Some(machine) =
-        Box::pin(warm::of_template(&start, &located, &mut watch, &mut timing)).await
+        Box::pin(warm::start_from_template(&start, &located, &mut watch, &mut timing)).await
     {
         (start.progress)(DONE, STAGES.len(), STAGES.len());
         return Ok(machine);

@@ -23,9 +23,10 @@ mod frame;
 #[cfg(all(test, unix))]
 mod fuzz;
 mod policy;
+mod sockets;
 mod stack;
+mod stalls;
 mod udp;
-mod zero_windows;
 
 pub(crate) use policy::{AllowList, Policy};
 

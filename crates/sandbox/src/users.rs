@@ -15,7 +15,7 @@ const MAX_HOME: usize = limits::MAX_PATH;
 /// A user of the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name.
+    /// The login name, as in passwd(5).
     pub name: String,
     /// Its number.
     pub uid: u32,
@@ -25,7 +25,6 @@ pub struct User {
     pub home: String,
 }
 
-/// Users.
 impl Sandbox {
     /// Adds a user with a home directory and a group of its own.
     ///

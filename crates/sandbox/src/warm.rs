@@ -26,7 +26,7 @@ use crate::timing::{BootTiming, Stopwatch};
 use std::sync::Arc;
 
 /// A start from a save with memory. Whatever goes wrong ends in a start from its disk.
-pub(crate) async fn of_memory(
+pub(crate) async fn start_from_memory(
     start: &Start<'_>,
     located: &Located,
     watch: &mut Stopwatch,
@@ -51,7 +51,7 @@ pub(crate) async fn of_memory(
 
 /// A start from a template, where there is one or can be one. Whatever goes wrong ends in a start from
 /// the image.
-pub(crate) async fn of_template(
+pub(crate) async fn start_from_template(
     start: &Start<'_>,
     located: &Located,
     watch: &mut Stopwatch,
@@ -61,7 +61,7 @@ pub(crate) async fn of_template(
     if start.config.warm() == Warm::Off {
         return None;
     }
-    let looking = tokio::time::timeout(limit, find::of(start, located));
+    let looking = tokio::time::timeout(limit, find::template_for(start, located));
     let template = match looking.await.unwrap_or_else(|_| Err("there was no time for it".into())) {
         Ok(template) => template,
         Err(reason) => {
@@ -95,7 +95,7 @@ async fn forked(
     watch: &mut Stopwatch,
     timing: &mut BootTiming,
 ) -> Option<Machine> {
-    let reason = match zygotes::of(start, located, template).await {
+    let reason = match zygotes::zygote_for(start, located, template).await {
         Ok(zygote) => {
             timing.forked = true;
             let source = Source::Fork(zygote.clone());

@@ -101,6 +101,7 @@ fn schemas_have_the_fields_of_the_types() {
         ("CreateUserRequest", json!(CreateUserRequest { name: "n".into() })),
         ("DeleteUserRequest", json!(DeleteUserRequest { name: "n".into(), remove_home: true })),
         ("ClockRequest", json!(ClockRequest { unix_nanos: 1 })),
+        ("ClockResponse", json!(ClockResponse { ok: true, unix_nanos: Some(1) })),
         ("FreezeRequest", json!(FreezeRequest { seconds: 1 })),
         ("FreezeResponse", json!(FreezeResponse { frozen: true })),
         ("GrowResponse", json!(GrowResponse { bytes: 1 })),

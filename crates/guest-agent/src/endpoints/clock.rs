@@ -1,6 +1,6 @@
 //! `POST /clock`: the clock of a machine that stood still is behind by as long.
 
-use agent_protocol::{ClockRequest, OkResponse};
+use agent_protocol::ClockRequest;
 use hyper::Response;
 
 use crate::answer::answer;
@@ -15,5 +15,5 @@ pub fn set(body: &[u8]) -> Result<Response<Body>> {
     let request = ClockRequest::from_json(body)?;
     clock::set(request.unix_nanos)
         .map_err(|source| Error::Boot { step: "set the clock".into(), source })?;
-    Ok(answer(&OkResponse { ok: true }))
+    Ok(answer(&clock::response()))
 }

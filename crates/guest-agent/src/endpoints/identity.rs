@@ -15,7 +15,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent_protocol::{IdentityRequest, NEW_IDENTITY, OkResponse};
+use agent_protocol::{IdentityRequest, NEW_IDENTITY};
 use hyper::Response;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
@@ -48,13 +48,15 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
     let request = IdentityRequest::from_json(body)?;
     let entropy = request.check()?;
     let token = request.token.clone().into_bytes();
+    // Here and first: each moment until a thread has begun would be missing from the time.
+    clock::set(request.unix_nanos)
+        .map_err(|source| Error::Boot { step: "set the clock".into(), source })?;
     let has_program = super::in_thread("take an identity", move || {
         let failed = |step: &str| {
             let step = step.to_owned();
             move |source| Error::Boot { step, source }
         };
         seed(&entropy).map_err(failed("seed the random generator"))?;
-        clock::set(request.unix_nanos).map_err(failed("set the clock"))?;
         // What another host process serves means nothing here.
         shares::end_all();
         let root = Path::new("/");
@@ -73,7 +75,7 @@ pub async fn take(agent: Rc<Agent>, body: &[u8]) -> Result<Response<Body>> {
         super::run_tool(&agent, &[NEW_IDENTITY], PROGRAM_TIME).await?;
     }
     agent.tokens.renew(token);
-    Ok(answer(&OkResponse { ok: true }))
+    Ok(answer(&clock::response()))
 }
 
 /// Whether this is the boot id that the machine has taken already.
@@ -168,7 +170,7 @@ mod tests {
         let place = |name: &str| root.path().join(name);
         fs_err::write(place("etc/machine-id"), "0123\n").unwrap();
         fs_err::write(place("run/machine-id"), "").unwrap();
-        std::os::unix::fs::symlink("../../../etc/machine-id", place("var/lib/dbus/machine-id"))
+        fs_err::os::unix::fs::symlink("../../../etc/machine-id", place("var/lib/dbus/machine-id"))
             .unwrap();
         write_machine_id(root.path(), "ff00").unwrap();
         assert_eq!(fs_err::read_to_string(place("etc/machine-id")).unwrap(), "ff00\n");
@@ -185,7 +187,7 @@ mod tests {
         fs_err::create_dir_all(place.parent().unwrap()).unwrap();
         assert!(!has_program(root.path()).unwrap());
         // One that leads nowhere fails when it is run, and the copy with it.
-        std::os::unix::fs::symlink("nowhere", &place).unwrap();
+        fs_err::os::unix::fs::symlink("nowhere", &place).unwrap();
         assert!(has_program(root.path()).unwrap());
         fs_err::remove_file(&place).unwrap();
         fs_err::write(&place, "").unwrap();

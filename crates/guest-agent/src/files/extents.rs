@@ -33,7 +33,6 @@ impl Extents {
         Self { file, chunk: Vec::new(), position: 0, data_end: has_holes.then_some(0) }
     }
 
-    /// The file.
     pub fn file(&self) -> &fs_err::File {
         &self.file
     }

@@ -188,7 +188,7 @@ mod tests {
         fs_err::write(&path, "nameserver 9.9.9.9\n").unwrap();
         check("nameserver 9.9.9.9\n");
         fs_err::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("run/resolve/stub.conf", &path).unwrap();
+        fs_err::os::unix::fs::symlink("run/resolve/stub.conf", &path).unwrap();
         check("nameserver 10.0.2.3\n");
         assert!(fs_err::symlink_metadata(&path).unwrap().is_symlink());
     }

@@ -22,7 +22,6 @@ use crate::watch::watch;
 pub enum Ending {
     /// It exited with this code.
     Exit(i32),
-    /// This signal ended it.
     Signal(i32),
 }
 

@@ -64,7 +64,7 @@ async fn a_file_is_whole_or_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_pipe_silences_nobody() {
+async fn a_pipe_among_the_files_holds_up_no_other() {
     let agent = Agent::start();
     let client = agent.client().await;
     let folder = tempfile::tempdir().unwrap();

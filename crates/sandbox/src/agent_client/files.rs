@@ -70,7 +70,7 @@ impl Parts {
                     FrameKind::Done => Ok(None),
                     FrameKind::Error => {
                         let answer = serde_json::from_slice(&frame.payload).map_err(broken)?;
-                        Err(of_file(refused(400, answer)))
+                        Err(file_error(refused(400, answer)))
                     }
                     kind => Err(Error::AgentBroken {
                         reason: format!("the guest sent a {kind:?} frame"),
@@ -97,7 +97,7 @@ impl AgentClient {
     pub(crate) async fn read_files(&self, request: &ReadFilesRequest) -> Result<Parts> {
         request.validate().map_err(invalid)?;
         let call = patiently(PATIENCE, self.post(paths::FILES_READ, request));
-        let response = call.await.map_err(of_file)?;
+        let response = call.await.map_err(file_error)?;
         Ok(Parts {
             body: response.into_body(),
             decoder: FrameDecoder::new(),
@@ -118,7 +118,7 @@ impl AgentClient {
         let body = RequestBody::queue(first, frames);
         let call = async {
             let response = self.send(Method::POST, paths::FILES_WRITE, body).await?;
-            let response = accept(response).await.map_err(of_file)?;
+            let response = accept(response).await.map_err(file_error)?;
             let answer = read_bounded(response.into_body(), MAX_ANSWER).await?;
             serde_json::from_slice(&answer).map_err(broken)
         };
@@ -138,7 +138,6 @@ impl AgentClient {
         }
     }
 
-    /// Unmounts one.
     pub(crate) async fn unmount(&self, request: &UnmountRequest) -> Result<()> {
         match patiently(MOUNT_PATIENCE, self.post(paths::UNMOUNT, request)).await {
             Err(Error::AgentRefused { status: NOT_SERVED, .. }) => {
@@ -221,7 +220,7 @@ fn invalid(error: agent_protocol::Error) -> Error {
 }
 
 /// A refusal that is about a file of the guest.
-fn of_file(error: Error) -> Error {
+fn file_error(error: Error) -> Error {
     match error {
         Error::AgentRefused { status, message, hint } if !matches!(status, 401 | NOT_SERVED) => {
             let is_missing = status == 404 || message.contains("(os error 2)");

@@ -1,6 +1,6 @@
 //! Makes a copy of a machine a machine of its own: the agent gets what no other copy has.
 
-use super::clock::unix_nanos;
+use super::clock::{is_precise, unix_nanos};
 use super::{AgentClient, Wire, resync};
 use crate::error::{Error, Result};
 use crate::secret;
@@ -27,7 +27,7 @@ impl AgentClient {
     /// Speaks with the agent of a copied machine, which knows the token of the machine that it was
     /// copied from. Gives a client only once the agent has confirmed that it is another now: the one of
     /// this identity where there is one, and otherwise one that nobody has been yet.
-    pub(crate) async fn of_copy(
+    pub(crate) async fn for_copy(
         stream: tokio::net::UnixStream,
         old_token: &str,
         new_token: &str,
@@ -40,9 +40,13 @@ impl AgentClient {
             Some(identity) => identity,
             None => Arc::new(Identity::new()?),
         };
-        old.become_machine(&identity, new_token).await?;
+        let answer = old.become_machine(&identity, new_token).await?;
         stream.renew(new_token);
-        Ok(Self { identity: Some(identity), ..Self::new(Wire::Stream(stream), new_token) })
+        let copy = Self { identity: Some(identity), ..Self::new(Wire::Stream(stream), new_token) };
+        if !is_precise(&answer) {
+            copy.set_clock().await;
+        }
+        Ok(copy)
     }
 
     /// Has the machine do what each of its forks does first: be found again, and become another one. Its token,
@@ -50,16 +54,13 @@ impl AgentClient {
     #[cfg(target_os = "linux")]
     pub(crate) async fn rehearse_copy(&self, token: &str) -> Result<()> {
         self.resync().await?;
-        self.become_machine(&Identity::new()?, token).await
+        self.become_machine(&Identity::new()?, token).await.map(drop)
     }
 
-    async fn become_machine(&self, identity: &Identity, token: &str) -> Result<()> {
+    async fn become_machine(&self, identity: &Identity, token: &str) -> Result<Vec<u8>> {
         let body = serde_json::to_vec(&identity.request(token)?).unwrap_or_default();
         let silent = Err(Error::GuestSilent { timeout: TIME });
-        tokio::time::timeout(TIME, self.ask(paths::IDENTITY, body))
-            .await
-            .unwrap_or(silent)
-            .map(drop)
+        tokio::time::timeout(TIME, self.ask(paths::IDENTITY, body)).await.unwrap_or(silent)
     }
 }
 

@@ -83,7 +83,7 @@ impl Stream {
     pub(super) async fn open(stream: UnixStream, token: &str, window: u32) -> Result<Self> {
         let socket = stream.into_std().map_err(broken)?;
         let tasks = Tasks::default();
-        let sender = begin(Ahead::new(Bytes::new(), of_socket(&socket)?), &tasks, window).await?;
+        let sender = begin(Ahead::new(Bytes::new(), to_stream(&socket)?), &tasks, window).await?;
         Ok(Self {
             socket,
             window,
@@ -176,7 +176,7 @@ async fn find(
     let mut past = ON_THE_WAY + 2 * window as usize;
     let deadline = Instant::now() + GIVE_UP;
     let mut patience = ATTEMPT;
-    let mut stream = of_socket(socket)?;
+    let mut stream = to_stream(socket)?;
     loop {
         let rest = deadline.saturating_duration_since(Instant::now());
         match tokio::time::timeout(patience.min(rest), call(&mut stream, secret, &mut past)).await {
@@ -191,7 +191,7 @@ async fn find(
     }
 }
 
-fn of_socket(socket: &Socket) -> Result<UnixStream> {
+fn to_stream(socket: &Socket) -> Result<UnixStream> {
     let socket = socket.try_clone().map_err(broken)?;
     UnixStream::from_std(socket).map_err(broken)
 }
@@ -295,7 +295,7 @@ mod tests {
     use agent_protocol::resync::{REQUEST_LEN, Scan, Scanner};
 
     #[tokio::test]
-    async fn what_the_past_still_sends_is_thrown_away() {
+    async fn late_answers_of_an_earlier_connection_are_discarded() {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         let secret = Secret::new(b"token");
         let agent = tokio::spawn(async move {

@@ -214,7 +214,8 @@ fn prepare_platform(
         (control, WireEnds::Socket { qmp, agent, token })
     } else {
         // A command line can be read by every process of the host: the token goes by a file.
-        let line = kernel_cmdline::tcp(MachineType::of(located.image.arch), &token, GUEST_PORT);
+        let line =
+            kernel_cmdline::tcp(MachineType::for_arch(located.image.arch), &token, GUEST_PORT);
         let file = format!("[machine]\n  append = \"{line}\"\n");
         let secret = inherited(secret_file(file.as_bytes())?)?;
         let path = descriptor_path(secret.number());

@@ -101,7 +101,7 @@ async fn paused_held<T, F: Future<Output = Result<T>>>(
     work: impl FnOnce(Arc<Pause>) -> F,
 ) -> Result<T> {
     machine.check_quota()?;
-    let pause = Arc::new(Pause::of(machine).await?);
+    let pause = Arc::new(Pause::new(machine).await?);
     let done = work(Arc::clone(&pause)).await;
     if done.is_err() {
         pause.take_back().await;
@@ -137,9 +137,9 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
     let Wires::Socket { qmp, agent, .. } = wires else {
         return Err(cannot("the transport is not `socket`"));
     };
-    let qmp = Arc::new(Qmp::of_fork(qmp).await?);
+    let qmp = Arc::new(Qmp::for_fork(qmp).await?);
     let place = pause.place();
-    let parent = Parent::of(&qemu, qmp, place.1, Bound::Namespace).await?;
+    let parent = Parent::new(&qemu, qmp, place.1, Bound::Namespace).await?;
     let (token, had_shares) = pause.past();
     Ok(Still {
         parent: Arc::new(parent),
@@ -157,7 +157,7 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
 
 impl Pause {
     /// Prepares everything that can be prepared while the machine runs.
-    async fn of(machine: &Arc<Machine>) -> Result<Self> {
+    async fn new(machine: &Arc<Machine>) -> Result<Self> {
         let zygote = machine.zygote.clone();
         let zygote = zygote.ok_or_else(|| {
             cannot("it is no fork itself of a machine that waits in memory (`warm=\"fork\"`)")
@@ -168,7 +168,7 @@ impl Pause {
             ));
         }
         let (origin, qmp) = (&machine.origin, Arc::clone(&machine.qmp));
-        let mut parent = Parent::of(&machine.qemu, qmp, origin.set(), Bound::Namespace).await?;
+        let mut parent = Parent::new(&machine.qemu, qmp, origin.set(), Bound::Namespace).await?;
         let mut layers = machine.own_layers();
         let is_little = used(&origin.overlay()).map_err(failed)? <= LITTLE;
         let cover = if is_little || layers.len() >= MAX_LAYERS {

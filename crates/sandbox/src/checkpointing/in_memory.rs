@@ -33,7 +33,7 @@ pub(super) async fn make(
     if frozen::check(&config, located).is_err() {
         return Ok(None);
     }
-    let config = config.of_child(shares.iter().map(|handle| handle.mount.clone()).collect());
+    let config = config.for_child(shares.iter().map(|handle| handle.mount.clone()).collect());
     let standing =
         again_if_busy(|| boot::stand_held(machine, config.clone(), located.clone())).await;
     match standing {

@@ -227,7 +227,7 @@ fn listeners_on_all_addresses_collide_with_single_ones() {
 }
 
 #[test]
-fn an_image_has_its_say_where_nothing_is_named() {
+fn defaults_of_the_image_apply_where_no_option_is_given() {
     let of_image: Map<String, Value> =
         serde_json::from_value(json!({"memory": "1G", "cpus": 2, "image": "debian"})).unwrap();
     let resources = |config: &SandboxConfig| {

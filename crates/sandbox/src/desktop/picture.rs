@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn a_malformed_picture_is_an_error() {
         for dump in [&b""[..], b"P6\n", b"P6\n4 2\n255\nshort", b"P6\n99999 99999\n255\n", b"GIF"] {
             assert!(png(dump.to_vec(), ScreenshotOptions::default()).is_err(), "{dump:?}");
         }

@@ -23,12 +23,12 @@ pub enum PointerUnit {
 /// A button of the mouse; a turn of the wheel is one too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MouseButton {
-    /// The left one.
+    /// The one that presses buttons of programs.
     #[default]
     Left,
-    /// The right one.
+    /// The one that opens menus.
     Right,
-    /// The middle one.
+    /// The one that pastes a selection under X.
     Middle,
     /// One step of the wheel away from the user.
     WheelUp,

@@ -4,7 +4,7 @@
 //! wrote before anybody goes on.
 
 use super::download::{Request, receive};
-use super::{QUEUE, Transfer, of_thread};
+use super::{QUEUE, Transfer, thread_error};
 use crate::agent_client::{AgentClient, Part};
 use crate::error::{Error, Result};
 use agent_protocol::ReadFilesRequest;
@@ -55,7 +55,7 @@ impl Writer {
         self.queue = None;
         // The handle stays here while it is waited for: this may be cancelled too.
         let Some(thread) = &mut self.thread else { return Ok(Transfer::default()) };
-        let result = thread.await.map_err(of_thread);
+        let result = thread.await.map_err(thread_error);
         self.thread = None;
         result?
     }
@@ -78,7 +78,7 @@ pub(crate) async fn download(
     let tree = request.options.tree != Some(false);
     let mut parts =
         agent.read_files(&ReadFilesRequest { path: request.guest.clone(), tree }).await?;
-    let mut budget = Budget::of(&request);
+    let mut budget = Budget::new(&request);
     let writer = Writer::start(request, leftovers);
     let failure = loop {
         let part = match parts.next().await {
@@ -107,7 +107,7 @@ struct Budget {
 }
 
 impl Budget {
-    fn of(request: &Request) -> Self {
+    fn new(request: &Request) -> Self {
         let options = &request.options;
         Self {
             path: request.guest.to_string(),

@@ -62,7 +62,7 @@ pub(crate) struct Ready {
 
 impl Parent {
     /// The disk is the one of this descriptor set.
-    pub(crate) async fn of(
+    pub(crate) async fn new(
         qemu: &QemuProcess,
         qmp: Arc<Qmp>,
         set: u32,

@@ -11,6 +11,13 @@ fn open(folder: &Path) -> Dir {
     Dir::open_ambient_dir(folder, ambient_authority()).unwrap()
 }
 
+/// A named pipe, on macOS too.
+pub(crate) fn make_pipe(path: &Path) {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: the path ends with a NUL.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs_err::read_dir(folder).unwrap().flatten();
     let mut names: Vec<String> =
@@ -76,8 +83,7 @@ fn what_nobody_holds_is_swept_and_nothing_else() {
     fs_err::write(at(tree).join("a/b/c"), "left").unwrap();
     set_mode((&open(&at(tree)), OsStr::new("a")), 0o500).unwrap();
     fs_err::os::unix::fs::symlink(elsewhere.path(), at(link)).unwrap();
-    let kind = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, at(pipe), kind, rustix::fs::Mode::RWXU, 0).unwrap();
+    make_pipe(&at(pipe));
     fs_err::write(at(other), "notes").unwrap();
     let working = made(&dir, true);
     let (at_work, lock) = make_hidden_folder(&dir, PREFIX).unwrap();

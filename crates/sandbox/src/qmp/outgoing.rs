@@ -111,7 +111,7 @@ mod tests {
                 let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
                 let mut message = RecvAncillaryBuffer::new(&mut room);
                 let mut parts = [IoSliceMut::new(&mut bytes)];
-                let read = recvmsg(&theirs, &mut parts, &mut message, RecvFlags::CMSG_CLOEXEC);
+                let read = recvmsg(&theirs, &mut parts, &mut message, RecvFlags::empty());
                 let n_bytes = read.unwrap().bytes;
                 for received in message.drain() {
                     if let RecvAncillaryMessage::ScmRights(received) = received {

@@ -40,7 +40,7 @@ fn make_tree(folder: &Path, depth: u32) {
 fn killed_maker() {
     let Some(folder) = std::env::var_os(CHILD) else { return };
     let folder = Path::new(&folder);
-    let remover = Remover::of(&open(folder), OsStr::new("tree")).unwrap();
+    let remover = Remover::for_folder(&open(folder), OsStr::new("tree")).unwrap();
     make_tree(folder, 1000);
     // Whoever has inherited what this process had open does not keep the other one waiting.
     // SAFETY: the child makes system calls alone.
@@ -83,7 +83,7 @@ fn what_a_killed_process_made_is_gone_soon() {
 #[test]
 fn a_process_that_goes_on_keeps_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let remover = Remover::of(&open(folder.path()), OsStr::new("tree")).unwrap();
+    let remover = Remover::for_folder(&open(folder.path()), OsStr::new("tree")).unwrap();
     fs_err::create_dir(folder.path().join("elsewhere")).unwrap();
     make_tree(folder.path(), 3);
     // A forked copy that drops its own says nothing to the other process.

@@ -32,7 +32,7 @@ impl Sandbox {
             return Err(Error::CannotFork { reason });
         };
         let shares = copy.shares.iter().map(|handle| handle.mount.clone()).collect();
-        let (config, search) = (self.config().of_child(shares), self.search());
+        let (config, search) = (self.config().for_child(shares), self.search());
         let start = Start {
             config: &config,
             search: &search,

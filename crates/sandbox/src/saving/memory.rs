@@ -38,7 +38,7 @@ pub(crate) struct Needs {
 
 impl Needs {
     /// Those of a running machine.
-    pub(crate) fn of(config: &SandboxConfig, machine: &Machine) -> Result<Self> {
+    pub(crate) fn new(config: &SandboxConfig, machine: &Machine) -> Result<Self> {
         let cannot = |reason: String| Error::CannotFork { reason };
         let located = machine.located.as_deref();
         let located = located.ok_or_else(|| cannot("it is not known how it was started".into()))?;
@@ -101,6 +101,6 @@ fn key(config: &SandboxConfig, located: &Located) -> Result<String> {
     located.image.chain.truncate(located.image.n_base_disks);
     located.disk_size = None;
     let command = preview(&config.without_host(), &located)?;
-    key::of(&command, &located, &[])
+    key::compute(&command, &located, &[])
         .map_err(|source| Error::System { action: "tell this host from others", source })
 }

@@ -13,7 +13,6 @@ const MOST: usize = 1024;
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// What waits.
 #[derive(Default)]
 pub(super) struct Waiting {
     jobs: Mutex<Vec<Job>>,

@@ -69,7 +69,6 @@ impl Window {
         Ok((Self { memory, start, doorbell, _socket: socket }, theirs.into()))
     }
 
-    /// The memory.
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
     }

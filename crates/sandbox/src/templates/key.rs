@@ -13,7 +13,11 @@ pub(crate) const FORMAT: u32 = 1;
 
 /// The key of a machine with this command line, whose numbers of descriptors mean nothing, and with these
 /// disks.
-pub(crate) fn of(command: &[String], located: &Located, disks: &[Arc<File>]) -> io::Result<String> {
+pub(crate) fn compute(
+    command: &[String],
+    located: &Located,
+    disks: &[Arc<File>],
+) -> io::Result<String> {
     let qemu = fs_err::File::open(&located.qemu.system)?.into_file();
     let files = &located.image.files;
     let mut identities = vec![identity(&qemu)?, identity(&files.kernel)?, identity(&files.initrd)?];

@@ -46,7 +46,6 @@ pub(crate) struct Store {
 /// A template whose files are open.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
-    /// Its key.
     pub key: String,
     /// The token that its agent knows.
     pub token: String,
@@ -77,7 +76,6 @@ struct Manifest {
     stem: String,
     /// How each part looked once it had its name.
     parts: [[i64; 5]; 3],
-    /// The SHA-256 of the state.
     state_sha256: String,
 }
 

@@ -10,7 +10,7 @@ use host_platform::Arch;
 use runtime_locator::Search;
 
 /// The template of a start, made first where there is none yet; or why this start goes from the disk.
-pub(super) async fn of(
+pub(super) async fn template_for(
     start: &Start<'_>,
     located: &Located,
 ) -> std::result::Result<Template, String> {
@@ -75,5 +75,5 @@ fn check(start: &Start<'_>, located: &Located) -> Result<String, String> {
     if wanted != made {
         return Err("shares by 9p, or another transport than `socket`".into());
     }
-    key::of(&made, located, &located.image.files.chain).map_err(|error| error.to_string())
+    key::compute(&made, located, &located.image.files.chain).map_err(|error| error.to_string())
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The time between two looks.
 const BETWEEN: Duration = Duration::from_millis(250);
+/// So many times in a row the guest is found at rest: while a boot waits for a device it looks so for a moment.
+const N_LOOKS: u32 = 3;
 /// What is left of one processor's time while a guest is at rest. Looking costs some of it.
 const IDLE: f64 = 0.5;
 /// Seconds since the boot, and those of all processors without work. With no program but the shell.
@@ -19,16 +21,15 @@ const LOOK: &str = "read -r both < /proc/uptime; echo \"$both\"";
 pub(super) async fn come_to_rest(machine: &Machine, limit: Duration) -> Result<()> {
     let begin = Instant::now();
     let mut before = look(machine).await?;
-    loop {
-        tokio::time::sleep(BETWEEN).await;
-        let now = look(machine).await?;
-        if is_at_rest(&before, &now, machine.origin.cpus) {
-            break;
-        }
+    let mut n_at_rest = 0;
+    while n_at_rest < N_LOOKS {
         if begin.elapsed() > limit {
             tracing::info!("the guest does not come to rest");
             break;
         }
+        tokio::time::sleep(BETWEEN).await;
+        let now = look(machine).await?;
+        n_at_rest = if is_at_rest(&before, &now, machine.origin.cpus) { n_at_rest + 1 } else { 0 };
         before = now;
     }
     tracing::debug!(waited_s = begin.elapsed().as_secs_f64(), "the guest was let come to rest");

@@ -44,7 +44,7 @@ pub(super) async fn make_zygote(
     rest::come_to_rest(&machine, REST).await?;
     machine.qmp.execute("stop", json!({})).await?;
     let qmp = Arc::clone(&machine.qmp);
-    let parent = Parent::of(&machine.qemu, qmp, DISK_SET, Bound::Parent).await?;
+    let parent = Parent::new(&machine.qemu, qmp, DISK_SET, Bound::Parent).await?;
     let (parent, disk) = (Arc::new(parent), machine.origin.overlay());
     tracing::debug!(took_s = watch.total().as_secs_f64(), "a machine waits to be forked");
     let is_first = is_first_of_namespace(machine.qemu.process.pid());

@@ -63,7 +63,7 @@ fn zygotes() -> MutexGuard<'static, Zygotes> {
 }
 
 /// The zygote of a template, made where it is worth it; or why there is none.
-pub(super) async fn of(
+pub(super) async fn zygote_for(
     start: &Start<'_>,
     located: &Located,
     template: &Template,

@@ -44,7 +44,7 @@ fn a_save_replaces_another_and_nothing_else() {
     fs_err::create_dir(folder.path().join("empty")).unwrap();
     fs_err::write(folder.path().join("file"), "keep").unwrap();
     #[cfg(unix)]
-    std::os::unix::fs::symlink(&target, folder.path().join("link")).unwrap();
+    fs_err::os::unix::fs::symlink(&target, folder.path().join("link")).unwrap();
     // Making a link is a privilege on Windows.
     #[cfg(not(unix))]
     fs_err::write(folder.path().join("link"), "keep").unwrap();

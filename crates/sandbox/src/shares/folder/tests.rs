@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::limits::Limits;
-use std::os::unix::fs::symlink;
+use crate::new_file::tests::make_pipe;
+use fs_err::os::unix::fs::symlink;
 
 /// A folder as users have it: links downwards, beside and out, and things that are no files.
 struct Shared {
@@ -23,14 +24,7 @@ impl Shared {
         symlink("/etc", at("out")).unwrap();
         symlink("nowhere", at("dangling")).unwrap();
         symlink(".", at("self")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            at("pipe"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RWXU,
-            0,
-        )
-        .unwrap();
+        make_pipe(&at("pipe"));
         let budget = Budget::new(&Limits::default().with_descriptors(16));
         Self { host, budget, revocation: Revocation::default() }
     }

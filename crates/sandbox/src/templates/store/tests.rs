@@ -71,7 +71,7 @@ fn what_is_damaged_foreign_or_half_there_is_not_used() {
         (".state", &|path| fs_err::remove_file(path).unwrap()),
         (".disk", &|path| {
             fs_err::rename(path, path.with_extension("old")).unwrap();
-            std::os::unix::fs::symlink(path.with_extension("old"), path).unwrap();
+            fs_err::os::unix::fs::symlink(path.with_extension("old"), path).unwrap();
         }),
         (".disk", &|path| {
             fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();

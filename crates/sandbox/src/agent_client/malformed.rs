@@ -1,5 +1,6 @@
-//! Agents that lie, over both wires: wrong lengths and kinds, answers without end, text that is not UTF-8 or
-//! that steers a terminal. Every call ends in time with an error that shows nothing of it.
+//! Agents that send what the protocol does not allow, over both transports: wrong lengths and kinds, answers
+//! without end, text that is not UTF-8 or that steers a terminal. Every call ends in time with an error that shows
+//! nothing of it.
 
 use super::*;
 use crate::ExecuteRequest;
@@ -244,7 +245,7 @@ async fn answers_that_are_no_answers_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_that_lie_are_refused() {
+async fn malformed_sessions_are_refused() {
     let exit = |json: &[u8]| frame(FrameKind::Exit, json);
     let error = serde_json::json!({"error": String::from_utf8_lossy(STEERING), "hint": "\u{1b}c"});
     let error = error.to_string();
@@ -329,7 +330,7 @@ async fn answers_that_nobody_takes_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_lie_are_refused() {
+async fn malformed_transfers_are_refused() {
     let entry = |entry: FileEntry| frame(FrameKind::Entry, &serde_json::to_vec(&entry).unwrap());
     let file = || entry(FileEntry::new("", EntryKind::File));
     let with = |more: Vec<u8>| [file(), more].concat();
@@ -381,7 +382,7 @@ async fn files_that_lie_are_refused() {
 
 /// Agents made elsewhere have no sessions, and say so.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_lie_are_refused() {
+async fn malformed_events_are_refused() {
     for (what, pieces, end) in [
         ("no event", &b""[..], Proper),
         ("no JSON", b"data: \x1b[2J\n\n", Proper),
@@ -447,7 +448,7 @@ where
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_that_lies_is_refused() {
+async fn malformed_http1_is_refused() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
     let is_endless = b"x";
     for (what, first, endless) in [
@@ -518,7 +519,7 @@ fn h2(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_that_lies_is_refused() {
+async fn malformed_http2_is_refused() {
     const CONTINUATION: &[u8] = b"\x00\x00\x04\x09\x00\x00\x00\x00\x01\x00\x01x\x00";
     const PING: &[u8] = b"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678";
     const SETTINGS: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00";
