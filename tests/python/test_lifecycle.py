@@ -27,6 +27,7 @@ from quicksand import (
     StartError,
     sync,
 )
+from seeing import until
 
 
 def small(**options) -> Sandbox:
@@ -395,6 +396,16 @@ def test_a_process_that_becomes_another_program_leaves_no_machine(is_gone, tmp_p
         process.wait()
 
 
+def can_listen(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def test_a_forked_child_does_not_hold_a_forwarded_port() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -407,9 +418,8 @@ def test_a_forked_child_does_not_hold_a_forwarded_port() -> None:
             time.sleep(30)
             os._exit(0)
     try:
-        with socket.socket() as again:
-            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            again.bind(("127.0.0.1", port))
+        # The child lets go when it first runs, which takes a moment on a busy host.
+        until(lambda: can_listen(port), 10, f"port {port} is free")
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)

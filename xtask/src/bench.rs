@@ -48,7 +48,8 @@ pub fn needs(context: &Context) -> Needs {
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     let names = if args.names.is_empty() { &args.only } else { &args.names };
     // Not all that is published: nothing here is measured with the emulator of the other architecture.
-    let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    let images: Vec<bake::Args> =
+        dist::IMAGES.iter().map(|name| bake::Args::for_image(name)).collect();
     let wanted = dist::Wanted { profile: Profile::Release, images: &images, cross: false };
     let wheels = dist::make(context, &wanted)?;
     let environment = environment::cached(context, &wheels, &[])?;

@@ -22,7 +22,6 @@ pub struct Args {
     pub cross: bool,
 }
 
-/// One check.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Check {
     /// rustfmt finds nothing to change.
@@ -55,7 +54,6 @@ const ALL: [Check; 7] = [
 /// Linter and scanner of workflows. Neither asks a network: the schema is part of the linter.
 const WORKFLOW_TOOLS: &[&str] = &["check-jsonschema==0.39.0", "zizmor==1.32.0"];
 
-/// What the checks need.
 pub fn needs(context: &Context, args: &Args) -> Needs {
     if args.cross {
         return cross::needs(context);

@@ -12,7 +12,6 @@ const IMAGE: &str = "debian";
 #[derive(clap::Args)]
 pub struct Args {}
 
-/// What it needs.
 pub fn needs(context: &Context) -> Needs {
     dist::needs(context, &[IMAGE], Profile::Dev).and(Needs { python: true, ..Needs::default() })
 }
@@ -21,7 +20,7 @@ pub fn needs(context: &Context) -> Needs {
 /// the last time, and runs it there.
 pub fn run(context: &Context, _args: &Args) -> Result<()> {
     context.ui.plan(dist::PLAN);
-    let images = [bake::Args::of(IMAGE)];
+    let images = [bake::Args::for_image(IMAGE)];
     let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     // One environment for all demos, so another one waits until this one has run.
     let _turn = context.cache.turn("demo")?;
@@ -32,7 +31,7 @@ pub fn run(context: &Context, _args: &Args) -> Result<()> {
         || dist::make(context, &wanted),
         || (!is_there).then(|| environment::empty(context, &root)).transpose(),
     )?;
-    let environment = environment::of_wheels(context, &root, empty, &wheels, &[IMAGE])?;
+    let environment = environment::with_wheels(context, &root, empty, &wheels, &[IMAGE])?;
     context.ui.end_plan();
     let used = ui::used().map(|used| format!(" (ready after {used})")).unwrap_or_default();
     context.ui.line(&format!("==> Run examples/quickstart.py{used}"));

@@ -16,7 +16,7 @@ pub struct Args {}
 
 /// What these images and a runtime of this profile need, with QEMU.
 pub fn needs(context: &Context, images: &[&str], profile: Profile) -> Needs {
-    let images = images.iter().map(|image| bake::needs(context, &bake::Args::of(image)));
+    let images = images.iter().map(|image| bake::needs(context, &bake::Args::for_image(image)));
     let first = qemu_builder::needs(context, &qemu_builder::Args::default());
     images.fold(first.and(runtime_builder::needs(context, profile)), Needs::and)
 }
@@ -69,7 +69,7 @@ pub fn published() -> Vec<&'static str> {
 
 /// Makes the wheels; what is in the caches already is only packed again.
 pub fn run(context: &Context, _args: &Args) -> Result<Vec<PathBuf>> {
-    let images: Vec<bake::Args> = published().into_iter().map(bake::Args::of).collect();
+    let images: Vec<bake::Args> = published().into_iter().map(bake::Args::for_image).collect();
     make(context, &Wanted { profile: Profile::Release, images: &images, cross: true })
 }
 
@@ -84,7 +84,7 @@ pub fn make(context: &Context, wanted: &Wanted) -> Result<Vec<PathBuf>> {
     let lane = |number: usize| context.ui.end_lane(number);
     let qemu = || {
         let args = match wanted.cross {
-            true => qemu_builder::Args::of_release(),
+            true => qemu_builder::Args::for_release(),
             false => qemu_builder::Args::default(),
         };
         let wheels = qemu_builder::run(context, &args)?;

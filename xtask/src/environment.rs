@@ -31,7 +31,6 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// A program of the environment.
     pub fn program(&self, name: &str) -> PathBuf {
         self.root.join("bin").join(name)
     }
@@ -99,7 +98,7 @@ impl Empty<'_> {
 
 /// The one environment at `root`, with these wheels: made again when they are others. `empty` is an empty
 /// one that was made there meanwhile.
-pub fn of_wheels(
+pub fn with_wheels(
     context: &Context,
     root: &Path,
     empty_one: Option<Empty<'_>>,

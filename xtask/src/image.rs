@@ -61,7 +61,7 @@ struct AuditArgs {
 }
 
 pub fn run(context: &Context, args: &Args) -> Result<()> {
-    let mut search = Search::of_process(Vec::new());
+    let mut search = Search::from_process(Vec::new());
     search.image_path.push(context.dist());
     match &args.action {
         Action::Diff(args) => diff(&search, args),
@@ -70,7 +70,8 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
 }
 
 fn diff(search: &Search, args: &DiffArgs) -> Result<()> {
-    let difference = Difference::of(Image::open(search, &args.a)?, Image::open(search, &args.b)?)?;
+    let difference =
+        Difference::between(Image::open(search, &args.a)?, Image::open(search, &args.b)?)?;
     match args.json {
         true => println!("{:#}", difference.json()),
         false => print!("{}", difference.text()),

@@ -10,7 +10,6 @@ const COMMANDS: [(&str, &str); 6] = [
     ("cargo xtask test", "everything, as continuous integration does"),
 ];
 
-/// The text.
 pub fn text() -> String {
     let width = COMMANDS.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
     let lines = COMMANDS.map(|(command, meaning)| format!("  {command:width$}  {meaning}\n"));

@@ -71,7 +71,7 @@ struct MergeArgs {
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     match &args.step {
         Step::Plan(args) => {
-            let plan = Plan::of_this_tree();
+            let plan = Plan::from_this_tree();
             if let Some(tag) = &args.tag {
                 plan.check_tag(tag)?;
             }

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// The runner that this host is.
 pub fn this_runner() -> Result<Runner> {
     let host = host_platform::host();
-    Runner::of(host.os, host.arch).ok_or_else(|| {
+    Runner::for_host(host.os, host.arch).ok_or_else(|| {
         hinted(
             format!("The release has no runner like this host ({:?} on {})", host.os, host.arch),
             "say which runner made the wheels with --runner",

@@ -153,12 +153,12 @@ fn needs_of(context: &Context, kind: Kind) -> Needs {
                 .packages(browser)
         }
         Kind::OtherArch => {
-            let minimal = bake::Args::of_other_arch("minimal", &context.dist());
-            let qemu = qemu_builder::needs(context, &qemu_builder::Args::of_release());
+            let minimal = bake::Args::for_other_arch("minimal", &context.dist());
+            let qemu = qemu_builder::needs(context, &qemu_builder::Args::for_release());
             tests.and(bake::needs(context, &minimal)).and(qemu)
         }
         Kind::ArmHost => {
-            let minimal = bake::Args::of_other_arch("minimal", &context.dist());
+            let minimal = bake::Args::for_other_arch("minimal", &context.dist());
             arm_host::needs(context).and(bake::needs(context, &minimal))
         }
         Kind::Wine => cross::machines::needs(context).and(image("minimal")),
@@ -302,7 +302,8 @@ fn beside(
 
 /// The wheels in an environment with the test tools.
 pub fn installed(context: &Context) -> Result<Environment> {
-    let images: Vec<bake::Args> = dist::IMAGES.iter().map(|name| bake::Args::of(name)).collect();
+    let images: Vec<bake::Args> =
+        dist::IMAGES.iter().map(|name| bake::Args::for_image(name)).collect();
     let wanted = dist::Wanted { profile: Profile::Dev, images: &images, cross: false };
     environment::cached(context, &dist::make(context, &wanted)?, PYTHON_TOOLS)
 }
@@ -322,7 +323,7 @@ fn other_arch(context: &Context, runner_args: &[String]) -> Result<()> {
 /// The folder with `minimal` for the architecture that this host is not.
 fn minimal_of_other_arch(context: &Context) -> Result<PathBuf> {
     let images = context.cache.folder("other-arch-images")?;
-    bake::run(context, &bake::Args::of_other_arch("minimal", &images))?;
+    bake::run(context, &bake::Args::for_other_arch("minimal", &images))?;
     Ok(images)
 }
 

@@ -27,7 +27,7 @@ struct Report {
 /// Verifies and prints.
 pub fn run(args: &Args) -> Result<()> {
     let wheels: Vec<Verified> =
-        expanded(&args.files)?.iter().map(|file| Verified::of(file)).collect();
+        expanded(&args.files)?.iter().map(|file| Verified::verify(file)).collect();
     let report = Report { is_sound: wheels.iter().all(|wheel| wheel.is_sound), wheels };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 pub struct Subject {
     /// The distribution's name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// The SPDX expression of the whole.
     pub license: String,

@@ -12,9 +12,7 @@ pub const INITRD: &str = "initrd:/";
 /// One origin of files.
 #[derive(Clone, Debug, Default)]
 pub struct Component {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// What it is in CycloneDX's words: `library`, `operating-system`, `application`, `data`.
     pub kind: &'static str,

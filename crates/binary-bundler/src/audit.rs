@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_platform_promises_is_refused() {
+    fn a_library_of_no_platforms_list_is_refused() {
         let check = |floors: &[ElfFloor], asked, expect: &str| {
             assert_eq!(wheel_platforms(floors, asked).unwrap_err().to_string(), expect);
         };

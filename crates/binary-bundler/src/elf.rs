@@ -26,7 +26,6 @@ pub enum Linkage {
 pub struct Bound {
     /// The version's whole name, for example `GLIBC_2.38`.
     pub version: String,
-    /// A symbol that is bound to it.
     pub symbol: String,
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A file could not be read; the source names it.
     #[error("Failed to read a binary")]

@@ -51,7 +51,6 @@ pub struct Verdict {
 pub struct Limit {
     /// The lowest tag that this limit leaves.
     pub tag: String,
-    /// The file.
     pub file: PathBuf,
     /// The library or load command behind it.
     pub source: String,
@@ -66,7 +65,6 @@ pub struct Limit {
 /// What a platform does not have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// The file.
     pub file: PathBuf,
     /// What it asks for: a library, a symbol version, a symbol.
     pub needs: String,

@@ -22,7 +22,6 @@ const LEVEL: i32 = 3;
 pub struct Item {
     /// Its path below the archive's one folder.
     pub path: String,
-    /// What is in it.
     pub content: Content,
     /// Whether it is a program.
     pub is_executable: bool,
@@ -33,16 +32,13 @@ pub struct Item {
 /// What is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// What is in this one.
     File(PathBuf),
-    /// This.
     Bytes(Vec<u8>),
     /// It is a symbolic link.
     Link(String),
 }
 
 impl Item {
-    /// A text.
     pub fn text(path: &str, text: String) -> Self {
         let content = Content::Bytes(text.into_bytes());
         Self { path: path.to_owned(), content, is_executable: false, sha256: None }

@@ -26,9 +26,7 @@ pub struct Bill {
 pub struct Part {
     /// The file name of the wheel.
     pub wheel: String,
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
     /// Its package URL; none of what is this project's own.
     pub purl: Option<Purl>,

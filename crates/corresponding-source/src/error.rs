@@ -5,7 +5,6 @@ use std::{io, path::PathBuf};
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A wheel that does not say what it is made of.
     #[error("`{wheel}` has no bill of materials")]

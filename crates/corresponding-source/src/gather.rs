@@ -66,7 +66,7 @@ pub fn gather(context: &Context, mut owed: Owed, out: &Path) -> Result<Gathered>
         packages.iter().map(|it| it.distribution.as_str()).collect();
     // The pinned sources are Debian's.
     distributions.insert("debian");
-    let mirrors = Mirrors::of(distributions)?;
+    let mirrors = Mirrors::for_distributions(distributions)?;
     let index = Index::new(&context.cache.folder("apt/release")?, &mirrors, &owed.suites)?;
     context.ui.step("Find the sources", |step| {
         if !context.offline {
@@ -83,6 +83,7 @@ pub fn gather(context: &Context, mut owed: Owed, out: &Path) -> Result<Gathered>
         wanted.extend(files.into_iter().map(|file| (format!("{place}/{}", file.name), file)));
     }
     let pins = pins(context)?;
+    let mut days = BTreeSet::new();
     let mut items = Vec::new();
     for need in owed.needed.pieces.keys() {
         let Need::File { name, sha256, .. } = need else { continue };
@@ -93,6 +94,7 @@ pub fn gather(context: &Context, mut owed: Owed, out: &Path) -> Result<Gathered>
         }
         let pin = pins.iter().find(|pin| pin.sha256 == *sha256);
         let pin = pin.ok_or_else(|| Error::NoSource { parts: vec![path.clone()] })?;
+        days.extend(pin.day.clone());
         wanted.insert(
             path,
             SourceFile {
@@ -105,7 +107,9 @@ pub fn gather(context: &Context, mut owed: Owed, out: &Path) -> Result<Gathered>
     }
     say_before(context, &store, &wanted)?;
     context.ui.step("Fetch the sources", |step| {
-        let places: Vec<&Mirrors> = std::iter::once(&mirrors).chain(&past).collect();
+        let of_pins: Vec<Mirrors> = days.iter().map(|day| index.past_of_day(day)).collect();
+        let past = of_pins.iter().chain(&past);
+        let places: Vec<&Mirrors> = std::iter::once(&mirrors).chain(past).collect();
         store.fetch(step, context, &index, &places, &wanted)
     })?;
     for (path, wanted) in wanted {

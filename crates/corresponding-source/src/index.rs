@@ -40,7 +40,9 @@ impl Mirrors {
     ///
     /// # Errors
     /// A distribution is not known, or no mirror or keyring of it is.
-    pub fn of<'a>(distributions: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
+    pub fn for_distributions<'a>(
+        distributions: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, Error> {
         let mut mirrors = Vec::new();
         for wanted in BTreeSet::from_iter(distributions) {
             let known = DISTRIBUTIONS.iter().find(|(name, _)| name.as_str() == wanted);
@@ -95,16 +97,19 @@ fn suites_of_host(repositories: &[Repository]) -> BTreeSet<(String, String)> {
     suites
 }
 
+/// Where the person says that the past of an archive is.
+fn past_of_person(archive: &str) -> Option<String> {
+    std::env::var(snapshot::variable(archive)).ok()
+}
+
 /// A file of a source package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its places below a mirror of one of the archives.
     pub paths: Vec<String>,
-    /// Its name.
     pub name: String,
     /// Its size in bytes; 0 where it is not known.
     pub size: u64,
-    /// Its SHA-256.
     pub sha256: String,
 }
 
@@ -168,11 +173,19 @@ impl Index {
     /// The same archives as they were when a lock was written, the likeliest time first; none where nobody says
     /// where their past is.
     pub fn past(&self, lock: &ArchLock) -> Vec<Mirrors> {
-        let setting = |archive: &str| std::env::var(snapshot::variable(archive)).ok();
-        let archives: Vec<Archive> =
-            self.mirrors.0.iter().map(|mirror| mirror.archive.clone()).collect();
-        let states = snapshot::of_lock(&archives, lock, &setting, &self.sources.lists());
+        let states =
+            snapshot::for_lock(&self.archives(), lock, &past_of_person, &self.sources.lists());
         states.into_iter().map(|archives| self.mirrors.at(archives)).collect()
+    }
+
+    /// The same as they were at the end of a day.
+    pub fn past_of_day(&self, day: &str) -> Mirrors {
+        let archives = self.archives();
+        self.mirrors.at(snapshot::for_day(&archives, day, &past_of_person, &self.sources.lists()))
+    }
+
+    fn archives(&self) -> Vec<Archive> {
+        self.mirrors.0.iter().map(|mirror| mirror.archive.clone()).collect()
     }
 
     /// The sources that binary packages were built using besides their own, by the source that those are of. Of
@@ -400,7 +413,7 @@ mod tests {
         let suites = BTreeSet::from([suite("debian", "trixie"), suite("debian-security", "x")]);
         let text = past.list(&suites, &["deb-src"]);
         assert_eq!(text, "deb-src [signed-by=/k.gpg] http://p.test trixie main\n");
-        let error = Mirrors::of(["alpine"]).unwrap_err().to_string();
+        let error = Mirrors::for_distributions(["alpine"]).unwrap_err().to_string();
         assert!(error.contains("`alpine`") && error.contains("debian, ubuntu"), "{error}");
     }
 }

@@ -17,9 +17,7 @@ pub enum Need {
     File {
         /// The part that it is of, as a folder's name.
         folder: String,
-        /// Its name.
         name: String,
-        /// Its SHA-256.
         sha256: String,
     },
     /// This repository.
@@ -31,9 +29,7 @@ pub enum Need {
 pub struct SourcePackage {
     /// `debian` or `ubuntu`.
     pub distribution: String,
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
 }
 
@@ -44,7 +40,6 @@ impl SourcePackage {
     }
 }
 
-/// What is needed, and for what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     /// Each piece of source with the parts that it is of, by the distribution that they are in.
@@ -101,7 +96,7 @@ fn pieces(part: &Part) -> Option<Vec<Need>> {
         return OURS.iter().any(|name| part.name.starts_with(name)).then(|| vec![Need::Ours]);
     };
     let Some(distribution) = purl.kind.strip_prefix("deb/") else {
-        return of_files(part);
+        return from_files(part);
     };
     if !is_source(purl) {
         // Where a package's source has its name and version, the URL does not repeat them.
@@ -114,7 +109,7 @@ fn pieces(part: &Part) -> Option<Vec<Need>> {
         |(name, _): &(String, String)| !name.ends_with(".deb") && !name.ends_with(".dsc");
     match part.sources.is_empty() || !part.sources.iter().all(is_pinned) {
         true => Some(vec![package(distribution, &purl.name, &purl.version)]),
-        false => of_files(part),
+        false => from_files(part),
     }
 }
 
@@ -126,7 +121,7 @@ fn package(distribution: &str, name: &str, version: &str) -> Need {
     })
 }
 
-fn of_files(part: &Part) -> Option<Vec<Need>> {
+fn from_files(part: &Part) -> Option<Vec<Need>> {
     let folder = format!("{}_{}", part.name, part.version);
     let file = |(name, sha256): &(String, String)| Need::File {
         folder: folder.clone(),

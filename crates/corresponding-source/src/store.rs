@@ -19,7 +19,6 @@ pub struct Store {
 const BATCH: usize = 16;
 
 impl Store {
-    /// Opens it.
     pub fn open(context: &Context) -> Result<Self> {
         Ok(Self { downloads: context.cache.folder("downloads")? })
     }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 /// A failure of a format.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A file could not be read or written; the message names it.
     #[error(transparent)]

@@ -34,7 +34,6 @@ pub struct Tree {
 /// One entry of a tree.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// What it is.
     pub kind: Kind,
     /// Permission bits, with set-user-id, set-group-id and sticky (12 bits).
     pub mode: u16,
@@ -51,7 +50,6 @@ pub struct Node {
 /// What an entry is.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// A folder.
     Folder,
     /// A regular file.
     File(Content),
@@ -61,7 +59,6 @@ pub enum Kind {
     Hardlink(TreePath),
     /// A character device.
     CharDevice(u32, u32),
-    /// A block device.
     BlockDevice(u32, u32),
     /// A named pipe.
     Fifo,
@@ -74,7 +71,6 @@ pub enum Content {
     Bytes(Arc<[u8]>),
     /// A part of a file on disk, such as a member of a tar.
     Range {
-        /// The file.
         file: Arc<fs::File>,
         /// Where the bytes start.
         offset: u64,

@@ -34,7 +34,7 @@ impl Difference {
     ///
     /// # Errors
     /// The trees cannot be compared.
-    pub fn of(mut a: Image, mut b: Image) -> Result<Self, Error> {
+    pub fn between(mut a: Image, mut b: Image) -> Result<Self, Error> {
         forget_packages_of_one(&mut a, &mut b);
         let report = compare::compare(&a.side(), &b.side())?;
         Ok(Self { report, parts: other_parts(&a.parts, &b.parts) })
@@ -55,7 +55,7 @@ impl Difference {
 
     /// As text, a line each.
     pub fn text(&self) -> String {
-        text::of(&self.report, &self.parts)
+        text::render(&self.report, &self.parts)
     }
 }
 

@@ -182,9 +182,9 @@ mod tests {
             parts: parts(kernel),
             tells_packages: true,
         };
-        let same = Difference::of(image("1"), image("1")).unwrap();
+        let same = Difference::between(image("1"), image("1")).unwrap();
         assert!(same.is_same() && same.text().starts_with("The images are the same"));
-        let other = Difference::of(image("1"), image("2")).unwrap();
+        let other = Difference::between(image("1"), image("2")).unwrap();
         let shown = other.text();
         assert!(!other.is_same(), "{shown}");
         assert!(shown.starts_with("kernel: not the same\npackages: 0 added"), "{shown}");

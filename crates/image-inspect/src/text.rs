@@ -3,7 +3,7 @@
 use image_builder::compare::{File, Report};
 
 /// The difference of two images, a line each; `parts` are those that differ beside the tree.
-pub fn of(report: &Report, parts: &[&str]) -> String {
+pub fn render(report: &Report, parts: &[&str]) -> String {
     if report.is_same() && parts.is_empty() {
         return format!(
             "The images are the same; {} files differ in their times alone.\n",

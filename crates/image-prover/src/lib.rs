@@ -38,7 +38,7 @@ impl<'a> Subject<'a> {
     ///
     /// # Errors
     /// What users do with it cannot be put together.
-    pub fn of(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
+    pub fn from_recipe(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
         // The distribution's init starts its services side by side, and the host has little else to do
         // at the end of a bake.
         let is_free = std::thread::available_parallelism().is_ok_and(|n_host| n_host.get() > 1);
@@ -47,7 +47,7 @@ impl<'a> Subject<'a> {
             arch,
             defaults: &recipe.body.defaults,
             checks: &recipe.body.checks,
-            in_use: InUse::of(recipe)?,
+            in_use: InUse::from_recipe(recipe)?,
             n_cpus: if is_free { 2 } else { 1 },
         })
     }
@@ -55,14 +55,14 @@ impl<'a> Subject<'a> {
     /// The same of a recipe of which no more is known than that it lies on an image.
     ///
     /// # Errors
-    /// As [`Subject::of`].
-    pub fn of_any(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
+    /// As [`Subject::from_recipe`].
+    pub fn from_any_recipe(recipe: &'a Recipe, arch: Arch) -> Result<Self, image_builder::Error> {
         Ok(Self {
             name: &recipe.name,
             arch,
             defaults: &recipe.body.defaults,
             checks: &recipe.body.checks,
-            in_use: InUse::of_any()?,
+            in_use: InUse::any()?,
             n_cpus: 1,
         })
     }

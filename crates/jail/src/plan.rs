@@ -17,7 +17,6 @@ pub struct Share {
 /// The TCP ports that a program may listen on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Ports {
-    /// None.
     #[default]
     None,
     /// These; 0 is one of the system's choice.
@@ -52,7 +51,6 @@ pub struct Needs {
     pub reads_private: bool,
 }
 
-/// What a host has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// Whether it is Linux.

@@ -77,7 +77,7 @@ pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     let real = program.canonicalize().unwrap_or_else(|_| program.to_owned());
     for program in [program, &real] {
-        paths.extend(of_program(program, &home));
+        paths.extend(folders_of(program, &home));
     }
     paths.extend(std::env::split_paths(&named).take(MAX_NAMED));
     let plain = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));
@@ -90,7 +90,7 @@ pub(crate) fn libraries(program: &Path) -> Vec<PathBuf> {
 }
 
 /// What lies beside a program, but never a folder with a home in it.
-fn of_program(program: &Path, home: &Path) -> Vec<PathBuf> {
+fn folders_of(program: &Path, home: &Path) -> Vec<PathBuf> {
     let Some(folder) = program.parent() else { return Vec::new() };
     let is_bin = folder.file_name().is_some_and(|name| name == "bin");
     match folder.parent() {
@@ -117,7 +117,7 @@ pub(crate) fn is_private(program: &Program, needs: &Needs) -> bool {
         // SAFETY: the caller keeps these open.
         let file = unsafe { BorrowedFd::borrow_raw(*number) };
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        std::fs::metadata(path).is_ok_and(|it| it.is_file() && is_closed(Ok(it), 0o4))
+        fs::metadata(path).is_ok_and(|it| it.is_file() && is_closed(Ok(it), 0o4))
     };
     paths.into_iter().any(is_closed_path)
         || needs.read.iter().any(inside)
@@ -167,7 +167,7 @@ mod tests {
             ("/home/ann/build/qemu", &["/home/ann/build"]),
         ];
         for (program, expect) in table {
-            let found = of_program(Path::new(program), home);
+            let found = folders_of(Path::new(program), home);
             for path in expect {
                 assert!(found.contains(&PathBuf::from(path)), "{program}: {found:?}");
             }

@@ -5,7 +5,6 @@
 /// An image with a name of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownImage {
-    /// Its name.
     pub name: &'static str,
     /// The architectures that it is published for, in the words of image files. None for a recipe that was never
     /// baked from its distribution's own mirror: its name is understood, for those who bake it themselves, and it

@@ -121,7 +121,7 @@ pub fn gather(
     step.say("reading what was linked in");
     let mut owners = Owners::default();
     let sysroot = shop.sysroot.as_ref();
-    let mut of_sysroot = sysroot.map(|it| Owners::of_database(it.database()));
+    let mut of_sysroot = sysroot.map(|it| Owners::from_database(it.database()));
     for name in emulator.programs(shop.target) {
         let path = format!("{BIN}/{name}");
         compile::strip(shop, step, &name, &entry.join(&path))?;
@@ -132,10 +132,10 @@ pub fn gather(
         let foreign = sysroot.map(Sysroot::root).zip(of_sysroot.as_mut());
         let linked = linked::linked(files_of_link, &shop.root, &mut owners, foreign)?;
         let mut parts = vec![own.component("qemu", vec![path.clone()])?];
-        parts.extend(of_libraries(context, shop, sources, &linked, &path, entry)?);
-        parts.extend(of_toolchain(apt, sources, sysroot, linked, entry)?);
+        parts.extend(library_components(context, shop, sources, &linked, &path, entry)?);
+        parts.extend(toolchain_components(apt, sources, sysroot, linked, entry)?);
         if shop.zig.is_some() {
-            parts.push(of_zig(shop, sources, &path, entry)?);
+            parts.push(zig_component(shop, sources, &path, entry)?);
         }
         files.insert(path, parts);
     }
@@ -144,7 +144,12 @@ pub fn gather(
 }
 
 /// What zig adds by itself: MinGW's C library and the compiler's own.
-fn of_zig(shop: &Workshop, sources: &Sources, program: &str, entry: &Path) -> Result<Component> {
+fn zig_component(
+    shop: &Workshop,
+    sources: &Sources,
+    program: &str,
+    entry: &Path,
+) -> Result<Component> {
     let (name, version) = zig::REQUIREMENT.split_once("==").context("zig has a version")?;
     let texts = shop.zig.as_ref().context("Another compiler")?.join("licences");
     libraries::copy_tree(&texts, &entry.join(LICENCES).join(name))?;
@@ -152,7 +157,7 @@ fn of_zig(shop: &Workshop, sources: &Sources, program: &str, entry: &Path) -> Re
         name: name.to_owned(),
         version: version.to_owned(),
         how: How::StaticallyLinked,
-        license: sources.licences.of_toolchain(name).context("zig has no licence in the table")?,
+        license: sources.licences.for_toolchain(name).context("zig has no licence in the table")?,
         distributor: None,
         files: vec![program.to_owned()],
         sources: vec![],
@@ -195,7 +200,7 @@ fn firmware(
 }
 
 /// The libraries that a program was linked from.
-fn of_libraries(
+fn library_components(
     context: &Context,
     shop: &Workshop,
     sources: &Sources,
@@ -203,8 +208,8 @@ fn of_libraries(
     program: &str,
     entry: &Path,
 ) -> Result<Vec<Component>> {
-    let of_libraries = linked.own.iter().filter(|file| file.starts_with(shop.libraries()));
-    let archives: BTreeSet<_> = of_libraries.filter_map(|file| file.file_name()).collect();
+    let linked_libraries = linked.own.iter().filter(|file| file.starts_with(shop.libraries()));
+    let archives: BTreeSet<_> = linked_libraries.filter_map(|file| file.file_name()).collect();
     let mut parts = vec![];
     for library in &sources.libraries {
         let built = library.entry(context)?;
@@ -233,7 +238,7 @@ fn of_libraries(
 
 /// What the linker took of the host's compiler and C library. Anything else of the host is an error:
 /// another host has another version of it, or none.
-fn of_toolchain(
+fn toolchain_components(
     apt: &PrivateApt,
     sources: &Sources,
     sysroot: Option<&Sysroot>,
@@ -242,7 +247,7 @@ fn of_toolchain(
 ) -> Result<Vec<Component>> {
     let mut parts = vec![];
     for (source, part) in linked.packages {
-        let license = sources.licences.of_toolchain(&source.name).ok_or_else(|| {
+        let license = sources.licences.for_toolchain(&source.name).ok_or_else(|| {
             let files: Vec<&str> = part.files.iter().map(String::as_str).collect();
             hinted(
                 format!("Something of the host was linked in: {}", files.join(", ")),
@@ -295,7 +300,7 @@ impl OwnParts<'_> {
             // QEMU is upstream's release: Debian's changes are not in it.
             version: if is_qemu { self.qemu_version } else { &seabios.pin.version }.to_owned(),
             how: if is_qemu { How::Built } else { How::Bundled },
-            license: licences.of_bundled(name)?,
+            license: licences.for_bundled(name)?,
             distributor: (!is_qemu).then(|| "debian".to_owned()),
             files,
             sources: match is_qemu {

@@ -231,7 +231,7 @@ mod tests {
     use wheel_retag::Runner;
 
     fn plan(target: Target) -> Vec<String> {
-        arguments(target, &Toolchain::of(target), &Places::NAMED)
+        arguments(target, &Toolchain::for_target(target), &Places::NAMED)
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn every_target_has_a_list_of_devices() {
         for target in Target::ALL {
-            let toolchain = Toolchain::of(target);
+            let toolchain = Toolchain::for_target(target);
             let args = plan(target);
             for guest in TARGETS {
                 let list = qemu_folder().join("devices").join(format!("{guest}-softmmu.mak"));
@@ -263,7 +263,7 @@ mod tests {
         }
         let windows = Target::new(Runner::WindowsX64);
         let text = "# VIRTIO\nCONFIG_VIRTIO_9P=y\nCONFIG_VIRTIO_BLK=y\n";
-        let text = devices(text, windows, &Toolchain::of(windows));
+        let text = devices(text, windows, &Toolchain::for_target(windows));
         assert_eq!(text, "# VIRTIO\nCONFIG_VIRTIO_BLK=y\n");
     }
 

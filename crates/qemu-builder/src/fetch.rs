@@ -72,7 +72,7 @@ impl PrivateApt {
     fn past(&self, pin: &Pin) -> Vec<Archive> {
         let day = pin.day.iter();
         day.flat_map(|day| {
-            snapshot::of_day(&self.archives, day.as_str(), &self.past, &self.apt.lists())
+            snapshot::for_day(&self.archives, day.as_str(), &self.past, &self.apt.lists())
         })
         .collect()
     }

@@ -26,18 +26,18 @@ const MINGW: &[&str] = &["/usr/x86_64-w64-mingw32/include", "/usr/share/mingw-w6
 
 /// The folders with a toolchain's headers, in the order in which they are looked into; none where the
 /// compiler brings its own and looks nowhere else.
-pub fn of(
+pub fn prepare(
     context: &Context,
     toolchain: &Toolchain,
     sysroot: Option<&Sysroot>,
 ) -> Result<Vec<PathBuf>> {
     Ok(match toolchain.c_library() {
         None => {
-            let both = of_packages(context, &toolchain.cc, toolchain::HEADERS, &[SYSTEM])?;
+            let both = from_packages(context, &toolchain.cc, toolchain::HEADERS, &[SYSTEM])?;
             vec![both.join("compiler"), both.join("system")]
         }
         Some(CLibrary::Mingw) => {
-            let both = of_packages(context, &toolchain.cc, toolchain::HEADERS_OF_MINGW, MINGW)?;
+            let both = from_packages(context, &toolchain.cc, toolchain::HEADERS_OF_MINGW, MINGW)?;
             vec![both.join("compiler"), both.join("system")]
         }
         Some(CLibrary::Sysroot) => {
@@ -54,7 +54,7 @@ pub fn of(
 }
 
 /// The folder with the compiler's headers and those of packages, in the cache.
-fn of_packages(
+fn from_packages(
     context: &Context,
     compiler: &str,
     packages: &[&str],

@@ -14,6 +14,7 @@ use binary_bundler::{
 use host_platform::Arch;
 use std::{
     collections::BTreeSet,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 use xtask_base::{context::Context, ui::hinted};
@@ -285,8 +286,8 @@ fn firmware(installation: &Installation) -> Result<Vec<Placed>> {
             // The Windows installer's own folder holds the programs and DLLs too.
             let is_program =
                 [".exe", ".dll"].iter().any(|end| text.to_ascii_lowercase().ends_with(end));
-            let leads_somewhere = installation.root.real(&entry.path()).is_ok();
-            if !is_program && leads_somewhere && seen.insert(name.clone()) {
+            let Ok(file) = installation.root.real(&entry.path()) else { continue };
+            if !is_program && !is_for_another_machine(&file) && seen.insert(name.clone()) {
                 placed.push(Placed {
                     from: entry.path(),
                     to: Path::new("bin/share/qemu").join(name),
@@ -297,9 +298,53 @@ fn firmware(installation: &Installation) -> Result<Vec<Placed>> {
     Ok(placed)
 }
 
+/// Whether a file is an ELF program for a machine that no guest of ours is. Some firmware is one, down to the loader
+/// that it names, and no wheel with it could have a tag.
+fn is_for_another_machine(path: &Path) -> bool {
+    /// 386, ARM, x86-64, AArch64: elf(5), `e_machine`.
+    const GUESTS: [u16; 4] = [3, 40, 62, 183];
+    let mut head = [0; 20];
+    let read = fs_err::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    if read.is_err() || !head.starts_with(b"\x7fELF") {
+        return false;
+    }
+    let machine = [head[18], head[19]];
+    let is_big_endian = head[5] == 2;
+    let machine = if is_big_endian { u16::from_be_bytes } else { u16::from_le_bytes }(machine);
+    !GUESTS.contains(&machine)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn firmware_of_other_machines_is_known_by_its_elf_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("firmware");
+        let elf = |order: u8, machine: [u8; 2]| {
+            let mut file = [0; 64];
+            file[..4].copy_from_slice(b"\x7fELF");
+            file[5] = order;
+            file[18..20].copy_from_slice(&machine);
+            file
+        };
+        // PA-RISC, S/390; x86-64, AArch64; 62 in the other order is no x86-64.
+        for (order, machine, expect) in [
+            (2, [0, 15], true),
+            (2, [0, 22], true),
+            (1, [62, 0], false),
+            (1, [183, 0], false),
+            (2, [62, 0], true),
+        ] {
+            fs_err::write(&path, elf(order, machine)).unwrap();
+            assert_eq!(is_for_another_machine(&path), expect, "{order} {machine:?}");
+        }
+        for no_elf in [&b"\x55\xaa"[..], b"", &[0; 64]] {
+            fs_err::write(&path, no_elf).unwrap();
+            assert!(!is_for_another_machine(&path));
+        }
+    }
 
     #[test]
     fn an_installation_is_known_by_its_layout() {

@@ -85,7 +85,7 @@ fn record(
     step.expect(plan.copies.len() as u64);
     for copy in &plan.copies {
         let place = slashed(&copy.to);
-        match origins.of(&copy.from, &place) {
+        match origins.origin_of(&copy.from, &place) {
             Ok(Origin { mut component, texts }) => {
                 if let (true, Some(apt)) = (component.sources.is_empty(), &sources) {
                     let source = (component.name.clone(), component.version.clone());

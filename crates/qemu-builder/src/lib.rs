@@ -141,23 +141,23 @@ impl Default for Args {
 
 impl Args {
     /// The wheels of both emulators from the pinned source, as a release has them.
-    pub fn of_release() -> Self {
+    pub fn for_release() -> Self {
         Self { cross: true, ..Self::default() }
     }
 
     /// The wheels of the QEMU that is installed here, as a release has them where none is built.
-    pub fn of_installed() -> Self {
-        Self { from: Some("system".to_owned()), ..Self::of_release() }
+    pub fn for_installed() -> Self {
+        Self { from: Some("system".to_owned()), ..Self::for_release() }
     }
 
     /// The emulator of one machine of the release, from the pinned source.
-    pub fn of(machine: Runner) -> Self {
+    pub fn for_machine(machine: Runner) -> Self {
         Self { target: Some(machine), ..Self::default() }
     }
 
     /// The wheels of both emulators for one of the machines that this host builds for.
-    pub fn of_release_for(target: Target) -> Self {
-        Self { target: Some(target.runner()), ..Self::of_release() }
+    pub fn for_release_target(target: Target) -> Self {
+        Self { target: Some(target.runner()), ..Self::for_release() }
     }
 
     fn emulators(&self) -> &'static [Emulator] {
@@ -166,7 +166,7 @@ impl Args {
 
     /// The machine to build for; none where this host is none of the release's.
     fn target(&self) -> Option<Target> {
-        self.target.map(Target::new).or_else(Target::of_host)
+        self.target.map(Target::new).or_else(Target::for_host)
     }
 
     /// The same, of which this host is known to build for.
@@ -207,7 +207,7 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
     let emulators = args.emulators();
     let mut made = vec![];
     for (emulator, bundle) in emulators.iter().zip(bundles(context, args, emulators)?) {
-        made.extend(wheels::of_bundle(context, *emulator, bundle, target)?);
+        made.extend(wheels::pack_bundle(context, *emulator, bundle, target)?);
     }
     Ok(made)
 }
@@ -215,9 +215,9 @@ pub fn run(context: &Context, args: &Args) -> Result<Vec<PathBuf>> {
 /// Prints what [`run`] would do: of the libraries their first pinned version.
 fn print_plan(context: &Context, args: &Args) -> Result<()> {
     let target = args.target().map_or_else(|| args.buildable(), Ok)?;
-    let toolchain = Toolchain::of(target);
+    let toolchain = Toolchain::for_target(target);
     let folder = context.root.join("qemu");
-    let pins = Pins::read(&folder)?.of_target(target);
+    let pins = Pins::read(&folder)?.for_target(target);
     print!("{}", libraries::plan_of(&folder, target, &toolchain)?);
     for pin in pins.qemu.iter().take(1) {
         println!("qemu {} {}", pin.version, pin.patches.join(" "));
@@ -253,13 +253,13 @@ fn bundles(context: &Context, args: &Args, emulators: &[Emulator]) -> Result<Vec
     let source = Source::parse(&args.source, args.sha256.as_ref())?;
     let target = args.buildable()?;
     let folder = context.root.join("qemu");
-    let pins = Pins::read(&folder)?.of_target(target);
+    let pins = Pins::read(&folder)?.for_target(target);
     let choices = choice::choices(&source, &pins)?;
     setup::ensure_packages(context, &packages(target))?;
     let tools = setup::python_tools(context, PYTHON_TOOLS)?;
-    let toolchain = Toolchain::of(target);
+    let toolchain = Toolchain::for_target(target);
     let sysroot = match toolchain.c_library() {
-        Some(CLibrary::Sysroot) => Some(Sysroot::of(context, target.arch())?),
+        Some(CLibrary::Sysroot) => Some(Sysroot::for_arch(context, target.arch())?),
         _ => None,
     };
     let of_target = (target, &toolchain, sysroot.as_ref());
@@ -391,8 +391,8 @@ impl Order<'_> {
         if emulators.iter().any(|emulator| is_absent(&emulator)) {
             let work = beside(&context.cache.folder(&Emulator::Own.kind(target))?)?;
             let n_jobs = std::thread::available_parallelism().map_or(1, usize::from);
-            let host_headers = headers::of(context, &Toolchain::of_host(), None)?;
-            let headers = headers::of(context, &toolchain, sysroot.as_ref())?;
+            let host_headers = headers::prepare(context, &Toolchain::for_host(), None)?;
+            let headers = headers::prepare(context, &toolchain, sysroot.as_ref())?;
             // The linker's map names files by their real places.
             let (root, tools) = (fs::canonicalize(work.path())?, self.tools.clone());
             let own_zig = zig.as_ref().map(|_| root.join("zig"));

@@ -85,9 +85,9 @@ pub fn pinned(folder: &Path) -> Result<Vec<(String, Vec<Pin>)>> {
 
 /// How the libraries of a target are built, each in its first version, to be read.
 pub fn plan_of(folder: &Path, target: Target, toolchain: &Toolchain) -> Result<String> {
-    let table = Table::read(folder)?.of_target(target);
+    let table = Table::read(folder)?.for_target(target);
     let mut text = String::new();
-    for library in table.of_system(target.system()) {
+    for library in table.for_system(target.system()) {
         let pin = &library.sources[0];
         text += &format!("{} {} {}\n", library.name, pin.version, pin.patches.join(" "));
         let upstream = pin.upstream.as_deref().unwrap_or(&pin.version);
@@ -126,7 +126,7 @@ impl<'a> Libraries<'a> {
         for tool in tools {
             base.add("tool", tool.as_bytes());
         }
-        let table = Table::read(folder)?.of_target(target);
+        let table = Table::read(folder)?.for_target(target);
         Ok(Self { context, table, target, toolchain, base, patches: folder.join("patches") })
     }
 
@@ -155,7 +155,7 @@ impl<'a> Libraries<'a> {
         mut absent: impl FnMut(&[Chosen]) -> Result<(Chosen, T)>,
     ) -> Result<Vec<(Chosen, Option<T>)>> {
         let mut decided: Vec<(Chosen, Option<T>)> = vec![];
-        for library in self.table.of_system(self.target.system()) {
+        for library in self.table.for_system(self.target.system()) {
             let needs: Vec<&Chosen> = decided
                 .iter()
                 .map(|(chosen, _)| chosen)

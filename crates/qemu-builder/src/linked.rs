@@ -14,7 +14,6 @@ use xtask_base::ui::hinted;
 /// A source package as dpkg names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourcePackage {
-    /// Its name.
     pub name: String,
     /// The version that is installed.
     pub version: String,
@@ -60,9 +59,9 @@ pub fn linked(
         }
         let in_sysroot = sysroot.as_mut().and_then(|(root, owners)| {
             let below = file.strip_prefix(&*root).ok()?;
-            Some(owners.of(&Path::new("/").join(below)))
+            Some(owners.owner_of(&Path::new("/").join(below)))
         });
-        let owner = in_sysroot.unwrap_or_else(|| owners.of(&file))?;
+        let owner = in_sysroot.unwrap_or_else(|| owners.owner_of(&file))?;
         let part = linked.packages.entry(owner.source).or_default();
         let hash = super::source::sha256_of(&file)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -91,12 +90,12 @@ pub struct Owners {
 
 impl Owners {
     /// The owners in another system's database.
-    pub fn of_database(folder: PathBuf) -> Self {
+    pub fn from_database(folder: PathBuf) -> Self {
         Self { database: Some(folder), known: BTreeMap::new() }
     }
 
     /// Whose `file` is, a path of the database's system.
-    pub fn of(&mut self, file: &Path) -> Result<Owner> {
+    pub fn owner_of(&mut self, file: &Path) -> Result<Owner> {
         if let Some(owner) = self.known.get(file) {
             return Ok(owner.clone());
         }

@@ -31,12 +31,11 @@ pub struct Pin {
     pub upstream: Option<String>,
     /// The file's path below the mirror.
     pub path: String,
-    /// Its SHA-256.
     pub sha256: Sha256Hex,
     /// Our changes: files of `qemu/patches`, applied in order.
     #[serde(default)]
     pub patches: Vec<String>,
-    /// More of them for some targets, by a system's name or a target's; [`Pin::of_target`] moves them to
+    /// More of them for some targets, by a system's name or a target's; [`Pin::for_target`] moves them to
     /// the others, so that what one target needs changes no other.
     #[serde(default, skip_serializing, rename = "patches-for")]
     pub patches_for: BTreeMap<String, Vec<String>>,
@@ -81,7 +80,7 @@ impl TryFrom<String> for Day {
 
 impl Pin {
     /// The same with the patches of one target.
-    pub fn of_target(mut self, target: Target) -> Self {
+    pub fn for_target(mut self, target: Target) -> Self {
         let runner = target.runner();
         let more = std::mem::take(&mut self.patches_for);
         for name in [target.system(), runner.name()] {
@@ -95,9 +94,7 @@ impl Pin {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// Its path.
     pub path: String,
-    /// Its SHA-256.
     pub sha256: Sha256Hex,
 }
 
@@ -136,10 +133,10 @@ impl TryFrom<String> for Sha256Hex {
 
 impl Pins {
     /// The same with the patches of one target.
-    pub fn of_target(self, target: Target) -> Self {
-        let of_target =
-            |pins: Vec<Pin>| pins.into_iter().map(|pin| pin.of_target(target)).collect();
-        Self { qemu: of_target(self.qemu), seabios: of_target(self.seabios) }
+    pub fn for_target(self, target: Target) -> Self {
+        let for_target =
+            |pins: Vec<Pin>| pins.into_iter().map(|pin| pin.for_target(target)).collect();
+        Self { qemu: for_target(self.qemu), seabios: for_target(self.seabios) }
     }
 
     /// Reads the pins of the workspace.
@@ -222,7 +219,7 @@ impl Licences {
     }
 
     /// The licence of something bundled.
-    pub fn of_bundled(&self, name: &str) -> Result<String> {
+    pub fn for_bundled(&self, name: &str) -> Result<String> {
         self.bundled.get(name).cloned().ok_or_else(|| {
             hinted(
                 format!("The licence of `{name}` is not known, and it is in the bundle"),
@@ -232,13 +229,13 @@ impl Licences {
     }
 
     /// The licence of a source package of the compiler or the C library; none of any other.
-    pub fn of_toolchain(&self, source: &str) -> Option<String> {
+    pub fn for_toolchain(&self, source: &str) -> Option<String> {
         find(&self.toolchain, source)
     }
 
     /// The licence of a source package, when the tables have it.
     pub fn known(&self, source: &str) -> Option<String> {
-        find(&self.installed, source).or_else(|| self.of_toolchain(source))
+        find(&self.installed, source).or_else(|| self.for_toolchain(source))
     }
 }
 
@@ -283,17 +280,17 @@ mod tests {
         }
         let licences = Licences::read(&qemu_folder()).unwrap();
         for name in ["qemu", "qboot", "seabios"] {
-            licences.of_bundled(name).unwrap();
+            licences.for_bundled(name).unwrap();
         }
-        assert_eq!(licences.of_toolchain("gcc-12"), licences.of_toolchain("gcc-14"));
-        assert!(licences.of_toolchain("gcc-14").is_some());
+        assert_eq!(licences.for_toolchain("gcc-12"), licences.for_toolchain("gcc-14"));
+        assert!(licences.for_toolchain("gcc-14").is_some());
         for name in ["mingw-w64", "ziglang"] {
-            spdx::Expression::parse(&licences.of_toolchain(name).unwrap()).unwrap();
+            spdx::Expression::parse(&licences.for_toolchain(name).unwrap()).unwrap();
         }
         // What a host's packages hold never gets into a QEMU of ours.
-        assert_eq!(licences.of_toolchain("glib2.0"), None);
+        assert_eq!(licences.for_toolchain("glib2.0"), None);
         assert!(licences.known("glib2.0").is_some() && licences.known("glibc").is_some());
-        let error = licences.of_bundled("mystery").unwrap_err().to_string();
+        let error = licences.for_bundled("mystery").unwrap_err().to_string();
         assert_eq!(error, "The licence of `mystery` is not known, and it is in the bundle");
     }
 
@@ -303,7 +300,7 @@ mod tests {
         let more = "patches = ['a.patch']\npatches-for.windows = ['w.patch']\n\
                     patches-for.windows-arm64 = ['z.patch']";
         let with = || parse(&entry(more)).unwrap();
-        let of = |runner| with().of_target(Target::new(runner)).qemu.remove(0);
+        let of = |runner| with().for_target(Target::new(runner)).qemu.remove(0);
         use wheel_retag::Runner;
         assert_eq!(of(Runner::WindowsArm64).patches, ["a.patch", "w.patch", "z.patch"]);
         assert_eq!(of(Runner::WindowsX64).patches, ["a.patch", "w.patch"]);

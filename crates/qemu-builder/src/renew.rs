@@ -39,7 +39,6 @@ const MOVES: &str = " -> ";
 /// How many flaws are named in a line; the rest is counted.
 const NAMED: usize = 12;
 
-/// What it needs.
 pub fn needs() -> Needs {
     let from = Registry::Images("debian", "stable".to_owned());
     Needs::default().packages(PACKAGES).fetch("the indexes of Debian's sources", from)
@@ -117,8 +116,8 @@ impl Index {
         let updates = format!("{suite}-updates");
         let security = format!("{suite}-security");
         let own = [vec![suite, &updates], vec![&*security]];
-        let mut all = vec![Self::of(context, step, "apt/pins", &own)?];
-        match Self::of(context, step, "apt/pins-next", &[NEXT.to_vec(), vec![]]) {
+        let mut all = vec![Self::fetch(context, step, "apt/pins", &own)?];
+        match Self::fetch(context, step, "apt/pins-next", &[NEXT.to_vec(), vec![]]) {
             Ok(next) => all.push(next),
             Err(error) => context.ui.line(&format!(
                 "warning: {} are not looked at, because their indexes cannot be had or are out of date: {error}",
@@ -129,7 +128,12 @@ impl Index {
     }
 
     /// That of suites of the main archive and of the security archive.
-    fn of(context: &Context, step: &Step, folder: &str, suites: &[Vec<&str>; 2]) -> Result<Self> {
+    fn fetch(
+        context: &Context,
+        step: &Step,
+        folder: &str,
+        suites: &[Vec<&str>; 2],
+    ) -> Result<Self> {
         let distribution = DistributionName::Debian;
         let archives = apt::archives(distribution, host_platform::native_arch())?;
         let keyring = apt::keyring(distribution)?;
@@ -151,8 +155,8 @@ impl Index {
             Ok(self.apt.command("apt-cache", args).stderr_null().unchecked().read()?)
         };
         let offers = match pin.path.ends_with(".deb") {
-            true => renewal::of_binaries(&read(&["show", "--all-versions", name])?, name),
-            false => renewal::of_sources(&read(&["showsrc", "--only-source", name])?, name),
+            true => renewal::offers_of_binaries(&read(&["show", "--all-versions", name])?, name),
+            false => renewal::offers_of_sources(&read(&["showsrc", "--only-source", name])?, name),
         };
         Ok(offers.into_iter().map(|offer| (offer, self.day.clone())).collect())
     }

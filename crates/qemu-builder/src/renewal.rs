@@ -22,7 +22,6 @@ pub struct Offer {
 pub enum Outcome {
     /// It is the newest of its series.
     Stays,
-    /// It moves.
     Moves(Offer),
     /// Only the distribution's own changes are newer, which this pin does not apply; their version.
     Patched(String),
@@ -84,8 +83,8 @@ fn release(version: &str) -> Option<&str> {
 }
 
 /// What records of `apt-cache showsrc` offer of a source package.
-pub fn of_sources(records: &str, package: &str) -> Vec<Offer> {
-    let of_record = |record: &str| {
+pub fn offers_of_sources(records: &str, package: &str) -> Vec<Offer> {
+    let offer = |record: &str| {
         let is_of_package =
             ["Package", "Source"].iter().any(|it| field(record, it) == Some(package));
         let (version, folder) = (field(record, "Version")?, field(record, "Directory")?);
@@ -111,18 +110,18 @@ pub fn of_sources(records: &str, package: &str) -> Vec<Offer> {
         };
         is_of_package.then_some(offer)
     };
-    records.split("\n\n").filter_map(of_record).collect()
+    records.split("\n\n").filter_map(offer).collect()
 }
 
 /// What records of `apt-cache show` offer of a binary package.
-pub fn of_binaries(records: &str, package: &str) -> Vec<Offer> {
-    let of_record = |record: &str| {
+pub fn offers_of_binaries(records: &str, package: &str) -> Vec<Offer> {
+    let offer = |record: &str| {
         let sha256 = field(record, "SHA256")?.parse().ok()?;
         let file = File { path: field(record, "Filename")?.to_owned(), sha256 };
         let version = field(record, "Version")?.to_owned();
         (field(record, "Package") == Some(package)).then_some(Offer { version, file, debian: None })
     };
-    records.split("\n\n").filter_map(of_record).collect()
+    records.split("\n\n").filter_map(offer).collect()
 }
 
 fn field<'a>(record: &'a str, name: &str) -> Option<&'a str> {
@@ -278,7 +277,7 @@ mod tests {
             hash("dd"),
             hash("ee")
         );
-        let [found] = &of_sources(&records, "zlib")[..] else { panic!("one version") };
+        let [found] = &offers_of_sources(&records, "zlib")[..] else { panic!("one version") };
         assert_eq!(found.file.path, "pool/main/z/zlib/zlib_1.3.orig.tar.gz");
         assert_eq!(found.file.sha256.as_str(), hash("cc"));
         assert_eq!(
@@ -289,8 +288,8 @@ mod tests {
             "Package: seabios\nVersion: 1.16.3-2\nFilename: pool/s.deb\nSHA256: {}\n",
             hash("ab")
         );
-        assert_eq!(of_binaries(&records, "seabios")[0].file.path, "pool/s.deb");
-        assert!(of_binaries(&records, "qemu").is_empty());
+        assert_eq!(offers_of_binaries(&records, "seabios")[0].file.path, "pool/s.deb");
+        assert!(offers_of_binaries(&records, "qemu").is_empty());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Sysroot {
 
 impl Sysroot {
     /// Unpacks it, unless the cache has the newest that the lists of packages name.
-    pub fn of(context: &Context, arch: Arch) -> Result<Self> {
+    pub fn for_arch(context: &Context, arch: Arch) -> Result<Self> {
         let lines = fetch::lines("deb", &apt::repositories(Path::new("/etc/apt"))?);
         if lines.is_empty() {
             return Err(hinted(
@@ -166,8 +166,8 @@ mod tests {
         unpack(&package, folder.path()).unwrap();
         let file = "usr/lib/aarch64-linux-gnu/libc.a";
         assert!(folder.path().join("root").join(file).is_file());
-        let mut owners = Owners::of_database(folder.path().join("database"));
-        let owner = owners.of(&Path::new("/").join(file)).unwrap();
+        let mut owners = Owners::from_database(folder.path().join("database"));
+        let owner = owners.owner_of(&Path::new("/").join(file)).unwrap();
         assert_eq!((&*owner.source.name, &*owner.source.version), ("glibc", "2.36-9"));
         assert!(owner.package.starts_with("libc6-dev"), "{}", owner.package);
     }

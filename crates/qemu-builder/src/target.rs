@@ -28,9 +28,9 @@ impl Target {
     }
 
     /// This host, as its processes see it; none where a release has no such machine.
-    pub fn of_host() -> Option<Self> {
+    pub fn for_host() -> Option<Self> {
         let host = host_platform::host();
-        Runner::of(host.os, host.process_arch).map(Self)
+        Runner::for_host(host.os, host.process_arch).map(Self)
     }
 
     /// The machine's word in the release.
@@ -76,7 +76,7 @@ impl Target {
 
     /// Whether it is the machine that builds.
     pub fn is_host(self) -> bool {
-        Self::of_host() == Some(self)
+        Self::for_host() == Some(self)
     }
 
     /// Whether a machine builds for this one: Linux on x86_64 builds for all but macOS.
@@ -86,7 +86,7 @@ impl Target {
 
     /// An error when this host does not build for it.
     pub fn check(self) -> Result<()> {
-        if self.is_built_on(Self::of_host()) {
+        if self.is_built_on(Self::for_host()) {
             return Ok(());
         }
         let (what, hint) = match self.os() {
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(built, ["linux-x64", "linux-arm64", "windows-x64", "windows-arm64"]);
         for target in Target::ALL {
             assert!(!target.is_built_on(None) && !target.is_built_on(Some(Target::ALL[4])));
-            assert_eq!(Runner::of(target.os(), target.arch()), Some(target.runner()));
+            assert_eq!(Runner::for_host(target.os(), target.arch()), Some(target.runner()));
         }
     }
 }

@@ -128,19 +128,19 @@ pub fn packages(target: Target) -> &'static [&'static str] {
 impl Toolchain {
     /// What compiles for a target where [`Target::is_built_on`] says that it is built; for macOS, what
     /// Apple's compiler would be called with.
-    pub fn of(target: Target) -> Self {
+    pub fn for_target(target: Target) -> Self {
         match target.runner() {
-            Runner::MacosArm64 => Self::of_apple(),
-            _ if target.is_host() => Self::of_host(),
-            Runner::LinuxX64 => Self::of_linux(Arch::Amd64),
-            Runner::LinuxArm64 => Self::of_linux(Arch::Arm64),
-            Runner::WindowsX64 => Self::of_mingw(),
-            Runner::WindowsArm64 => of_zig(),
+            Runner::MacosArm64 => Self::for_apple(),
+            _ if target.is_host() => Self::for_host(),
+            Runner::LinuxX64 => Self::for_linux(Arch::Amd64),
+            Runner::LinuxArm64 => Self::for_linux(Arch::Arm64),
+            Runner::WindowsX64 => Self::for_mingw(),
+            Runner::WindowsArm64 => for_zig(),
         }
     }
 
     /// The compiler of the machine that compiles, for itself.
-    pub fn of_host() -> Self {
+    pub fn for_host() -> Self {
         let [cc, ar, ranlib, strip] = ["cc", "ar", "ranlib", "strip"].map(str::to_owned);
         let system = std::env::consts::OS.to_owned();
         let cflags = HARDENED.iter().chain([&NO_OTHER_HEADERS]).map(|flag| (*flag).to_owned());
@@ -149,7 +149,7 @@ impl Toolchain {
     }
 
     /// The distribution's compiler for another architecture.
-    fn of_linux(arch: Arch) -> Self {
+    fn for_linux(arch: Arch) -> Self {
         let triple = format!("{}-linux-gnu", arch.qemu_name());
         let [cc, ar, ranlib, strip] =
             ["gcc", "gcc-ar", "gcc-ranlib", "strip"].map(|tool| format!("{triple}-{tool}"));
@@ -168,16 +168,16 @@ impl Toolchain {
             ranlib,
             strip,
             cross: Some(cross),
-            ..Self::of_host()
+            ..Self::for_host()
         }
     }
 
     /// MinGW's, of the distribution.
-    fn of_mingw() -> Self {
+    fn for_mingw() -> Self {
         let triple = "x86_64-w64-mingw32".to_owned();
         let [cc, ar, ranlib, strip] =
             ["gcc-posix", "ar", "ranlib", "strip"].map(|tool| format!("{triple}-{tool}"));
-        let mut cflags = Self::of_host().cflags;
+        let mut cflags = Self::for_host().cflags;
         cflags.push(WINDOWS_10.to_owned());
         let cross = Cross {
             cpu_family: "x86_64".to_owned(),
@@ -191,7 +191,7 @@ impl Toolchain {
     }
 
     /// Apple's, on the machine that it compiles for. Its headers lie in an SDK of their own.
-    fn of_apple() -> Self {
+    fn for_apple() -> Self {
         let [cc, ar, ranlib, strip] = ["cc", "ar", "ranlib", "strip"].map(str::to_owned);
         let flags = [HARDENED[0], "-mmacosx-version-min=11.0"];
         let cflags = flags.map(str::to_owned).into();
@@ -261,7 +261,7 @@ impl Toolchain {
 }
 
 /// What compiles for Windows on Arm.
-fn of_zig() -> Toolchain {
+fn for_zig() -> Toolchain {
     let [cc, ar, ranlib, strip] =
         ["gcc", "ar", "ranlib", "strip"].map(|tool| format!("{}-{tool}", zig::TRIPLE));
     let cross = Cross {
@@ -294,7 +294,7 @@ mod tests {
             let mut key = Key::new("test");
             toolchain.add_to(&mut key).map(|()| key.digest())
         };
-        let plain = Toolchain::of_host();
+        let plain = Toolchain::for_host();
         // A host without a compiler or dpkg has nothing to compare.
         let Ok(first) = digest(&plain) else { return };
         assert_eq!(digest(&plain).unwrap(), first);

@@ -9,7 +9,7 @@ use wheel_retag::{Runner, WheelFileName};
 use xtask_base::{cache::Key, context::Context};
 
 /// Packs the wheel of a bundle, unless the cache has it, and puts it into `dist/`.
-pub fn of_bundle(
+pub fn pack_bundle(
     context: &Context,
     emulator: Emulator,
     (bundle, mut key): (PathBuf, Key),

@@ -203,7 +203,6 @@ fish: quicksand completion fish > ~/.config/fish/completions/quicksand.fish; \
 powershell: quicksand completion powershell | Out-String | Invoke-Expression in $PROFILE.";
 
 impl CompletionArgs {
-    /// The script.
     pub fn script(&self) -> Vec<u8> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "quicksand", &mut script);
@@ -211,7 +210,6 @@ impl CompletionArgs {
     }
 }
 
-/// Levels of the log.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogLevel {
     Off,

@@ -38,7 +38,7 @@ pub fn run(args: &CleanArgs) -> Result<(), Failure> {
         println!("removed {}", folder.display());
         // What is left empty by that goes too; a folder with anything else in it stays.
         let parents = folder.ancestors().skip(1).take(2);
-        parents.for_each(|parent| drop(std::fs::remove_dir(parent)));
+        parents.for_each(|parent| drop(fs::remove_dir(parent)));
     }
     Ok(())
 }

@@ -4,5 +4,5 @@ use runtime_locator::Search;
 
 /// The search from where this program lies.
 pub fn search() -> Search {
-    Search::of_process(Vec::new())
+    Search::from_process(Vec::new())
 }

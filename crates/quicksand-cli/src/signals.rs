@@ -47,7 +47,6 @@ impl Signals {
         })
     }
 
-    /// The next signal.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
@@ -69,7 +68,6 @@ impl Signals {
         Ok(Self(()))
     }
 
-    /// The next signal.
     pub async fn next(&mut self) -> Signal {
         match tokio::signal::ctrl_c().await {
             Ok(()) => Signal::Interrupt,

@@ -100,7 +100,7 @@ impl Desktop {
 
 impl Desktop {
     /// That of a machine.
-    pub fn of(owned: Arc<Owned>) -> Self {
+    pub fn new(owned: Arc<Owned>) -> Self {
         Self { owned }
     }
 

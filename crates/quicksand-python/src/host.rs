@@ -35,7 +35,7 @@ struct Declared {
 pub fn search(places: &str) -> PyResult<Search> {
     let places: Places = serde_json::from_str(places)
         .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
-    let mut search = Search::of_process(places.site_packages);
+    let mut search = Search::from_process(places.site_packages);
     search.qemu_bin_dirs = places.qemu_bin_dirs;
     search.image_path.extend(places.image_path);
     for Declared { name, arch, kernel, initrd, chain } in places.declared_images {
@@ -79,7 +79,7 @@ pub fn find_qemu(arch: Option<&str>, search: &str) -> PyResult<String> {
 pub fn detect_accelerator(py: Python<'_>) -> String {
     // The probe waits for a child process.
     let choice = py.detach(|| {
-        let search = Search::of_process(Vec::new());
+        let search = Search::from_process(Vec::new());
         runtime_locator::choose_accelerator(
             &search,
             AcceleratorRequest::Auto,
@@ -98,7 +98,7 @@ pub fn detect_accelerator(py: Python<'_>) -> String {
 /// QEMU's machine for an architecture.
 #[pyfunction]
 pub fn machine_type(arch: Option<&str>) -> PyResult<&'static str> {
-    Ok(MachineType::of(read_arch(arch)?).name())
+    Ok(MachineType::for_arch(read_arch(arch)?).name())
 }
 
 /// The operating system and native architecture; the answer is JSON.

@@ -25,7 +25,7 @@ pub fn install(
         Order { names, index_url, find_links, no_index: false, upgrade, python: Some(python) };
     let (tell, go_on) = listener;
     let news = News { tell, go_on, raised: Mutex::new(None) };
-    let search = Search::of_process(Vec::new());
+    let search = Search::from_process(Vec::new());
     let outcome = py.detach(|| wheel_installer::install(&order, &search, &news));
     let raised = news.raised.into_inner().unwrap_or_else(PoisonError::into_inner);
     match raised {

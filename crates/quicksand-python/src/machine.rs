@@ -64,7 +64,7 @@ impl Machine {
                 }
             },
         );
-        Ok(Self::of(sandbox, listener))
+        Ok(Self::from_sandbox(sandbox, listener))
     }
 
     #[getter]
@@ -145,7 +145,7 @@ impl Machine {
 
     #[getter]
     fn desktop(&self) -> Desktop {
-        Desktop::of(Arc::clone(&self.owned))
+        Desktop::new(Arc::clone(&self.owned))
     }
 
     #[pyo3(signature = (wake, name, *, workspace, compress, memory, delete_checkpoints))]
@@ -198,7 +198,7 @@ impl Machine {
         self.owned.operate(wake, "fork", move |sandbox| async move {
             let children = sandbox.fork(n).await?.into_iter();
             let children: Vec<_> =
-                children.map(|child| Self::of(child, Listener::default())).collect();
+                children.map(|child| Self::from_sandbox(child, Listener::default())).collect();
             Ok(Value::object(children))
         })
     }
@@ -414,12 +414,12 @@ impl Machine {
 }
 
 impl Machine {
-    fn of(sandbox: Sandbox, listener: Listener) -> Self {
+    fn from_sandbox(sandbox: Sandbox, listener: Listener) -> Self {
         let sandbox = Arc::new(sandbox);
         let mut live = LIVE.get().lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|known| known.strong_count() > 0);
         live.push(Arc::downgrade(&sandbox));
-        Self { owned: Arc::new(Owned::of(sandbox)), listener }
+        Self { owned: Arc::new(Owned::new(sandbox)), listener }
     }
 
     fn sandbox(&self) -> &Sandbox {

@@ -30,7 +30,7 @@ impl Drop for Owned {
 
 impl Owned {
     /// Holds a machine of this process.
-    pub fn of(sandbox: Arc<Sandbox>) -> Self {
+    pub fn new(sandbox: Arc<Sandbox>) -> Self {
         Self { sandbox: ManuallyDrop::new(sandbox), process: std::process::id() }
     }
 

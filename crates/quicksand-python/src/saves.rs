@@ -14,7 +14,7 @@ fn off_lock<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&Search) -> sandbox::Result<T> + Send,
 ) -> PyResult<T> {
-    py.detach(|| work(&Search::of_process(Vec::new()))).map_err(|error| errors::raise(&error))
+    py.detach(|| work(&Search::from_process(Vec::new()))).map_err(|error| errors::raise(&error))
 }
 
 /// Checks a save, and gives its manifest.

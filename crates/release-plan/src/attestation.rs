@@ -78,7 +78,7 @@ struct Digest {
 ///
 /// # Errors
 /// One is missing that has to be there, says something else than its wheel, or has no wheel.
-pub fn of_wheels(
+pub fn for_wheels(
     folder: &Path,
     wheels: &[PathBuf],
     wanted: Attestations,
@@ -266,7 +266,7 @@ mod tests {
             fs::write(&file, around(statement).to_string()).unwrap();
             file
         };
-        let look = |wanted| of_wheels(folder.path(), &wheels, wanted);
+        let look = |wanted| for_wheels(folder.path(), &wheels, wanted);
         assert_eq!(look(Attestations::AsFound).unwrap(), Vec::<PathBuf>::new());
         let a = attest("a-1-py3-none-any.whl", &statement("a-1-py3-none-any.whl", &sha256));
         assert_eq!(look(Attestations::AsFound).unwrap(), [a]);

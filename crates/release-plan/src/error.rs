@@ -6,7 +6,6 @@ use wheel_retag::Runner;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A tag of the repository that belongs to another version.
     #[error("The tag `{tag}` is not that of the version {version}: `v{version}` is")]

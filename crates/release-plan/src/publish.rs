@@ -32,7 +32,6 @@ pub struct Order<'a> {
 /// What is ready to be uploaded.
 #[derive(Debug)]
 pub struct Ready {
-    /// The wheels.
     pub wheels: Vec<PathBuf>,
     /// Their attestations.
     pub attestations: Vec<PathBuf>,
@@ -58,7 +57,7 @@ pub fn prepare(order: &Order<'_>) -> Result<Ready, Error> {
         check_accepted(&wheels, false)?;
         check_complete(&release)?;
     }
-    let attestations = attestation::of_wheels(order.folder, &wheels, order.attestations)?;
+    let attestations = attestation::for_wheels(order.folder, &wheels, order.attestations)?;
     let listed = index::write(&wheels, order.index)?;
     let mut warnings: Vec<String> = refused(&wheels)
         .map(|wheel| Error::Refused { wheel, is_staged: false }.to_string())

@@ -34,7 +34,7 @@ pub struct Rehearsed {
 /// # Errors
 /// A step fails, or what comes of them is not the plan's.
 pub fn rehearse(have: &[PathBuf], wheels: &Path) -> Result<Rehearsed, Error> {
-    let plan = Plan::of_this_tree();
+    let plan = Plan::from_this_tree();
     let (mut n_real, mut n_stand_ins) = (0, 0);
     let mut warnings = Vec::new();
     for runner in &plan.runners {

@@ -15,7 +15,7 @@ pub fn stand_in(planned: &str, folder: &Path) -> Result<PathBuf, Error> {
     let name = planned.replace("manylinux_*", "manylinux_2_17").replace("macosx_*", "macosx_11_0");
     let name: WheelFileName = name.parse()?;
     let platform = name.tag.platforms.first().map_or("", String::as_str);
-    let machine = Machine::of(platform)?;
+    let machine = Machine::from_platform(platform)?;
     let package = name.distribution.as_str();
     let files = if package == qemu::PACKAGE || package == qemu::CROSS_PACKAGE {
         machine.emulator(package)
@@ -52,7 +52,7 @@ enum System {
 }
 
 impl Machine {
-    fn of(platform: &str) -> Result<Self, Error> {
+    fn from_platform(platform: &str) -> Result<Self, Error> {
         let system = match platform {
             name if name.starts_with("macosx") => System::Macos,
             name if name.starts_with("win") => System::Windows,

@@ -32,7 +32,7 @@ pub fn look(folder: &Path) -> Result<Release, Error> {
     }
     let mut release = Release {
         is_true: true,
-        wheels: files.iter().map(|file| Verified::of(file)).collect(),
+        wheels: files.iter().map(|file| Verified::verify(file)).collect(),
         lies: Vec::new(),
         missing: Vec::new(),
         unplanned: Vec::new(),
@@ -47,7 +47,7 @@ pub fn look(folder: &Path) -> Result<Release, Error> {
         }
         names.push(name);
     }
-    let plan = Plan::of_this_tree();
+    let plan = Plan::from_this_tree();
     release.missing = plan.missing(&names);
     release.unplanned = plan.unplanned(&names);
     release.is_true = release.lies.is_empty() && release.wheels.iter().all(|w| w.is_sound);

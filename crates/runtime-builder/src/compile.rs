@@ -26,7 +26,6 @@ pub(crate) const ZIG: &[&str] = &["cargo-zigbuild==0.24.0", "ziglang==0.17.1"];
 
 /// Who compiles.
 pub enum Compiler {
-    /// The toolchain.
     Toolchain,
     /// The one that is unpacked in the cache, which makes its standard library too.
     Unpacked(CrossCompiler),
@@ -34,7 +33,7 @@ pub enum Compiler {
 
 impl Compiler {
     /// The compiler for a machine.
-    pub fn of(context: &Context, target: Target) -> Result<Self> {
+    pub fn for_target(context: &Context, target: Target) -> Result<Self> {
         if target.is_host() {
             return Ok(Self::Toolchain);
         }

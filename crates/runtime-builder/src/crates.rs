@@ -42,7 +42,7 @@ pub fn linked(context: &Context, roots: &[&str], rustc: &str, triple: &str) -> R
         .exec()
         .context("Failed to read cargo's metadata")?;
     let checksums = checksums(&fs::read_to_string(context.root.join("Cargo.lock"))?)?;
-    let mut linked = of_metadata(&metadata, roots, &checksums)?;
+    let mut linked = from_metadata(&metadata, roots, &checksums)?;
     linked.components.push(Component {
         name: "rust-std".to_owned(),
         version: said(rustc, "release: ")?,
@@ -56,7 +56,7 @@ pub fn linked(context: &Context, roots: &[&str], rustc: &str, triple: &str) -> R
     Ok(linked)
 }
 
-fn of_metadata(
+fn from_metadata(
     metadata: &Metadata,
     roots: &[&str],
     checksums: &BTreeMap<(String, String), String>,
@@ -259,7 +259,7 @@ mod tests {
             .other_options(vec!["--offline".to_owned(), "--locked".to_owned()])
             .exec()
             .unwrap();
-        let linked = of_metadata(&metadata, &["quicksand-cli"], &BTreeMap::new()).unwrap();
+        let linked = from_metadata(&metadata, &["quicksand-cli"], &BTreeMap::new()).unwrap();
         let names: Vec<&str> = linked.components.iter().map(|part| part.name.as_str()).collect();
         assert!(names.contains(&"clap_builder"), "{names:?}");
         assert!(!names.contains(&"clap_derive"), "{names:?}");

@@ -26,7 +26,6 @@ pub fn is_target_installed(context: &Context, target: &str) -> bool {
     folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
-/// The compiler.
 pub struct CrossCompiler {
     /// Where its packages are unpacked.
     root: PathBuf,
@@ -61,7 +60,6 @@ impl CrossCompiler {
         self.root.join("usr/src")
     }
 
-    /// The compiler.
     pub fn rustc(&self) -> &Path {
         &self.rustc
     }

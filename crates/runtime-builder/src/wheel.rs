@@ -107,7 +107,7 @@ pub fn machines(runner: Runner) -> Vec<Runner> {
 /// # Errors
 /// The release has none like it.
 pub fn this_host() -> Result<Target> {
-    Target::of_host().context("The release has no machine like this host")
+    Target::for_host().context("The release has no machine like this host")
 }
 
 /// Builds the wheel of this host's machine, as [`build_for`] does.
@@ -124,7 +124,7 @@ pub fn build(context: &Context, profile: Profile) -> Result<PathBuf> {
 /// # Errors
 /// It cannot be compiled, or its binaries are not what they have to be.
 pub fn build_for(context: &Context, profile: Profile, target: Target) -> Result<PathBuf> {
-    let compiler = Compiler::of(context, target)?;
+    let compiler = Compiler::for_target(context, target)?;
     let key_of = |profile| key(context, profile, target, &compiler);
     let released = key_of(Profile::Release)?;
     let key = match profile {

@@ -51,7 +51,7 @@ impl Accelerator {
     }
 
     /// The hardware accelerator of a system.
-    pub fn of(os: Os) -> Self {
+    pub fn for_os(os: Os) -> Self {
         match os {
             Os::Linux => Self::Kvm,
             Os::Macos => Self::Hvf,
@@ -224,7 +224,7 @@ fn choose(
         let reason = "this process runs under Rosetta, which has no hypervisor".to_owned();
         return without_probe(Accelerator::Tcg, reason);
     }
-    let verdict = probe(Accelerator::of(host.os));
+    let verdict = probe(Accelerator::for_os(host.os));
     let accelerator = if verdict.usable { verdict.accelerator } else { Accelerator::Tcg };
     Choice { accelerator, reason: verdict.reason.clone(), verdict: Some(verdict) }
 }

@@ -61,7 +61,7 @@ mod tests {
             sha256: sha256.to_owned(),
         });
         fs_err::write(folder.path().join("upper/manifest.json"), manifest.to_json()).unwrap();
-        let mut search = crate::Search::of_process(vec![folder.path().to_owned()]);
+        let mut search = crate::Search::from_process(vec![folder.path().to_owned()]);
         search.image_path = vec![folder.path().to_owned()];
         let find = crate::find_image(&search, "upper", Some(Arch::Amd64)).unwrap();
         assert_eq!(find.chain.len(), 2);

@@ -13,7 +13,6 @@ pub struct DeclaredImage {
     pub name: String,
     /// The guest's architecture.
     pub arch: Arch,
-    /// The kernel.
     pub kernel: PathBuf,
     /// The initial RAM disk.
     pub initrd: PathBuf,

@@ -26,7 +26,7 @@ pub enum Error {
         guest_arch: Arch,
         /// The folder.
         path: PathBuf,
-        /// Who named it.
+        /// The option or variable that named the folder.
         named_by: Source,
         /// What was found there.
         outcome: String,

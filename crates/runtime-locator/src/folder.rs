@@ -139,7 +139,7 @@ fn check_regular(kind: cap_std::fs::FileType) -> io::Result<()> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use fs_err::os::unix::fs::symlink;
 
     #[test]
     fn files_are_opened_and_everything_else_is_refused_at_once() {

@@ -78,7 +78,6 @@ pub struct ImageFind {
 /// its image. For reading.
 #[derive(Clone, Debug)]
 pub struct ImageFiles {
-    /// The kernel.
     pub kernel: Arc<File>,
     /// The initial RAM disk.
     pub initrd: Arc<File>,
@@ -140,7 +139,7 @@ fn find_below(
                     match held.base(&Wanted { name: name_part, version, arch, own_folder }) {
                         Ok(base) => {
                             let source = source.clone();
-                            let mut find = of_base(search, name, arch, &held, base, source)?;
+                            let mut find = on_base(search, name, arch, &held, base, source)?;
                             if held.has_manifest && own_folder && trust == Trust::Installed {
                                 find.defaults = config_of(read_manifest(&folder, &held)?);
                             }
@@ -178,7 +177,7 @@ fn find_below(
 }
 
 /// A base image with its files open.
-fn of_base(
+fn on_base(
     search: &Search,
     name: &str,
     arch: Arch,
@@ -281,7 +280,7 @@ fn base_by_file(
     let held = Folder::open(folder).and_then(ImageFolder::read).unwrap_or_default();
     let version = Some(file.version.as_str());
     match held.base(&Wanted { name: &file.name, version, arch: file_arch, own_folder: false }) {
-        Ok(base) => of_base(search, name, file_arch, &held, base, Source::Configuration).map(Some),
+        Ok(base) => on_base(search, name, file_arch, &held, base, Source::Configuration).map(Some),
         Err(Unfit::Incomplete(what)) => miss(&what),
         Err(_) => miss("its kernel and initrd are not beside it"),
     }

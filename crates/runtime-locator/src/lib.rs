@@ -4,7 +4,7 @@
 //! for each find where it came from and what was tried before. Must not know how a machine is
 //! configured or started: that is `sandbox`'s.
 //!
-//! What is read of the environment is read once, by [`Search::of_process`]; everything after it
+//! What is read of the environment is read once, by [`Search::from_process`]; everything after it
 //! works on that value, so that tests play any host with folders of their own.
 
 mod accelerator;

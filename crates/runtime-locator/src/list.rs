@@ -21,7 +21,6 @@ use std::{
 /// The most entries of a folder of images or packages that are looked at.
 const MAX_FOLDERS: usize = 100_000;
 
-/// What kind of image it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageKind {
@@ -38,7 +37,6 @@ pub enum ImageKind {
 pub struct ImageListing {
     /// The name to start it by.
     pub name: String,
-    /// What kind of image it is.
     pub kind: ImageKind,
     /// The version of a base.
     pub version: Option<String>,
@@ -46,7 +44,6 @@ pub struct ImageListing {
     pub arch: Option<String>,
     /// The image that an overlay or save lies on.
     pub base: Option<String>,
-    /// The folder.
     pub folder: PathBuf,
     /// Where it came from.
     pub source: Source,

@@ -48,7 +48,7 @@ impl Search {
     /// What this process' environment says. Python passes its `sys.path`; a program that is not
     /// inside Python passes nothing, and the folders are then concluded from where the program
     /// lies and from VIRTUAL_ENV.
-    pub fn of_process(site_packages: Vec<PathBuf>) -> Self {
+    pub fn from_process(site_packages: Vec<PathBuf>) -> Self {
         let host = host();
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let site_packages = if site_packages.is_empty() {
@@ -254,7 +254,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let packages = root.path().join("lib/python3.12/site-packages");
         fs_err::create_dir_all(&packages).unwrap();
-        std::os::unix::fs::symlink("lib", root.path().join("lib64")).unwrap();
+        fs_err::os::unix::fs::symlink("lib", root.path().join("lib64")).unwrap();
         let program = root.path().join("bin/quicksand");
         let found = guess_site_packages(Os::Linux, Some(&program), None);
         assert_eq!(found, std::slice::from_ref(&packages));

@@ -33,7 +33,7 @@ impl Share {
         stat: &Stat,
         out: &mut Vec<u8>,
     ) -> Result<u64, Errno> {
-        let number = self.enter(Key::of(stat), parent, name)?;
+        let number = self.enter(Key::from_stat(stat), parent, name)?;
         self.put_entry_of(number, stat, out);
         Ok(number)
     }
@@ -136,7 +136,7 @@ impl Share {
         let stat = self.look(&folder, name)?;
         let flags = if is_folder { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         rustix::fs::unlinkat(&folder.fd, name, flags)?;
-        self.nodes().unname(Key::of(&stat), parent, name);
+        self.nodes().unname(Key::from_stat(&stat), parent, name);
         Ok(())
     }
 
@@ -168,8 +168,8 @@ impl Share {
         }
         let mut nodes = self.nodes();
         let (old, new) = ((parent, name), (new_parent, new_name));
-        let key = Key::of(&moved);
-        match replaced.map(|stat| Key::of(&stat)) {
+        let key = Key::from_stat(&moved);
+        match replaced.map(|stat| Key::from_stat(&stat)) {
             // Two names of one file: nothing has happened.
             Some(replaced) if replaced == key => return Ok(()),
             Some(replaced) if flags.contains(RenameFlags::EXCHANGE) => {
@@ -255,7 +255,7 @@ impl Share {
         let mode = Mode::from_raw_mode(mode & SETTABLE);
         let file = rustix::fs::openat(&folder.fd, c".", access, mode)?;
         let stat = fstat(&file)?;
-        let key = Key::of(&stat);
+        let key = Key::from_stat(&stat);
         let number = self.put_entry(parent, b"", &stat, out)?;
         self.nodes().unname(key, parent, b"");
         let handle = self.handles().add(file, number, permit);

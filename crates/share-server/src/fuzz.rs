@@ -4,9 +4,10 @@
 use crate::tests::Plenty;
 use crate::wire::{IN_HEADER, MAX_MESSAGE};
 use crate::{Options, Share};
+use fs_err::os::unix::fs::symlink;
 use fuzz_driver::Target;
 use std::fs::Permissions;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 

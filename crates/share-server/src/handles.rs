@@ -43,7 +43,7 @@ impl Handles {
     }
 
     /// Any that is open of a file that may have no name any more.
-    pub(crate) fn of_node(&self, node: u64) -> Option<Arc<OwnedFd>> {
+    pub(crate) fn for_node(&self, node: u64) -> Option<Arc<OwnedFd>> {
         let open = self.open.values().find(|handle| handle.node == node);
         open.map(|handle| Arc::clone(&handle.file))
     }

@@ -86,7 +86,7 @@ impl Share {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let stat = if is_name { statat(folder, record.name, flags).ok() } else { None };
         let entered = stat.and_then(|stat| {
-            let number = self.enter(Key::of(&stat), parent, record.name).ok()?;
+            let number = self.enter(Key::from_stat(&stat), parent, record.name).ok()?;
             Some((number, stat))
         });
         match entered {

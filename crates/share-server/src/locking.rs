@@ -66,7 +66,7 @@ impl Share {
         let mut range = request.range();
         {
             let locks = self.locks();
-            let own = locks.of(node, request.owner);
+            let own = locks.get(node, request.owner);
             let file = own.map_or(file.as_raw_fd(), |own| own.as_raw_fd());
             control(file, libc::F_OFD_GETLK, &mut range)?;
         }
@@ -110,7 +110,7 @@ impl Share {
             locks.drop_owner(node, request.owner);
             return Ok(());
         }
-        if let Some(own) = locks.of(node, request.owner) {
+        if let Some(own) = locks.get(node, request.owner) {
             return control(own.as_raw_fd(), libc::F_OFD_SETLK, &mut range);
         }
         if is_unlock {

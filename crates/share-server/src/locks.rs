@@ -20,7 +20,7 @@ pub(crate) struct Locks(Vec<Held>);
 
 impl Locks {
     /// The open file of an owner's locks of a file.
-    pub(crate) fn of(&self, node: u64, owner: u64) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn get(&self, node: u64, owner: u64) -> Option<BorrowedFd<'_>> {
         let held = self.0.iter().find(|held| (held.node, held.owner) == (node, owner))?;
         Some(held.file.as_fd())
     }

@@ -34,7 +34,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn of(stat: &Stat) -> Self {
+    pub(crate) fn from_stat(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino, kind: stat.st_mode & libc::S_IFMT }
     }
 
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn memory_comes_back_and_has_an_end() {
-        let few = Arc::new(Plenty::of(1 << 16));
+        let few = Arc::new(Plenty::with_memory(1 << 16));
         let mut nodes = Nodes::new(key(1, libc::S_IFDIR), few.clone());
         let mut numbers = Vec::new();
         let error = loop {
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_past_comes_back() {
+    fn nodes_of_an_earlier_session_are_restored() {
         let mut nodes = nodes();
         let file = nodes.enter(key(3, libc::S_IFREG), ROOT, b"a").unwrap();
         let kept = nodes.keep(Arc::new(Plenty::default()));

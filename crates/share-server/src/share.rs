@@ -119,7 +119,7 @@ impl Share {
         let root = rustix::fs::open(folder, flags, Mode::empty())?;
         let found = find_below(root.as_fd(), file.as_deref().unwrap_or(b"."))?;
         Ok(Self {
-            nodes: Mutex::new(Nodes::new(Key::of(&found.stat), Arc::clone(&allowance))),
+            nodes: Mutex::new(Nodes::new(Key::from_stat(&found.stat), Arc::clone(&allowance))),
             device: found.stat.st_dev,
             root,
             file,
@@ -364,7 +364,7 @@ impl Share {
         {
             let found = find_below(self.root.as_fd(), name)?;
             // The host may have put another file in its place, as editors do.
-            let key = Key::of(&found.stat);
+            let key = Key::from_stat(&found.stat);
             if !key.is_file() {
                 return Err(Errno::STALE);
             }
@@ -377,12 +377,12 @@ impl Share {
         };
         for path in paths {
             if let Ok(found) = find_below(self.root.as_fd(), &path)
-                && Key::of(&found.stat) == key
+                && Key::from_stat(&found.stat) == key
             {
                 return Ok(found);
             }
         }
-        let open = self.handles().of_node(number).ok_or(Errno::STALE)?;
+        let open = self.handles().for_node(number).ok_or(Errno::STALE)?;
         let stat = fstat(&open)?;
         Ok(Object { fd: Held::Open(open), stat })
     }

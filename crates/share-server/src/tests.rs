@@ -2,7 +2,8 @@
 
 use crate::wire::{Body, Fields as _, IN_HEADER, OUT_HEADER, Opcode};
 use crate::{Allowance, Answer, Options, Permit, Share};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use fs_err::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,12 +18,12 @@ pub(crate) struct Plenty {
 
 impl Default for Plenty {
     fn default() -> Self {
-        Self::of(1 << 20)
+        Self::with_memory(1 << 20)
     }
 }
 
 impl Plenty {
-    pub(crate) fn of(max_memory: usize) -> Self {
+    pub(crate) fn with_memory(max_memory: usize) -> Self {
         let (descriptors, memory) = Default::default();
         Self { descriptors, memory, max_memory, max_descriptors: 16 }
     }
@@ -170,7 +171,7 @@ fn text(name: &str) -> Vec<u8> {
 }
 
 fn number(bytes: &[u8]) -> u64 {
-    Body::of(bytes).u64().unwrap()
+    Body::new(bytes).u64().unwrap()
 }
 
 #[test]
@@ -361,7 +362,7 @@ fn long_lists_come_in_portions_without_gaps() {
                 break;
             }
             while !rest.is_empty() {
-                let mut entry = Body::of(&rest[head..]);
+                let mut entry = Body::new(&rest[head..]);
                 entry.u64().unwrap();
                 offset = entry.u64().unwrap();
                 let length = entry.u32().unwrap() as usize;
@@ -460,7 +461,7 @@ fn owners_and_permissions_are_shown_as_the_options_say() {
     let guest = Guest::new(options);
     let (node, _) = guest.create(1, "a", 0o604).unwrap();
     let answer = guest.ask(Opcode::Getattr, node, &[0; 16]).unwrap();
-    let mut attributes = Body::of(&answer);
+    let mut attributes = Body::new(&answer);
     attributes.skip(16 + 60).unwrap();
     assert_eq!(attributes.u32().unwrap(), libc::S_IFREG | 0o750);
     attributes.skip(4).unwrap();
@@ -471,7 +472,7 @@ fn owners_and_permissions_are_shown_as_the_options_say() {
 #[test]
 fn a_guest_that_looks_at_more_than_it_has_memory_for_goes_on() {
     const N_FILES: usize = 4000;
-    let allowance = Arc::new(Plenty::of(64 << 10));
+    let allowance = Arc::new(Plenty::with_memory(64 << 10));
     let folder = tempfile::tempdir().unwrap();
     fs_err::create_dir(folder.path().join("many")).unwrap();
     fs_err::write(folder.path().join("open"), "text").unwrap();

@@ -147,7 +147,7 @@ pub(crate) struct Body<'a>(&'a [u8]);
 
 impl<'a> Body<'a> {
     #[cfg(test)]
-    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 

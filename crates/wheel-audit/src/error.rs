@@ -26,7 +26,6 @@ pub enum Error {
     /// A folder cannot be read.
     #[error("Failed to walk `{folder}`")]
     Walk {
-        /// The folder.
         folder: PathBuf,
         /// What the system says.
         #[source]
@@ -55,10 +54,7 @@ pub enum Error {
 
     /// A folder that has to hold wheels.
     #[error("`{folder}` has no wheels in it")]
-    NoWheels {
-        /// The folder.
-        folder: PathBuf,
-    },
+    NoWheels { folder: PathBuf },
 
     /// Wheels that installers would refuse, or install otherwise than they say.
     #[error("{n_unsound} of {n_wheels} wheels are not sound")]

@@ -68,7 +68,7 @@ mod tests {
     use binary_bundler::verdict::Lie;
 
     #[test]
-    fn a_report_names_tag_witness_and_lie() {
+    fn a_report_names_tag_file_and_reason() {
         let limit = |file: &str| Limit {
             tag: "manylinux_2_38_x86_64".to_owned(),
             file: file.into(),

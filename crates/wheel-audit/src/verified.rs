@@ -22,7 +22,7 @@ pub struct Verified {
 
 impl Verified {
     /// Verifies one wheel.
-    pub fn of(file: &Path) -> Self {
+    pub fn verify(file: &Path) -> Self {
         let ((findings, warnings), error) = match verify_with_warnings(file) {
             Ok(found) => (found, None),
             Err(error) => (Default::default(), Some(with_causes(&error))),

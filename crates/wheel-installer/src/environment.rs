@@ -45,7 +45,6 @@ pub struct Environment {
 pub struct Installed {
     /// In PEP 503's normal form.
     pub distribution: String,
-    /// Its version.
     pub version: Version,
     /// The folder with the packages.
     pub site: PathBuf,
@@ -67,14 +66,14 @@ pub fn choose(search: &Search, named: Option<&Path>) -> Result<Environment, Erro
         return Ok(environment);
     }
     let active = env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(python) = active.as_deref().and_then(python::of_folder) {
+    if let Some(python) = active.as_deref().and_then(python::in_folder) {
         return from_interpreter(&host, python::ask(&python)?);
     }
-    of_user(search)?.ok_or(Error::NoPlace)
+    for_user(search)?.ok_or(Error::NoPlace)
 }
 
 /// The packages of the user's data folder.
-pub fn of_user(search: &Search) -> Result<Option<Environment>, Error> {
+pub fn for_user(search: &Search) -> Result<Option<Environment>, Error> {
     let host = host_platform::host();
     search.data_dir.as_deref().map(|folder| from_data_folder(&host, folder)).transpose()
 }

@@ -14,7 +14,6 @@ pub enum ErrorKind {
 /// An error of this crate. Unless it is [`Error::CannotStart`], the environment is as it was before.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(missing_docs, reason = "fields without a sentence are what their names say")]
 pub enum Error {
     /// A word that names nothing of ours.
     #[error("Unknown name `{name}`")]
@@ -262,7 +261,6 @@ pub enum Error {
     Scheme {
         /// The place, in the wheel's word.
         scheme: String,
-        /// One of the files.
         file: String,
     },
 

@@ -166,7 +166,7 @@ pub fn uninstall(
     let requests = names::read_all(words)?;
     let mut places = vec![environment::choose(search, python)?];
     if python.is_none() {
-        let of_user = environment::of_user(search)?;
+        let of_user = environment::for_user(search)?;
         places.extend(of_user.filter(|of_user| of_user.purelib != places[0].purelib));
     }
     places.iter().try_for_each(|place| transaction::tidy(&place.purelib, listener))?;

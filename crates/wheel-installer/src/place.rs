@@ -47,7 +47,7 @@ pub fn plan(
         if path == record || path.strip_prefix(&record).is_some_and(|end| end.starts_with('.')) {
             fs::remove_file(&source)?;
         } else if let Some(rest) = in_data {
-            let row = of_data(environment, root, rest, &source, file.row, &mut elsewhere)?;
+            let row = data_row(environment, root, rest, &source, file.row, &mut elsewhere)?;
             rows.push(row);
         } else {
             rows.push(file.row);
@@ -84,7 +84,7 @@ pub fn plan(
 }
 
 /// The place of a file of the `.data` folder, and its row.
-fn of_data(
+fn data_row(
     environment: &Environment,
     root: &Path,
     rest: &str,

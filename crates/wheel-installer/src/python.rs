@@ -86,7 +86,7 @@ pub struct Interpreter {
 /// Asks an interpreter, or the one of the environment in a folder.
 pub fn ask(python: &Path) -> Result<Interpreter, Error> {
     let program = if python.is_dir() {
-        of_folder(python).ok_or_else(|| Error::NoPython { folder: python.to_owned() })?
+        in_folder(python).ok_or_else(|| Error::NoPython { folder: python.to_owned() })?
     } else {
         python.to_owned()
     };
@@ -107,7 +107,7 @@ pub fn ask(python: &Path) -> Result<Interpreter, Error> {
 }
 
 /// The interpreter of an environment's folder.
-pub fn of_folder(folder: &Path) -> Option<PathBuf> {
+pub fn in_folder(folder: &Path) -> Option<PathBuf> {
     ["bin/python3", "bin/python", "Scripts/python.exe", "python.exe"]
         .iter()
         .map(|name| folder.join(name))
@@ -118,7 +118,7 @@ pub fn of_folder(folder: &Path) -> Option<PathBuf> {
 /// in `PATH`.
 pub fn active() -> OsString {
     let active = std::env::var_os("VIRTUAL_ENV").filter(|folder| !folder.is_empty());
-    let active = active.and_then(|folder| of_folder(Path::new(&folder)));
+    let active = active.and_then(|folder| in_folder(Path::new(&folder)));
     let word = if cfg!(windows) { "python" } else { "python3" };
     active.map_or_else(|| word.into(), PathBuf::into_os_string)
 }

@@ -39,7 +39,7 @@ fn environment(site: &Path) -> Environment {
     cmd!("python3", "-m", "venv", "--without-pip", folder.path()).run().unwrap();
     let python = folder.path().join("bin/python");
     let mut environment =
-        environment::choose(&Search::of_process(Vec::new()), Some(&python)).unwrap();
+        environment::choose(&Search::from_process(Vec::new()), Some(&python)).unwrap();
     environment.purelib = site.to_owned();
     environment.platlib = site.to_owned();
     environment.python = None;

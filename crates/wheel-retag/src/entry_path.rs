@@ -10,11 +10,9 @@ use unicode_normalization::UnicodeNormalization as _;
 pub enum PathProblem {
     /// Nothing, or an empty component (`a//b`, a leading `/`, a final `/`).
     EmptyComponent,
-    /// `.` or `..` as a component.
     DotComponent,
     /// A backslash: a separator on Windows, a letter elsewhere.
     Backslash,
-    /// A control character.
     ControlCharacter,
     /// A colon: a drive or an alternate data stream on Windows.
     Colon,

@@ -18,15 +18,11 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Runner {
-    /// Linux on x86_64.
     LinuxX64,
-    /// Linux on Arm.
     LinuxArm64,
     /// macOS on Apple silicon.
     MacosArm64,
-    /// Windows on x86_64.
     WindowsX64,
-    /// Windows on Arm.
     WindowsArm64,
 }
 
@@ -47,7 +43,7 @@ impl Runner {
     }
 
     /// The runner that a host of that system and hardware is; there is none for Intel Macs.
-    pub fn of(os: Os, arch: Arch) -> Option<Self> {
+    pub fn for_host(os: Os, arch: Arch) -> Option<Self> {
         match (os, arch) {
             (Os::Linux, Arch::Amd64) => Some(Self::LinuxX64),
             (Os::Linux, Arch::Arm64) => Some(Self::LinuxArm64),
@@ -225,7 +221,7 @@ mod tests {
         }
         let error = "linux".parse::<Runner>().unwrap_err();
         assert!(error.hint().unwrap().contains("linux-x64"));
-        assert_eq!(Runner::of(Os::Macos, Arch::Amd64), None);
-        assert_eq!(Runner::of(Os::Windows, Arch::Arm64), Some(Runner::WindowsArm64));
+        assert_eq!(Runner::for_host(Os::Macos, Arch::Amd64), None);
+        assert_eq!(Runner::for_host(Os::Windows, Arch::Arm64), Some(Runner::WindowsArm64));
     }
 }

@@ -44,7 +44,6 @@ pub struct WheelFileName {
     pub version: String,
     /// The optional build number, which starts with a digit.
     pub build: Option<String>,
-    /// The tag.
     pub tag: WheelTag,
 }
 

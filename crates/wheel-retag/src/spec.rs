@@ -53,7 +53,6 @@ pub struct Metadata {
     pub entry_points: Vec<(String, String, String)>,
 }
 
-/// One file of a wheel.
 #[derive(Clone, Debug)]
 pub struct WheelFile {
     /// The path inside the wheel, with `/`.

@@ -33,7 +33,6 @@ const PACKED: &str = "packed";
 pub(crate) const S_IFREG: u32 = 0o100_000;
 
 impl WheelSpec {
-    /// The file name of the wheel.
     pub fn file_name(&self) -> Result<WheelFileName, Error> {
         self.tag.check()?;
         Ok(WheelFileName {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// # Panics
 /// When there is no QEMU or no image `minimal`, with what to do.
 pub fn search() -> Search {
-    let mut search = Search::of_process(Vec::new());
+    let mut search = Search::from_process(Vec::new());
     let tree = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/dist-tree");
     search.site_packages.push(tree);
     let arch = search.host.arch;

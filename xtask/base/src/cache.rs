@@ -7,7 +7,7 @@ use crate::ui::hinted;
 use anyhow::{Context as _, Result};
 pub use cache_key::Key;
 use fs_err as fs;
-use host_platform::beside;
+use host_platform::{beside, rename_whole_folder};
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -118,7 +118,7 @@ impl Cache {
         let beside = beside.keep();
         // tempfile makes the folder private; entries are as readable as anything else of ours.
         make_listable(&beside)?;
-        match fs::rename(&beside, &place) {
+        match rename_whole_folder(&beside, &place) {
             Ok(()) => {
                 prune(&parent, SystemTime::now());
                 Ok(place)

@@ -79,7 +79,7 @@ fn reaches(graph: &Graph, from: &str, to: &str) -> bool {
 /// Which module below the root names which other.
 fn graph(files: &[(String, String)]) -> Graph {
     let tests: BTreeSet<String> =
-        files.iter().flat_map(|(path, text)| of_tests(path, text)).collect();
+        files.iter().flat_map(|(path, text)| test_imports(path, text)).collect();
     let module_of = |path: &str| {
         let first = path.split('/').next().unwrap_or_default();
         first.strip_suffix(".rs").unwrap_or(first).to_owned()
@@ -111,7 +111,7 @@ fn graph(files: &[(String, String)]) -> Graph {
 }
 
 /// The modules that a file declares for its tests, as paths without `.rs`.
-fn of_tests(path: &str, text: &str) -> Vec<String> {
+fn test_imports(path: &str, text: &str) -> Vec<String> {
     let stem = path.trim_end_matches(".rs");
     let place = if matches!(stem, "lib" | "main") { String::new() } else { format!("{stem}/") };
     let mut found = vec![];
@@ -207,13 +207,13 @@ mod tests {
     #[test]
     fn imports_that_only_go_down_are_not_a_circle() {
         let files = [
-            ("lib.rs", "mod a;\nmod b;\n#[cfg(test)]\nmod lies;\nuse crate::a;"),
+            ("lib.rs", "mod a;\nmod b;\n#[cfg(test)]\nmod malformed;\nuse crate::a;"),
             ("a.rs", "use crate::b::X;\n#[cfg(test)]\nmod hard;\n"),
             ("a/c.rs", "use super::Y;\nuse super::super::b::Z;"),
             ("a/hard.rs", "use crate::b;"),
             ("b.rs", "// crate::a\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}\n"),
             ("b/d.rs", "use super::a::Q;"),
-            ("lies.rs", "use crate::{a, b};"),
+            ("malformed.rs", "use crate::{a, b};"),
         ];
         assert!(check(&files).is_empty(), "{:?}", check(&files));
     }

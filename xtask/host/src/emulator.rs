@@ -11,7 +11,7 @@ use xtask_base::{context::Context, ui::hinted};
 /// # Errors
 /// This host lets nobody register one, or it cannot be fetched.
 pub fn runner(context: &Context, arch: Arch) -> Result<Runner> {
-    if let Some(runner) = Runner::of_host(arch) {
+    if let Some(runner) = Runner::for_arch(arch) {
         return Ok(runner);
     }
     if !foreign::can_register() {

@@ -37,11 +37,9 @@ pub struct RootFileSystem {
 pub struct Fetch {
     /// What it is, in words.
     pub what: String,
-    /// Who has it.
     pub from: Registry,
 }
 
-/// Who has what is fetched.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Registry {
     /// The archive of this host's own packages.

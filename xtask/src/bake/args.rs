@@ -89,7 +89,7 @@ pub struct Args {
 impl Args {
     /// Bakes this image with the defaults, as set-up does: a lock that the mirror has outlived is
     /// a warning there and not the end.
-    pub fn of(name: &str) -> Self {
+    pub fn for_image(name: &str) -> Self {
         Self {
             name: Some(name.to_owned()),
             arch: None,
@@ -168,11 +168,11 @@ impl Args {
 
     /// The same, into a folder.
     pub fn to(name: &str, out: &Path) -> Self {
-        Self { out: Some(out.to_owned()), ..Self::of(name) }
+        Self { out: Some(out.to_owned()), ..Self::for_image(name) }
     }
 
     /// The same, for the architecture that this host is not.
-    pub fn of_other_arch(name: &str, out: &Path) -> Self {
+    pub fn for_other_arch(name: &str, out: &Path) -> Self {
         Self { arch: Some(host_platform::native_arch().other()), ..Self::to(name, out) }
     }
 }

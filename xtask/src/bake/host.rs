@@ -104,14 +104,14 @@ impl Prover<Error> for Baking<'_> {
     }
 
     fn prove(&self, baked: &Baked, images: &Path, say: &dyn Fn(String)) -> Result<Value> {
-        let subject = Subject::of(&baked.recipe, baked.arch)?;
+        let subject = Subject::from_recipe(&baked.recipe, baked.arch)?;
         Ok(image_prover::prove_in(images, &subject, search(self.0, baked.arch)?, say)?)
     }
 }
 
 /// Finds QEMU where everybody looks for it, else the one that is built here.
 fn search(context: &Context, arch: Arch) -> Result<Search> {
-    let mut search = Search { image_path: Vec::new(), ..Search::of_process(Vec::new()) };
+    let mut search = Search { image_path: Vec::new(), ..Search::from_process(Vec::new()) };
     if runtime_locator::find_qemu(&search, arch).is_err() {
         search.qemu_dir = Some(qemu_builder::bundle_for(context, arch)?.0.join("bin"));
     }

@@ -75,10 +75,10 @@ pub fn needs(context: &Context, args: &Args) -> Needs {
             }
         }
     }
-    if Runner::of_host(arch).is_none() {
+    if Runner::for_arch(arch).is_none() {
         needs = needs.fetch("an emulator for programs", Registry::Host);
     }
-    let has_qemu = || runtime_locator::find_qemu(&Search::of_process(Vec::new()), arch).is_ok();
+    let has_qemu = || runtime_locator::find_qemu(&Search::from_process(Vec::new()), arch).is_ok();
     if !args.no_boot && !has_qemu() {
         needs = needs.and(qemu_builder::needs(context, &qemu_builder::Args::default()));
     }

@@ -72,7 +72,7 @@ pub fn usual(context: &Context, name: &str) -> Result<PathBuf> {
     let recipes = context.root.join("recipes");
     let agent = agent::binary(context, arch)?;
     let store = context.cache.folder("packages")?;
-    let options = Args::of(name).options();
+    let options = Args::for_image(name).options();
 
     let installed = installed(context, arch)?;
     let locked = |recipe: &Recipe, path: &Path| {
@@ -160,7 +160,7 @@ pub fn repository(context: &Context) -> Result<PathBuf> {
         base: &[],
         status: None,
     };
-    let lock = read_or_renewed(&Args::of("debian").options(), &wanted, &path)?;
+    let lock = read_or_renewed(&Args::for_image("debian").options(), &wanted, &path)?;
     let mut key = Key::new("usual-repository");
     key.add("code", CODE.as_bytes());
     key.add("lock", format!("{lock:?}").as_bytes());

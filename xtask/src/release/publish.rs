@@ -113,7 +113,7 @@ struct File {
 /// Checks, writes the index, and uploads if asked to.
 pub fn run(context: &Context, args: &Args) -> Result<()> {
     if let Some(tag) = &args.tag {
-        Plan::of_this_tree().check_tag(tag)?;
+        Plan::from_this_tree().check_tag(tag)?;
     }
     let index = args.index.clone().unwrap_or_else(|| args.dir.join("index"));
     let order = Order {

@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: &Args) -> Result<()> {
         return Err(hinted(format!("`{}` is not empty", out.display()), "name a new folder"));
     }
     if args.build {
-        build::run(context, &build::Args::of_this_host())?;
+        build::run(context, &build::Args::for_this_host())?;
     }
     let wheels = out.join("wheels");
     let have = if args.stand_ins { Vec::new() } else { real(context)? };

@@ -42,7 +42,7 @@ struct Report {
 /// Stages the wheels.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(tag) = &args.tag {
-        Plan::of_this_tree().check_tag(tag)?;
+        Plan::from_this_tree().check_tag(tag)?;
     }
     let wheels = stage(&args.dir, &args.out, args.max_file_mib << 20)?;
     let name = |wheel: &PathBuf| wheel.file_name().map(|name| name.to_string_lossy().into_owned());

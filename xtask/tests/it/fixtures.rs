@@ -52,7 +52,6 @@ impl Machine {
         self.platform.starts_with("win")
     }
 
-    /// A program of this machine.
     pub fn program(self, imports: &[&str]) -> Vec<u8> {
         match self.runner {
             "linux-x64" => elf(EM_X86_64),

@@ -96,11 +96,9 @@ fn pip_installs_from_the_folder_and_from_a_server() {
     let venv = work.path().join("venv");
     cmd!("python3", "-m", "venv", &venv).run().unwrap();
     let install = |url: &str, name: &str| {
-        quiet(cmd!(venv.join("bin/pip"), "install", "--no-cache-dir", "--index-url", url, name))
-            .stdout_capture()
-            .stderr_to_stdout()
-            .read()
-            .unwrap()
+        let pip = cmd!(venv.join("bin/pip"), "install", "--no-cache-dir", "--index-url", url, name);
+        let output = quiet(pip).stderr_to_stdout().stdout_capture().unchecked().run().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     };
     install(&format!("file://{}/simple", index.display()), "quicksand-debian");
     let served = Served::start(&index, work.path().join("log"));

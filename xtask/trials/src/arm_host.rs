@@ -28,7 +28,7 @@ const READY: &str = "quicksand-agent: ready";
 
 /// What it needs beside the image.
 pub fn needs(context: &Context) -> Needs {
-    qemu_builder::needs(context, &qemu_builder::Args::of(Machine::LinuxArm64))
+    qemu_builder::needs(context, &qemu_builder::Args::for_machine(Machine::LinuxArm64))
 }
 
 /// Builds QEMU for Linux on Arm, and runs it; `images` holds `minimal` for Arm.
@@ -36,7 +36,7 @@ pub fn needs(context: &Context) -> Needs {
 /// # Errors
 /// QEMU cannot be built, or the guest's agent does not come up.
 pub fn run(context: &Context, images: &Path) -> Result<()> {
-    let args = qemu_builder::Args::of(Machine::LinuxArm64);
+    let args = qemu_builder::Args::for_machine(Machine::LinuxArm64);
     let (bundle, _) = qemu_builder::bundle(context, &args)?;
     let emulator = match xtask_host::emulator::runner(context, Arch::Arm64)? {
         Runner::Emulator(program) => Some(program),

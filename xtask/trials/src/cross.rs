@@ -55,7 +55,6 @@ pub fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// What it needs.
 pub fn needs(context: &Context) -> Needs {
     setup::needs_of_python_tools(context, ZIG).packages(&[MINGW])
 }

@@ -92,7 +92,7 @@ fn parts(path: &Path) -> Vec<std::ffi::OsString> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use fs_err::os::unix::fs::symlink;
 
     #[test]
     fn links_stay_inside_the_root() {

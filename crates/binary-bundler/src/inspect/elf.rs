@@ -91,7 +91,6 @@ pub struct Import {
 pub enum Libc {
     /// GNU's.
     Glibc,
-    /// musl.
     Musl,
     /// Android's.
     Bionic,

@@ -79,7 +79,7 @@ pub(super) fn judge(subject: &str, binaries: &[Binary], claimed: &[String]) -> R
 /// Why one file forbids a claim; none when it does not.
 fn check(claim: &str, binary: &Binary) -> Option<String> {
     let path = binary.path.display();
-    let file = of(binary);
+    let file = target_of(binary);
     let system = if claim.starts_with("android_") {
         "android"
     } else if claim.starts_with("ios_") {
@@ -125,7 +125,7 @@ struct Target {
     words: String,
 }
 
-fn of(binary: &Binary) -> Target {
+fn target_of(binary: &Binary) -> Target {
     match &binary.format {
         Format::Elf(elf) => {
             let is_androids = elf.libc() == Some(Libc::Bionic);
@@ -173,7 +173,7 @@ fn of(binary: &Binary) -> Target {
 
 /// The tag of one file for Android or iOS.
 fn verdict(binary: &Binary) -> Option<Verdict> {
-    let target = of(binary);
+    let target = target_of(binary);
     let machine = target.machines.first()?;
     let tag = match (target.system, target.minimum) {
         ("android", minimum) => {

@@ -142,7 +142,7 @@ fn a_lower_claim_is_refused_with_file_and_symbol() {
 }
 
 #[test]
-fn musl_promises_itself_alone() {
+fn musl_gives_musllinux_tags_alone() {
     let musl = |needed: &[&str]| elf("a.so", needed, &[]);
     let check = |binary: Binary, claims: &[&str], tag: &str, is_true: bool| {
         let report = claim(&[binary], claims);

@@ -30,7 +30,7 @@ fn manylinux(glibc: &str) -> String {
     format!("manylinux_{glibc}_{}", std::env::consts::ARCH)
 }
 
-fn of_one(bytes: &[u8]) -> Verdict {
+fn judge_one(bytes: &[u8]) -> Verdict {
     judge("subject", &[binary("pkg/f.so", bytes)], &[]).verdicts.remove(0)
 }
 
@@ -46,25 +46,25 @@ const YOUNG: &str = "#include <sys/stat.h>\nint f(struct stat *s) { return fstat
 fn a_library_without_section_headers_has_the_same_floor() {
     let sources = Sources::new();
     let whole = library(&sources, "f.so", YOUNG, &[]);
-    let verdict = of_one(&whole);
+    let verdict = judge_one(&whole);
     assert_eq!(verdict.limits[0].version, "GLIBC_2.33", "{verdict:?}");
     assert_eq!(verdict.limits[0].symbol, "fstat");
     // As `llvm-objcopy --strip-sections` leaves it.
     let mut bare = whole.clone();
     bare[0x28..0x30].fill(0);
     bare[0x3a..0x40].fill(0);
-    assert_eq!(of_one(&bare), verdict);
+    assert_eq!(judge_one(&bare), verdict);
     assert!(!report(&[binary("pkg/f.so", &bare)], &manylinux("2_17")).is_true);
     // Damaged headers, which no loader looks at.
     let mut damaged = whole.clone();
     damaged[0x28..0x30].fill(0xf0);
-    assert_eq!(of_one(&damaged), verdict);
+    assert_eq!(judge_one(&damaged), verdict);
     // A lie about the number of libraries: loaders follow the chain.
     let mut short = whole.clone();
     let count = 0x6fff_ffff_u64.to_le_bytes();
     let at = short.windows(8).position(|window| window == count).unwrap();
     short[at + 8..at + 16].fill(0);
-    assert_eq!(of_one(&short), verdict);
+    assert_eq!(judge_one(&short), verdict);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -81,15 +81,15 @@ fn a_library_for_newer_processors_is_for_no_platform() {
         let variant = binary(&place, &bytes);
         assert!(judge("subject", &[variant], &["manylinux_2_28_x86_64".to_owned()]).is_true);
     }
-    assert!(of_one(&library(&sources, "f.so", PLAIN, &[])).problems.is_empty());
+    assert!(judge_one(&library(&sources, "f.so", PLAIN, &[])).problems.is_empty());
 }
 
 #[test]
 fn an_executable_stack_is_a_finding() {
     let sources = Sources::new();
-    let verdict = of_one(&library(&sources, "f.so", PLAIN, &["-z", "execstack"]));
+    let verdict = judge_one(&library(&sources, "f.so", PLAIN, &["-z", "execstack"]));
     assert!(warns(&verdict, "executable stack"), "{verdict:?}");
-    let verdict = of_one(&library(&sources, "f.so", PLAIN, &[]));
+    let verdict = judge_one(&library(&sources, "f.so", PLAIN, &[]));
     assert!(verdict.warnings.is_empty(), "{verdict:?}");
 }
 
@@ -98,7 +98,7 @@ fn search_paths_of_the_builder_are_findings() {
     let sources = Sources::new();
     let flag = "-Wl,-rpath,/home/builder/lib::$ORIGIN/../..:${ORIGIN}/x:$ORIGIN/..";
     for tags in ["-Wl,--enable-new-dtags", "-Wl,--disable-new-dtags"] {
-        let verdict = of_one(&library(&sources, "f.so", PLAIN, &[flag, tags]));
+        let verdict = judge_one(&library(&sources, "f.so", PLAIN, &[flag, tags]));
         assert!(warns(&verdict, "`/home/builder/lib`"), "{verdict:?}");
         assert!(warns(&verdict, "working folder"), "{verdict:?}");
         assert!(warns(&verdict, "`$ORIGIN/../..`, which lies outside"), "{verdict:?}");
@@ -110,15 +110,15 @@ fn search_paths_of_the_builder_are_findings() {
 fn segments_for_smaller_pages_are_findings() {
     let sources = Sources::new();
     let flags = ["-Wl,-z,max-page-size=512", "-Wl,-z,noseparate-code", "-Wl,-z,norelro"];
-    let verdict = of_one(&library(&sources, "f.so", PLAIN, &flags));
+    let verdict = judge_one(&library(&sources, "f.so", PLAIN, &flags));
     assert!(verdict.problems[0].needs.contains("512 bytes"), "{verdict:?}");
     // An Arm library with segments for 4 KiB pages.
     let mut arm = library(&sources, "f.so", PLAIN, &["-Wl,-z,max-page-size=4096"]);
     arm[0x12..0x14].copy_from_slice(&183_u16.to_le_bytes());
-    assert!(warns(&of_one(&arm), "pages of 65536 bytes"));
+    assert!(warns(&judge_one(&arm), "pages of 65536 bytes"));
     let mut arm = library(&sources, "f.so", PLAIN, &["-Wl,-z,max-page-size=65536"]);
     arm[0x12..0x14].copy_from_slice(&183_u16.to_le_bytes());
-    assert!(of_one(&arm).warnings.is_empty());
+    assert!(judge_one(&arm).warnings.is_empty());
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn what_a_file_loads_itself_is_read_from_its_note() {
              \"\\\\\\\"soname\\\\\\\":[\\\\\\\"libabsent.so.7\\\\\\\"]}}]\\\"\\n2: .balign 4\\n.previous\\n\");\n{PLAIN}"
         )
     };
-    let verdict = of_one(&library(&sources, "f.so", &text("required"), &[]));
+    let verdict = judge_one(&library(&sources, "f.so", &text("required"), &[]));
     assert_eq!(verdict.problems[0].needs, "libabsent.so.7", "{verdict:?}");
-    let verdict = of_one(&library(&sources, "f.so", &text("recommended"), &[]));
+    let verdict = judge_one(&library(&sources, "f.so", &text("recommended"), &[]));
     assert!(verdict.problems.is_empty() && warns(&verdict, "libabsent.so.7"), "{verdict:?}");
-    let verdict = of_one(&library(&sources, "f.so", &text("suggested"), &[]));
+    let verdict = judge_one(&library(&sources, "f.so", &text("suggested"), &[]));
     assert!(verdict.problems.is_empty() && verdict.warnings.is_empty(), "{verdict:?}");
 }
 

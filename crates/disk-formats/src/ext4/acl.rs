@@ -18,7 +18,7 @@ pub fn is_list(name: &str) -> bool {
 
 /// The attribute's value as ext4 keeps it; `None` where it is no list.
 pub fn to_disk(value: &[u8]) -> Option<Vec<u8>> {
-    let entries = of_version(value, VERSION)?;
+    let entries = after_version(value, VERSION)?;
     let mut disk = DISK_VERSION.to_le_bytes().to_vec();
     if entries.len() % 8 != 0 {
         return None;
@@ -31,7 +31,7 @@ pub fn to_disk(value: &[u8]) -> Option<Vec<u8>> {
 
 /// What ext4 keeps as the attribute's value; `None` where it is no list.
 pub fn from_disk(disk: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = of_version(disk, DISK_VERSION)?;
+    let mut rest = after_version(disk, DISK_VERSION)?;
     let mut value = VERSION.to_le_bytes().to_vec();
     while !rest.is_empty() {
         value.extend(rest.get(..4)?);
@@ -44,7 +44,7 @@ pub fn from_disk(disk: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn of_version(value: &[u8], version: u32) -> Option<&[u8]> {
+fn after_version(value: &[u8], version: u32) -> Option<&[u8]> {
     value.strip_prefix(&version.to_le_bytes())
 }
 

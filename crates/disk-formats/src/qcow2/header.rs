@@ -168,7 +168,6 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_be_bytes(word)
 }
 
-/// The bytes of a table.
 pub(super) fn table_bytes(entries: &[u64]) -> Vec<u8> {
     entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
 }

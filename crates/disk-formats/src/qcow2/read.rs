@@ -33,7 +33,6 @@ pub fn read(chain: &[&Path]) -> Result<Vec<Option<Box<[u8]>>>, Error> {
     Ok(chunks)
 }
 
-/// As a disk.
 pub fn read_disk(chain: &[&Path]) -> Result<SparseDisk, Error> {
     Ok(SparseDisk::from_chunks(read(chain)?))
 }

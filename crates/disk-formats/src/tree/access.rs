@@ -38,7 +38,6 @@ impl Purpose {
 /// A list as a tar has it.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// Which one.
     pub purpose: Purpose,
     entries: Vec<Entry>,
 }

@@ -45,7 +45,6 @@ pub struct Archive<R> {
 pub struct Member {
     /// As the tar has it.
     pub path: Vec<u8>,
-    /// What it is.
     pub what: What,
     /// Permissions, 12 bits.
     pub mode: u16,
@@ -65,7 +64,6 @@ pub struct Member {
     pub length: u64,
 }
 
-/// What a member is.
 pub enum What {
     /// A regular file.
     File,

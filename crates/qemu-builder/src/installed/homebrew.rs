@@ -25,7 +25,7 @@ pub struct Formula {
 
 impl Keg {
     /// The keg that a real path lies in.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn from_path(path: &Path) -> Option<Self> {
         let parts: Vec<_> = path.components().collect();
         let cellar = parts.iter().position(|part| part.as_os_str() == "Cellar")?;
         let name = parts.get(cellar + 1)?.as_os_str().to_str()?.to_owned();
@@ -142,11 +142,11 @@ mod tests {
 
     #[test]
     fn a_keg_is_known_by_its_place() {
-        let keg =
-            Keg::of(Path::new("/opt/homebrew/Cellar/glib/2.84.3_1/lib/libglib.dylib")).unwrap();
+        let keg = Keg::from_path(Path::new("/opt/homebrew/Cellar/glib/2.84.3_1/lib/libglib.dylib"))
+            .unwrap();
         assert_eq!((keg.name.as_str(), keg.version.as_str()), ("glib", "2.84.3_1"));
         assert_eq!(keg.formula(), Path::new("/opt/homebrew/Cellar/glib/2.84.3_1/.brew/glib.rb"));
-        assert_eq!(Keg::of(Path::new("/opt/homebrew/lib/libglib.dylib")), None);
+        assert_eq!(Keg::from_path(Path::new("/opt/homebrew/lib/libglib.dylib")), None);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Origins {
     pub fn new(root: &Root, table: Table, licences: Licences) -> Self {
         let database = root.join(Path::new("var/lib/dpkg"));
         let packages = database.join("status").is_file().then(|| Packages {
-            owners: Owners::of_database(database),
+            owners: Owners::from_database(database),
             distributor: distributor(root),
         });
         Self { root: root.clone(), table, licences, packages }
@@ -49,16 +49,16 @@ impl Origins {
     }
 
     /// Whose the real file `file` is, which goes to `place` of the tree.
-    pub fn of(&mut self, file: &Path, place: &str) -> Result<Origin> {
-        if let Some(origin) = self.table.of(place)? {
+    pub fn origin_of(&mut self, file: &Path, place: &str) -> Result<Origin> {
+        if let Some(origin) = self.table.find(place)? {
             return Ok(origin);
         }
-        if let Some(keg) = Keg::of(file) {
-            return of_keg(&keg);
+        if let Some(keg) = Keg::from_path(file) {
+            return from_keg(&keg);
         }
         let Some(packages) = &mut self.packages else { bail!("no package is known") };
         let inside = Path::new("/").join(file.strip_prefix(self.root.path())?);
-        let owner = packages.owners.of(&inside)?;
+        let owner = packages.owners.owner_of(&inside)?;
         let bare = owner.package.split(':').next().unwrap_or(&owner.package);
         let path = Path::new("usr/share/doc").join(bare).join("copyright");
         let path =
@@ -83,7 +83,7 @@ impl Origins {
     }
 }
 
-fn of_keg(keg: &Keg) -> Result<Origin> {
+fn from_keg(keg: &Keg) -> Result<Origin> {
     let formula = homebrew::read(&fs::read_to_string(keg.formula())?)?;
     let mut texts = Vec::new();
     for entry in fs::read_dir(&keg.folder)? {
@@ -155,12 +155,12 @@ mod tests {
         let root = Root::at(folder.path()).unwrap();
         let mut origins = Origins::new(&root, Table::default(), Licences::read(&qemu).unwrap());
         let file = root.join(Path::new("usr/lib/libodd.so.1"));
-        let Origin { component, texts } = origins.of(&file, "bin/lib/libodd.so.1").unwrap();
+        let Origin { component, texts } = origins.origin_of(&file, "bin/lib/libodd.so.1").unwrap();
         assert_eq!(component.purl(), "pkg:deb/ubuntu/odd@2.0-1?arch=source");
         assert_eq!(component.license, "MIT");
         assert_eq!(texts[0].0, "libodd1.copyright");
         let stray = root.join(Path::new("usr/lib/libstray.so.1"));
-        let error = origins.of(&stray, "bin/lib/libstray.so.1").map(drop).unwrap_err();
+        let error = origins.origin_of(&stray, "bin/lib/libstray.so.1").map(drop).unwrap_err();
         assert_eq!(error.to_string(), "`/usr/lib/libstray.so.1` belongs to no package");
     }
 
@@ -182,13 +182,13 @@ mod tests {
             Licences::read(&qemu).unwrap(),
         );
         let place = "bin/lib/libglib-2.0.0.dylib";
-        let error = origins.of(&library, place).map(drop).unwrap_err().to_string();
+        let error = origins.origin_of(&library, place).map(drop).unwrap_err().to_string();
         assert!(error.contains("has no licence text"), "{error}");
         fs::write(keg.join("COPYING"), "terms").unwrap();
-        let Origin { component, texts } = origins.of(&library, place).unwrap();
+        let Origin { component, texts } = origins.origin_of(&library, place).unwrap();
         assert_eq!(component.purl(), "pkg:brew/glib@2.84.3");
         assert_eq!(component.sources, [("glib-2.84.3.tar.xz".to_owned(), "ab".to_owned())]);
         assert_eq!(texts, [("COPYING".to_owned(), b"terms".to_vec())]);
-        assert!(origins.of(Path::new("/elsewhere/x"), "bin/lib/x").is_err());
+        assert!(origins.origin_of(Path::new("/elsewhere/x"), "bin/lib/x").is_err());
     }
 }

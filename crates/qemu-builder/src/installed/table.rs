@@ -66,7 +66,7 @@ impl Table {
     }
 
     /// Whose the file at `place` of the tree is.
-    pub fn of(&self, place: &str) -> Result<Option<Origin>> {
+    pub fn find(&self, place: &str) -> Result<Option<Origin>> {
         let name = place.rsplit('/').next().unwrap_or(place);
         let fits = |pattern: &String| {
             let pattern = glob::Pattern::new(pattern);
@@ -106,7 +106,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let table = Table::read(&path)?;
         // The texts are read when a file is asked for.
-        let origin = table.of("bin/lib/libglib-2.0-0.dll")?;
+        let origin = table.find("bin/lib/libglib-2.0-0.dll")?;
         assert_eq!(origin.map(|origin| origin.texts.len()), Some(1));
         Ok(table)
     }
@@ -123,7 +123,7 @@ mod tests {
     fn a_file_is_known_by_its_name_or_place() {
         table(&entry("'COPYING'", "'libglib-*.dll'")).unwrap();
         let table = table(&entry("'COPYING'", "'bin/lib/*'")).unwrap();
-        assert!(table.of("bin/qemu-img.exe").unwrap().is_none());
+        assert!(table.find("bin/qemu-img.exe").unwrap().is_none());
     }
 
     #[test]

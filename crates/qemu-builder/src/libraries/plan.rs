@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_plan_of_each_target() {
         for target in Target::ALL {
-            let plan = plan_of(&qemu_folder(), target, &Toolchain::of(target)).unwrap();
+            let plan = plan_of(&qemu_folder(), target, &Toolchain::for_target(target)).unwrap();
             insta::assert_snapshot!(target.to_string(), plan);
         }
     }

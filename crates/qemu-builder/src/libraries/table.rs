@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 use xtask_base::ui::hinted;
 
-/// The table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
@@ -20,7 +19,6 @@ pub struct Table {
     pub libraries: Vec<Library>,
 }
 
-/// One library.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Library {
@@ -108,16 +106,16 @@ impl Table {
     }
 
     /// The same with the patches of one target.
-    pub fn of_target(mut self, target: Target) -> Self {
+    pub fn for_target(mut self, target: Target) -> Self {
         for library in &mut self.libraries {
             let sources = std::mem::take(&mut library.sources);
-            library.sources = sources.into_iter().map(|pin| pin.of_target(target)).collect();
+            library.sources = sources.into_iter().map(|pin| pin.for_target(target)).collect();
         }
         self
     }
 
     /// The libraries that a system uses.
-    pub fn of_system(&self, system: &str) -> impl Iterator<Item = &Library> {
+    pub fn for_system(&self, system: &str) -> impl Iterator<Item = &Library> {
         self.libraries.iter().filter(move |library| {
             library.systems.is_empty() || library.systems.iter().any(|name| name == system)
         })
@@ -172,7 +170,7 @@ mod tests {
             assert!(qemu_folder().join("patches").join(patch).is_file(), "{patch}");
         }
         assert!(table.libraries.iter().flat_map(|it| &it.sources).all(|pin| pin.day.is_some()));
-        let on = |system| table.of_system(system).map(|it| it.name.as_str()).collect::<Vec<_>>();
+        let on = |system| table.for_system(system).map(|it| it.name.as_str()).collect::<Vec<_>>();
         assert!(on("linux").contains(&"libseccomp"));
         assert!(!on("windows").contains(&"libseccomp"));
     }

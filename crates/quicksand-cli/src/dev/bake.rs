@@ -63,7 +63,7 @@ impl Prover<Error> for Machine {
     }
 
     fn prove(&self, baked: &Baked, images: &Path, say: &dyn Fn(String)) -> Result<Value, Error> {
-        let subject = Subject::of_any(&baked.recipe, baked.arch)?;
+        let subject = Subject::from_any_recipe(&baked.recipe, baked.arch)?;
         image_prover::prove_in(images, &subject, self.0.clone(), say)
             .map_err(|error| Error::Proof(Box::new(error)))
     }

@@ -161,7 +161,7 @@ impl Registry {
             .enable_all()
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { client, auth: credentials::of(&host)?, reference, runtime })
+        Ok(Self { client, auth: credentials::for_host(&host)?, reference, runtime })
     }
 
     /// A document and its digest, which is the one that was asked for where one was.

@@ -30,7 +30,6 @@ pub struct Page {
     pub port: u16,
     /// The machine's VNC server.
     pub vnc: SocketAddr,
-    /// Its password.
     pub password: String,
     /// noVNC's scripts.
     pub files: HashMap<String, Vec<u8>>,
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_say_nothing_do_not_add_up() {
+    async fn silent_connections_are_bounded_in_number() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -72,7 +72,7 @@ fn libraries(linker: &str) -> Result<(Vec<Component>, String)> {
         let place = cmd!(linker, format!("-print-file-name={library}")).read()?;
         let place = fs::canonicalize(place.trim())
             .with_context(|| format!("`{linker}` has no static `{library}`"))?;
-        let owner = owners.of(&place)?;
+        let owner = owners.owner_of(&place)?;
         // A library for another architecture is called by its package's name alone.
         let package = owner.package.split(':').next().unwrap_or_default();
         let (name, version) = (owner.source.name, owner.source.version);

@@ -177,7 +177,7 @@ mod tests {
         }
         let elsewhere = folder.path().join("elsewhere");
         fs_err::rename(&file, &elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+        fs_err::os::unix::fs::symlink(&elsewhere, &file).unwrap();
         assert!(read(&file, &key).is_none(), "a link");
     }
 

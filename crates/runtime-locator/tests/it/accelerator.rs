@@ -11,7 +11,7 @@ use std::time::Duration;
 fn auto_is_quick_consistent_and_says_why() {
     let site = Site::new();
     let cache = site.path("cache/quicksand");
-    let search = Search { cache_dir: Some(cache.clone()), ..Search::of_process(Vec::new()) };
+    let search = Search { cache_dir: Some(cache.clone()), ..Search::from_process(Vec::new()) };
     let native = search.host.arch;
     let first = choose_accelerator(&search, AcceleratorRequest::Auto, native);
     let verdict = first.verdict.clone().unwrap();

@@ -211,7 +211,7 @@ fn a_save_from_elsewhere_chooses_nothing_but_its_installed_image() {
 #[test]
 #[cfg(unix)]
 fn no_link_in_the_folder_of_an_image_or_save_is_followed() {
-    use std::os::unix::fs::symlink;
+    use fs_err::os::unix::fs::symlink;
     let site = Site::new();
     let search = site.linux();
     site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
@@ -268,7 +268,8 @@ fn no_link_in_the_folder_of_an_image_or_save_is_followed() {
 #[test]
 #[cfg(unix)]
 fn nothing_that_lies_in_the_working_folder_stops_a_search() {
-    use std::os::unix::{fs::symlink, net::UnixListener};
+    use fs_err::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
     let site = Site::new();
     site.base(&format!("{SITE}/quicksand_debian/images"), "debian-13-amd64");
     let saves = site.path("work/.quicksand/sandboxes");

@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_last_is_open_or_above_others_stays() {
-        let mut nodes = Nodes::new(key(1, libc::S_IFDIR), Arc::new(Plenty::of(0)));
+        let mut nodes = Nodes::new(key(1, libc::S_IFDIR), Arc::new(Plenty::with_memory(0)));
         let folder = nodes.enter(key(2, libc::S_IFDIR), ROOT, b"folder").unwrap();
         let empty = nodes.enter(key(3, libc::S_IFDIR), ROOT, b"empty").unwrap();
         let mut files = Vec::new();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn folders_go_once_nothing_in_them_is_known() {
-        let mut nodes = Nodes::new(key(1, libc::S_IFDIR), Arc::new(Plenty::of(0)));
+        let mut nodes = Nodes::new(key(1, libc::S_IFDIR), Arc::new(Plenty::with_memory(0)));
         let folder = nodes.enter(key(2, libc::S_IFDIR), ROOT, b"folder").unwrap();
         let file = nodes.enter(key(3, libc::S_IFREG), folder, b"file").unwrap();
         assert!(!nodes.reclaim(|number| number == file));

@@ -23,7 +23,7 @@ fn bill(name: &str, disk: &Path) -> Value {
 }
 
 fn every_file_is_known(name: &str) {
-    let found = runtime_locator::find_image(&Search::of_process(Vec::new()), name, None).unwrap();
+    let found = runtime_locator::find_image(&Search::from_process(Vec::new()), name, None).unwrap();
     let bill = bill(name, &found.chain[0]);
     let components = bill["components"].as_array().unwrap();
     let mut named = BTreeSet::new();

@@ -51,7 +51,6 @@ pub(crate) fn namespace(pid: u32) -> PathBuf {
     fs_err::read_link(format!("/proc/{pid}/ns/pid")).unwrap()
 }
 
-/// The processes in it.
 pub(crate) fn processes_of(namespace: &Path) -> Vec<u32> {
     let all = fs_err::read_dir("/proc").unwrap();
     let all = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());

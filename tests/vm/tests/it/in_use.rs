@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 async fn machine(image: &str) -> (Arc<Sandbox>, InUse) {
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
     let recipe = recipe::load(&recipes, image).unwrap();
-    let in_use = InUse::of(&recipe).unwrap();
+    let in_use = InUse::from_recipe(&recipe).unwrap();
     let arch = host_platform::native_arch();
     let options = proof::machine(image, arch, &recipe.body.defaults, 2, &in_use);
     let config = SandboxConfig::from_value(options).unwrap();
@@ -135,7 +135,8 @@ async fn debian_is_proved_in_use_and_what_is_broken_is_found() {
     // What would have been published: an apt without sources, a resolver that asks nobody, and an init
     // that starts nothing.
     let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
-    let checks = InUse::of(&recipe::load(&recipes, "debian").unwrap()).unwrap().checks().unwrap();
+    let checks =
+        InUse::from_recipe(&recipe::load(&recipes, "debian").unwrap()).unwrap().checks().unwrap();
     for (name, breaks, mends, word) in [
         (
             "in-use-install",

@@ -89,7 +89,7 @@ async fn an_unexpected_end_of_qemu_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_panics_shows_its_last_words() {
+async fn a_panic_of_the_guest_is_shown_with_the_end_of_its_console() {
     let sandbox = vm_tests::started(vm_tests::minimal()).await;
     let request = ExecuteRequest::new("sleep 0.2; echo c > /proc/sysrq-trigger; sleep 100");
     let error = sandbox.execute(request).await.unwrap_err();

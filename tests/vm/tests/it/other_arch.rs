@@ -9,7 +9,7 @@ use std::time::Duration;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "its image takes minutes to bake on a new host; `cargo xtask test other-arch` does both"]
 async fn a_machine_of_the_other_architecture_runs_commands() {
-    let search = Search::of_process(Vec::new());
+    let search = Search::from_process(Vec::new());
     let arch = search.host.arch.other();
     for transport in [Transport::Socket, Transport::Tcp] {
         let config = SandboxConfig::builder("minimal").arch(arch).memory("256M");

@@ -69,7 +69,7 @@ fn children_that_hold_the_pipes_keep_no_result() {
 
 /// What the mode does not carry fails at once: nothing waits for a time-out.
 #[test]
-fn what_the_network_refuses_fails_quickly_and_aloud() {
+fn refused_connections_fail_quickly_with_an_error() {
     on_shared(async |sandbox| {
         for command in [
             "nslookup example.org",

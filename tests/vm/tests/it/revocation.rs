@@ -2,8 +2,8 @@
 //! longer.
 
 use super::{execute, run};
+use fs_err::os::unix::fs::symlink;
 use sandbox::{Mount, Sandbox, SandboxConfigBuilder};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 

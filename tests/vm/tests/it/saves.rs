@@ -166,7 +166,7 @@ async fn a_save_holds_the_disk_of_its_moment_and_loads_from_anywhere() {
 
     // A layer that is a link, or damaged, is refused by name.
     fs_err::remove_file(layer(7)).unwrap();
-    std::os::unix::fs::symlink(&bait, layer(7)).unwrap();
+    fs_err::os::unix::fs::symlink(&bait, layer(7)).unwrap();
     let error = save::validate(&deep).unwrap_err().to_string();
     assert!(error.contains("7.qcow2") && error.contains("it is a link"), "{error}");
     assert_eq!(hash(), before, "the image was written");

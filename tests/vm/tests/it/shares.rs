@@ -1,8 +1,9 @@
 //! Shares by FUSE, which behave like a disk in every network mode.
 
 use super::{execute, run};
+use fs_err::os::unix::fs::symlink;
 use sandbox::{Error, Mount, MountType, NetworkMode};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 fn text(path: impl AsRef<Path>) -> String {

@@ -1,7 +1,8 @@
 //! Repositories, packages with links, virtual environments and copies of trees.
 
 use super::Place;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use fs_err::os::unix::fs::symlink;
+use std::os::unix::fs::MetadataExt as _;
 
 #[test]
 fn a_repository_is_the_same_to_git_on_both_sides() {

@@ -56,13 +56,24 @@ fn place(what: &'static str, path: PathBuf, elsewhere: &'static str, needed: u64
     Some(Place {
         what,
         free: (system.f_bavail * system.f_frsize) >> 20,
-        runs_programs: !system.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC),
+        runs_programs: runs_programs(system.f_flag),
         writable: writable.map(drop).map_err(|error| error.to_string()),
         path,
         elsewhere,
         device,
         needed,
     })
+}
+
+/// Whether the file system lets programs run. Only Linux tells it with the rest.
+#[cfg(target_os = "linux")]
+const fn runs_programs(flags: rustix::fs::StatVfsMountFlags) -> bool {
+    !flags.contains(rustix::fs::StatVfsMountFlags::NOEXEC)
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+const fn runs_programs(_: rustix::fs::StatVfsMountFlags) -> bool {
+    true
 }
 
 #[cfg(not(unix))]

@@ -41,14 +41,12 @@ pub struct Facts {
     pub places: Vec<Place>,
     /// Memory that is free for programs, in MiB.
     pub memory: Option<u64>,
-    /// Processors.
     pub n_processors: usize,
 }
 
 /// Something that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What it is.
     pub what: String,
     /// What to do.
     pub hint: String,
@@ -67,7 +65,6 @@ pub enum Privilege {
     None(String),
 }
 
-/// A python3.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Python {
     /// Such as (3, 11).

@@ -85,7 +85,7 @@ const CASES: &[Case] = &[
 /// What it needs beside the image.
 pub fn needs(context: &Context) -> Needs {
     super::needs(context)
-        .and(qemu_builder::needs(context, &qemu_builder::Args::of(Runner::WindowsX64)))
+        .and(qemu_builder::needs(context, &qemu_builder::Args::for_machine(Runner::WindowsX64)))
 }
 
 /// Whether Wine is there or could be installed; says so where not.
@@ -98,7 +98,8 @@ pub fn is_ready(context: &Context) -> bool {
 /// # Errors
 /// Something cannot be built, or a call gives another thing than it must.
 pub fn run(context: &Context, images: &Path) -> Result<()> {
-    let (bundle, _) = qemu_builder::bundle(context, &qemu_builder::Args::of(Runner::WindowsX64))?;
+    let (bundle, _) =
+        qemu_builder::bundle(context, &qemu_builder::Args::for_machine(Runner::WindowsX64))?;
     let tools = Tools::ready(context, &[WINDOWS])?;
     context.ui.step("Build for Windows", |step| {
         step.run(tools.cargo(context, WINDOWS, &["build", "--package", "quicksand-cli"]))

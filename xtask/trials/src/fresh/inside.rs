@@ -47,10 +47,10 @@ ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 # As udev makes it; not every host has udev.
 if [ -e /dev/fuse ]; then mknod -m 666 "$root/dev/fuse" c 10 229; fi
-for name in null zero full random urandom tty kvm; do
-  if [ -e /dev/$name ]; then
-    touch "$root/dev/$name"
-    mount --bind /dev/$name "$root/dev/$name"
+for path in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/kvm /dev/loop*; do
+  if [ -c $path ] || [ -b $path ]; then
+    touch "$root$path"
+    mount --bind $path "$root$path"
   fi
 done
 mkdir -p "$root/opt/rust" "$root/host"

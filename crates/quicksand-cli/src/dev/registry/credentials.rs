@@ -37,7 +37,7 @@ struct Answer {
 }
 
 /// The credentials for a registry; nobody in particular where none are kept.
-pub fn of(host: &str) -> Result<RegistryAuth, String> {
+pub fn for_host(host: &str) -> Result<RegistryAuth, String> {
     for path in places() {
         if let Some(auth) = from_file(&path, host)? {
             return Ok(auth);
