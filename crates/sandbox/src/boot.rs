@@ -10,7 +10,7 @@ mod wires;
 
 pub(crate) use assembly::preview;
 #[cfg(target_os = "linux")]
-pub(crate) use live::{again_if_busy, paused, stand, stand_held};
+pub(crate) use live::{paused, stand, stand_held};
 
 use crate::agent_client::execution::run_to_end;
 use crate::agent_client::{AgentClient, wait_on_port};

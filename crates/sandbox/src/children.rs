@@ -4,9 +4,6 @@ use crate::error::Result;
 use crate::sandbox::Sandbox;
 use std::num::NonZeroUsize;
 
-#[cfg(target_os = "linux")]
-use crate::boot::again_if_busy;
-
 impl Sandbox {
     /// Starts sandboxes that go on from this one: the same memory, processes, open files and disk, as
     /// they are at this moment. This one stands still and goes on: for a moment where it is a fork itself
@@ -95,22 +92,16 @@ impl Sandbox {
         use crate::boot::{self, Source};
         use std::sync::Arc;
         if n == NonZeroUsize::MIN {
-            let child = again_if_busy(|| {
-                let (child, located) = (self.child(config.clone()), located.clone());
-                // It stands still for a moment, goes on, and gets the time.
-                let going_on = boot::paused(Arc::clone(machine), |pause| async move {
-                    child.go_on(&located, &Source::Live(pause), None).await?;
-                    Ok(child)
-                });
-                machine.during("fork", going_on)
+            let (child, located) = (self.child(config.clone()), located.clone());
+            // It stands still for a moment, goes on, and gets the time.
+            let going_on = boot::paused(Arc::clone(machine), |pause| async move {
+                child.go_on(&located, &Source::Live(pause), None).await?;
+                Ok(child)
             });
-            return Ok(vec![child.await?]);
+            return Ok(vec![machine.during("fork", going_on).await?]);
         }
-        let still = again_if_busy(|| {
-            let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
-            machine.during("fork", standing)
-        });
-        let source = Source::Still(Arc::new(still.await?));
+        let standing = boot::stand(Arc::clone(machine), config.clone(), located.clone());
+        let source = Source::Still(Arc::new(machine.during("fork", standing).await?));
         self.start_children(config, located, &source, None, n).await
     }
 

@@ -7,6 +7,6 @@ mod parent;
 mod still;
 mod zygote;
 
-pub(crate) use parent::{Bound, FORK_COMMAND, Parent, Ready, second};
+pub(crate) use parent::{Bound, Parent, Ready, second};
 pub(crate) use still::Still;
 pub(crate) use zygote::Zygote;

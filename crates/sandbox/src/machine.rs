@@ -168,7 +168,7 @@ impl Machine {
 
     /// Ends the machine for another one that has taken its place. Calls that are under way fail.
     #[cfg(target_os = "linux")]
-    pub(crate) async fn leave_to(&self, next: &Self) {
+    pub(crate) async fn leave_to(self: &Arc<Self>, next: &Self) {
         self.past.send_modify(|past| {
             past.n_reverts += 1;
             past.is_left = true;
@@ -176,7 +176,12 @@ impl Machine {
         if let (Some(past), Some(net)) = (self.qemu.net(), next.qemu.net()) {
             net.take_over(past);
         }
-        self.end_now().await;
+        let left = Arc::clone(self);
+        // A task of its own: a caller who gives up here has another machine already.
+        let ending = tokio::spawn(async move { left.end_now().await });
+        if let Err(error) = ending.await {
+            tracing::debug!(%error, "the end of a machine that was left was not waited for");
+        }
     }
 
     /// Waits until the machine is not going back in time, and gives how often it has.

@@ -283,7 +283,7 @@ impl Sandbox {
     /// Takes the machine back to a checkpoint: memory, processes, open files and disk. The guest's
     /// clock and random numbers are of now. Calls that are under way fail with [`Error::Reverted`].
     /// With a checkpoint in memory another process takes the place of the machine's: [`Self::pid`]
-    /// changes, and ports stay open.
+    /// changes, and ports stay open. A call that is given up has either done all of it or nothing.
     ///
     /// # Errors
     /// [`Error::UnknownCheckpoint`], [`Error::CheckpointFailed`] with QEMU's words.

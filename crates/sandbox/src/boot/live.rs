@@ -16,7 +16,7 @@ use super::{ForkedFrom, Source};
 use crate::blocking::blocking;
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
-use crate::fork_source::{Bound, FORK_COMMAND, Parent, Ready, Still, Zygote, second};
+use crate::fork_source::{Bound, Parent, Ready, Still, Zygote, second};
 use crate::guest_memory::copy_sparse;
 use crate::launch::{Inherited, Output, Process};
 use crate::located::Located;
@@ -107,19 +107,6 @@ async fn paused_held<T, F: Future<Output = Result<T>>>(
         pause.take_back().await;
     }
     done
-}
-
-/// Asks again where QEMU refuses a fork: a busy machine may have had a thread too many at that moment.
-pub(crate) async fn again_if_busy<T, F: Future<Output = Result<T>>>(
-    fork: impl Fn() -> F,
-) -> Result<T> {
-    for _ in 0..2 {
-        match fork().await {
-            Err(Error::Qmp { command, .. }) if command == FORK_COMMAND => {}
-            forked => return forked,
-        }
-    }
-    fork().await
 }
 
 fn cannot(reason: &str) -> Error {

@@ -8,7 +8,7 @@
 //! What was open in a share of a copy ends with errors, as in any fork. So the first checkpoint of a machine
 //! that has had shares goes to the disk, from where they go on.
 
-use crate::boot::{self, again_if_busy};
+use crate::boot;
 use crate::checkpoint::{Checkpoints, Copy, Kept};
 use crate::config::SandboxConfig;
 use crate::error::{Error, Result};
@@ -34,9 +34,7 @@ pub(super) async fn make(
         return Ok(None);
     }
     let config = config.for_child(shares.iter().map(|handle| handle.mount.clone()).collect());
-    let standing =
-        again_if_busy(|| boot::stand_held(machine, config.clone(), located.clone())).await;
-    match standing {
+    match boot::stand_held(machine, config, located.clone()).await {
         Ok(still) => {
             let bytes = still.memory_bytes();
             let copy = Copy { still: Arc::new(still), shares };

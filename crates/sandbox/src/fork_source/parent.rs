@@ -22,7 +22,12 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 /// The command that forks a machine, as QEMU names it.
-pub(crate) const FORK_COMMAND: &str = "x-fork-clone";
+const FORK_COMMAND: &str = "x-fork-clone";
+/// QEMU's words for what passes by itself on a busy host: a thread that has just ended is still counted, a command
+/// waits, an answer is not read yet.
+const PASSING: [&str; 3] = ["threads, and", "waits for its turn", "not been read to the end"];
+/// How long is waited before each further try, in milliseconds. The machine may stand still meanwhile.
+const PAUSES: [u64; 6] = [2, 5, 10, 20, 50, 100];
 /// How long a fork may take to its first word on its monitor.
 const FIRST_WORD: Duration = Duration::from_secs(10);
 /// The fw_cfg item of the agent's token.
@@ -149,12 +154,28 @@ impl Parent {
     /// leaves no fork behind.
     pub(crate) async fn fork_now(&self, ready: &mut Ready, runs: bool) -> Result<u64> {
         let firmware = json!([{ "name": TOKEN_ITEM, "text": ready.token }]);
-        let (numbers, files): (Vec<i32>, _) = std::mem::take(&mut ready.files).into_iter().unzip();
+        let (numbers, files): (Vec<i32>, Vec<_>) =
+            std::mem::take(&mut ready.files).into_iter().unzip();
         let mut arguments = json!({ "fds": numbers, "firmware": firmware, "cont": runs });
         if self.bound == Bound::Namespace {
             arguments["bound"] = json!(false);
         }
-        let answer = self.qmp.execute_with(FORK_COMMAND, arguments, files).await;
+        let mut pauses = PAUSES.into_iter();
+        let answer = loop {
+            let same: io::Result<_> = files.iter().map(File::try_clone).collect();
+            let same = same.map_err(failed)?;
+            match self.qmp.execute_with(FORK_COMMAND, arguments.clone(), same).await {
+                Err(Error::Qmp { reason, .. })
+                    if PASSING.iter().any(|words| reason.contains(words))
+                        && let Some(pause) = pauses.next() =>
+                {
+                    eprintln!("RETRY {reason}");
+                    tracing::debug!(reason, "a fork is tried again");
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                answer => break answer,
+            }
+        };
         if answer.is_err() {
             self.end_orphan(&ready.qmp).await;
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 impl Sandbox {
     /// Takes the machine back to a checkpoint that is in memory, which stays; says whether it is. What
-    /// fails, or is given up, leaves the machine as it is.
+    /// fails leaves the machine as it is, and what is given up leaves it so or takes it back wholly.
     pub(super) async fn revert_in_memory(&self, machine: &Arc<Machine>, tag: &str) -> Result<bool> {
         let mut all = machine.lock_state("revert").await?;
         let Some(copy) = all.in_memory(tag)? else { return Ok(false) };

@@ -106,7 +106,7 @@ async fn forks_share_nothing_that_tells_who_they_are() {
             let pid = sandbox.pid().unwrap();
             sandbox.stop().await.unwrap();
             // The kernel takes it away a moment after it has ended.
-            eventually("the end", Duration::from_secs(1), async || !is_there(pid)).await;
+            eventually("the end", Duration::from_secs(20), async || !is_there(pid)).await;
         }
     }
     for set in &seen {
@@ -208,8 +208,8 @@ async fn a_machine_that_cannot_be_forked_is_copied_and_says_why() {
     let zygote: u32 = status(pid, "PPid:").parse().unwrap();
     assert_ne!(zygote, std::process::id());
     cmd!("kill", "-KILL", zygote.to_string()).run().unwrap();
-    eventually("the end", Duration::from_secs(2), async || !is_there(pid)).await;
-    eventually("its notice", Duration::from_secs(2), async || !sandbox.is_running()).await;
+    eventually("the end", Duration::from_secs(20), async || !is_there(pid)).await;
+    eventually("its notice", Duration::from_secs(20), async || !sandbox.is_running()).await;
     let again = started(alone(), cache.path()).await;
     assert_eq!(run(&again, "echo fine").await, "fine");
     again.stop().await.unwrap();
@@ -264,7 +264,7 @@ fn a_killed_host_leaves_no_fork_and_nothing_to_fork_from() {
     cmd!("kill", "-KILL", host.to_string()).run().unwrap();
     let start = Instant::now();
     while pids.iter().any(|pid| is_there(*pid)) {
-        assert!(start.elapsed() < Duration::from_secs(2), "a machine outlives its host");
+        assert!(start.elapsed() < Duration::from_secs(20), "a machine outlives its host");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -130,13 +130,13 @@ async fn a_stop_ends_a_start_and_a_dropped_start_leaves_nothing() {
     assert!(matches!(start.await.unwrap(), Err(Error::Stopped { .. })));
     assert!(!sandbox.is_running());
     let gone = async || host_processes("stopped-while-starting").is_empty();
-    eventually("the end of QEMU", Duration::from_secs(2), gone).await;
+    eventually("the end of QEMU", Duration::from_secs(20), gone).await;
 
     let sandbox = vm_tests::sandbox(named("dropped-while-starting"));
     let start = tokio::time::timeout(Duration::from_millis(300), sandbox.start());
     assert!(start.await.is_err());
     let gone = async || host_processes("dropped-while-starting").is_empty();
-    eventually("the end of QEMU", Duration::from_secs(2), gone).await;
+    eventually("the end of QEMU", Duration::from_secs(20), gone).await;
     sandbox.start().await.unwrap();
     // Calls that are under way learn of a stop.
     let (call, _) = tokio::join!(sandbox.execute(ExecuteRequest::new("sleep 100")), async {

@@ -68,7 +68,7 @@ async fn children_of_a_fork_go_on_from_it_and_share_nothing_that_tells_who_they_
     for sandbox in &all {
         let pid = sandbox.pid().unwrap();
         sandbox.stop().await.unwrap();
-        eventually("the end", Duration::from_secs(1), async || !is_there(pid)).await;
+        eventually("the end", Duration::from_secs(20), async || !is_there(pid)).await;
     }
 }
 
@@ -82,7 +82,7 @@ async fn the_end_of_a_machine_is_not_that_of_its_children() {
     let second = child(&first).await;
     parent.stop().await.unwrap();
     cmd!("kill", "-KILL", first.pid().unwrap().to_string()).run().unwrap();
-    eventually("its notice", Duration::from_secs(2), async || !first.is_running()).await;
+    eventually("its notice", Duration::from_secs(20), async || !first.is_running()).await;
     assert_eq!(run(&second, "echo on").await, "on");
     let third = child(&second).await;
     // One that ends by itself.
@@ -92,7 +92,7 @@ async fn the_end_of_a_machine_is_not_that_of_its_children() {
     // That of what all of them descend from is.
     let pid = third.pid().unwrap();
     cmd!("kill", "-KILL", zygote.to_string()).run().unwrap();
-    eventually("the end", Duration::from_secs(2), async || !is_there(pid)).await;
+    eventually("the end", Duration::from_secs(20), async || !is_there(pid)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,12 @@ fn text(path: impl AsRef<Path>) -> String {
     fs_err::read_to_string(path.as_ref()).unwrap()
 }
 
+/// One program of the guest locks a file in the folder where it is, and another one tries to.
+const HOLDS_A_LOCK: &str = "\
+    (flock 9; touch /run/held; while [ -e /run/held ]; do sleep 0.1; done) 9>lock & \
+    while [ ! -e /run/held ]; do sleep 0.1; done; \
+    flock -n /mnt/rw/lock true && echo free || echo held; rm /run/held; wait";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn shares_are_mounted_at_the_start_and_later() {
     let (writable, readonly, hot) = (tree(), tree(), tree());
@@ -36,7 +42,7 @@ async fn shares_are_mounted_at_the_start_and_later() {
     fs_err::write(writable.path().join("later"), "one").unwrap();
     assert_eq!(run(&sandbox, "cat /mnt/rw/later").await, "one");
     fs_err::write(writable.path().join("later"), "two and more").unwrap();
-    super::eventually("the host's change", std::time::Duration::from_secs(5), async || {
+    super::eventually("the host's change", std::time::Duration::from_secs(20), async || {
         run(&sandbox, "cat /mnt/rw/later").await == "two and more"
     })
     .await;
@@ -56,9 +62,8 @@ async fn shares_are_mounted_at_the_start_and_later() {
     assert!(!writable.path().join("many").exists());
 
     // Locks of one program keep another out.
-    let locks = "cd /mnt/rw && touch lock && (flock 9; sleep 2) 9>lock & sleep 1; \
-                 flock -n /mnt/rw/lock true && echo free || echo held; wait";
-    assert_eq!(run(&sandbox, locks).await, "held");
+    let locks = format!("cd /mnt/rw && touch lock && {HOLDS_A_LOCK}");
+    assert_eq!(run(&sandbox, &locks).await, "held");
 
     // Programs of the host run, and everybody in the guest may read and write; modes on the host stay
     // the host's, whatever the guest says.
@@ -246,10 +251,11 @@ async fn plan9_needs_no_network() {
         run(&sandbox, "stat -c %a '/mnt/rw/ünï 😀'; readlink /mnt/rw/link").await,
         "751\n/etc/passwd"
     );
-    let moved = "cd /mnt/rw && echo old > target && echo new > source && mv source target && \
-        cat target && (flock 9; sleep 2) 9>lock & sleep 1; \
-        flock -n /mnt/rw/lock true && echo free || echo held; wait";
-    assert_eq!(run(&sandbox, moved).await, "new\nheld");
+    let moved = format!(
+        "cd /mnt/rw && echo old > target && echo new > source && mv source target && cat target && \
+         {HOLDS_A_LOCK}"
+    );
+    assert_eq!(run(&sandbox, &moved).await, "new\nheld");
     assert_eq!(text(writable.path().join("target")), "new\n");
     execute(&sandbox, "mount -o remount,rw /mnt/ro").await;
     assert_ne!(execute(&sandbox, "echo x > /mnt/ro/x").await.exit_code, 0);

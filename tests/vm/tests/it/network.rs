@@ -133,7 +133,7 @@ async fn full_closes_the_host_until_it_is_asked_for() {
     })
     .await;
     sandbox.remove_forward(&inwards).await.unwrap();
-    super::eventually("the port's end", Duration::from_secs(5), async || {
+    super::eventually("the port's end", Duration::from_secs(20), async || {
         TcpStream::connect(("127.0.0.1", inwards.host_port)).await.is_err()
     })
     .await;

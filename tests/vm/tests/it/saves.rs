@@ -216,7 +216,7 @@ async fn a_guest_that_powers_itself_off_is_saved_all_the_same() {
     let other = vm_tests::started(vm_tests::minimal().save("y").workspace(home.path())).await;
     let pid = rustix::process::Pid::from_raw(other.pid().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    super::eventually("QEMU's end", Duration::from_secs(5), async || !other.is_running()).await;
+    super::eventually("QEMU's end", Duration::from_secs(20), async || !other.is_running()).await;
     let error = other.stop().await.unwrap_err();
     assert!(matches!(error, Error::SaveFailed { .. }), "{error}");
     assert_eq!(names(home.path()), ["x"]);

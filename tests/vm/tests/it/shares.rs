@@ -110,12 +110,12 @@ async fn a_share_is_like_a_disk_without_any_network() {
     assert!(sandbox.active_mounts().len() == 1);
 }
 
-/// Locks bytes 10 to 19 of a file with `fcntl` in the guest, says so, and holds them for `seconds`.
-fn locker(command: &str, seconds: u32) -> String {
+/// Locks bytes 10 to 19 of a file with `fcntl` in the guest, says so, and then does something in Perl.
+fn locker(command: &str, then: &str) -> String {
     format!(
         "perl -e 'open(F, \"+<\", \"/mnt/s/db\") or die; $l = pack(\"s s x4 q q i x4\", 1, 0, 10, 10, 0); \
          fcntl(F, {command}, $l) or do {{ print \"held\\n\"; exit }}; $| = 1; print \"locked\\n\"; \
-         sleep {seconds}'"
+         {then}'"
     )
 }
 
@@ -131,8 +131,13 @@ async fn locks_and_appends_hold_between_programs_of_guest_and_host() {
     let sandbox = vm_tests::started(builder).await;
 
     // Two processes of the guest, and one of the host.
-    let both = format!("{} & sleep 1; {}; wait", locker(SETLK, 2), locker(SETLK, 0));
-    assert_eq!(run(&sandbox, &both).await, "locked\nheld");
+    let both = format!(
+        "touch /run/held; {} > /run/first & until grep -q . /run/first 2>/dev/null; do sleep 0.1; done; \
+         {}; rm /run/held; wait; cat /run/first",
+        locker(SETLK, "sleep 1 while -e \"/run/held\""),
+        locker(SETLK, "")
+    );
+    assert_eq!(run(&sandbox, &both).await, "held\nlocked");
     let host = fs_err::File::options().write(true).open(folder.path().join("db")).unwrap();
     // As of another process: locks of this one are lost when it closes the file for the guest.
     let lock = |kind: i32| {
@@ -144,21 +149,21 @@ async fn locks_and_appends_hold_between_programs_of_guest_and_host() {
         }
     };
     assert_eq!(lock(libc::F_WRLCK), 0);
-    assert_eq!(run(&sandbox, &locker(SETLK, 0)).await, "held");
+    assert_eq!(run(&sandbox, &locker(SETLK, "")).await, "held");
     let released = async {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         fs_err::write(folder.path().join("db"), "by the host").unwrap();
         assert_eq!(lock(libc::F_UNLCK), 0);
     };
-    let waiting = locker(SETLKW, 0).replace("sleep 0", "print <F>");
+    let waiting = locker(SETLKW, "print <F>");
     let (waited, ()) = tokio::join!(run(&sandbox, &waiting), released);
     assert_eq!(waited, "locked\nby the host");
     // A wait that is given up holds nothing.
     assert_eq!(lock(libc::F_WRLCK), 0);
-    let given_up = format!("timeout 1 {}; echo $?", locker(SETLKW, 0));
+    let given_up = format!("timeout 1 {}; echo $?", locker(SETLKW, ""));
     assert_eq!(run(&sandbox, &given_up).await, "124");
     assert_eq!(lock(libc::F_UNLCK), 0);
-    assert_eq!(run(&sandbox, &locker(SETLK, 0)).await, "locked");
+    assert_eq!(run(&sandbox, &locker(SETLK, "")).await, "locked");
 
     // Lines that many append are all there, whole.
     let append = "cd /mnt/s; for p in 1 2 3 4; do (i=0; while [ $i -lt 50 ]; do \
