@@ -871,7 +871,8 @@ class Sandbox(Desktop, BaseSandbox):
         then on each is a machine of its own: what one writes no other sees, and before it answers it
         has a clock, network address, machine id, boot id and random numbers of its own.
         Commands that are under way are this one's alone; what they left running in the background is
-        in all. Children have the folders that are shared now, mounted again, and no forwarded ports.
+        in all. Children have the folders that are shared now, mounted again, and no forwarded ports;
+        this one's TCP connections are reset in them.
         They are the caller's to stop. One that is started again after that starts from the image.
 
         Args:

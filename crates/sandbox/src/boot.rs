@@ -187,6 +187,17 @@ impl Source {
         }
     }
 
+    /// The connections of another machine that the guest believes to have.
+    #[cfg(target_os = "linux")]
+    fn connections(&self) -> &[crate::usernet::Connection] {
+        match self {
+            Self::Resume(frozen) => &frozen.connections,
+            Self::Live(pause) => pause.connections(),
+            Self::Still(still) | Self::Back(still, _) => &still.connections,
+            _ => &[],
+        }
+    }
+
     /// Whether the guest has booted already.
     fn is_copy(&self) -> bool {
         match self {
@@ -316,6 +327,10 @@ pub(crate) async fn attempt(
             let mut machine = Machine::new(qemu, qmp, agent, accelerator, timing.clone(), origin);
             #[cfg(target_os = "linux")]
             {
+                if let (Some(net), Some(identity)) = (machine.qemu.net(), machine.agent.identity())
+                {
+                    net.break_off(source.connections(), identity.mac());
+                }
                 machine.located = Some(Box::new(located.clone()));
                 machine.zygote = source.zygote().cloned();
             }

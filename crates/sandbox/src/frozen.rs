@@ -12,10 +12,12 @@ use crate::hardware::MachineType;
 use crate::located::Located;
 use crate::machine::Machine;
 use crate::overlay::{temporary_folder, unnamed_file};
+use crate::usernet::{Connection, UserNet};
 use crate::vmstate;
 use disk_formats::qcow2::{self, Fault};
 use serde_json::json;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub(crate) struct Frozen {
     pub token: String,
     /// Whether that machine had shares by FUSE.
     pub had_shares: bool,
+    /// The connections that its guest believes to have.
+    pub connections: Vec<Connection>,
 }
 
 /// Says why a machine of this kind cannot be frozen.
@@ -64,10 +68,11 @@ pub(crate) async fn freeze(machine: Arc<Machine>) -> Result<Frozen> {
     let work = tokio::spawn(async move {
         let _state = machine.lock_state("fork").await?;
         machine.check_quota()?;
-        stand_still(&machine, writer, disk, Path::new("disk"), "").await
+        let connections = machine.qemu.net().map(UserNet::connections).unwrap_or_default();
+        stand_still(&machine, writer, disk, Path::new("disk"), "").await.map(|()| connections)
     });
-    work.await.map_err(|error| failed(std::io::Error::other(error.to_string())))??;
-    Ok(Frozen { state: Arc::new(state.into()), disks, token, had_shares })
+    let connections = work.await.map_err(|error| failed(io::Error::other(error.to_string())))??;
+    Ok(Frozen { state: Arc::new(state.into()), disks, token, had_shares, connections })
 }
 
 /// Writes memory, devices and disk while the machine stands still. Whoever calls it holds the

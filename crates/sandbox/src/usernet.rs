@@ -29,6 +29,8 @@ mod stalls;
 mod udp;
 
 pub(crate) use policy::{AllowList, Policy};
+#[cfg(target_os = "linux")]
+pub(crate) use sockets::Key as Connection;
 
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -116,6 +118,19 @@ impl UserNet {
     /// Ends every connection, for a guest that went back in time. Ports stay open.
     pub(crate) fn forget(&self) {
         self.shared.forget();
+    }
+
+    /// The connections of the guest.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn connections(&self) -> Vec<Connection> {
+        self.shared.net().connections().into_keys().collect()
+    }
+
+    /// Has the guest, which has this hardware address, find out that connections of another guest that it
+    /// goes on from are not its own. A program that only waits for bytes would wait for ever.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn break_off(&self, connections: &[Connection], mac: [u8; 6]) {
+        self.shared.break_off(connections, mac);
     }
 
     /// Leads a listening port of the host into the guest.

@@ -65,6 +65,12 @@ impl AgentClient {
 }
 
 impl Identity {
+    /// The hardware address of its network device.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
     /// One that no other machine has.
     fn new() -> Result<Self> {
         let [mut machine, mut boot] = [[0; 16]; 2];

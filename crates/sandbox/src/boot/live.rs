@@ -26,10 +26,11 @@ use crate::plan::DRIVE;
 use crate::qemu_process::Own;
 use crate::qmp::Qmp;
 use crate::quota::used;
+use crate::usernet::{Connection, UserNet};
 use serde_json::json;
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::UnixStream;
 
 /// What of a disk is copied while the machine stands still: less than a new layer costs.
@@ -49,6 +50,8 @@ pub(crate) struct Pause {
     pub(super) layers: Vec<Arc<File>>,
     /// What goes on top of the machine's disk, unless that is copied.
     cover: Option<Cover>,
+    /// The connections that the guest had when it stood still.
+    connections: OnceLock<Vec<Connection>>,
 }
 
 /// A new layer, which QEMU has open.
@@ -136,6 +139,7 @@ async fn copy(pause: &Arc<Pause>, config: SandboxConfig, located: Located) -> Re
         place,
         token: token.to_owned(),
         had_shares,
+        connections: pause.connections().to_vec(),
         identity: pause.machine.agent.identity(),
         qemu,
         _agent: agent,
@@ -166,7 +170,14 @@ impl Pause {
             layers.push(Arc::clone(&cover.below));
             Some(cover)
         };
-        Ok(Self { machine: Arc::clone(machine), parent, zygote, layers, cover })
+        Ok(Self {
+            machine: Arc::clone(machine),
+            parent,
+            zygote,
+            layers,
+            cover,
+            connections: OnceLock::new(),
+        })
     }
 
     /// How many layers the copy counts as its own, and QEMU's descriptor set of its disk.
@@ -184,6 +195,11 @@ impl Pause {
     pub(super) fn past(&self) -> (&str, bool) {
         let of = &self.machine.qemu;
         (&of.token, of.has_used_shares())
+    }
+
+    /// The connections that the copy's guest believes to have.
+    pub(super) fn connections(&self) -> &[Connection] {
+        self.connections.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Forks the machine while it stands still. The copy has `disk` for its own, and runs where it is not
@@ -216,6 +232,8 @@ impl Pause {
         let monitor = &self.machine.qmp;
         monitor.execute("stop", json!({})).await?;
         let forked = async {
+            let net = self.machine.qemu.net();
+            self.connections.get_or_init(|| net.map(UserNet::connections).unwrap_or_default());
             self.keep_disk(disk).await?;
             self.parent.fork_now(&mut ready, runs).await
         };

@@ -3,6 +3,7 @@
 use super::{Parent, Zygote};
 use crate::agent_client::Identity;
 use crate::qemu_process::QemuProcess;
+use crate::usernet::Connection;
 use std::fs::File;
 use std::sync::Arc;
 use tokio::net::UnixStream;
@@ -20,6 +21,8 @@ pub(crate) struct Still {
     /// The token that its agent was given, and whether it had shares by FUSE.
     pub(crate) token: String,
     pub(crate) had_shares: bool,
+    /// The connections that its guest believes to have.
+    pub(crate) connections: Vec<Connection>,
     /// What the machine is known by.
     pub(crate) identity: Option<Arc<Identity>>,
     /// Its process. Its guest would see the end of our ends of its connections.

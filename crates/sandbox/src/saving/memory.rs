@@ -14,13 +14,14 @@ use crate::frozen::{self, Frozen};
 use crate::located::Located;
 use crate::machine::Machine;
 use crate::templates::key;
+use crate::usernet::{Connection, UserNet};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::sync::Arc;
 
 /// The most bytes that are read of what the memory depends on.
-const MAX_NEEDS: u64 = 64 << 10;
+const MAX_NEEDS: u64 = 1 << 20;
 
 /// What a memory depends on.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub(crate) struct Needs {
     token: String,
     /// Whether the guest had shares by FUSE.
     had_shares: bool,
+    /// The connections that it believes to have.
+    #[serde(default)]
+    connections: Vec<Connection>,
     /// Whether it was a machine that can be forked, which lacks a device.
     may_fork: bool,
 }
@@ -47,6 +51,7 @@ impl Needs {
             key: key(config, located)?,
             token: machine.qemu.token.clone(),
             had_shares: machine.qemu.has_used_shares(),
+            connections: machine.qemu.net().map(UserNet::connections).unwrap_or_default(),
             may_fork: located.may_fork,
         })
     }
@@ -68,8 +73,9 @@ pub(crate) fn find(
         located.may_fork = needs.may_fork;
         check(config, &located, &needs)?;
         // The save's own layers are the image's.
-        let (disks, had_shares) = (Vec::new(), needs.had_shares);
-        Ok((Frozen { state: Arc::clone(state), disks, token: needs.token, had_shares }, located))
+        let Needs { token, had_shares, connections, .. } = needs;
+        let (state, disks) = (Arc::clone(state), Vec::new());
+        Ok((Frozen { state, disks, token, had_shares, connections }, located))
     });
     Some(found)
 }

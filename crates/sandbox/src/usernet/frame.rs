@@ -1,5 +1,6 @@
 //! Ethernet frames: what the stack needs to know of one, and the few that it makes itself.
 
+use super::sockets::Key;
 use super::{GATEWAY, GUEST, NAME_SERVER};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -68,17 +69,9 @@ fn arp(payload: &[u8]) -> Option<Meaning> {
     if operation == ArpOperation::Reply {
         return (source_protocol_addr == GUEST).then_some(Meaning::Stack);
     }
-    let reply = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: MAC,
-        source_protocol_addr: target_protocol_addr,
-        target_hardware_addr: source_hardware_addr,
-        target_protocol_addr: source_protocol_addr,
-    };
-    let mut bytes = ethernet(source_hardware_addr, EthernetProtocol::Arp, reply.buffer_len());
-    let header = EthernetFrame::<&[u8]>::header_len();
-    reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[header..]));
-    Some(Meaning::WhoHas { reply: bytes, address: target_protocol_addr })
+    let (ours, asker) = ((MAC, target_protocol_addr), (source_hardware_addr, source_protocol_addr));
+    let reply = arp_of(ArpOperation::Reply, ours, asker);
+    Some(Meaning::WhoHas { reply, address: target_protocol_addr })
 }
 
 fn ip(payload: &[u8]) -> Option<Meaning> {
@@ -184,6 +177,19 @@ pub(super) fn acknowledgment(said: &Acknowledgment) -> Vec<u8> {
     packet(MAC, GUEST, *said.to.ip(), IpProtocol::Tcp, &bytes)
 }
 
+/// A frame that asks the guest for a connection that it believes to have: it answers with what it last
+/// received (RFC 5961, section 4).
+pub(super) fn opening(guest: EthernetAddress, (port, from): Key) -> Vec<u8> {
+    let mut bytes = [0; TCP_HEADER_LEN];
+    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
+    segment.set_src_port(from.port());
+    segment.set_dst_port(port);
+    segment.set_header_len(TCP_HEADER_LEN as u8);
+    segment.set_syn(true);
+    segment.fill_checksum(&IpAddress::Ipv4(*from.ip()), &IpAddress::Ipv4(GUEST));
+    packet(guest, *from.ip(), GUEST, IpProtocol::Tcp, &bytes)
+}
+
 /// The frames that carry a datagram to the guest: one, or fragments when it is longer.
 pub(super) fn datagram(
     guest: EthernetAddress,
@@ -268,16 +274,29 @@ fn packet(
 
 /// The guest's answer to a question for its hardware address.
 pub(super) fn introduction(guest: EthernetAddress) -> Vec<u8> {
-    let reply = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: guest,
-        source_protocol_addr: GUEST,
-        target_hardware_addr: MAC,
-        target_protocol_addr: GATEWAY,
+    arp_of(ArpOperation::Reply, (guest, GUEST), (MAC, GATEWAY))
+}
+
+/// A question for the guest's hardware address, from which it learns the one of `from`.
+pub(super) fn who_has_guest(guest: EthernetAddress, from: Ipv4Addr) -> Vec<u8> {
+    arp_of(ArpOperation::Request, (MAC, from), (guest, GUEST))
+}
+
+fn arp_of(
+    operation: ArpOperation,
+    (source_hardware_addr, source_protocol_addr): (EthernetAddress, Ipv4Addr),
+    (target_hardware_addr, target_protocol_addr): (EthernetAddress, Ipv4Addr),
+) -> Vec<u8> {
+    let packet = ArpRepr::EthernetIpv4 {
+        operation,
+        source_hardware_addr,
+        source_protocol_addr,
+        target_hardware_addr,
+        target_protocol_addr,
     };
-    let mut bytes = ethernet(MAC, EthernetProtocol::Arp, reply.buffer_len());
+    let mut bytes = ethernet(target_hardware_addr, EthernetProtocol::Arp, packet.buffer_len());
     let header = EthernetFrame::<&[u8]>::header_len();
-    reply.emit(&mut ArpPacket::new_unchecked(&mut bytes[header..]));
+    packet.emit(&mut ArpPacket::new_unchecked(&mut bytes[header..]));
     bytes
 }
 

@@ -19,7 +19,7 @@ const FIRST_PORT: u16 = 49_152;
 const FAREWELL: Duration = Duration::from_secs(30);
 
 /// A connection as the guest names it: its own port, and the other end.
-pub(super) type Key = (u16, SocketAddrV4);
+pub(crate) type Key = (u16, SocketAddrV4);
 /// Whether bytes wait for the guest, of each connection.
 pub(super) type Connections = HashMap<Key, bool>;
 

@@ -116,6 +116,19 @@ impl Shared {
         self.bell.notify_one();
     }
 
+    /// Asks the guest for each of these connections, which the stack does not know: it answers the guest's
+    /// answer, which says where the guest stands, with a reset that the guest believes.
+    #[cfg(target_os = "linux")]
+    pub(super) fn break_off(&self, connections: &[Key], mac: [u8; 6]) {
+        let guest = EthernetAddress(mac);
+        let asked = connections.iter().flat_map(|key| {
+            // The guest has forgotten who is its neighbour with its own address.
+            [frame::who_has_guest(guest, *key.1.ip()), frame::opening(guest, *key)]
+        });
+        self.net().device.outgoing.extend(asked);
+        self.bell.notify_one();
+    }
+
     /// Lets a socket say farewell by itself.
     pub(super) fn leave(&self, handle: SocketHandle, cost: Permit) {
         self.net().leave(handle, cost);

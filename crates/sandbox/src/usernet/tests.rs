@@ -404,6 +404,22 @@ async fn a_guest_that_is_slow_gets_what_was_sent_before_the_end() {
     sent.sees_again(kept).await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_guest_hears_that_connections_of_another_one_are_not_its_own() {
+    let (net, mut link) = net(NetworkMode::MountsOnly, None, 64);
+    net.break_off(&[(5000, FAR)], MAC.0);
+    assert_eq!(link.received().await.unwrap(), Received::SynAck(5000));
+    // It answers with what it last received, and believes a reset with that number alone.
+    let received = TcpSeqNumber(4711);
+    link.send(&acknowledgment(FAR, TcpSeqNumber(1001), received, 1000, false)).await;
+    let packet = link.packet().await.unwrap();
+    let packet = Ipv4Packet::new_checked(&packet[..]).unwrap();
+    let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+    assert!(segment.rst());
+    assert_eq!((packet.src_addr(), segment.seq_number()), (*FAR.ip(), received));
+}
+
 #[tokio::test]
 async fn datagrams_are_bounded_and_long_ones_arrive() {
     let partner = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -140,6 +140,67 @@ async fn a_disk_with_much_on_it_is_shared_and_each_has_its_own_above_it() {
     }
 }
 
+/// A server of the host that sends a line to each connection and a second one when it is told to, and
+/// keeps them open.
+async fn server(lines: tokio::sync::broadcast::Sender<()>) -> u16 {
+    use tokio::io::AsyncWriteExt as _;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut told = lines.subscribe();
+            tokio::spawn(async move {
+                stream.write_all(b"first\n").await.unwrap();
+                told.recv().await.unwrap();
+                let _ = stream.write_all(b"second\n").await;
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_connection_of_the_parent_hears_that_it_is_over() {
+    let (cache, workspace) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (lines, _) = tokio::sync::broadcast::channel(1);
+    let port = server(lines.clone()).await;
+    let waits = "mkfifo /fifo; (exec 3<>/fifo; nc 10.0.2.101 7000 <&3 >/got; echo over >/over) \
+                 >/dev/null 2>&1 & until grep -q first /got 2>/dev/null; do sleep 0.05; done";
+    let is_over = async |sandbox: &Sandbox| {
+        let over = async || run(sandbox, "cat /over 2>/dev/null || true").await == "over";
+        eventually("the end of the connection", Duration::from_secs(20), over).await;
+    };
+    let builder = || vm_tests::minimal().workspace(workspace.path());
+    let of_process = forked(builder(), cache.path()).await;
+    let of_file = vm_tests::started(builder()).await;
+    for (parent, name) in [(of_process, "process"), (of_file, "file")] {
+        parent.add_forward(Forward::to_host(7000, port)).await.unwrap();
+        run(&parent, waits).await;
+        parent.save(name, &SaveOptions { memory: true, ..Default::default() }).await.unwrap();
+        parent.checkpoint("before").await.unwrap();
+        let place = workspace.path().join(name);
+        let saved = SandboxConfig::builder(place.to_str().unwrap());
+        let mut all = vec![vm_tests::started(saved).await];
+        assert!(all[0].boot_timing().unwrap().warm);
+        for n in [1, 2] {
+            all.extend(parent.fork(NonZeroUsize::new(n).unwrap()).await.unwrap());
+        }
+        for child in &all {
+            is_over(child).await;
+            child.stop().await.unwrap();
+        }
+        // Their parent's goes on.
+        assert_eq!(run(&parent, "cat /over /got 2>/dev/null || true").await, "first");
+        lines.send(()).unwrap();
+        let got = async || run(&parent, "cat /got").await == "first\nsecond";
+        eventually("the second line", Duration::from_secs(20), got).await;
+        parent.revert("before").await.unwrap();
+        is_over(&parent).await;
+        parent.stop().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_of_forks_go_deep() {
     let cache = tempfile::tempdir().unwrap();
