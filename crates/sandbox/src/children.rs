@@ -14,8 +14,8 @@ impl Sandbox {
     /// it has a token, clock, address, machine id, boot id and random numbers of its own. Its shares
     /// are those that this one has now, mounted again: what was open in them there ends with errors.
     /// Commands that are under way are this one's alone; what they left running in the background is in
-    /// all of them. This one's TCP connections are reset in them. Children have no forwarded ports, save nothing when they stop, and start from the
-    /// image when they are started again.
+    /// all of them. This one's TCP connections are reset in them. Children have no forwarded ports,
+    /// save nothing when they stop, and start from the image when they are started again.
     ///
     /// ```no_run
     /// # async fn example(sandbox: sandbox::Sandbox) -> Result<(), sandbox::Error> {

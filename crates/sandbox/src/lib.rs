@@ -19,6 +19,8 @@
 
 // This crate's public names are the Rust interface, with documentation of their own.
 #![warn(missing_docs)]
+// What a program of ours prints is that program's affair.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod agent_client;
 mod blocking;

@@ -169,7 +169,6 @@ impl Parent {
                     if PASSING.iter().any(|words| reason.contains(words))
                         && let Some(pause) = pauses.next() =>
                 {
-                    eprintln!("RETRY {reason}");
                     tracing::debug!(reason, "a fork is tried again");
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
@@ -264,6 +263,16 @@ async fn sender(socket: &UnixStream) -> io::Result<Pid> {
 mod tests {
     use super::*;
     use std::io::Write as _;
+
+    #[test]
+    fn what_passes_is_what_qemu_says() {
+        let patch =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../qemu/patches/10.2-fork-clone.patch");
+        let patch = fs_err::read_to_string(patch).unwrap();
+        for words in PASSING {
+            assert!(patch.contains(words), "{words}");
+        }
+    }
 
     #[tokio::test]
     async fn the_sender_of_the_first_bytes_is_known_and_they_stay() {

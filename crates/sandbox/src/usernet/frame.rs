@@ -1,5 +1,6 @@
 //! Ethernet frames: what the stack needs to know of one, and the few that it makes itself.
 
+#[cfg(target_os = "linux")]
 use super::sockets::Key;
 use super::{GATEWAY, GUEST, NAME_SERVER};
 use smoltcp::phy::ChecksumCapabilities;
@@ -179,6 +180,7 @@ pub(super) fn acknowledgment(said: &Acknowledgment) -> Vec<u8> {
 
 /// A frame that asks the guest for a connection that it believes to have: it answers with what it last
 /// received (RFC 5961, section 4).
+#[cfg(target_os = "linux")]
 pub(super) fn opening(guest: EthernetAddress, (port, from): Key) -> Vec<u8> {
     let mut bytes = [0; TCP_HEADER_LEN];
     let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
@@ -278,6 +280,7 @@ pub(super) fn introduction(guest: EthernetAddress) -> Vec<u8> {
 }
 
 /// A question for the guest's hardware address, from which it learns the one of `from`.
+#[cfg(target_os = "linux")]
 pub(super) fn who_has_guest(guest: EthernetAddress, from: Ipv4Addr) -> Vec<u8> {
     arp_of(ArpOperation::Request, (MAC, from), (guest, GUEST))
 }
