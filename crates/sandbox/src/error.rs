@@ -538,6 +538,12 @@ impl Error {
         }
     }
 
+    /// Whether QEMU itself has failed: an assertion of its own, or an access to memory that it does not have.
+    pub(crate) fn is_crash(&self) -> bool {
+        const SIGNALS: [&str; 5] = ["signal 4", "signal 6", "signal 7", "signal 8", "signal 11"];
+        matches!(self, Self::QemuExited { status, .. } if SIGNALS.contains(&status.as_str()))
+    }
+
     /// Whether the system or this process has no descriptor left.
     pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
         const ENFILE: i32 = 23;

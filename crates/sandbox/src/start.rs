@@ -57,6 +57,12 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
             let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
             again.map_err(|failure| failure.error)?
         }
+        Err(Failure { error, .. }) if error.is_crash() => {
+            // Nothing has happened in the guest yet that anybody could know of.
+            tracing::warn!(target: LOG, %error, "QEMU crashed before the guest answered; starting it once more");
+            let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
+            again.map_err(|failure| failure.error)?
+        }
         Err(failure) => return Err(failure.error),
     };
     (start.progress)(DONE, STAGES.len(), STAGES.len());

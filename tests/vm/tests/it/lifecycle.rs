@@ -3,7 +3,8 @@
 use super::{eventually, execute, host_processes, run};
 use runtime_locator::find_image;
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::{Accelerator, DONE, Error, ExecuteRequest, STAGES, SandboxConfig, WaitFor};
+use sandbox::{Accelerator, DONE, Error, ExecuteRequest, STAGES, Sandbox, SandboxConfig, WaitFor};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -86,6 +87,30 @@ async fn an_unexpected_end_of_qemu_is_an_error() {
     assert!(!sandbox.is_running());
     let error = sandbox.execute(ExecuteRequest::new("true")).await.unwrap_err();
     assert!(matches!(error, Error::QemuExited { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_qemu_that_crashes_at_once_is_started_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let firmware = folder.path().join("share/qemu");
+    fs_err::create_dir_all(&firmware).unwrap();
+    fs_err::write(firmware.join("targets"), "crash").unwrap();
+    let emulator = format!("qemu-system-{}", std::env::consts::ARCH);
+    fs_err::copy(env!("CARGO_BIN_EXE_hostile"), folder.path().join(emulator)).unwrap();
+    let mut search = vm_tests::search();
+    search.qemu_dir = Some(folder.path().to_owned());
+    let n_launched = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&n_launched);
+    let sandbox = Sandbox::new(vm_tests::minimal().build().unwrap())
+        .with_locator(search)
+        .on_progress(move |_, stage, _| {
+            counter.fetch_add(usize::from(stage == 2), Ordering::SeqCst);
+        });
+    let error = sandbox.start().await.unwrap_err();
+    // The first process of a namespace is not ended by SIGABRT, and `abort` then executes what is no instruction.
+    let Error::QemuExited { status, .. } = &error else { panic!("{error}") };
+    assert!(["signal 6", "signal 11"].contains(&status.as_str()), "{error}");
+    assert_eq!(n_launched.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
