@@ -30,7 +30,7 @@ const IDENTITY_FIELD: &str = "entropy_base64";
 /// The device of the shares' window, as QEMU names it.
 const WINDOW_DEVICE: &str = "ivshmem-doorbell";
 /// The command that forks a machine, as QEMU names it.
-const FORK_COMMAND: &str = "x-fork-clone";
+pub(crate) const FORK_COMMAND: &str = "x-fork-clone";
 
 /// The finds of one start.
 #[derive(Clone, Debug)]

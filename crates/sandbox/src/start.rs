@@ -49,21 +49,21 @@ pub(crate) async fn boot(start: Start<'_>) -> Result<Machine> {
     }
     let machine = match attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await {
         Ok(machine) => machine,
-        Err(Failure { error, may_be_accelerator: true }) => {
-            let given_up = located.accelerator.name();
-            tracing::warn!(target: LOG, %error, "the guest made no progress under {given_up}; using tcg");
-            located.accelerator = Accelerator::Tcg;
-            located.reason = format!("the guest made no progress under {given_up}");
+        Err(Failure { error, may_be_accelerator }) => {
+            if may_be_accelerator {
+                let given_up = located.accelerator.name();
+                tracing::warn!(target: LOG, %error, "the guest made no progress under {given_up}; using tcg");
+                located.accelerator = Accelerator::Tcg;
+                located.reason = format!("the guest made no progress under {given_up}");
+            } else if error.is_crash() {
+                // Nobody has asked the guest for anything yet but its shares.
+                tracing::warn!(target: LOG, %error, "QEMU crashed while the machine started; starting it once more");
+            } else {
+                return Err(error);
+            }
             let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
             again.map_err(|failure| failure.error)?
         }
-        Err(Failure { error, .. }) if error.is_crash() => {
-            // Nothing has happened in the guest yet that anybody could know of.
-            tracing::warn!(target: LOG, %error, "QEMU crashed before the guest answered; starting it once more");
-            let again = attempt(&start, &located, &Source::Cold, &mut watch, &mut timing).await;
-            again.map_err(|failure| failure.error)?
-        }
-        Err(failure) => return Err(failure.error),
     };
     (start.progress)(DONE, STAGES.len(), STAGES.len());
     Ok(machine)

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::launch::{Inherited, Output, Process, adopt, end_in, namespace_of, output_pipe};
+use crate::located::FORK_COMMAND;
 use crate::qemu_process::{Own, OwnEnd, QemuProcess};
 use crate::qmp::Qmp;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -21,8 +22,6 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
-/// The command that forks a machine, as QEMU names it.
-const FORK_COMMAND: &str = "x-fork-clone";
 /// QEMU's words for what passes by itself on a busy host: a thread that has just ended is still counted, a command
 /// waits, an answer is not read yet.
 const PASSING: [&str; 3] = ["threads, and", "waits for its turn", "not been read to the end"];

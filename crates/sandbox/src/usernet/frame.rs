@@ -165,31 +165,36 @@ pub(super) fn read_acknowledgment(bytes: &[u8]) -> Option<Acknowledgment> {
 
 /// The frame by which the guest says the same, and nothing more.
 pub(super) fn acknowledgment(said: &Acknowledgment) -> Vec<u8> {
-    let mut bytes = [0; TCP_HEADER_LEN];
-    let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
-    segment.set_src_port(said.from);
-    segment.set_dst_port(said.to.port());
-    segment.set_seq_number(said.next);
-    segment.set_ack_number(said.number);
-    segment.set_header_len(TCP_HEADER_LEN as u8);
-    segment.set_ack(true);
-    segment.set_window_len(said.window);
-    segment.fill_checksum(&IpAddress::Ipv4(GUEST), &IpAddress::Ipv4(*said.to.ip()));
-    packet(MAC, GUEST, *said.to.ip(), IpProtocol::Tcp, &bytes)
+    segment(MAC, SocketAddrV4::new(GUEST, said.from), said.to, |segment| {
+        segment.set_seq_number(said.next);
+        segment.set_ack_number(said.number);
+        segment.set_ack(true);
+        segment.set_window_len(said.window);
+    })
 }
 
 /// A frame that asks the guest for a connection that it believes to have: it answers with what it last
 /// received (RFC 5961, section 4).
 #[cfg(target_os = "linux")]
 pub(super) fn opening(guest: EthernetAddress, (port, from): Key) -> Vec<u8> {
+    segment(guest, from, SocketAddrV4::new(GUEST, port), |segment| segment.set_syn(true))
+}
+
+/// A frame with a TCP segment without bytes.
+fn segment(
+    receiver: EthernetAddress,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    fill: impl FnOnce(&mut TcpPacket<&mut [u8]>),
+) -> Vec<u8> {
     let mut bytes = [0; TCP_HEADER_LEN];
     let mut segment = TcpPacket::new_unchecked(&mut bytes[..]);
     segment.set_src_port(from.port());
-    segment.set_dst_port(port);
+    segment.set_dst_port(to.port());
     segment.set_header_len(TCP_HEADER_LEN as u8);
-    segment.set_syn(true);
-    segment.fill_checksum(&IpAddress::Ipv4(*from.ip()), &IpAddress::Ipv4(GUEST));
-    packet(guest, *from.ip(), GUEST, IpProtocol::Tcp, &bytes)
+    fill(&mut segment);
+    segment.fill_checksum(&IpAddress::Ipv4(*from.ip()), &IpAddress::Ipv4(*to.ip()));
+    packet(receiver, *from.ip(), *to.ip(), IpProtocol::Tcp, &bytes)
 }
 
 /// The frames that carry a datagram to the guest: one, or fragments when it is longer.

@@ -264,7 +264,7 @@ fn a_killed_host_leaves_no_fork_and_nothing_to_fork_from() {
     cmd!("kill", "-KILL", host.to_string()).run().unwrap();
     let start = Instant::now();
     while pids.iter().any(|pid| is_there(*pid)) {
-        assert!(start.elapsed() < Duration::from_secs(20), "a machine outlives its host");
+        assert!(start.elapsed() < Duration::from_secs(2), "a machine outlives its host");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

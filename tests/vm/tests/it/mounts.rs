@@ -14,7 +14,7 @@ fn text(path: impl AsRef<Path>) -> String {
     fs_err::read_to_string(path.as_ref()).unwrap()
 }
 
-/// One program of the guest locks a file in the folder where it is, and another one tries to.
+/// One program of the guest locks `lock` in its folder, `/mnt/rw`, and another one tries to.
 const HOLDS_A_LOCK: &str = "\
     (flock 9; touch /run/held; while [ -e /run/held ]; do sleep 0.1; done) 9>lock & \
     while [ ! -e /run/held ]; do sleep 0.1; done; \
